@@ -1,0 +1,437 @@
+"""The images: digits, CIFAR-10/100, folders of images; splits; the order and the augmentation.
+
+A data set is small enough to live on the device as uint8. Which images a step sees, and how each is
+shifted and mirrored, is a function of (seed, step) alone: it is the same on every device, after every
+resume, and whatever else runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import shutil
+import urllib.error
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from resnetlab import config, results
+from resnetlab.config import UsageError
+
+OFFLINE = "without network use --data digits, or --data folder:PATH with your own images"
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+MAX_BYTES = 4 * 1024**3  # decoded; a larger set does not belong in memory
+
+
+class DataError(RuntimeError):
+    """A data set that is missing, damaged or not as it should be; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some images and their classes: uint8 (N, C, S, S) and int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Split:
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def take(self, indices: Tensor) -> Split:
+        return Split(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test images of one data set, and the held-out part if one was asked for.
+
+    `test` is only to be read where testing is meant.
+    """
+
+    label: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    validation: Split | None = None
+
+    @property
+    def in_channels(self) -> int:
+        return int(self.train.images.shape[1])
+
+    def describe(self) -> dict[str, Any]:
+        """What run.json keeps of it: classes, shape, sizes and the hash of all pixels and labels."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            if split is not None:
+                digest.update(split.images.numpy().data)
+                digest.update(split.labels.numpy().data)
+        return {
+            "classes": list(self.classes),
+            "shape": list(self.train.images.shape[1:]),
+            "train": len(self.train),
+            "validation": len(self.validation) if self.validation else 0,
+            "test": len(self.test),
+            "sha256": digest.hexdigest(),
+        }
+
+
+def data_root() -> Path:
+    """data/ in the project: downloads and decoded folders lie there, ignored by git."""
+    return results.project_root() / "data"
+
+
+def load(spec: config.Data, root: Path | None = None) -> Dataset:
+    """The data set of that name. Never downloads: see `download`.
+
+    Raises DataError if it is missing or damaged (with what to do), UsageError if `validation` takes
+    all of it.
+    """
+    root = root or data_root()
+    if spec.name.startswith("folder:"):
+        dataset = _folder(Path(spec.name.removeprefix("folder:")).expanduser(), spec.label, root)
+    elif spec.name == "digits":
+        dataset = _digits()
+    else:
+        dataset = _cifar(spec.name, root)
+    return _hold_out(dataset, spec.validation)
+
+
+def _hold_out(dataset: Dataset, count: int) -> Dataset:
+    """`count` training images set apart by one permutation, the same for every seed of a study."""
+    if count == 0:
+        return dataset
+    if count >= len(dataset.train):
+        raise UsageError(
+            f"validation {count} leaves no training image: {dataset.label} has {len(dataset.train)}"
+        )
+    order = torch.randperm(len(dataset.train), generator=generator(0, "validation"))
+    held, kept = order[:count].sort().values, order[count:].sort().values
+    train = dataset.train
+    return Dataset(dataset.label, dataset.classes, train.take(kept), dataset.test, train.take(held))
+
+
+# --- digits -----------------------------------------------------------------------------------
+
+
+def _digits() -> Dataset:
+    """scikit-learn's 1,797 handwritten 8x8 digits, every fifth of a class for testing (1,440 / 357)."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]  # 0..16 -> 0..255
+    labels = bunch.target.astype(np.int64)
+    test = np.zeros(len(labels), dtype=bool)
+    for digit in range(10):
+        test[np.flatnonzero(labels == digit)[4::5]] = True
+    images, targets = torch.from_numpy(pixels), torch.from_numpy(labels)
+    chosen = torch.from_numpy(test)
+    return Dataset(
+        "digits",
+        tuple(str(digit) for digit in range(10)),
+        Split(images[~chosen], targets[~chosen]),
+        Split(images[chosen], targets[chosen]),
+    )
+
+
+# --- CIFAR ------------------------------------------------------------------------------------
+
+
+def _torchvision_class(name: str) -> Any:
+    from torchvision import datasets
+
+    return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+
+
+def _cifar(name: str, root: Path) -> Dataset:
+    """CIFAR-10 or CIFAR-100 as torchvision keeps it; every file's MD5 is checked at each load."""
+    reader = _torchvision_class(name)
+    folder = root / name
+    try:
+        parts = [reader(folder, train=train, download=False) for train in (True, False)]
+    except RuntimeError:
+        raise DataError(
+            f"{name} is not in {folder}, or not whole; get it once with "
+            f"`resnetlab data download {name}` (about 170 MB), or {OFFLINE}"
+        ) from None
+    train, test = (
+        Split(
+            torch.from_numpy(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2))),
+            torch.tensor(part.targets, dtype=torch.int64),
+        )
+        for part in parts
+    )
+    return Dataset(name, tuple(parts[0].classes), train, test)
+
+
+def download(name: str, root: Path | None = None) -> Path:
+    """Fetch cifar10 or cifar100 once into `root`; checksums verified before it takes its name.
+
+    A download that breaks off leaves nothing that could be taken for the data set. Raises DataError
+    without network, UsageError for a name that is not downloaded.
+    """
+    if name not in ("cifar10", "cifar100"):
+        hint = config.did_you_mean(name, ["cifar10", "cifar100"])
+        raise UsageError(f"{name!r} is not downloaded{hint} (digits need no download)")
+    folder = (root or data_root()) / name
+    reader = _torchvision_class(name)
+    with contextlib.suppress(RuntimeError):
+        reader(folder, train=False, download=False)
+        return folder
+    partial = folder.with_name(f"{name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        reader(partial, train=True, download=True)
+        (partial / reader.filename).unlink(missing_ok=True)  # the archive; its content is checked
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except (OSError, RuntimeError, EOFError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise DataError(
+            f"{name} could not be downloaded from {reader.url} ({reason}); nothing was kept. "
+            f"Try again later; {OFFLINE}"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+# --- folders of images ------------------------------------------------------------------------
+
+
+def _image_files(folder: Path) -> dict[str, list[Path]]:
+    """Class name -> its image files, both sorted; other files and dot files are not images."""
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is missing; a data folder holds train/CLASS/*.jpg|png and test/CLASS/*.jpg|png"
+        )
+    found = {}
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and not entry.name.startswith("."):
+            found[entry.name] = sorted(
+                path
+                for path in entry.iterdir()
+                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+            )
+    if not any(found.values()):
+        raise DataError(f"{folder} has no images (jpg, png) in class folders")
+    for name, paths in found.items():
+        if not paths:
+            raise DataError(f"{folder / name} has no images (jpg, png)")
+    return found
+
+
+def _decode(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """One image as uint8 (3, H, W). DataError naming the file if it is damaged."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1)
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        raise DataError(f"{path} is damaged or no image ({error})") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is far too large ({error})") from None
+
+
+def _decode_split(
+    files: dict[str, list[Path]], size: int, what: str
+) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], np.ndarray[Any, np.dtype[np.int64]]]:
+    from tqdm import tqdm
+
+    paths = [path for group in files.values() for path in group]
+    labels = np.repeat(np.arange(len(files)), [len(group) for group in files.values()])
+    images = np.empty((len(paths), 3, size, size), dtype=np.uint8)
+    with ThreadPoolExecutor() as pool:
+        decoded = pool.map(_decode, paths, chunksize=256)
+        for index, pixels in enumerate(tqdm(decoded, f"decoding {what}", len(paths), leave=False)):
+            if pixels.shape[1:] != (size, size):
+                height, width = pixels.shape[1:]
+                raise DataError(
+                    f"{paths[index]} is {width}x{height}, the first image is {size}x{size}: "
+                    "all images of a folder must have one size"
+                )
+            images[index] = pixels
+    return images, labels.astype(np.int64)
+
+
+def _folder(path: Path, label: str, root: Path) -> Dataset:
+    """train/CLASS/* and test/CLASS/*, decoded once into an array that file changes invalidate."""
+    splits = {name: _image_files(path / name) for name in ("train", "test")}
+    classes = list(splits["train"])
+    if len(classes) < 2:
+        raise DataError(f"{path / 'train'} has one class ({classes[0]}); at least two are needed")
+    if list(splits["test"]) != classes:
+        odd = sorted(set(classes) ^ set(splits["test"]))
+        raise DataError(f"train and test of {path} have different classes: {', '.join(odd[:5])}")
+
+    fingerprint = hashlib.sha256()
+    for files in splits.values():
+        for file in (file for group in files.values() for file in group):
+            stat = file.stat()
+            entry = f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+            fingerprint.update(entry.encode("utf-8", "surrogateescape"))
+    folder_key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    cache = root / "cache" / f"{folder_key}-{fingerprint.hexdigest()[:16]}.npz"
+
+    arrays = _read_cache(cache)
+    if arrays is None:
+        height, width = _decode(splits["train"][classes[0]][0]).shape[1:]
+        if height != width or height < 8:
+            raise DataError(
+                f"{splits['train'][classes[0]][0]} is {width}x{height}; "
+                "images must be square and at least 8x8"
+            )
+        count = sum(len(group) for files in splits.values() for group in files.values())
+        if count * 3 * height * width > MAX_BYTES:
+            raise DataError(
+                f"{path} would take {count * 3 * height * width / 1024**3:.1f} GiB decoded, more than "
+                f"{MAX_BYTES // 1024**3} GiB; use smaller or fewer images"
+            )
+        arrays = {}
+        for name, files in splits.items():
+            images, labels = _decode_split(files, height, f"{label}/{name}")
+            arrays |= {f"{name}_images": images, f"{name}_labels": labels}
+        _write_cache(cache, arrays, folder_key)
+    train, test = (
+        Split(torch.from_numpy(arrays[f"{n}_images"]), torch.from_numpy(arrays[f"{n}_labels"]))
+        for n in ("train", "test")
+    )
+    return Dataset(label, tuple(classes), train, test)
+
+
+_CACHED = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def _read_cache(cache: Path) -> dict[str, Any] | None:
+    """The decoded arrays, or None if there are none or they are not whole."""
+    try:
+        with np.load(cache, allow_pickle=False) as stored:
+            return {name: stored[name] for name in _CACHED}
+    except Exception:  # numpy and zipfile raise a dozen kinds; a bad cache is only decoded anew
+        return None
+
+
+def _write_cache(cache: Path, arrays: dict[str, Any], folder_key: str) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        results.atomic_write(cache, buffer.getvalue())
+    except OSError as error:
+        print(f"note: {cache} could not be written ({error.strerror}); decoding again next time")
+        return
+    for old in cache.parent.glob(f"{folder_key}-*.npz"):
+        if old != cache:
+            old.unlink(missing_ok=True)
+
+
+# --- order and augmentation -------------------------------------------------------------------
+
+
+def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
+    """A CPU random generator that depends on (seed, purpose, index) alone."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a block of steps sees: image indices, crop offsets and flips, each (steps, batch)."""
+
+    index: Tensor
+    dy: Tensor
+    dx: Tensor
+    flip: Tensor
+
+    def to(self, device: torch.device) -> Draws:
+        return Draws(*(t.to(device) for t in (self.index, self.dy, self.dx, self.flip)))
+
+
+class Order:
+    """The endless stream of training images: one permutation an epoch, cut into batches.
+
+    A batch may straddle two epochs, so every batch is full and every image is seen equally often.
+    """
+
+    def __init__(self, images: int, recipe: config.Recipe, seed: int) -> None:
+        self.images = images
+        self.recipe = recipe
+        self.seed = seed
+        self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
+
+    def _draw_epoch(self, epoch: int) -> Tensor:
+        """int64 (4, images): index, dy, dx, flip of every image of the epoch, in order."""
+        random = generator(self.seed, "epoch", epoch)
+        shifts = 2 * self.recipe.pad + 1
+        return torch.stack(
+            [
+                torch.randperm(self.images, generator=random),
+                torch.randint(shifts, (self.images,), generator=random),
+                torch.randint(shifts, (self.images,), generator=random),
+                torch.randint(2, (self.images,), generator=random) * int(self.recipe.flip),
+            ]
+        )
+
+    def draws(self, start: int, stop: int) -> Draws:
+        """Steps [start, stop), on the CPU."""
+        batch = self.recipe.batch_size
+        first, last = start * batch, stop * batch  # positions in the stream
+        pieces = []
+        for epoch in range(first // self.images, (last - 1) // self.images + 1):
+            begin = max(first - epoch * self.images, 0)
+            end = min(last - epoch * self.images, self.images)
+            pieces.append(self._epoch(epoch)[:, begin:end])
+        index, dy, dx, flip = torch.cat(pieces, dim=1).view(4, stop - start, batch)
+        return Draws(index, dy, dx, flip.bool())
+
+
+class Batches:
+    """Normalised images on the device, training batches augmented there (Sec. 4.2).
+
+    Pixels are divided by 255 and the per-pixel mean of the training images is subtracted; then `pad`
+    zeros on each side, a random crop of the old size, a random mirror image. (Padding image and mean
+    alike with zeros before subtracting gives exactly that.)
+    """
+
+    def __init__(
+        self, train: Split, recipe: config.Recipe, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.device, self.dtype, self.recipe = device, dtype, recipe
+        mean = train.images.to(torch.float64).mean(dim=0)  # (C, S, S), exact sums on the CPU
+        p, size = recipe.pad, train.images.shape[-1]
+        self.labels = train.labels.to(device)
+        self._padded = pad(train.images, (p, p, p, p)).to(device)  # (N, C, S+2p, S+2p) uint8
+        padded_mean = pad(mean, (p, p, p, p))
+        # (N, C, 2p+1, 2p+1, S, S): every crop as a view, no copy
+        self._crops = self._padded.unfold(2, size, 1).unfold(3, size, 1)
+        self._mean_crops = padded_mean.to(device, dtype).unfold(1, size, 1).unfold(2, size, 1)
+        self._mean = mean.to(device, dtype)
+
+    def train(self, draws: Draws, row: int) -> tuple[Tensor, Tensor]:
+        """Batch `row` of the drawn block: images (B, C, S, S) in `dtype`, labels (B,)."""
+        index, dy, dx = draws.index[row], draws.dy[row], draws.dx[row]
+        pixels = self._crops[index, :, dy, dx].to(self.dtype)  # (B, C, S, S)
+        mean = self._mean_crops[:, dy, dx].transpose(0, 1)  # (B, C, S, S)
+        images = (pixels - mean) / 255
+        mirrored = draws.flip[row].view(-1, 1, 1, 1)
+        return torch.where(mirrored, images.flip(-1), images), self.labels[index]
+
+    def plain(self, split: Split, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image of a split once, not augmented, in batches of at most `size`."""
+        for start in range(0, len(split), size):
+            pixels = split.images[start : start + size].to(self.device, self.dtype)
+            labels = split.labels[start : start + size].to(self.device)
+            yield (pixels - self._mean) / 255, labels

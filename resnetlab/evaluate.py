@@ -1,0 +1,31 @@
+"""Test protocols. Single view: each image once, as it is (Sec. 4.2, CIFAR-10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+
+@torch.no_grad()
+def single_view(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """(error in percent, mean cross-entropy) over all batches, in evaluation mode.
+
+    The network's mode is left as it was. Raises ValueError if there is no image.
+    """
+    was_training = network.training
+    network.eval()
+    wrong, loss, count = 0, 0.0, 0
+    try:
+        for images, labels in batches:
+            logits = network(images)
+            wrong += int((logits.argmax(dim=1) != labels).sum())
+            loss += float(cross_entropy(logits, labels, reduction="sum"))
+            count += len(labels)
+    finally:
+        network.train(was_training)
+    if count == 0:
+        raise ValueError("no images to test on")
+    return 100 * wrong / count, loss / count

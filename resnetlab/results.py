@@ -1,0 +1,764 @@
+"""What lies on disk: `results/STUDY/RUN/`, the only module that knows its file names.
+
+Writing is for one process at a time (`RunWriter` holds a lock that its death releases). Reading takes
+what it finds: torn lines, damaged files, unknown versions and half-made folders are skipped and said,
+never raised. The schema stands as a table in results/README.md; a test compares it with `SCHEMA`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import json
+import math
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import filelock
+import pandas as pd
+
+from resnetlab import config as configs
+from resnetlab.config import Network, Run, UsageError
+
+SCHEMA_VERSION = 1
+
+Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
+STATUSES: tuple[Status, ...] = ("running", "finished", "interrupted", "diverged", "failed")
+ENDED: tuple[Status, ...] = ("finished", "diverged")  # nothing is left to do for these
+
+RUN_FILE, SUMMARY_FILE, LOCK_FILE = "run.json", "summary.json", "run.lock"
+METRICS_FILE, PROBES_FILE, TIMING_FILE = "metrics.jsonl", "probes.jsonl", "timing.jsonl"
+LOGS = (METRICS_FILE, PROBES_FILE, TIMING_FILE)
+CHECKPOINTS, NOTEBOOK_FILE = "checkpoints", "train.ipynb"
+CHECKPOINTS_KEPT = 2
+REFERENCE = "reference"  # results/reference/STUDY/RUN is committed; results/STUDY/RUN is the user's
+
+HEARTBEAT_SECONDS = 5.0
+STALE_SECONDS = 180.0  # a test pass over 10,000 images on two cores stays well below
+
+# file -> field -> meaning; results/README.md shows it, and the reader's frames have these columns.
+SCHEMA: dict[str, dict[str, str]] = {
+    RUN_FILE: {
+        "schema": "version of this table, an integer",
+        "study": "name of the study folder",
+        "run": "name of the run folder",
+        "config": "the full configuration: network, data, recipe, seed, precision",
+        "config_hash": "first 12 hex digits of the SHA-256 of `config` as canonical JSON",
+        "status": "running, finished, interrupted, diverged or failed",
+        "error": "why it failed or diverged, one line; null otherwise",
+        "step": "optimizer updates done at the last heartbeat",
+        "created": "UTC time of the first start, ISO 8601",
+        "heartbeat": "UTC time of the last sign of life, ISO 8601",
+        "host": "name of the machine that writes or wrote",
+        "pid": "process that writes or wrote",
+        "commit": "git commit of the code, `+` if the tree had changes; null outside a checkout",
+        "versions": "of Python, torch, numpy and resnetlab",
+        "execution": "where it ran: device, its name, threads, engine",
+        "layers": "probe kind -> names of the layers, in the order of its values",
+        "dataset": "classes, image shape, numbers of images, SHA-256 of the pixels and labels",
+        "parameters": "number of trainable parameters",
+    },
+    METRICS_FILE: {
+        "step": "optimizer updates done",
+        "epoch": "training images seen / training images there are",
+        "lr": "learning rate of the last update",
+        "train_loss": "mean cross-entropy over the images since the previous row (training mode)",
+        "train_error": "percent wrong among them: running, augmented, training mode",
+        "validation_loss": "as test_loss, on the held-out part of the training set",
+        "validation_error": "as test_error, on the held-out part of the training set",
+        "test_loss": "mean cross-entropy on the whole test set, single view, evaluation mode",
+        "test_error": "percent wrong on it",
+        "nonfinite": "names of the values of this row that were not finite and stand as null",
+    },
+    PROBES_FILE: {
+        "step": "optimizer updates done before the measured gradient",
+        "kind": "gradient_norm: L2 norm of each weighted layer's weight gradient",
+        "values": "one number a layer, in the order of run.json `layers[kind]`; null if not finite",
+    },
+    TIMING_FILE: {
+        "step": "optimizer updates done",
+        "seconds": "training time so far, all starts together, without set-up",
+        "images_per_second": "training images over seconds since the previous row, tests excluded",
+    },
+    SUMMARY_FILE: {
+        "schema": "version of this table, an integer",
+        "status": "finished or diverged; the file is written last, so its being there is success",
+        "config_hash": "as in run.json",
+        "steps": "optimizer updates done",
+        "train_error": "the last row's running training error, percent",
+        "train_loss": "the last row's running training loss",
+        "train_error_clean": "a full pass over the training images, evaluation mode, no augmentation",
+        "validation_error": "at the last step, percent; null without a held-out part",
+        "test_error": "at the last step, percent (final, not best)",
+        "test_loss": "at the last step",
+        "diverged_at": "first update whose loss was not finite; null if none was",
+        "seconds": "training time, all starts together, without set-up",
+        "images_per_second": "median over the timing rows",
+        "weights_sha256": "SHA-256 of all parameters and batch-norm statistics in order",
+    },
+}
+
+
+# --- names and places -------------------------------------------------------------------------
+
+
+def check_name(kind: str, name: str) -> str:
+    """`name` if it can be a folder of its own; UsageError otherwise (kind is "run" or "study")."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+        raise UsageError(
+            f"{kind} name {name!r} cannot be used: 1 to 80 letters, digits, '.', '_' and '-', "
+            "the first a letter or digit, no path"
+        )
+    return name
+
+
+def project_root() -> Path:
+    """The nearest folder at or above the working folder with notebooks/ and results/, or that folder.
+
+    A notebook run by hand works in notebooks/, the command line in the project: both find one place.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "results").is_dir():
+            return folder
+    return here
+
+
+def results_root(path: str | Path | None = None) -> Path:
+    """The results folder: `path` if given, else results/ in the project."""
+    return Path(path).expanduser() if path else project_root() / "results"
+
+
+def prepare_root(root: Path) -> Path:
+    """Make the results folder if need be. UsageError if it is a file or cannot be written."""
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"results folder {root} is a file; give a folder with --results")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"results folder {root} cannot be written ({error.strerror}); give another with --results"
+        ) from None
+    return root
+
+
+# --- writing ----------------------------------------------------------------------------------
+
+
+def atomic_write(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write `path` whole or not at all: a temporary name in the same folder, then replace."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True) -> None:
+    """Strict JSON (no NaN), written whole or not at all."""
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    atomic_write(path, (text + "\n").encode(), durable=durable)
+
+
+def significant(value: float | None, digits: int = 6) -> float | None:
+    """`value` with that many significant digits; None if it is not finite or None."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.{digits}g}")
+
+
+def now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+def git_commit(folder: Path) -> str | None:
+    """Twelve digits of HEAD, with `+` if tracked files differ; None outside a git checkout."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+class AnotherWriterError(RuntimeError):
+    """The run is being written by another process."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One whole checkpoint: `payload` is the file's bytes, checked against their SHA-256."""
+
+    step: int
+    payload: bytes
+    offsets: Mapping[str, int]  # log file -> its length in bytes when the checkpoint was taken
+    seconds: float  # training time up to here
+    path: Path
+
+
+class RunWriter:
+    """The one writer of a run's folder, a context manager.
+
+    Opening takes the lock, refuses another configuration (UsageError with the differences) and
+    another living writer (AnotherWriterError). Then either `resume_from(checkpoint)` or
+    `start_over()`, rows, and `finish`.
+    """
+
+    def __init__(self, root: Path, study: str, name: str, run: Run) -> None:
+        self.study = check_name("study", study)
+        self.name = check_name("run", name)
+        self.folder = prepare_root(root) / study / name
+        self.run = run
+        self.info: dict[str, Any] = {}
+        self._lock = filelock.FileLock(self.folder / LOCK_FILE)
+        self._last_beat = -math.inf
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=10)  # a killed study's last process needs a moment to go
+        except filelock.Timeout:
+            owner = _read_json(self.folder / RUN_FILE)[0] or {}
+            raise AnotherWriterError(
+                f"{self.study}/{self.name} is being written by process {owner.get('pid', '?')} on "
+                f"{owner.get('host', '?')}; wait for it, stop it, or choose another run name"
+            ) from None
+        try:
+            self._refuse_another_configuration()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def _refuse_another_configuration(self) -> None:
+        path = self.folder / RUN_FILE
+        if not path.exists():
+            return
+        info, problem = _read_json(path)
+        theirs, problem = _parse_config(info) if info is not None else (None, problem)
+        if theirs is None:
+            raise UsageError(
+                f"{path} cannot be read ({problem}); move the folder away or choose another run name"
+            )
+        assert info is not None
+        if theirs != self.run:
+            lines = "\n  ".join(configs.differences(theirs, self.run))
+            raise UsageError(
+                f"{self.study}/{self.name} holds another configuration (there != asked):\n  {lines}\n"
+                "choose another run or study name, or remove that folder"
+            )
+        self.info = info
+
+    @property
+    def ended(self) -> bool:
+        """True if an earlier process brought this run to its end."""
+        summary = _read_json(self.folder / SUMMARY_FILE)[0]
+        return summary is not None and summary.get("config_hash") == self.run.hash()
+
+    def begin(
+        self,
+        *,
+        execution: Mapping[str, Any],
+        versions: Mapping[str, str],
+        dataset: Mapping[str, Any],
+        layers: Mapping[str, Sequence[str]],
+        parameters: int,
+    ) -> None:
+        """Write run.json, status running: the first file of a run."""
+        self.info = {
+            "schema": SCHEMA_VERSION,
+            "study": self.study,
+            "run": self.name,
+            "config": self.run.model_dump(mode="json"),
+            "config_hash": self.run.hash(),
+            "status": "running",
+            "error": None,
+            "step": self.info.get("step", 0),
+            "created": self.info.get("created", now()),
+            "heartbeat": now(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "commit": git_commit(Path(__file__).parent),
+            "versions": dict(versions),
+            "execution": dict(execution),
+            "layers": {kind: list(names) for kind, names in layers.items()},
+            "dataset": dict(dataset),
+            "parameters": parameters,
+        }
+        write_json(self.folder / RUN_FILE, self.info)
+
+    def checkpoints(self) -> Iterator[Checkpoint | str]:
+        """Newest first; a damaged one comes as the sentence that says what is wrong with it.
+
+        Raises UsageError for a whole checkpoint of another configuration.
+        """
+        for path in sorted((self.folder / CHECKPOINTS).glob("step-*.pt"), reverse=True):
+            label, problem = _read_json(path.with_suffix(".json"))
+            payload = path.read_bytes()
+            if label is None or not isinstance(label.get("offsets"), dict):
+                yield f"{path.name}: its label {path.stem}.json: {problem or 'is incomplete'}"
+                continue
+            if hashlib.sha256(payload).hexdigest() != label.get("sha256"):
+                yield f"{path.name}: truncated or damaged (its SHA-256 does not match)"
+                continue
+            theirs, problem = _parse_config(label)
+            if theirs != self.run:
+                lines = configs.differences(theirs, self.run) if theirs else [str(problem)]
+                raise UsageError(
+                    f"{path} belongs to another configuration (there != asked):\n  "
+                    + "\n  ".join(lines)
+                )
+            sizes = {name: _size(self.folder / name) for name in LOGS}
+            short = [name for name in LOGS if sizes[name] < label["offsets"].get(name, 0)]
+            if short:
+                yield f"{path.name}: {short[0]} is shorter than when it was taken"
+                continue
+            yield Checkpoint(label["step"], payload, label["offsets"], label.get("seconds", 0.0), path)
+
+    def resume_from(self, checkpoint: Checkpoint) -> None:
+        """Cut the logs back to what they were when the checkpoint was taken."""
+        for name in LOGS:
+            with (self.folder / name).open("ab") as file:
+                file.truncate(checkpoint.offsets.get(name, 0))
+
+    def start_over(self) -> None:
+        """Empty logs: nothing of an earlier start is kept."""
+        for name in LOGS:
+            (self.folder / name).write_bytes(b"")
+
+    def append(self, file: str, row: Mapping[str, Any]) -> None:
+        """One JSON line. Values that are not finite become null; metrics rows list their names."""
+        clean: dict[str, Any] = {}
+        for key, value in row.items():
+            if isinstance(value, float):
+                clean[key] = significant(value)
+                if clean[key] is None:
+                    clean.setdefault("nonfinite", []).append(key)
+            elif isinstance(value, list):
+                clean[key] = [significant(item) for item in value]
+            elif value is not None:
+                clean[key] = value
+        line = json.dumps(clean, allow_nan=False, separators=(",", ":")) + "\n"
+        with (self.folder / file).open("ab") as log:
+            log.write(line.encode())
+
+    def beat(self, step: int) -> None:
+        """A sign of life, at most every HEARTBEAT_SECONDS."""
+        if time.monotonic() - self._last_beat < HEARTBEAT_SECONDS:
+            return
+        self._last_beat = time.monotonic()
+        self.info |= {"heartbeat": now(), "step": step}
+        write_json(self.folder / RUN_FILE, self.info, durable=False)
+
+    def save_checkpoint(self, step: int, payload: bytes, seconds: float) -> None:
+        """Label first, then the payload: a payload that is there has its label. Two are kept."""
+        folder = self.folder / CHECKPOINTS
+        folder.mkdir(exist_ok=True)
+        for name in LOGS:
+            with (self.folder / name).open("ab") as log:
+                os.fsync(log.fileno())
+        path = folder / f"step-{step:08d}.pt"
+        label = {
+            "step": step,
+            "sha256": hashlib.sha256(payload).hexdigest(),
+            "offsets": {name: _size(self.folder / name) for name in LOGS},
+            "seconds": round(seconds, 3),
+            "config": self.run.model_dump(mode="json"),
+        }
+        write_json(path.with_suffix(".json"), label)
+        atomic_write(path, payload)
+        for old in sorted(folder.glob("step-*.pt"))[:-CHECKPOINTS_KEPT]:
+            old.unlink()
+            old.with_suffix(".json").unlink(missing_ok=True)
+
+    def finish(
+        self,
+        status: Status,
+        *,
+        step: int,
+        summary: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> None:
+        """The last word: run.json's status, then, for a run that has ended, summary.json."""
+        self.info |= {"status": status, "heartbeat": now(), "step": step, "error": error}
+        write_json(self.folder / RUN_FILE, self.info)
+        if status in ENDED:
+            head = {"schema": SCHEMA_VERSION, "status": status, "config_hash": self.run.hash()}
+            write_json(self.folder / SUMMARY_FILE, head | dict(summary or {}))
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _read_json(path: Path) -> tuple[dict[str, Any] | None, str]:
+    """The object in a JSON file, or None and why not."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None, f"no {path.name}"
+    except OSError as error:
+        return None, f"{path.name} cannot be read ({error.strerror})"
+    except (ValueError, RecursionError):
+        return None, f"{path.name} is torn or not JSON"
+    if not isinstance(value, dict):
+        return None, f"{path.name} is not a JSON object"
+    return value, ""
+
+
+def _parse_config(info: Mapping[str, Any]) -> tuple[Run | None, str]:
+    try:
+        return Run.parse(info.get("config")), ""  # type: ignore[arg-type]
+    except UsageError as error:
+        return None, f"its configuration is not readable: {error}"
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The objects of a JSON-lines file and the number of torn or damaged lines left out."""
+    rows, bad = [], 0
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return [], 0
+    for line in content.splitlines():
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            bad += 1
+            continue
+        if isinstance(row, dict) and type(row.get("step")) is int:
+            rows.append(row)
+        else:
+            bad += 1
+    return rows, bad
+
+
+def _frame(path: Path, columns: Iterable[str]) -> tuple[pd.DataFrame, int]:
+    """A log as numbers: known columns only, what is not a number as NaN, one row a step."""
+    rows, bad = read_lines(path)
+    frame = pd.DataFrame(rows, columns=list(columns))
+    for name in frame.columns:
+        frame[name] = pd.to_numeric(frame[name], errors="coerce")
+    frame = frame.drop_duplicates("step", keep="last").sort_values("step", ignore_index=True)
+    return frame, bad
+
+
+def _process_lives(pid: object) -> bool:
+    if type(pid) is not int or pid <= 0:
+        return False
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+    return True
+
+
+def is_alive(info: Mapping[str, Any]) -> bool:
+    """Whether the writer named in run.json still works: a fresh heartbeat, and here, its process."""
+    try:
+        beat = dt.datetime.fromisoformat(info["heartbeat"])
+        age = (dt.datetime.now(dt.UTC) - beat).total_seconds()
+    except (KeyError, TypeError, ValueError):
+        return False
+    if info.get("host") == socket.gethostname() and not _process_lives(info.get("pid")):
+        return False
+    return age < STALE_SECONDS
+
+
+# fmt: off
+IDENTITY = (
+    "study", "run", "network", "depth", "shortcut", "family", "data", "recipe", "seed", "precision",
+)
+FINAL = (
+    "train_error", "train_error_clean", "validation_error", "test_error", "seconds",
+    "images_per_second",
+)
+# fmt: on
+OUTCOME = ("status", "steps", "steps_planned", *FINAL)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as it lies on disk. Frames are read when first asked for, as they are then."""
+
+    path: Path
+    info: Mapping[str, Any]
+    config: Run
+    summary: Mapping[str, Any] | None
+
+    @property
+    def study(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def network(self) -> Network:
+        return self.config.network
+
+    @cached_property
+    def status(self) -> Status:
+        """As written, but a `running` whose writer is gone reads `interrupted`."""
+        if self.summary is not None:
+            return "diverged" if self.summary.get("status") == "diverged" else "finished"
+        written = self.info.get("status")
+        if written == "running" and is_alive(self.info):
+            return "running"
+        return written if written in ("failed", "diverged") else "interrupted"
+
+    @cached_property
+    def _metrics(self) -> tuple[pd.DataFrame, int]:
+        columns = [name for name in SCHEMA[METRICS_FILE] if name != "nonfinite"]
+        metrics, bad = _frame(self.path / METRICS_FILE, columns)
+        timing, bad_timing = _frame(self.path / TIMING_FILE, SCHEMA[TIMING_FILE])
+        return metrics.merge(timing, on="step", how="left"), bad + bad_timing
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row a logged step: the columns of metrics.jsonl and timing.jsonl; absent is NaN."""
+        return self._metrics[0]
+
+    @cached_property
+    def _probes(self) -> tuple[pd.DataFrame, int]:
+        """All probe rows, long: kind, step, layer (0-based), name, value."""
+        rows, bad = read_lines(self.path / PROBES_FILE)
+        layers = self.info.get("layers")
+        layers = layers if isinstance(layers, dict) else {}
+        steps: dict[tuple[str, int], list[Any]] = {}
+        for row in rows:
+            kind, values = row.get("kind"), row.get("values")
+            names = layers.get(kind) if isinstance(kind, str) else None
+            if isinstance(names, list) and isinstance(values, list) and len(values) == len(names):
+                steps[str(kind), row["step"]] = values
+            else:
+                bad += 1
+        records = [
+            (kind, step, index, str(layers[kind][index]), value)
+            for (kind, step), values in sorted(steps.items())
+            for index, value in enumerate(values)
+        ]
+        frame = pd.DataFrame(records, columns=["kind", "step", "layer", "name", "value"])
+        frame["value"] = pd.to_numeric(frame["value"], errors="coerce")
+        return frame, bad
+
+    def probe(self, kind: str = "gradient_norm") -> pd.DataFrame:
+        """Rows of one probe kind: step, layer (0-based, in forward order), name, value."""
+        frame = self._probes[0]
+        return frame[frame["kind"] == kind].drop(columns="kind").reset_index(drop=True)
+
+    @cached_property
+    def problems(self) -> tuple[str, ...]:
+        """What was skipped or is wrong, in sentences; empty for a healthy run."""
+        found = []
+        if self._metrics[1]:
+            found.append(f"{self._metrics[1]} torn or damaged lines left out of its metrics")
+        if self._probes[1]:
+            found.append(f"{self._probes[1]} torn or damaged lines left out of its probes")
+        if self.info.get("status") == "running" and self.status == "interrupted":
+            found.append(
+                f"its process is gone (last heartbeat {self.info.get('heartbeat')}); "
+                "the same command resumes it"
+            )
+        if self.info.get("error"):
+            found.append(str(self.info["error"]))
+        return tuple(found)
+
+    def final(self, quantity: str) -> float | None:
+        """The last value of a metric: the summary's, or while there is none, the log's."""
+        value = self.summary.get(quantity) if self.summary is not None else None
+        if value is None and quantity in self.metrics:
+            seen = self.metrics[quantity].dropna()
+            value = seen.iloc[-1] if len(seen) else None
+        return float(value) if isinstance(value, int | float) else None
+
+    @property
+    def steps_done(self) -> int:
+        if self.summary is not None and type(self.summary.get("steps")) is int:
+            return int(self.summary["steps"])
+        return int(self.metrics["step"].max()) if len(self.metrics) else 0
+
+    def identity(self) -> dict[str, Any]:
+        """Who the run is, as every table and frame names it: the keys are IDENTITY."""
+        return {
+            "study": self.study,
+            "run": self.name,
+            "network": self.network.name,
+            "depth": self.network.depth,
+            "shortcut": self.network.shortcut,
+            "family": self.network.family,
+            "data": self.config.data.label,
+            "recipe": self.config.recipe.label,
+            "seed": self.config.seed,
+            "precision": self.config.precision,
+        }
+
+    def as_row(self) -> dict[str, Any]:
+        """The run as one flat record, for tables and `resnetlab list --json`. Errors in percent."""
+        return (
+            self.identity()
+            | {
+                "status": self.status,
+                "steps": self.steps_done,
+                "steps_planned": self.config.recipe.steps,
+            }
+            | {quantity: self.final(quantity) for quantity in FINAL}
+        )
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A folder that is no readable run, and why."""
+
+    path: Path
+    reason: str
+
+
+def _read(path: Path) -> RunRecord | Skipped:
+    info, problem = _read_json(path / RUN_FILE)
+    if info is None:
+        return Skipped(path, problem)
+    if info.get("schema") != SCHEMA_VERSION:
+        return Skipped(
+            path,
+            f"its format is version {info.get('schema')!r}, this reader knows {SCHEMA_VERSION}",
+        )
+    run, problem = _parse_config(info)
+    if run is None:
+        return Skipped(path, problem)
+    summary = _read_json(path / SUMMARY_FILE)[0]
+    if summary is not None and summary.get("status") not in ENDED:
+        summary = None
+    return RunRecord(path, info, run, summary)
+
+
+def read_run(path: str | Path) -> RunRecord:
+    """The run in that folder. Raises UsageError, with the reason, if there is none to read."""
+    found = _read(Path(path))
+    if isinstance(found, Skipped):
+        raise UsageError(f"{path} is not a readable run: {found.reason}")
+    return found
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of one study folder, by name, and what lies there that is none."""
+
+    path: Path
+    runs: tuple[RunRecord, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def table(self) -> pd.DataFrame:
+        """One row a run, as `RunRecord.as_row`."""
+        frame = pd.DataFrame([run.as_row() for run in self.runs], columns=[*IDENTITY, *OUTCOME])
+        return frame.astype({quantity: float for quantity in FINAL})
+
+
+def _identified(runs: Iterable[RunRecord], frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The runs' frames below one another, each row with who it is."""
+    parts = [
+        frame.assign(**run.identity()) for run, frame in zip(runs, frames, strict=True) if len(frame)
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(IDENTITY))
+
+
+def metrics_of(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """All metrics rows of the runs, with the columns of IDENTITY; frames for `plots`."""
+    return _identified(runs, (run.metrics for run in runs))
+
+
+def probes_of(runs: Sequence[RunRecord], kind: str = "gradient_norm") -> pd.DataFrame:
+    """All rows of one probe kind (step, layer, name, value), with the columns of IDENTITY."""
+    return _identified(runs, (run.probe(kind) for run in runs))
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        found = [item for item in path.iterdir() if item.is_dir() and item.name[0] not in "._"]
+    except OSError:
+        return []
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Sort key that puts plain-8 before plain-20."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+
+
+def read_study(path: str | Path) -> Study:
+    """All runs of one study folder. A missing or empty folder gives a study without runs."""
+    found = [_read(folder) for folder in _folders(Path(path))]
+    return Study(
+        Path(path),
+        tuple(item for item in found if isinstance(item, RunRecord)),
+        tuple(item for item in found if isinstance(item, Skipped)),
+    )
+
+
+def find_studies(root: str | Path | None = None) -> list[Path]:
+    """Study folders below the results folder: the user's own first, then the reference ones."""
+    base = results_root(root)
+    own = [folder for folder in _folders(base) if folder.name != REFERENCE]
+    return own + _folders(base / REFERENCE)
+
+
+def find_run(name: str, root: str | Path | None = None) -> RunRecord:
+    """The run called STUDY/RUN, RUN (if only one study has it) or by its path. UsageError if none."""
+    if (Path(name) / RUN_FILE).is_file():
+        return read_run(name)
+    studies = find_studies(root)
+    paths = [folder for study in studies for folder in _folders(study)]
+    exact = [path for path in paths if f"{path.parent.name}/{path.name}" == name]
+    hits = exact[:1] or [path for path in paths if path.name == name]
+    if len(hits) > 1:
+        choices = ", ".join(f"{path.parent.name}/{path.name}" for path in hits)
+        raise UsageError(f"several runs are called {name!r}: {choices}")
+    if not hits:
+        known = [f"{path.parent.name}/{path.name}" for path in paths]
+        hint = configs.did_you_mean(name, known) if known else "; there are no runs yet"
+        raise UsageError(f"no run {name!r} in {results_root(root)}{hint}")
+    return read_run(hits[0])

@@ -1,0 +1,407 @@
+"""Training: one optimizer step, and the loop around it that measures, saves and resumes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from resnetlab import config, data, evaluate, models, probes, results
+from resnetlab.config import UsageError, lr_at
+
+BLOCK = 100  # steps whose random draws travel to the device together
+
+
+def train_step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,  # (B, C, S, S)
+    labels: Tensor,  # (B,)
+    precision: config.Precision = "fp32",
+) -> tuple[Tensor, Tensor]:
+    """One update. Returns the mean cross-entropy and the number of wrong images, before the update.
+
+    Both stay on the device. The gradients stay in `.grad` until the next step, for the probes.
+    """
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits = network(images)
+    loss = cross_entropy(logits.float() if precision == "bf16" else logits, labels)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach(), (logits.argmax(dim=1) != labels).sum()
+
+
+def resolve_device(name: str) -> torch.device:
+    """auto (a CUDA GPU if there is one), cpu, cuda or cuda:N. UsageError if it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise UsageError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:N")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError("device cuda was asked for, but torch sees no CUDA GPU; use --device cpu")
+        if number and int(number) >= torch.cuda.device_count():
+            raise UsageError(f"device {name}: this machine has {torch.cuda.device_count()} GPU(s)")
+    return torch.device(name)
+
+
+def _set_precision(precision: config.Precision, device: torch.device) -> None:
+    """fp32 means fp32: TF32 is off unless asked for, and cuDNN keeps to deterministic algorithms."""
+    if precision == "tf32" and device.type != "cuda":
+        raise UsageError("precision tf32 needs a CUDA GPU; on a CPU use fp32, fp64 or bf16")
+    mode = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = mode
+    torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _thread_count(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[str]]:
+    """A list that gets the name of SIGINT or SIGTERM when one arrives, instead of an exception."""
+    caught: list[str] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(signal.Signals(number).name)
+
+    try:
+        before = {kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: Python gives signals to that one only
+        yield caught
+        return
+    try:
+        yield caught
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """SHA-256 of all parameters and batch-norm statistics, in the order of the state dict."""
+    digest = hashlib.sha256()
+    for value in network.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class _Training:
+    """The state that a checkpoint keeps: network, optimizer, step and the open log window."""
+
+    def __init__(self, run: config.Run, dataset: data.Dataset, device: torch.device) -> None:
+        self.run = run
+        dtype = torch.float64 if run.precision == "fp64" else torch.float32
+        self.network = models.build(
+            run.network,
+            num_classes=len(dataset.classes),
+            in_channels=dataset.in_channels,
+            generator=data.generator(run.seed, "weights"),
+        ).to(device, dtype)
+        recipe = run.recipe
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,  # on every parameter, as in the paper
+        )
+        self.batches = data.Batches(dataset.train, recipe, device, dtype)
+        self.order = data.Order(len(dataset.train), recipe, run.seed)
+        self.step = 0
+        self._block: tuple[range, data.Draws] | None = None
+        self._open_window()
+        # first update whose loss was not finite; kept on the device so that no step waits for it
+        self.diverged_at = torch.tensor(-1, device=device)
+
+    def _open_window(self) -> None:
+        device = self.batches.device
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.wrong_sum = torch.zeros((), dtype=torch.int64, device=device)
+        self.window = 0  # steps since the last row
+
+    def _draws(self) -> tuple[data.Draws, int]:
+        """The draws that hold the current step and its row in them."""
+        if self._block is None or self.step not in self._block[0]:
+            steps = range(self.step, min(self.step + BLOCK, self.run.recipe.steps))
+            draws = self.order.draws(steps.start, steps.stop).to(self.batches.device)
+            self._block = steps, draws
+        return self._block[1], self.step - self._block[0].start
+
+    def advance(self) -> None:
+        """One update at the schedule's learning rate; gradients stay for the probes."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr_at(self.step, self.run.recipe)
+        images, labels = self.batches.train(*self._draws())
+        loss, wrong = train_step(self.network, self.optimizer, images, labels, self.run.precision)
+        self.step += 1
+        self.window += 1
+        self.loss_sum += loss
+        self.wrong_sum += wrong
+        fresh = ~torch.isfinite(loss) & (self.diverged_at < 0)
+        self.diverged_at = torch.where(fresh, self.step, self.diverged_at)
+
+    def close_window(self) -> dict[str, Any]:
+        """The row for the steps since the last one; waits for the device."""
+        images = self.window * self.run.recipe.batch_size
+        row = {
+            "step": self.step,
+            "epoch": self.step * self.run.recipe.batch_size / self.order.images,
+            "lr": lr_at(self.step - 1, self.run.recipe),
+            "train_loss": float(self.loss_sum) / self.window,
+            "train_error": 100 * int(self.wrong_sum) / images,
+        }
+        self._open_window()
+        return row
+
+    def save(self) -> bytes:
+        """Everything above as bytes that `restore` reads without executing anything."""
+        buffer = io.BytesIO()
+        state = {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "loss_sum": self.loss_sum,
+            "wrong_sum": self.wrong_sum,
+            "window": self.window,
+            "diverged_at": self.diverged_at,
+        }
+        torch.save(state, buffer)
+        return buffer.getvalue()
+
+    def restore(self, payload: bytes) -> None:
+        """Load what `save` gave. Raises ValueError for bytes that are no such checkpoint."""
+        device = self.batches.device
+        try:
+            state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.window = int(state["step"]), int(state["window"])
+            self.loss_sum, self.wrong_sum = state["loss_sum"], state["wrong_sum"]
+            self.diverged_at = state["diverged_at"]
+        except Exception as error:  # torch raises many kinds for a file that is not its own
+            raise ValueError(f"is no checkpoint of this run ({type(error).__name__})") from None
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def _resume(writer: results.RunWriter, training: _Training) -> float:
+    """Continue from the newest whole checkpoint, or from step 0. Returns the seconds trained so far."""
+    for found in writer.checkpoints():
+        if isinstance(found, str):
+            _note(f"{writer.study}/{writer.name}: {found}; trying the checkpoint before it")
+            continue
+        try:
+            training.restore(found.payload)
+        except ValueError as error:
+            _note(f"{writer.study}/{writer.name}: {found.path.name} {error}; trying the one before it")
+            continue
+        writer.resume_from(found)
+        if training.step:
+            _note(f"{writer.study}/{writer.name}: resumed at step {training.step}")
+        return found.seconds
+    writer.start_over()
+    return 0.0
+
+
+def fit(
+    run: config.Run,
+    *,
+    study: str = "runs",
+    name: str | None = None,
+    results_folder: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    on_row: Callable[[Mapping[str, Any]], None] | None = None,
+) -> results.RunRecord:
+    """Train `run` to its end, or continue it, or return it at once if it has ended.
+
+    Writes results_folder/study/name as `results.py` describes. `threads` defaults to all usable cores;
+    a resumed run keeps the threads and the kind of device it began with, because on a CPU the result
+    is then the same to the last bit. `on_row` gets each row of metrics. SIGINT and SIGTERM end the run
+    after the current step with a checkpoint, status `interrupted`; a loss that is not finite ends it as
+    `diverged`. Raises UsageError before anything is written for a request that cannot be met, and
+    whatever went wrong later, after marking the run `failed`.
+    """
+    name = name or f"{run.network.name}-seed{run.seed}"
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise UsageError(f"threads must be a whole number of at least 1, got {threads!r}")
+    place = resolve_device(device)
+    _set_precision(run.precision, place)
+    dataset = data.load(run.data)
+
+    with results.RunWriter(results.results_root(results_folder), study, name, run) as writer:
+        if writer.ended:
+            return results.read_run(writer.folder)
+        began = writer.info.get("execution", {})
+        if began.get("device", place.type) != place.type:
+            raise UsageError(
+                f"{study}/{name} began on {began['device']} and cannot go on exactly on {place.type}; "
+                f"use --device {began['device']} or another run name"
+            )
+        threads = began.get("threads") or threads or usable_cores()
+        with _thread_count(threads), _stop_signals() as stopped:
+            execution = {
+                "device": place.type,
+                "device_name": _device_name(place),
+                "threads": threads,
+                "engine": "eager",
+            }
+            return _fit(run, dataset, place, writer, execution, stopped, on_row)
+
+
+def _fit(
+    run: config.Run,
+    dataset: data.Dataset,
+    device: torch.device,
+    writer: results.RunWriter,
+    execution: Mapping[str, Any],
+    stopped: list[str],
+    on_row: Callable[[Mapping[str, Any]], None] | None,
+) -> results.RunRecord:
+    recipe = run.recipe
+    training = _Training(run, dataset, device)
+    network = training.network
+    writer.begin(
+        execution=execution,
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        dataset=dataset.describe(),
+        layers={"gradient_norm": list(models.weighted_layers(network))},
+        parameters=models.count_parameters(network),
+    )
+    try:
+        seconds = _resume(writer, training)
+        network.train()
+        clock = time.perf_counter()
+        row_seconds = seconds
+        diverged = False
+        while training.step < recipe.steps and not diverged and not stopped:
+            before = training.step
+            training.advance()
+            step, last = training.step, training.step == recipe.steps
+            if before % recipe.probe_every == 0 or last:
+                norms = probes.gradient_norms(network).tolist()
+                row = {"step": before, "kind": "gradient_norm", "values": norms}
+                writer.append(results.PROBES_FILE, row)
+            if step % recipe.log_every == 0 or step % recipe.test_every == 0 or last:
+                window = training.window * recipe.batch_size
+                row = training.close_window()
+                now = time.perf_counter()
+                seconds, clock = seconds + now - clock, now
+                diverged = int(training.diverged_at) >= 0
+                if (step % recipe.test_every == 0 or last) and not diverged:
+                    row |= _test(training, dataset, last=last)
+                timing = {
+                    "step": step,
+                    "seconds": seconds,
+                    "images_per_second": window / max(seconds - row_seconds, 1e-9),
+                }
+                writer.append(results.METRICS_FILE, row)
+                writer.append(results.TIMING_FILE, timing)
+                row_seconds = seconds
+                if on_row is not None:
+                    on_row(row | timing)
+                clock = time.perf_counter()
+            if step % recipe.checkpoint_every == 0 or last or diverged:
+                writer.save_checkpoint(step, training.save(), seconds)
+            writer.beat(step)
+        if stopped and training.step < recipe.steps and not diverged:
+            seconds += time.perf_counter() - clock
+            writer.save_checkpoint(training.step, training.save(), seconds)
+            writer.finish("interrupted", step=training.step, error=f"stopped by {stopped[0]}")
+            return results.read_run(writer.folder)
+        return _summarise(training, dataset, writer, seconds)
+    except BaseException as error:
+        # The disk may be full or gone: the first error is the one to report, not this one.
+        with contextlib.suppress(OSError):
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            writer.finish("failed", step=training.step, error=reason)
+        raise
+
+
+def _test(training: _Training, dataset: data.Dataset, *, last: bool) -> dict[str, float]:
+    """Errors of the followed set; with a held-out part, the test set waits for the last step."""
+    out: dict[str, float] = {}
+    if dataset.validation is not None:
+        held = training.batches.plain(dataset.validation)
+        out["validation_error"], out["validation_loss"] = evaluate.single_view(training.network, held)
+    if dataset.validation is None or last:
+        test = training.batches.plain(dataset.test)
+        out["test_error"], out["test_loss"] = evaluate.single_view(training.network, test)
+    return out
+
+
+def _summarise(
+    training: _Training, dataset: data.Dataset, writer: results.RunWriter, seconds: float
+) -> results.RunRecord:
+    """Write the summary of a run that has ended, from its own log, and read the run back."""
+    log = results.read_run(writer.folder)
+    diverged_at = int(training.diverged_at)
+    clean = None
+    if diverged_at < 0:
+        clean = evaluate.single_view(training.network, training.batches.plain(dataset.train))[0]
+    speed = log.metrics["images_per_second"].median()
+    summary = {
+        "steps": training.step,
+        "train_error": log.final("train_error"),
+        "train_loss": log.final("train_loss"),
+        "train_error_clean": results.significant(clean),
+        "validation_error": log.final("validation_error"),
+        "test_error": log.final("test_error"),
+        "test_loss": log.final("test_loss"),
+        "diverged_at": diverged_at if diverged_at >= 0 else None,
+        "seconds": results.significant(seconds),
+        "images_per_second": results.significant(float(speed)),
+        "weights_sha256": weights_sha256(training.network),
+    }
+    error = f"the loss of update {diverged_at} was not finite" if diverged_at >= 0 else None
+    status: results.Status = "diverged" if diverged_at >= 0 else "finished"
+    writer.finish(status, step=training.step, summary=summary, error=error)
+    return results.read_run(writer.folder)

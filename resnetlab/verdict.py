@@ -1,0 +1,175 @@
+"""What the runs of a study say: means and spreads over seeds, and the verdict in words.
+
+The question is the paper's (Sec. 4.1, 4.2): is a deeper network worse on the *training* set? Higher
+test error alone would be overfitting. Only runs that share everything but the seed are averaged; only
+runs with the same seed are subtracted from one another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from resnetlab import paper
+
+GROUP = ["data", "recipe", "precision", "family", "depth", "shortcut", "network"]
+ENOUGH_SEEDS = 3
+
+
+def by_network(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a network (and data set, recipe, precision) of a table of runs, seeds averaged.
+
+    Columns: those of GROUP; n (finished runs), diverged, unfinished; for train_error,
+    train_error_clean and test_error (percent, final): mean, and `_sd`, the sample standard deviation
+    (NaN for n = 1); paper_train_error and paper_test_error (CIFAR-10, 64,000 steps, whatever our data).
+    """
+    rows = []
+    for key, group in table.groupby(GROUP, sort=True):
+        finished = group[group["status"] == "finished"]
+        row: dict[str, Any] = dict(zip(GROUP, key, strict=True))
+        row["n"] = len(finished)
+        row["diverged"] = int((group["status"] == "diverged").sum())
+        row["unfinished"] = len(group) - row["n"] - row["diverged"]
+        for quantity in ("train_error", "train_error_clean", "test_error"):
+            values = pd.to_numeric(finished[quantity])
+            row[quantity], row[f"{quantity}_sd"] = values.mean(), values.std()
+        for quantity in ("train_error", "test_error"):
+            record = paper.reported(row["network"], quantity)
+            row[f"paper_{quantity}"] = record.value if record else math.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Final training error of one network minus another's, seed by seed (percentage points)."""
+
+    worse: str  # the network that the question suspects
+    better: str
+    differences: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.differences)
+
+    @property
+    def mean(self) -> float:
+        return sum(self.differences) / self.n
+
+    @property
+    def spread(self) -> float:
+        """Sample standard deviation of the differences; NaN for one seed."""
+        if self.n < 2:
+            return math.nan
+        return math.sqrt(sum((d - self.mean) ** 2 for d in self.differences) / (self.n - 1))
+
+    @property
+    def sign(self) -> int:
+        """+1 or -1 if three or more seeds all agree and the mean exceeds two standard errors, else 0."""
+        if self.n < ENOUGH_SEEDS:
+            return 0
+        agree = all(d > 0 for d in self.differences) or all(d < 0 for d in self.differences)
+        clear = abs(self.mean) > 2 * self.spread / math.sqrt(self.n)
+        return int(math.copysign(1, self.mean)) if agree and clear else 0
+
+    def __str__(self) -> str:
+        if self.n == 1:
+            return f"{self.mean:+.1f} points, n = 1"
+        return f"{self.mean:+.1f} ± {self.spread:.1f} points (mean ± standard deviation), n = {self.n}"
+
+
+def contrast(table: pd.DataFrame, worse: str, better: str) -> Contrast | None:
+    """Paired over the seeds that both networks finished; None if there is none."""
+    finished = table[table["status"] == "finished"].dropna(subset=["train_error"])
+    finished = finished.drop_duplicates(["network", "seed"])
+    errors = {
+        name: finished[finished["network"] == name]
+        .drop_duplicates("seed")
+        .set_index("seed")["train_error"]
+        for name in (worse, better)
+    }
+    seeds = sorted(set(errors[worse].index) & set(errors[better].index))
+    if not seeds:
+        return None
+    pairs = (float(errors[worse][seed] - errors[better][seed]) for seed in seeds)
+    return Contrast(worse, better, tuple(pairs))
+
+
+def _pick(table: pd.DataFrame, family: str, shortcut: Sequence[str]) -> tuple[str, str] | None:
+    """(deepest, shallowest) network name of a family; 20 stands for shallow where it was run."""
+    own = table[(table["family"] == family) & table["shortcut"].isin(shortcut)]
+    own = own[own["status"] == "finished"]
+    depths = sorted(own["depth"].unique())
+    if len(depths) < 2:
+        return None
+    shallow = 20 if 20 in depths and depths[-1] > 20 else depths[0]
+    name = own.drop_duplicates("depth").set_index("depth")["network"]
+    return str(name[depths[-1]]), str(name[shallow])
+
+
+def degradation(table: pd.DataFrame) -> list[str]:
+    """Sentences that answer: do deeper plain networks train worse, and do residual ones?
+
+    `table` is a table of runs on one data set with one recipe (`Study.table`). Every sentence carries
+    n and spread, or says what is missing. Claims need three seeds that agree (see `Contrast.sign`).
+    """
+    if table.empty or not (table["status"] == "finished").any():
+        return ["No finished run yet: nothing can be said."]
+    kinds = table[["data", "recipe", "precision"]].drop_duplicates()
+    if len(kinds) > 1:
+        return ["These runs differ in data set, recipe or precision; choose one of each for a verdict."]
+    sentences = []
+    plain, residual = _pick(table, "plain", ["none"]), _pick(table, "residual", ["A", "B", "C"])
+    for family, pair in (("plain", plain), ("residual", residual)):
+        if pair is None:
+            sentences.append(f"Fewer than two depths of {family} networks are finished.")
+            continue
+        found = contrast(table, *pair)
+        if found is None:
+            sentences.append(f"{pair[0]} and {pair[1]} share no finished seed.")
+        else:
+            sentences.append(_depth_sentence(family, found, table))
+    if plain is not None and residual is not None:
+        across = contrast(table, plain[0], residual[0])
+        if across is not None and plain[0].split("-")[1] == residual[0].split("-")[1]:
+            sentences.append(_shortcut_sentence(across))
+    diverged = table[table["status"] == "diverged"]
+    if len(diverged):
+        sentences.append(
+            f"{len(diverged)} run(s) diverged and are not in the means: {', '.join(diverged['run'])}."
+        )
+    return sentences
+
+
+def _depth_sentence(family: str, found: Contrast, table: pd.DataFrame) -> str:
+    deep, shallow = found.worse, found.better
+    head = f"Final training error of {deep} minus {shallow}: {found}."
+    if found.n < ENOUGH_SEEDS:
+        lean = "higher" if found.mean > 0 else "not higher"
+        return f"{head} {lean.capitalize()}, but too few seeds to say: {ENOUGH_SEEDS} are needed."
+    if found.sign > 0 and family == "plain":
+        return (
+            f"{head} The deeper plain network is worse on the TRAINING set: "
+            "degradation, not overfitting."
+        )
+    if found.sign > 0:
+        return (
+            f"{head} Here the deeper residual network is behind too, at this number of steps; "
+            "compare it with the plain one."
+        )
+    if found.sign < 0:
+        return f"{head} Deeper is better: no degradation."
+    return f"{head} The seeds do not agree on a difference: no degradation shown."
+
+
+def _shortcut_sentence(found: Contrast) -> str:
+    head = f"At equal depth, {found.worse} minus {found.better}: {found}."
+    if found.n < ENOUGH_SEEDS:
+        return head
+    if found.sign > 0:
+        return f"{head} The shortcut alone, which adds no parameter in option A, makes the difference."
+    return f"{head} The seeds do not agree on a difference."
