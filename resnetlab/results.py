@@ -694,7 +694,7 @@ class Study:
     def table(self) -> pd.DataFrame:
         """One row a run, as `RunRecord.as_row`."""
         frame = pd.DataFrame([run.as_row() for run in self.runs], columns=[*IDENTITY, *OUTCOME])
-        return frame.astype({quantity: float for quantity in FINAL})
+        return frame.astype(dict.fromkeys(FINAL, float))
 
 
 def _identified(runs: Iterable[RunRecord], frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -69,7 +69,7 @@ class Contrast:
 
     @property
     def sign(self) -> int:
-        """+1 or -1 if three or more seeds all agree and the mean exceeds two standard errors, else 0."""
+        """+1 or -1 if three seeds or more agree and the mean exceeds two standard errors, else 0."""
         if self.n < ENOUGH_SEEDS:
             return 0
         agree = all(d > 0 for d in self.differences) or all(d < 0 for d in self.differences)

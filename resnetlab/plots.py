@@ -1,0 +1,420 @@
+"""The figures: frames of measured values in, plotly Figures out, for notebooks and dashboard alike.
+
+Colour is depth, dashed is training, bold is test, plain stands left and residual right, as in the
+paper's Figure 6. Callers load, show and save; nothing here reads a file or invents a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from resnetlab import paper
+
+# Okabe-Ito, which colour-blind readers can tell apart; the paper's depths keep one colour everywhere.
+_DEPTH_COLOURS = {
+    8: "#999999",
+    14: "#0072B2",
+    20: "#E69F00",
+    26: "#7A5195",
+    32: "#56B4E9",
+    38: "#8C6D31",
+    44: "#009E73",
+    56: "#D55E00",
+    110: "#CC79A7",
+}
+_OTHER_COLOURS = ("#0072B2", "#7A5195", "#8C6D31", "#999999", "#CC79A7")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+
+FAMILIES = ("plain", "residual")
+Theme = Literal["neutral", "light", "dark"]
+# neutral is drawn on whatever page it stands on; light and dark are for files.
+_THEMES: dict[Theme, tuple[str, str]] = {
+    "neutral": ("rgba(0,0,0,0)", "#78808c"),
+    "light": ("#ffffff", "#24292f"),
+    "dark": ("#0d1117", "#e6edf3"),
+}
+_GRID = "rgba(128,128,128,0.25)"
+
+# For notebooks and HTML files: plotly's share button would upload the figure to a server.
+CONFIG: dict[str, Any] = {"showSendToCloud": False, "displaylogo": False}
+
+
+def depth_colour(depth: int) -> str:
+    """The colour of a depth, the same in every figure."""
+    return _DEPTH_COLOURS.get(depth, _OTHER_COLOURS[depth // 6 % len(_OTHER_COLOURS)])
+
+
+def _rgba(colour: str, alpha: float) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def _finish(
+    figure: go.Figure, title: str, theme: Theme, *, height: int = 460, subtitle: str = ""
+) -> go.Figure:
+    """House style: title left, horizontal legend below, one grid, hover by point."""
+    background, ink = _THEMES[theme]
+    text = f"<b>{title}</b>" + (
+        f"<br><span style='font-size:13px'>{subtitle}</span>" if subtitle else ""
+    )
+    figure.update_layout(
+        title={"text": text, "x": 0, "xanchor": "left", "xref": "paper", "y": 0.97, "yanchor": "top"},
+        font={"size": 14, "color": ink, "family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif"},
+        paper_bgcolor=background,
+        plot_bgcolor=background,
+        height=height,
+        margin={"l": 70, "r": 20, "t": 96, "b": 60},
+        legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top", "traceorder": "normal"},
+        hoverlabel={"namelength": -1},
+    )
+    figure.update_xaxes(
+        gridcolor=_GRID, zeroline=False, linecolor=_GRID, ticks="outside", tickcolor=_GRID
+    )
+    figure.update_yaxes(
+        gridcolor=_GRID, zeroline=False, linecolor=_GRID, ticks="outside", tickcolor=_GRID
+    )
+    return figure
+
+
+def conditions(frame: pd.DataFrame) -> str:
+    """Where the values of a frame come from: data set, recipe, precision, seeds. For subtitles."""
+    if frame.empty:
+        return "no runs"
+    parts = [" and ".join(sorted(map(str, frame[key].unique()))) for key in ("data", "recipe")]
+    precisions = sorted(frame["precision"].unique())
+    seeds = frame.groupby("network")["seed"].nunique()
+    count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    noun = "seed" if count == "1" else "seeds"
+    return f"{parts[0]}, {parts[1]} recipe, {' and '.join(precisions)}, {count} {noun} a network"
+
+
+def empty(message: str, theme: Theme = "neutral") -> go.Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = go.Figure()
+    figure.add_annotation(text=message, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+    figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    return _finish(figure, "", theme, height=220)
+
+
+def _over_seeds(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """step -> mean, min, max and n over the seeds that have the value there."""
+    values = frame.dropna(subset=[quantity])
+    out = values.groupby("step")[quantity].agg(["mean", "min", "max", "count"]).reset_index()
+    # A step that only some seeds have reached would bend the mean: keep the steps all have.
+    return out[out["count"] == out["count"].max()] if len(out) else out
+
+
+def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral", log_y: bool = False) -> go.Figure:
+    """Figure 6: error against step, plain left, residual right; mean over seeds, band from min to max.
+
+    `metrics` as `results.metrics_of`. Dashed: running training error (augmented, training mode). Bold:
+    test error, or the held-out part's where the runs have one. Networks of one depth with several
+    shortcut options differ in their markers' names.
+    """
+    drawn = metrics.dropna(subset=["train_error"]) if len(metrics) else metrics
+    if drawn.empty:
+        return empty("No errors logged yet.", theme)
+    figure = make_subplots(
+        1, 2, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=["plain", "residual"]
+    )
+    held_out = metrics["validation_error"].notna().any()
+    tested = "validation_error" if held_out else "test_error"
+    keys = (
+        metrics[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
+    )
+    in_legend: set[str] = set()
+    options = keys[keys["shortcut"] != "none"].groupby("depth")["shortcut"].nunique()
+    several = bool((options > 1).any())
+    for depth, shortcut, network in keys.itertuples(index=False):
+        column = 1 if shortcut == "none" else 2
+        colour = depth_colour(depth)
+        own = metrics[metrics["network"] == network]
+        group = f"{depth}-{shortcut}" if several and shortcut not in ("none", "A") else f"{depth}"
+        name = f"{depth} layers" + (f", option {shortcut}" if group != f"{depth}" else "")
+        for quantity, dash, width, label in (
+            ("train_error", "dash", 1.6, "train"),
+            (tested, "solid", 3.2, tested.removesuffix("_error")),
+        ):
+            line = _over_seeds(own, quantity)
+            if line.empty:
+                continue
+            if line["count"].max() > 1:
+                figure.add_scatter(
+                    x=np.concatenate([line["step"], line["step"][::-1]]),
+                    y=np.concatenate([line["max"], line["min"][::-1]]),
+                    fill="toself",
+                    fillcolor=_rgba(colour, 0.14),
+                    line={"width": 0},
+                    hoverinfo="skip",
+                    showlegend=False,
+                    legendgroup=group,
+                    row=1,
+                    col=column,
+                )
+            figure.add_scatter(
+                x=line["step"],
+                y=line["mean"],
+                mode="lines",
+                name=name,
+                legendgroup=group,
+                showlegend=label != "train" and group not in in_legend,
+                line={"color": colour, "dash": dash, "width": width},
+                hovertemplate=f"{network} {label}: %{{y:.2f}} % at step %{{x}}<extra></extra>",
+                row=1,
+                col=column,
+            )
+            if label != "train":
+                in_legend.add(group)
+    figure.update_xaxes(title_text="step (optimizer updates)")
+    figure.update_yaxes(title_text="error (%)", row=1, col=1)
+    if log_y:
+        figure.update_yaxes(type="log")
+    else:
+        figure.update_yaxes(rangemode="tozero")
+    title = f"Error during training: dashed train, bold {tested.removesuffix('_error')}"
+    return _finish(figure, title, theme, height=500, subtitle=conditions(metrics))
+
+
+def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+    """Final error against depth, plain and residual: every finished run a point, the mean a line.
+
+    `table` as `Study.table`. Left training error (running), right test error. The paper's values stand
+    as hollow diamonds only where data set and recipe are the paper's; otherwise the subtitle says why
+    not.
+    """
+    finished = table[table["status"] == "finished"]
+    if finished.empty:
+        return empty("No finished run yet.", theme)
+    figure = make_subplots(
+        1,
+        2,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        subplot_titles=["training error", "test error"],
+    )
+    reasons = {
+        paper.comparable(data, recipe)
+        for data, recipe in finished[["data", "recipe"]].drop_duplicates().itertuples(index=False)
+    }
+    colours = {"plain": "#D55E00", "residual": "#0072B2"}
+    for column, quantity in enumerate(("train_error", "test_error"), start=1):
+        for shortcut, own in finished.groupby("shortcut"):
+            family = "plain" if shortcut == "none" else "residual"
+            name = "plain" if shortcut == "none" else f"residual (option {shortcut})"
+            colour = colours[family]
+            mean = own.groupby("depth")[quantity].mean()
+            dash = "solid" if shortcut in ("none", "A") else {"B": "dash", "C": "dot"}[str(shortcut)]
+            figure.add_scatter(
+                x=mean.index,
+                y=mean,
+                mode="lines",
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                line={"color": colour, "width": 3, "dash": dash},
+                hovertemplate=f"{name}, %{{x}} layers: mean %{{y:.2f}} %<extra></extra>",
+                row=1,
+                col=column,
+            )
+            figure.add_scatter(
+                x=own["depth"],
+                y=own[quantity],
+                mode="markers",
+                legendgroup=name,
+                showlegend=False,
+                marker={"color": colour, "size": 9, "opacity": 0.65},
+                customdata=own["seed"],
+                hovertemplate=f"{name}, %{{x}} layers, seed %{{customdata}}: %{{y:.2f}} %<extra></extra>",
+                row=1,
+                col=column,
+            )
+            if reasons == {None}:
+                _add_paper_points(figure, own, quantity, colour, name, column)
+    figure.update_xaxes(
+        title_text="depth (weighted layers)", tickvals=sorted(finished["depth"].unique())
+    )
+    figure.update_yaxes(title_text="final error (%)", rangemode="tozero", row=1, col=1)
+    note = next((reason for reason in sorted(filter(None, reasons))), "")
+    subtitle = conditions(finished) + (f"<br>Paper's values not drawn: {note}" if note else "")
+    return _finish(
+        figure, "Error against depth: one point a run, the line is the mean", theme, subtitle=subtitle
+    ).update_layout(margin_t=118 if note else 96)
+
+
+def _add_paper_points(
+    figure: go.Figure, own: pd.DataFrame, quantity: str, colour: str, name: str, column: int
+) -> None:
+    records = [
+        (depth, record)
+        for depth, network in own[["depth", "network"]].drop_duplicates().itertuples(index=False)
+        if (record := paper.reported(network, quantity))
+    ]
+    figure.add_scatter(
+        x=[depth for depth, _ in records],
+        y=[record.value for _, record in records],
+        mode="markers",
+        name=f"{name}, the paper",
+        showlegend=column == 1,
+        marker={"color": colour, "size": 12, "symbol": "diamond-open", "line": {"width": 2}},
+        customdata=[record.source for _, record in records],
+        hovertemplate="the paper, %{x} layers: %{y:.2f} % (%{customdata})<extra></extra>",
+        row=1,
+        col=column,
+    )
+
+
+def run_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+    """One run while it trains: training and test error above, learning rate below.
+
+    `metrics` as `results.metrics_of` of one run.
+    """
+    if metrics.empty:
+        return empty("No row logged yet.", theme)
+    figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.78, 0.22], vertical_spacing=0.06)
+    colour = depth_colour(int(metrics["depth"].iloc[0]))
+    for quantity, dash, width in (
+        ("train_error", "dash", 1.6),
+        ("validation_error", "solid", 3.2),
+        ("test_error", "solid", 3.2),
+    ):
+        line = metrics.dropna(subset=[quantity])
+        if len(line):
+            name = quantity.replace("_error", " error")
+            figure.add_scatter(
+                x=line["step"],
+                y=line[quantity],
+                mode="lines" if len(line) > 1 else "markers",
+                name=name,
+                line={"color": colour, "dash": dash, "width": width},
+                hovertemplate=f"{name}: %{{y:.2f}} % at step %{{x}}<extra></extra>",
+                row=1,
+                col=1,
+            )
+    figure.add_scatter(
+        x=metrics["step"],
+        y=metrics["lr"],
+        mode="lines",
+        name="learning rate",
+        line={"color": "#78808c", "shape": "vh", "width": 1.6},
+        hovertemplate="learning rate %{y:g} at step %{x}<extra></extra>",
+        row=2,
+        col=1,
+    )
+    figure.update_yaxes(title_text="error (%)", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title_text="rate", type="log", nticks=4, row=2, col=1)
+    figure.update_xaxes(title_text="step (optimizer updates)", row=2, col=1)
+    row = metrics.iloc[0]
+    title = f"{row['network']} on {row['data']}"
+    subtitle = f"{row['recipe']} recipe, {row['precision']}, seed {row['seed']}"
+    return _finish(figure, title, theme, height=480, subtitle=subtitle)
+
+
+def _log_range(values: pd.Series) -> tuple[float, float]:
+    """Smallest and largest decade that hold every positive value."""
+    positive = values[values > 0]
+    if positive.empty:
+        return -1.0, 0.0
+    low, high = float(np.log10(positive.min())), float(np.log10(positive.max()))
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+    """Layer against step, colour the gradient's norm, every run a panel, all on one log scale.
+
+    `probes` as `results.probes_of`. Layer 1 is the first convolution, the last the classifier. At most
+    eight runs, plain before residual and shallow before deep.
+    """
+    if probes.empty:
+        return empty("No gradient norms logged yet.", theme)
+    who = ["family", "depth", "network", "seed", "study", "run"]
+    runs = probes[who].drop_duplicates().sort_values(who[:4]).head(8)
+    columns = min(len(runs), 2 if len(runs) in (2, 4) else 4)
+    rows = -(-len(runs) // columns)
+    titles = [f"{row.network}, seed {row.seed}" for row in runs.itertuples()]
+    figure = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.06)
+    low, high = _log_range(probes["value"])
+    for index, row in enumerate(runs.itertuples()):
+        own = probes[(probes["study"] == row.study) & (probes["run"] == row.run)]
+        grid = own.pivot_table(index="layer", columns="step", values="value")
+        norms = grid.to_numpy(dtype=float)
+        exponent = np.log10(norms, where=norms > 0, out=np.full_like(norms, np.nan))
+        figure.add_heatmap(
+            x=grid.columns,
+            y=grid.index + 1,
+            z=np.round(exponent, 3),
+            customdata=norms,
+            coloraxis="coloraxis",
+            hovertemplate="layer %{y}, step %{x}: norm %{customdata:.3g}<extra></extra>",
+            row=index // columns + 1,
+            col=index % columns + 1,
+        )
+    ticks = np.arange(np.ceil(low), np.floor(high) + 1)
+    figure.update_layout(
+        coloraxis={
+            "colorscale": "Viridis",
+            "cmin": low,
+            "cmax": high,
+            "colorbar": {
+                "title": {"text": "gradient norm"},
+                "tickvals": ticks,
+                "ticktext": [f"1e{int(tick)}" for tick in ticks],
+            },
+        }
+    )
+    figure.update_xaxes(title_text="step", row=rows)
+    figure.update_yaxes(title_text="layer", col=1)
+    return _finish(
+        figure,
+        "Gradient norm of every weighted layer (L2, log scale)",
+        theme,
+        height=160 + 300 * rows,
+        subtitle=conditions(probes),
+    ).update_layout(margin_b=60, margin_r=20)
+
+
+def gradient_norm_profile(
+    probes: pd.DataFrame, steps: Sequence[int] | None = None, *, theme: Theme = "neutral"
+) -> go.Figure:
+    """Gradient norm against layer at chosen steps (default: first, middle, last), log axis.
+
+    `probes` as `results.probes_of`; plain left, residual right; colour is depth, dash is the step.
+    Seeds are averaged geometrically. A step that was not logged takes the nearest logged one.
+    """
+    if probes.empty:
+        return empty("No gradient norms logged yet.", theme)
+    logged = np.sort(probes["step"].unique())
+    if steps is None:
+        steps = [int(logged[0]), int(logged[len(logged) // 2]), int(logged[-1])]
+    chosen = sorted({int(logged[np.abs(logged - step).argmin()]) for step in steps})[: len(_DASHES)]
+    figure = make_subplots(
+        1, 2, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=["plain", "residual"]
+    )
+    keys = probes[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
+    for depth, shortcut, network in keys.itertuples(index=False):
+        for dash, step in zip(_DASHES, chosen, strict=False):
+            own = probes[
+                (probes["network"] == network) & (probes["step"] == step) & (probes["value"] > 0)
+            ]
+            if own.empty:
+                continue
+            line = np.exp(np.log(own["value"]).groupby(own["layer"]).mean())
+            figure.add_scatter(
+                x=line.index + 1,
+                y=line,
+                mode="lines",
+                name=f"{network}, step {step}",
+                line={"color": depth_colour(depth), "dash": dash, "width": 2},
+                hovertemplate=f"{network}, step {step}, layer %{{x}}: %{{y:.3g}}<extra></extra>",
+                row=1,
+                col=1 if shortcut == "none" else 2,
+            )
+    figure.update_xaxes(title_text="layer (1 = first convolution)")
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    figure.update_yaxes(title_text="gradient norm (L2)", row=1, col=1)
+    return _finish(figure, "Gradient norm by layer", theme, height=500, subtitle=conditions(probes))
