@@ -6,7 +6,9 @@ Two dials make a network: `depth` and `shortcut`. A plain network is the same cl
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -193,3 +195,33 @@ def weighted_layers(network: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
 def count_parameters(network: nn.Module) -> int:
     """Trainable numbers in the network: convolutions, batch norms, classifier."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+@torch.no_grad()
+def trace_shapes(network: nn.Module, image: tuple[int, int, int]) -> list[dict[str, object]]:
+    """One row a stage: name, output shape (C, S, S), weighted layers and parameters.
+
+    Measured by sending two blank images of shape `image` (C, S, S) through a copy of the network in
+    evaluation mode; the network itself is left as it was.
+    """
+    probe = copy.deepcopy(network).eval()
+    rows: list[dict[str, object]] = []
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            rows.append(
+                {
+                    "part": name,
+                    "output": " x ".join(map(str, output.shape[1:])),
+                    "weighted layers": len(weighted_layers(module)),
+                    "parameters": count_parameters(module),
+                }
+            )
+
+        return hook
+
+    for name, part in probe.named_children():
+        part.register_forward_hook(note(name))
+    parameter = next(probe.parameters())
+    probe(torch.zeros(2, *image, dtype=parameter.dtype, device=parameter.device))
+    return rows

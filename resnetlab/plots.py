@@ -31,7 +31,7 @@ _DEPTH_COLOURS = {
 _OTHER_COLOURS = ("#0072B2", "#7A5195", "#8C6D31", "#999999", "#CC79A7")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
-FAMILIES = ("plain", "residual")
+_SHORTCUT_ORDER = ("none", "A", "B", "C")
 Theme = Literal["neutral", "light", "dark"]
 # neutral is drawn on whatever page it stands on; light and dark are for files.
 _THEMES: dict[Theme, tuple[str, str]] = {
@@ -64,7 +64,14 @@ def _finish(
         f"<br><span style='font-size:13px'>{subtitle}</span>" if subtitle else ""
     )
     figure.update_layout(
-        title={"text": text, "x": 0, "xanchor": "left", "xref": "paper", "y": 0.97, "yanchor": "top"},
+        title={
+            "text": text,
+            "x": 0,
+            "xref": "paper",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 30},
+        },
         font={"size": 14, "color": ink, "family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif"},
         paper_bgcolor=background,
         plot_bgcolor=background,
@@ -204,12 +211,13 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
     }
     colours = {"plain": "#D55E00", "residual": "#0072B2"}
     for column, quantity in enumerate(("train_error", "test_error"), start=1):
-        for shortcut, own in finished.groupby("shortcut"):
+        for shortcut in sorted(finished["shortcut"].unique(), key=_SHORTCUT_ORDER.index):
+            own = finished[finished["shortcut"] == shortcut]
             family = "plain" if shortcut == "none" else "residual"
             name = "plain" if shortcut == "none" else f"residual (option {shortcut})"
             colour = colours[family]
             mean = own.groupby("depth")[quantity].mean()
-            dash = "solid" if shortcut in ("none", "A") else {"B": "dash", "C": "dot"}[str(shortcut)]
+            dash = "solid" if shortcut in ("none", "A") else {"B": "dash", "C": "dot"}[shortcut]
             figure.add_scatter(
                 x=mean.index,
                 y=mean,
@@ -230,7 +238,8 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
                 showlegend=False,
                 marker={"color": colour, "size": 9, "opacity": 0.65},
                 customdata=own["seed"],
-                hovertemplate=f"{name}, %{{x}} layers, seed %{{customdata}}: %{{y:.2f}} %<extra></extra>",
+                hovertemplate=f"{name}, %{{x}} layers, seed %{{customdata}}: %{{y:.2f}} %"
+                "<extra></extra>",
                 row=1,
                 col=column,
             )
@@ -307,7 +316,7 @@ def run_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
         col=1,
     )
     figure.update_yaxes(title_text="error (%)", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title_text="rate", type="log", nticks=4, row=2, col=1)
+    figure.update_yaxes(title_text="rate", type="log", dtick=1, row=2, col=1)
     figure.update_xaxes(title_text="step (optimizer updates)", row=2, col=1)
     row = metrics.iloc[0]
     title = f"{row['network']} on {row['data']}"
@@ -337,7 +346,9 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
     columns = min(len(runs), 2 if len(runs) in (2, 4) else 4)
     rows = -(-len(runs) // columns)
     titles = [f"{row.network}, seed {row.seed}" for row in runs.itertuples()]
-    figure = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.06)
+    figure = make_subplots(
+        rows, columns, subplot_titles=titles, horizontal_spacing=0.06, vertical_spacing=0.2 / rows
+    )
     low, high = _log_range(probes["value"])
     for index, row in enumerate(runs.itertuples()):
         own = probes[(probes["study"] == row.study) & (probes["run"] == row.run)]
@@ -367,7 +378,7 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
             },
         }
     )
-    figure.update_xaxes(title_text="step", row=rows)
+    figure.update_xaxes(title_text="step (optimizer updates)", row=rows)
     figure.update_yaxes(title_text="layer", col=1)
     return _finish(
         figure,
@@ -398,17 +409,19 @@ def gradient_norm_profile(
     keys = probes[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
     for depth, shortcut, network in keys.itertuples(index=False):
         for dash, step in zip(_DASHES, chosen, strict=False):
-            own = probes[
-                (probes["network"] == network) & (probes["step"] == step) & (probes["value"] > 0)
-            ]
+            at_step = probes[(probes["network"] == network) & (probes["step"] == step)]
+            own = at_step[at_step["value"] > 0]
             if own.empty:
                 continue
             line = np.exp(np.log(own["value"]).groupby(own["layer"]).mean())
+            name = f"{depth} layers, step {step}"
             figure.add_scatter(
                 x=line.index + 1,
                 y=line,
                 mode="lines",
-                name=f"{network}, step {step}",
+                name=name,
+                legendgroup=name,
+                showlegend=name not in {trace.name for trace in figure.data},
                 line={"color": depth_colour(depth), "dash": dash, "width": 2},
                 hovertemplate=f"{network}, step {step}, layer %{{x}}: %{{y:.3g}}<extra></extra>",
                 row=1,

@@ -205,6 +205,29 @@ def git_commit(folder: Path) -> str | None:
         return None
 
 
+def check_folder(folder: Path, run: Run) -> RunRecord | None:
+    """The run that lies there if it has this configuration, None if there is none yet.
+
+    Raises UsageError, with the differences, if the folder holds another configuration, and if what it
+    holds cannot be read.
+    """
+    if not (folder / RUN_FILE).exists():
+        return None
+    found = _read(folder)
+    if isinstance(found, Skipped):
+        raise UsageError(
+            f"{folder / RUN_FILE} cannot be read ({found.reason}); "
+            "move the folder away or choose another run name"
+        )
+    if found.config != run:
+        lines = "\n  ".join(configs.differences(found.config, run))
+        raise UsageError(
+            f"{found.study}/{found.name} holds another configuration (there != asked):\n  {lines}\n"
+            "choose another run or study name, or remove that folder"
+        )
+    return found
+
+
 class AnotherWriterError(RuntimeError):
     """The run is being written by another process."""
 
@@ -248,7 +271,10 @@ class RunWriter:
                 f"{owner.get('host', '?')}; wait for it, stop it, or choose another run name"
             ) from None
         try:
-            self._refuse_another_configuration()
+            there = check_folder(self.folder, self.run)
+            self.info = dict(there.info) if there is not None else {}
+            for left_over in self.folder.glob(".*.tmp"):
+                left_over.unlink(missing_ok=True)  # of a writer that was killed
         except BaseException:
             self._lock.release()
             raise
@@ -261,25 +287,6 @@ class RunWriter:
         trace: TracebackType | None,
     ) -> None:
         self._lock.release()
-
-    def _refuse_another_configuration(self) -> None:
-        path = self.folder / RUN_FILE
-        if not path.exists():
-            return
-        info, problem = _read_json(path)
-        theirs, problem = _parse_config(info) if info is not None else (None, problem)
-        if theirs is None:
-            raise UsageError(
-                f"{path} cannot be read ({problem}); move the folder away or choose another run name"
-            )
-        assert info is not None
-        if theirs != self.run:
-            lines = "\n  ".join(configs.differences(theirs, self.run))
-            raise UsageError(
-                f"{self.study}/{self.name} holds another configuration (there != asked):\n  {lines}\n"
-                "choose another run or study name, or remove that folder"
-            )
-        self.info = info
 
     @property
     def ended(self) -> bool:
@@ -693,8 +700,13 @@ class Study:
 
     def table(self) -> pd.DataFrame:
         """One row a run, as `RunRecord.as_row`."""
-        frame = pd.DataFrame([run.as_row() for run in self.runs], columns=[*IDENTITY, *OUTCOME])
-        return frame.astype(dict.fromkeys(FINAL, float))
+        return table_of(self.runs)
+
+
+def table_of(runs: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row a run, as `RunRecord.as_row`; what is not known is NaN."""
+    frame = pd.DataFrame([run.as_row() for run in runs], columns=[*IDENTITY, *OUTCOME])
+    return frame.astype(dict.fromkeys(FINAL, float))
 
 
 def _identified(runs: Iterable[RunRecord], frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -744,6 +756,17 @@ def find_studies(root: str | Path | None = None) -> list[Path]:
     base = results_root(root)
     own = [folder for folder in _folders(base) if folder.name != REFERENCE]
     return own + _folders(base / REFERENCE)
+
+
+def find_study(name: str, root: str | Path | None = None) -> Study:
+    """The study of that name, the user's own before a reference one. UsageError if there is none."""
+    paths = find_studies(root)
+    for path in paths:
+        if path.name == name:
+            return read_study(path)
+    known = list(dict.fromkeys(path.name for path in paths))
+    hint = configs.did_you_mean(name, known) if known else "; there are no studies yet: `make study`"
+    raise UsageError(f"no study {name!r} in {results_root(root)}{hint}")
 
 
 def find_run(name: str, root: str | Path | None = None) -> RunRecord:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 import platform
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from resnetlab import config, data, evaluate, models, probes, results
+from resnetlab import config, data, evaluate, machine, models, probes, results
 from resnetlab.config import UsageError, lr_at
 
 BLOCK = 100  # steps whose random draws travel to the device together
@@ -82,14 +79,6 @@ def _device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def usable_cores() -> int:
-    """Cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
-
-
 @contextlib.contextmanager
 def _thread_count(threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
@@ -98,26 +87,6 @@ def _thread_count(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[str]]:
-    """A list that gets the name of SIGINT or SIGTERM when one arrives, instead of an exception."""
-    caught: list[str] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(signal.Signals(number).name)
-
-    try:
-        before = {kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: Python gives signals to that one only
-        yield caught
-        return
-    try:
-        yield caught
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def weights_sha256(network: nn.Module) -> str:
@@ -266,7 +235,7 @@ def fit(
     `diverged`. Raises UsageError before anything is written for a request that cannot be met, and
     whatever went wrong later, after marking the run `failed`.
     """
-    name = name or f"{run.network.name}-seed{run.seed}"
+    name = name or run.default_name
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"threads must be a whole number of at least 1, got {threads!r}")
     place = resolve_device(device)
@@ -282,8 +251,8 @@ def fit(
                 f"{study}/{name} began on {began['device']} and cannot go on exactly on {place.type}; "
                 f"use --device {began['device']} or another run name"
             )
-        threads = began.get("threads") or threads or usable_cores()
-        with _thread_count(threads), _stop_signals() as stopped:
+        threads = began.get("threads") or threads or machine.usable_cores()
+        with _thread_count(threads), machine.stop_signals() as stopped:
             execution = {
                 "device": place.type,
                 "device_name": _device_name(place),

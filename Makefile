@@ -1,0 +1,66 @@
+# One verb each, the same for people and CI. `make study ARGS="--seeds 0,1,2"` passes options on.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+ARGS ?=
+
+.PHONY: help study test test-fast dashboard lab check figures bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make study      the depth study on the digits: a few minutes on two cores"
+	@echo "make dashboard  look at results in a browser"
+	@echo "make lab        JupyterLab on the notebooks"
+	@echo "make test       all tests      make test-fast  without whole runs and browser"
+	@echo "make check      ruff, format, mypy"
+	@echo "make bench      measure speed and write benchmarks/"
+	@echo "make figures    make the README's figures again from results/reference"
+	@echo "make clean      remove .venv and caches; results and data stay"
+
+# Made again when the dependencies change; otherwise every verb starts at once.
+$(READY): pyproject.toml constraints.txt
+	@echo "setting up .venv (once; about 7 GB with torch's CUDA libraries, a few minutes)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; use make PYTHON=python3.12")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,figures]'
+	@touch $(READY)
+	@echo "set up"
+
+study: $(READY)
+	@echo "running the study: resnetlab study digits $(ARGS)"
+	@$(BIN)/resnetlab study digits $(ARGS)
+
+test: $(READY)
+	@echo "running all tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(READY)
+	@echo "running the fast tests"
+	@$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
+
+dashboard: $(READY)
+	@echo "starting the dashboard on 127.0.0.1"
+	@$(BIN)/resnetlab dashboard $(ARGS)
+
+lab: $(READY)
+	@echo "starting JupyterLab on notebooks/"
+	@$(BIN)/jupyter lab notebooks $(ARGS)
+
+check: $(READY)
+	@echo "ruff, format, mypy"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+figures: $(READY)
+	@echo "drawing results/reference/digits/figures from the committed runs"
+	@$(BIN)/python -m resnetlab.figures
+
+bench: $(READY)
+	@echo "measuring; leave the machine alone for a few minutes"
+	@$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+clean:
+	@echo "removing .venv and caches"
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

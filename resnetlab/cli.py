@@ -1,0 +1,620 @@
+"""The command `resnetlab`. Each verb loads what it needs, so that help answers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from resnetlab import results, study
+
+app = typer.Typer(
+    name="resnetlab",
+    help="An interactive study of Deep Residual Learning for Image Recognition (He et al. 2015).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Data sets: fetch them once, look at them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+INTERRUPTED = 130
+
+
+class Precision(StrEnum):
+    fp32 = "fp32"
+    fp64 = "fp64"
+    tf32 = "tf32"
+    bf16 = "bf16"
+
+
+ResultsOption = Annotated[
+    str | None, typer.Option("--results", help="Results folder [default: results/ of the project]")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+PrecisionOption = Annotated[
+    Precision | None, typer.Option(help="Precision of training [default: fp32, TF32 off]")
+]
+StepsOption = Annotated[
+    int | None, typer.Option(help="Optimizer updates; milestones move along [default: the recipe's]")
+]
+LrOption = Annotated[float | None, typer.Option(help="Learning rate [default: the recipe's 0.1]")]
+BatchOption = Annotated[int | None, typer.Option("--batch-size", help="[default: the recipe's 128]")]
+ValidationOption = Annotated[
+    int | None, typer.Option(help="Training images held out and followed instead of the test set")
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(help="paper, short or quick [default: quick for digits, short for other data]"),
+]
+
+
+def _list_of(text: str, what: str, kind: type) -> tuple[Any, ...]:
+    from resnetlab.config import UsageError
+
+    try:
+        return tuple(kind(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"{what}: a list like 20,56 is needed, got {text!r}") from None
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # In a pipe or a log nothing is as wide as a guess of 80 columns would make it.
+    width = None if sys.stdout.isatty() else 160
+    return Console(highlight=False, width=width)
+
+
+# --- study ------------------------------------------------------------------------------------
+
+
+@app.command("study")
+def study_command(
+    name: Annotated[str, typer.Argument(help="digits, short or figure-6")] = "digits",
+    depths: Annotated[str | None, typer.Option(help="Such as 20,56 (each 6n+2)")] = None,
+    shortcuts: Annotated[str | None, typer.Option(help="Of none,A,B,C; none is plain")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2")] = None,
+    data: Annotated[str | None, typer.Option(help="digits, cifar10, cifar100 or folder:PATH")] = None,
+    recipe: RecipeOption = None,
+    steps: StepsOption = None,
+    lr: LrOption = None,
+    batch_size: BatchOption = None,
+    validation: ValidationOption = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+    jobs: Annotated[int | None, typer.Option(help="Runs side by side [default: one a core]")] = None,
+    folder: Annotated[
+        str | None, typer.Option("--name", help="Study folder [default: NAME, or NAME-DATA]")
+    ] = None,
+    results: ResultsOption = None,
+) -> None:
+    """Run a grid of networks, one notebook each, and answer the question over them.
+
+    Finished runs are skipped, interrupted ones resumed; a run that fails does not stop the others.
+    """
+    from resnetlab import results as store
+    from resnetlab import study
+
+    grid = study.grid_named(
+        name,
+        data=data,
+        name_of_folder=folder,
+        depths=_list_of(depths, "--depths", int) if depths is not None else None,
+        shortcuts=_list_of(shortcuts, "--shortcuts", str) if shortcuts is not None else None,
+        seeds=_list_of(seeds, "--seeds", int) if seeds is not None else None,
+        recipe=recipe,
+        precision=precision.value if precision else None,
+        validation=validation,
+        overrides={"steps": steps, "lr": lr, "batch_size": batch_size},
+    )
+    root = store.results_root(results)
+    watcher = _Progress()
+    outcome = study.run(grid, root=root, jobs=jobs, device=device, watcher=watcher)
+    watcher.close()
+    _tell_outcome(outcome, store.read_study(outcome.folder))
+    if outcome.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _tell_outcome(outcome: study.Outcome, found: results.Study) -> None:
+    from rich.text import Text
+
+    from resnetlab import verdict
+
+    console = _console()
+    table = found.table()
+    console.print()
+    console.print(_means_table(verdict.by_network(table)))
+    for sentence in verdict.degradation(table):
+        console.print(Text(f"  {sentence}"))
+    for note in outcome.notes:
+        console.print(Text(f"note: {note}"), style="yellow")
+    for failure in outcome.failed:
+        console.print(Text(f"failed: {failure}"), style="red")
+    console.print()
+    if outcome.interrupted:
+        console.print("Interrupted; the same command goes on from here.")
+    if outcome.report is not None:
+        console.print(Text(f"Figures and table   {outcome.report}"))
+    console.print(Text(f"Runs                {outcome.folder}"))
+    console.print("Look in a browser   make dashboard   (or: resnetlab dashboard)")
+
+
+class _Progress:
+    """One line a run: live bars on a terminal, a line as a run starts, moves on and ends elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = _console()
+        self._live = self._console.is_terminal
+        self._bars = Progress(
+            TextColumn("{task.description:<24}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("step {task.completed:>5.0f}/{task.total:.0f}", markup=False),
+            TextColumn("{task.fields[error]:<28}", markup=False),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            disable=not self._live,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._said: dict[str, float] = {}
+
+    def begin(
+        self,
+        todo: Sequence[study.Execution],
+        done: Sequence[results.RunRecord],
+        jobs: int,
+        threads: int,
+    ) -> None:
+        unit = "thread" if threads == 1 else "threads"
+        self._say(
+            f"{len(todo)} runs to do, {len(done)} ended before; {jobs} at a time, {threads} {unit} each"
+        )
+        if self._live:
+            self._bars.start()
+
+    def _say(self, text: str) -> None:
+        from rich.text import Text
+
+        self._console.print(Text(text))
+
+    def tick(self, running: Sequence[study.Execution]) -> None:
+        import time
+
+        for execution in running:
+            if not self._live and time.monotonic() - self._said.get(execution.name, -1e9) < 10:
+                continue
+            record = execution.record()
+            total = execution.steps
+            step, error, left = 0, "starting", ""
+            if record is not None:
+                step, total = record.steps_done, record.config.recipe.steps
+                error = _errors(record)
+                seconds = record.final("seconds")
+                if seconds and step:
+                    left = f"  {seconds / step * (total - step):.0f} s left"
+            if self._live:
+                if execution.name not in self._tasks:
+                    task = self._bars.add_task(execution.name, total=total, error="starting")
+                    self._tasks[execution.name] = task
+                self._bars.update(self._tasks[execution.name], completed=step, error=error)
+            elif step or execution.name not in self._said:
+                self._said[execution.name] = time.monotonic()
+                self._say(f"{execution.name:<24} step {step:>5}/{total}  {error}{left}")
+
+    def ended(self, execution: study.Execution, status: results.Status) -> None:
+        record = execution.record()
+        error = _errors(record) if record is not None else ""
+        if self._live and execution.name in self._tasks:
+            self._bars.update(
+                self._tasks[execution.name],
+                completed=record.steps_done if record is not None else 0,
+                error=f"{error}  {status}",
+            )
+            self._bars.stop_task(self._tasks[execution.name])
+        else:
+            self._say(f"{execution.name:<24} {status}  {error}")
+
+    def reporting(self, notebook_name: str) -> None:
+        self.close()
+        self._say(f"executing {notebook_name}")
+
+    def close(self) -> None:
+        if self._live:
+            self._bars.stop()
+
+
+def _errors(record: results.RunRecord) -> str:
+    parts = []
+    for name, label in (("train_error", "train"), ("validation_error", "val"), ("test_error", "test")):
+        value = record.final(name)
+        if value is not None:
+            parts.append(f"{label} {value:.2f} %")
+    return "  ".join(parts)
+
+
+def _means_table(rows: Any) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="Final error in percent, mean ± standard deviation over runs",
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("network", no_wrap=True)
+    for heading in ("runs", "train", "train, clean", "test", "paper* train", "test"):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def cell(row: Mapping[str, Any], name: str) -> str:
+        value, spread = row[name], row.get(f"{name}_sd")
+        if value != value:
+            return "–"
+        return f"{value:.2f}" + (f" ± {spread:.2f}" if spread is not None and spread == spread else "")
+
+    for row in rows.to_dict("records"):
+        extra = [f"{row[key]} {key}" for key in ("diverged", "unfinished") if row[key]]
+        runs = ", ".join([str(row["n"]), *extra])
+        names = (
+            "train_error",
+            "train_error_clean",
+            "test_error",
+            "paper_train_error",
+            "paper_test_error",
+        )
+        table.add_row(row["network"], runs, *(cell(row, name) for name in names))
+    kinds = sorted(
+        {
+            f"{row['data']}, {row['recipe']} recipe, {row['precision']}"
+            for row in rows.to_dict("records")
+        }
+    )
+    table.caption = (
+        "Ours: "
+        + "; ".join(kinds)
+        + ". \nclean: full pass, evaluation mode. *The paper: CIFAR-10, 64,000 steps."
+    )
+    return table
+
+
+# --- train ------------------------------------------------------------------------------------
+
+
+@app.command()
+def train(
+    network: Annotated[str, typer.Argument(help="plain-56, resnet-56, resnet-56-B, ...")],
+    data: Annotated[str, typer.Option(help="digits, cifar10, cifar100 or folder:PATH")] = "digits",
+    recipe: RecipeOption = None,
+    steps: StepsOption = None,
+    lr: LrOption = None,
+    batch_size: BatchOption = None,
+    validation: ValidationOption = None,
+    seed: Annotated[int, typer.Option(help="Weights, order and augmentation follow from it")] = 0,
+    precision: PrecisionOption = None,
+    device: DeviceOption = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")] = None,
+    study: Annotated[str, typer.Option(help="Study folder to write into")] = "runs",
+    run: Annotated[
+        str | None, typer.Option(help="Run folder [default: network, seed, data and recipe]")
+    ] = None,
+    results: ResultsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one network without a notebook; the same command resumes it after an interruption."""
+    from resnetlab import config, notebook
+    from resnetlab import results as store
+
+    asked = config.run_from_parameters(
+        network=network,
+        data=data,
+        recipe=recipe or "",
+        seed=seed,
+        precision=precision.value if precision else "fp32",
+        validation=validation or 0,
+        steps=steps,
+        lr=lr,
+        batch_size=batch_size,
+    )
+    store.check_name("study", study)
+    if run is not None:
+        store.check_name("run", run)
+    store.prepare_root(store.results_root(results))
+    from resnetlab.train import fit  # torch: only once the request is known to be good
+
+    def on_row(row: Mapping[str, Any]) -> None:
+        if not as_json:
+            print(notebook.progress_line(row, asked), flush=True)
+
+    record = fit(
+        asked,
+        study=study,
+        name=run,
+        results_folder=results,
+        device=device,
+        threads=threads,
+        on_row=on_row,
+    )
+    if as_json:
+        _print_json(record.as_row())
+    else:
+        head = f"{record.study}/{record.name}: {record.status} at step {record.steps_done}"
+        print(f"{head}  {_errors(record)}")
+        print(record.path)
+    if record.status == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
+def _print_json(value: Any) -> None:
+    """JSON without NaN: what is not known is null."""
+
+    def clean(item: Any) -> Any:
+        if isinstance(item, Mapping):
+            return {key: clean(inner) for key, inner in item.items()}
+        if isinstance(item, list | tuple):
+            return [clean(inner) for inner in item]
+        return None if isinstance(item, float) and item != item else item
+
+    print(json.dumps(clean(value), indent=1, allow_nan=False))
+
+
+def _studies(folder: str | None) -> list[results.Study]:
+    from resnetlab import results as store
+    from resnetlab.config import UsageError
+
+    root = store.results_root(folder)
+    if not root.is_dir():
+        raise UsageError(f"no results folder {root}; run `make study`, or give one with --results")
+    return [store.read_study(path) for path in store.find_studies(root)]
+
+
+@app.command("list")
+def list_command(
+    study: Annotated[str | None, typer.Argument(help="Only this study")] = None,
+    results: ResultsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """All runs of all studies, a line each. Errors are final and in percent."""
+    from resnetlab import results as store
+
+    studies = _studies(results) if study is None else [store.find_study(study, results)]
+    for item in studies:
+        for skipped in item.skipped:
+            print(f"skipped {skipped.path}: {skipped.reason}", file=sys.stderr)
+    runs = [run for item in studies for run in item.runs]
+    if as_json:
+        _print_json([run.as_row() for run in runs])
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("run", "data", "recipe", "status", "steps", "train %", "test %"):
+        right = heading in ("steps", "train %", "test %")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for run in runs:
+        row = run.as_row()
+        errors = [row["train_error"], row["test_error"]]
+        cells = [f"{row['study']}/{row['run']}", row["data"], row["recipe"], row["status"]]
+        cells += [f"{row['steps']}/{row['steps_planned']}"]
+        cells += ["–" if error is None else f"{error:.2f}" for error in errors]
+        table.add_row(*map(Text, cells))
+    console = _console()
+    console.print(table if runs else "No runs yet: `make study` makes some.")
+    for run in runs:
+        for problem in run.problems:
+            console.print(Text(f"{run.study}/{run.name}: {problem}"))
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(help="RUN, STUDY/RUN or a run's folder")],
+    results: ResultsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One run: configuration, where it ran, final values, problems, and how to make it again."""
+    from resnetlab import results as store
+
+    record = store.find_run(run, results)
+    if as_json:
+        info = {"row": record.as_row(), "run": dict(record.info), "summary": record.summary}
+        _print_json(info | {"problems": list(record.problems), "command": reproduce(record)})
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE, show_header=False, title=Text(f"{record.study}/{record.name}"))
+    settings = record.config.model_dump(mode="json")
+    lines: dict[str, Any] = {"status": record.status, "folder": record.path}
+    lines |= {"network": record.network.name, "data": settings["data"], "recipe": settings["recipe"]}
+    lines |= {"seed": settings["seed"], "precision": settings["precision"]}
+    for key in ("parameters", "commit", "versions", "execution", "created", "heartbeat"):
+        lines[key] = record.info.get(key)
+    lines |= {key: value for key, value in record.as_row().items() if key.endswith("_error")}
+    lines |= {"seconds": record.final("seconds"), "problems": "; ".join(record.problems) or "none"}
+    lines["again"] = reproduce(record)
+    for key, value in lines.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{name} {inner}" for name, inner in value.items())
+        elif isinstance(value, float):
+            value = f"{value:.2f}" + (" %" if key.endswith("_error") else "")
+        table.add_row(key.replace("_", " "), Text("–" if value is None else str(value)))
+    _console().print(table)
+
+
+def reproduce(record: results.RunRecord) -> str:
+    """The command that makes this run again."""
+    from resnetlab import config
+
+    run = record.config
+    words = ["resnetlab", "train", run.network.name, "--data", run.data.name]
+    words += ["--recipe", run.recipe.name, "--seed", str(run.seed)]
+    if run.precision != "fp32":
+        words += ["--precision", run.precision]
+    if run.data.validation:
+        words += ["--validation", str(run.data.validation)]
+    preset = config.RECIPES.get(run.recipe.name)
+    for field in ("steps", "lr", "batch_size"):
+        value = getattr(run.recipe, field)
+        if preset is None or value != getattr(preset, field):
+            words += [f"--{field.replace('_', '-')}", str(value)]
+    execution = record.info.get("execution")
+    if isinstance(execution, Mapping) and execution.get("device") == "cpu":
+        words += ["--device", "cpu", "--threads", str(execution.get("threads"))]
+    import shlex
+
+    return shlex.join(words)
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(help="A study, or two or more runs")],
+    results: ResultsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A study's means and verdict; or runs side by side, and how their configurations differ."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from resnetlab import config, verdict
+    from resnetlab import results as store
+
+    if len(names) == 1:
+        table = store.find_study(names[0], results).table()
+        means, said = verdict.by_network(table), verdict.degradation(table)
+        if as_json:
+            _print_json({"networks": means.to_dict("records"), "verdict": said})
+            return
+        console = _console()
+        console.print(_means_table(means))
+        for sentence in said:
+            console.print(Text(f"  {sentence}"))
+        return
+    runs = [store.find_run(name, results) for name in names]
+    changes = {
+        f"{run.study}/{run.name}": config.differences(runs[0].config, run.config) for run in runs[1:]
+    }
+    if as_json:
+        _print_json({"runs": [run.as_row() for run in runs], "differences": changes})
+        return
+    side = Table(box=box.SIMPLE_HEAD)
+    side.add_column("")
+    for run in runs:
+        side.add_column(Text(f"{run.study}/{run.name}"), justify="right")
+    rows = [run.as_row() for run in runs]
+    for key in rows[0]:
+        if key not in ("study", "run"):
+            cells = ["–" if row[key] is None else row[key] for row in rows]
+            shown = [f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells]
+            side.add_row(key.replace("_", " "), *map(Text, shown))
+    console = _console()
+    console.print(side)
+    for name, lines in changes.items():
+        console.print(Text(f"{runs[0].study}/{runs[0].name} != {name}:"))
+        console.print(Text("  " + ("\n  ".join(lines) or "the same configuration")))
+
+
+# --- data, dashboard --------------------------------------------------------------------------
+
+
+@data_app.command("download")
+def data_download(name: Annotated[str, typer.Argument(help="cifar10 or cifar100")]) -> None:
+    """Fetch CIFAR-10 or CIFAR-100 (about 170 MB) into data/ of the project, checksums verified."""
+    from resnetlab import data
+
+    print(f"{name} is in {data.download(name)}")
+
+
+@data_app.command("show")
+def data_show(
+    name: Annotated[str, typer.Argument(help="digits, cifar10, cifar100 or folder:PATH")],
+    as_json: JsonOption = False,
+) -> None:
+    """Classes, image shape, sizes and hash of a data set, read whole."""
+    from resnetlab import config, data
+
+    spec = config.Data.parse({"name": name})
+    info = {"data": spec.label} | data.load(spec).describe()
+    if as_json:
+        _print_json(info)
+        return
+    for key, value in info.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        print(f"{key:<11} {shown}")
+
+
+@app.command()
+def dashboard(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
+    results: ResultsOption = None,
+    browser: Annotated[bool, typer.Option(help="Open the page")] = True,
+) -> None:
+    """Open the dashboard on 127.0.0.1. It reads results and never loads torch."""
+    from resnetlab import results as store
+    from resnetlab.config import UsageError
+
+    script = store.project_root() / "dashboard" / "app.py"
+    if not script.is_file():
+        raise UsageError(f"{script} is missing: run this inside the project's folder")
+    settings = {
+        "server.address": "127.0.0.1",
+        "server.port": port,
+        "server.headless": "false" if browser else "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "client.showErrorDetails": "type",
+    }
+    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    environment = os.environ | {"RESNETLAB_RESULTS": str(store.results_root(results).resolve())}
+    print(f"http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "streamlit", "run", str(script), *words]
+    process = subprocess.Popen(command, env=environment)
+    try:
+        raise typer.Exit(process.wait())
+    except KeyboardInterrupt:
+        process.wait()
+        raise typer.Exit(0) from None
+
+
+def main() -> None:
+    """Entry point: a usage error exits with 2, any other known failure with 1, each in one message."""
+    from resnetlab.config import UsageError
+
+    try:
+        app()
+    except UsageError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED)
+    except (RuntimeError, OSError, MemoryError) as error:
+        if os.environ.get("RESNETLAB_DEBUG"):
+            raise
+        _fail(f"{error or type(error).__name__}", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

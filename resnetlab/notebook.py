@@ -1,0 +1,165 @@
+"""What notebooks need: strict parameters, figures that stay small, live curves, and papermill."""
+
+from __future__ import annotations
+
+import ast
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from resnetlab import config, results
+from resnetlab.config import UsageError
+
+KERNEL, LANGUAGE = "python3", "python"
+
+
+# --- inside a notebook ------------------------------------------------------------------------
+
+
+def check_injected(known: Iterable[str]) -> None:
+    """Refuse what papermill injected under a name that the notebook does not have.
+
+    papermill only warns of `-p deph 56` and runs with the default depth. `known` are the names of the
+    parameters cell. Raises UsageError with the nearest name. Does nothing when run by hand.
+    """
+    import IPython
+
+    shell = IPython.get_ipython()
+    cells = shell.user_ns.get("In", []) if shell is not None else []
+    names = list(known)
+    for name in injected_names(cells):
+        if name not in names:
+            raise UsageError(f"unknown parameter {name!r}{config.did_you_mean(name, names)}")
+
+
+def injected_names(cells: Iterable[str]) -> list[str]:
+    """The names assigned in cells that papermill wrote; it begins each with `# Parameters`."""
+    names = []
+    for cell in cells:
+        if cell.startswith("# Parameters\n"):
+            for statement in ast.parse(cell).body:
+                targets = statement.targets if isinstance(statement, ast.Assign) else []
+                names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def by_hand() -> bool:
+    """True where somebody watches: a kernel that JupyterLab or VS Code started, not papermill."""
+    return any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID"))
+
+
+def set_up_figures() -> None:
+    """Figures as plotly's JSON, which JupyterLab draws: kilobytes, no script, no upload button."""
+    import plotly.io
+
+    from resnetlab import plots
+
+    renderer = plotly.io.renderers["plotly_mimetype"]
+    renderer.config = plots.CONFIG
+    plotly.io.renderers.default = "plotly_mimetype"
+
+
+class Progress:
+    """`on_row` for `train.fit`: curves that grow when run by hand, a line a test under papermill."""
+
+    def __init__(self, run: config.Run) -> None:
+        self.run = run
+        self.rows: list[dict[str, Any]] = []
+        self._handle: Any = None
+        self._drawn = 0.0
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        self.rows.append(dict(row))
+        last = row["step"] == self.run.recipe.steps
+        if by_hand():
+            if last or time.monotonic() - self._drawn > 1.5:
+                self._draw()
+        elif "test_error" in row or "validation_error" in row:
+            print(progress_line(row, self.run), flush=True)
+
+    def _draw(self) -> None:
+        import pandas as pd
+        from IPython.display import display
+
+        from resnetlab import plots
+
+        columns = [name for name in results.SCHEMA[results.METRICS_FILE] if name != "nonfinite"]
+        who: dict[str, Any] = {
+            "network": self.run.network.name,
+            "depth": self.run.network.depth,
+            "data": self.run.data.label,
+            "recipe": self.run.recipe.label,
+            "precision": self.run.precision,
+            "seed": self.run.seed,
+        }
+        figure = plots.run_curves(pd.DataFrame(self.rows).reindex(columns=columns).assign(**who))
+        if self._handle is None:
+            self._handle = display(figure, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(figure)
+        self._drawn = time.monotonic()
+
+
+def progress_line(row: Mapping[str, Any], run: config.Run) -> str:
+    """`step 120/300  train 3.1 %  test 4.0 %  lr 0.1  3,100 images/s`."""
+    parts = [f"step {row['step']}/{run.recipe.steps}", f"train {row['train_error']:.2f} %"]
+    for name in ("validation", "test"):
+        if row.get(f"{name}_error") is not None:
+            parts.append(f"{name} {row[f'{name}_error']:.2f} %")
+    parts += [f"lr {row['lr']:g}", f"{row['images_per_second']:,.0f} images/s"]
+    return "  ".join(parts)
+
+
+# --- around a notebook ------------------------------------------------------------------------
+
+
+def find(name: str) -> Path:
+    """A notebook of the project, with or without `.ipynb`. UsageError if there is none."""
+    folder = results.project_root() / "notebooks"
+    path = folder / (name if name.endswith(".ipynb") else f"{name}.ipynb")
+    if not path.is_file():
+        known = sorted(item.name for item in folder.glob("*.ipynb"))
+        if not known:
+            raise UsageError(f"{folder} holds no notebooks: run this inside the project's folder")
+        raise UsageError(f"no notebook {path.name!r}{config.did_you_mean(path.name, known)}")
+    return path
+
+
+def _literal(path: Path) -> str:
+    """A path as papermill wants it: it formats paths, so braces in them are doubled."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
+    """Run a notebook through papermill; `target` is replaced when the execution has ended.
+
+    Parameter names must be known to the notebook: papermill would only warn, and names are code.
+    UsageError with the nearest one otherwise. A failing cell raises papermill's error after the
+    notebook, with the traceback in it, has been written.
+    """
+    import papermill
+
+    known = papermill.inspect_notebook(_literal(source))
+    for name in parameters:
+        if name not in known:
+            hint = config.did_you_mean(name, known)
+            raise UsageError(f"{source.name} has no parameter {name!r}{hint}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left_over in target.parent.glob(f".{target.stem}.*.tmp.ipynb"):
+        left_over.unlink(missing_ok=True)  # of an execution that was killed
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp.ipynb")
+    try:
+        papermill.execute_notebook(
+            _literal(source),
+            _literal(temporary),
+            dict(parameters),
+            kernel_name=KERNEL,
+            language=LANGUAGE,
+            progress_bar=False,
+            log_output=False,
+        )
+    finally:
+        if temporary.exists():
+            temporary.replace(target)

@@ -1,0 +1,342 @@
+"""A study: a grid of runs, one papermill execution of train.ipynb each, then the question notebook.
+
+Each execution is its own process (`python -m resnetlab.study`, the worker below), so runs cannot
+disturb one another and a crash costs one run. Whether a run succeeded is what the library wrote
+last, never what the notebook's cells say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from resnetlab import config, machine, notebook, results
+from resnetlab.config import UsageError
+
+TRAIN_NOTEBOOK = "train.ipynb"
+QUESTION_NOTEBOOK = "01_degradation.ipynb"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The runs of a study: every depth with every shortcut option and seed, on one recipe."""
+
+    name: str
+    data: str = "digits"
+    recipe: str = ""  # "" is the data set's default
+    depths: tuple[int, ...] = (20, 32, 44, 56)
+    shortcuts: tuple[str, ...] = ("none", "A")
+    seeds: tuple[int, ...] = (0,)
+    precision: str = "fp32"
+    validation: int = 0
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # recipe fields, None = unchanged
+
+    def parameters(self) -> dict[str, dict[str, Any]]:
+        """Run name -> the parameters of its notebook, in the order in which they start.
+
+        Raises UsageError for anything that is no valid run, for an empty grid and for repetitions.
+        """
+        for what in ("depths", "shortcuts", "seeds"):
+            values = getattr(self, what)
+            if not values or len(set(values)) != len(values):
+                raise UsageError(f"{what} must name each value once, got {list(values)}")
+        out = {}
+        # Deep networks take longest: started first, no core waits for one at the end.
+        for depth in sorted(self.depths, reverse=True):
+            for seed in self.seeds:
+                for shortcut in self.shortcuts:
+                    values = {
+                        "depth": depth,
+                        "shortcut": shortcut,
+                        "data": self.data,
+                        "validation": self.validation,
+                        "recipe": self.recipe,
+                        "seed": seed,
+                        "precision": self.precision,
+                    }
+                    values |= {key: v for key, v in self.overrides.items() if v is not None}
+                    run = config.run_from_parameters(**values)
+                    out[run.name_in_study] = values
+        return out
+
+
+GRIDS: dict[str, Grid] = {
+    "digits": Grid("digits"),
+    "short": Grid("short", data="cifar10", recipe="short", depths=(20, 56)),
+    "figure-6": Grid("figure-6", data="cifar10", recipe="paper"),
+}
+
+
+def grid_named(
+    name: str, *, data: str | None = None, name_of_folder: str | None = None, **changes: Any
+) -> Grid:
+    """The preset grid of that name with some fields changed (None = unchanged).
+
+    On another data set than its own its folder is NAME-DATA, unless `name_of_folder` says otherwise,
+    so that no folder says one thing and holds another. Raises UsageError for an unknown name.
+    """
+    if name not in GRIDS:
+        raise UsageError(f"unknown study {name!r}{config.did_you_mean(name, GRIDS)}")
+    grid = GRIDS[name]
+    if data is not None and data != grid.data:
+        label = config.Data.parse({"name": data}).label
+        recipe = "" if name == "digits" else grid.recipe
+        grid = replace(grid, name=f"{name}-{label}", data=data, recipe=recipe)
+    if name_of_folder is not None:
+        grid = replace(grid, name=name_of_folder)
+    return replace(grid, **{key: value for key, value in changes.items() if value is not None})
+
+
+# --- one execution, one process ---------------------------------------------------------------
+
+
+def _worker() -> int:
+    """The child process: execute one notebook, described on the first line of standard input.
+
+    The rest of standard input is the parent's life: when it ends, so does this process, and with it
+    the kernel, which watches its own parent.
+    """
+    job = json.loads(sys.stdin.readline())
+
+    def follow_parent() -> None:
+        sys.stdin.read()
+        os._exit(3)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
+    try:
+        notebook.execute(Path(job["source"]), Path(job["target"]), job["parameters"])
+    except Exception as error:
+        kind = getattr(error, "ename", type(error).__name__)
+        print(f"{kind}: {getattr(error, 'evalue', None) or error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@dataclass
+class Execution:
+    """A notebook under way in a process of its own."""
+
+    name: str
+    source: Path
+    target: Path
+    parameters: Mapping[str, Any]
+    steps: int = 0  # planned
+    error: str = ""  # what the process said last, once it has failed
+    _process: subprocess.Popen[str] | None = None
+    _stderr: IO[str] | None = None
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (poll closes it)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "resnetlab.study"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._stderr,
+            text=True,
+            env=dict(environment),
+            start_new_session=True,  # Ctrl-C in the terminal reaches the study, which stops its runs
+        )
+        job = {
+            "source": str(self.source),
+            "target": str(self.target),
+            "parameters": dict(self.parameters),
+        }
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+
+    def poll(self) -> bool:
+        """True once the process has ended."""
+        assert self._process is not None
+        assert self._stderr is not None
+        code = self._process.poll()
+        if code is None:
+            return False
+        if code != 0 and not self.error:
+            self._stderr.seek(0)
+            lines = [line for line in self._stderr.read().splitlines() if line.strip()]
+            self.error = lines[-1] if lines else f"its process ended with exit code {code}"
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._stderr.close()
+        return True
+
+    def record(self) -> results.RunRecord | None:
+        """What lies on disk of this run now."""
+        with contextlib.suppress(UsageError):
+            return results.read_run(self.target.parent)
+        return None
+
+    def stop(self) -> None:
+        """Ask the training process to end after its step; the notebook then ends by itself."""
+        record = self.record()
+        if record is not None and record.status == "running":
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(record.info["pid"]), signal.SIGTERM)
+        else:
+            self.kill()  # it has not begun to train
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
+
+# --- the runner -------------------------------------------------------------------------------
+
+
+STOP_SECONDS = 60.0  # for the step under way, its checkpoint and the notebook's last cells
+
+
+class Watcher(Protocol):
+    """Called by the runner as things happen; the command line draws progress with it."""
+
+    def begin(
+        self, todo: Sequence[Execution], done: Sequence[results.RunRecord], jobs: int, threads: int
+    ) -> None: ...
+    def tick(self, running: Sequence[Execution]) -> None: ...
+    def ended(self, execution: Execution, status: results.Status) -> None: ...
+    def reporting(self, notebook_name: str) -> None: ...
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def begin(
+        self, todo: Sequence[Execution], done: Sequence[results.RunRecord], jobs: int, threads: int
+    ) -> None:
+        pass
+
+    def tick(self, running: Sequence[Execution]) -> None:
+        pass
+
+    def ended(self, execution: Execution, status: results.Status) -> None:
+        pass
+
+    def reporting(self, notebook_name: str) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a study ended."""
+
+    folder: Path
+    failed: tuple[str, ...]  # "RUN: why"
+    notes: tuple[str, ...]  # runs that ended well whose notebook did not
+    interrupted: bool
+    report: Path | None  # the executed question notebook
+
+
+def run(
+    grid: Grid,
+    *,
+    root: Path,
+    jobs: int | None = None,
+    device: str = "auto",
+    report: bool = True,
+    watcher: Watcher | None = None,
+) -> Outcome:
+    """Execute the grid: skip what has ended, resume what was interrupted, go on when one fails.
+
+    Everything is checked before the first process starts: the grid, the results folder, and that no run
+    folder holds another configuration. One run a core by default: two runs of one thread each give 1.7
+    times the throughput of one run with two. SIGINT or SIGTERM stops the running ones after their step,
+    each with a checkpoint. Ends by executing the question notebook over the study.
+    """
+    watcher = watcher or Silent()
+    folder = results.prepare_root(root) / results.check_name("study", grid.name)
+    source, question = notebook.find(TRAIN_NOTEBOOK), notebook.find(QUESTION_NOTEBOOK)
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs must be at least 1, got {jobs}")
+    parameters = grid.parameters()
+    cores = machine.usable_cores()
+    jobs = jobs or max(1, min(len(parameters), cores))
+    threads = max(1, cores // jobs)
+
+    todo, done = [], []
+    for name, values in parameters.items():
+        asked = config.run_from_parameters(**values)
+        there = results.check_folder(folder / name, asked)
+        if there is not None and there.status in results.ENDED:
+            done.append(there)
+            continue
+        values = values | {"study": grid.name, "run": name, "results": str(root.resolve())}
+        values |= {"device": device, "threads": threads}
+        target = folder / name / results.NOTEBOOK_FILE
+        todo.append(Execution(name, source, target, values, asked.recipe.steps))
+
+    environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # the debugger's warning
+    watcher.begin(todo, done, jobs, threads)
+    failed, notes = [], []
+    with machine.stop_signals() as stopped:
+        for execution in _side_by_side(todo, jobs, environment, stopped, watcher):
+            record = execution.record()
+            status = record.status if record is not None else "failed"
+            if status in results.ENDED:
+                if execution.error:
+                    notes.append(f"{execution.name}: {status}; its notebook: {execution.error}")
+            elif not stopped:
+                reason = record.info.get("error") if record is not None else None
+                failed.append(f"{execution.name}: {reason or execution.error or 'it did not end'}")
+                status = "failed"
+            watcher.ended(execution, status)
+        if stopped or not report:
+            return Outcome(folder, tuple(failed), tuple(notes), bool(stopped), None)
+
+        watcher.reporting(question.name)
+        values = {"study": grid.name, "results": str(root.resolve())}
+        final = Execution(question.name, question, folder / question.name, values)
+        for _ in _side_by_side([final], 1, environment, stopped, Silent()):
+            if final.error:
+                failed.append(f"{question.name}: {final.error}")
+    executed = None if final.error or stopped else final.target
+    return Outcome(folder, tuple(failed), tuple(notes), bool(stopped), executed)
+
+
+def _side_by_side(
+    executions: Sequence[Execution],
+    jobs: int,
+    environment: Mapping[str, str],
+    stopped: Sequence[str],
+    watcher: Watcher,
+) -> Iterator[Execution]:
+    """Run them, at most `jobs` at a time, and yield each as it ends. A stop request starts no more."""
+    waiting, running = list(executions), list[Execution]()
+    deadline: float | None = None
+    try:
+        while running or (waiting and not stopped):
+            while waiting and len(running) < jobs and not stopped:
+                running.append(waiting.pop(0))
+                running[-1].start(environment)
+            if stopped and deadline is None:
+                deadline = time.monotonic() + STOP_SECONDS
+                for execution in running:
+                    execution.stop()
+            if deadline is not None and time.monotonic() > deadline:
+                for execution in running:
+                    execution.kill()
+            time.sleep(0.2)
+            watcher.tick(running)
+            for execution in [item for item in running if item.poll()]:
+                running.remove(execution)
+                yield execution
+    finally:
+        for execution in running:  # only when the runner itself failed
+            execution.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(_worker())
