@@ -1,0 +1,362 @@
+"""The loop: what it computes, what it logs, how it ends, and that resuming changes nothing."""
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnetlab import config, data, models, results, train
+from resnetlab.config import UsageError
+
+OFTEN = {"steps": 24, "log_every": 4, "test_every": 8, "probe_every": 6, "checkpoint_every": 8}
+
+
+def make_run(**changes):
+    return config.run_from_parameters(**({"network": "plain-8"} | OFTEN | changes))
+
+
+def fit(run, root, **kwargs):
+    return train.fit(run, study="s", name="r", results_folder=root, threads=1, **kwargs)
+
+
+def log_bytes(folder):
+    """The logs that must not depend on when the run was stopped; timing.jsonl holds clock times."""
+    return {name: (folder / name).read_bytes() for name in ("metrics.jsonl", "probes.jsonl")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return fit(make_run(), tmp_path_factory.mktemp("undisturbed"))
+
+
+# --- what it computes -------------------------------------------------------------------------
+
+
+def test_fit_equals_a_plain_loop_written_out(undisturbed):
+    """SGD by hand (v = mv + g + wd w; w -= lr v) on the same draws gives the same weights."""
+    run = make_run()
+    digits = data.load(run.data)
+    network = models.build("plain-8", in_channels=1, generator=data.generator(0, "weights"))
+    mean = digits.train.images.double().mean(0)
+    velocity = {}
+    torch.set_num_threads(1)
+    for step in range(run.recipe.steps):
+        index = data.Order(len(digits.train), run.recipe, run.seed).draws(step, step + 1).index[0]
+        images = ((digits.train.images[index].float() - mean.float()) / 255).float()
+        network.zero_grad()
+        logits = network(images)
+        torch.nn.functional.cross_entropy(logits, digits.train.labels[index]).backward()
+        with torch.no_grad():
+            for name, weight in network.named_parameters():
+                gradient = weight.grad + 1e-4 * weight
+                velocity[name] = 0.9 * velocity[name] + gradient if name in velocity else gradient
+                weight -= config.lr_at(step, run.recipe) * velocity[name]
+    state = torch.load(sorted((undisturbed.path / "checkpoints").glob("*.pt"))[-1], weights_only=True)[
+        "network"
+    ]
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_the_log_says_what_happened(undisturbed):
+    rows = undisturbed.metrics
+    assert rows["step"].tolist() == [4, 8, 12, 16, 20, 24]
+    assert rows["test_error"].notna().tolist() == [False, True, False, True, False, True]
+    assert rows["lr"].tolist() == [config.lr_at(step - 1, make_run().recipe) for step in rows["step"]]
+    assert rows["images_per_second"].gt(0).all()
+    images = len(data.load(config.Data()).train)
+    assert rows["epoch"].iloc[-1] == pytest.approx(24 * 128 / images, rel=1e-5)
+    norms = undisturbed.probe("gradient_norm")
+    assert sorted(norms["step"].unique()) == [0, 6, 12, 18, 23]
+    assert norms.groupby("step").size().eq(8).all()
+    assert norms["value"].gt(0).all()
+    assert list(norms["name"][:2]) == ["conv", "stage1.0.residual.conv1"]
+
+
+def test_train_error_is_the_running_one(tmp_path):
+    """4 steps of 128 images: the row's error is a count of wrong images among 512."""
+    wrong = fit(make_run(), tmp_path).metrics["train_error"] * 512 / 100
+    assert (wrong - wrong.round()).abs().max() < 1e-2  # six significant digits are kept
+
+
+def test_what_is_measured_does_not_change_what_is_trained(undisturbed, tmp_path):
+    rare = make_run(log_every=24, test_every=24, probe_every=24, checkpoint_every=24)
+    again = fit(rare, tmp_path)
+    assert again.summary["weights_sha256"] == undisturbed.summary["weights_sha256"]
+    other_seed = fit(make_run(seed=1), tmp_path / "other")
+    assert other_seed.summary["weights_sha256"] != undisturbed.summary["weights_sha256"]
+
+
+def test_summary_repeats_the_log_and_the_weights(undisturbed):
+    summary, last = undisturbed.summary, undisturbed.metrics.iloc[-1]
+    assert summary["steps"] == 24
+    for name in ("train_error", "test_error", "train_loss", "test_loss"):
+        assert summary[name] == last[name]
+    training = train._Training(make_run(), data.load(config.Data()), torch.device("cpu"))
+    path = sorted((undisturbed.path / "checkpoints").glob("*.pt"))[-1]
+    training.restore(path.read_bytes())
+    assert train.weights_sha256(training.network) == summary["weights_sha256"]
+    # the clean training error, recomputed image by image
+    training.network.eval()
+    digits = data.load(config.Data())
+    mean = digits.train.images.double().mean(0).float()
+    wrong = 0
+    with torch.no_grad():
+        for image, label in zip(*(digits.train.images, digits.train.labels), strict=True):
+            wrong += int(training.network((image.float() - mean)[None] / 255).argmax() != label)
+    expected = 100 * wrong / len(digits.train)
+    one_image = 100 / len(digits.train)
+    assert summary["train_error_clean"] == pytest.approx(expected, abs=1.5 * one_image)
+
+
+def test_held_out_images_are_followed_and_the_test_set_waits(tmp_path):
+    rows = fit(make_run(validation=300), tmp_path).metrics
+    assert rows["validation_error"].notna().tolist() == [False, True, False, True, False, True]
+    assert rows["test_error"].notna().tolist() == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize("precision", ["fp64", "bf16"])
+def test_other_precisions_run_and_are_labelled(precision, tmp_path, undisturbed):
+    record = fit(make_run(precision=precision), tmp_path)
+    assert record.status == "finished"
+    assert record.summary["weights_sha256"] != undisturbed.summary["weights_sha256"]
+    assert record.as_row()["precision"] == precision
+    assert precision in record.config.label
+    assert precision in record.config.name_in_study
+
+
+# --- how it ends ------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_data(tmp_path):
+    record = fit(make_run(lr=1e30), tmp_path)
+    assert record.status == "diverged"
+    assert 1 <= record.summary["diverged_at"] <= 4
+    assert record.steps_done == 4  # it ends at the row that shows it
+    assert len(record.metrics) == 1
+    assert record.metrics["train_loss"].isna().all()
+    assert json.loads((record.path / "metrics.jsonl").read_text())["nonfinite"] == ["train_loss"]
+    assert "not finite" in " ".join(record.problems)
+    assert fit(make_run(lr=1e30), tmp_path).status == "diverged"  # ended: not trained again
+
+
+def test_an_ended_run_is_returned_at_once(undisturbed):
+    before = log_bytes(undisturbed.path)
+    again = fit(make_run(), undisturbed.path.parent.parent, on_row=lambda row: pytest.fail("trained"))
+    assert again.status == "finished"
+    assert log_bytes(undisturbed.path) == before
+
+
+def test_full_disk_marks_the_run_failed_and_the_next_call_finishes_it(
+    tmp_path, monkeypatch, undisturbed
+):
+    append, calls = results.RunWriter.append, []
+
+    def full(self, file, row):
+        calls.append(file)
+        if len(calls) > 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, file, row)
+
+    monkeypatch.setattr(results.RunWriter, "append", full)
+    with pytest.raises(OSError, match="No space left"):
+        fit(make_run(), tmp_path)
+    record = results.read_run(tmp_path / "s" / "r")
+    assert record.status == "failed"
+    assert "No space left" in " ".join(record.problems)
+    monkeypatch.undo()
+    again = fit(make_run(), tmp_path)
+    assert again.status == "finished"
+    assert log_bytes(again.path) == log_bytes(undisturbed.path)
+
+
+# --- resuming ---------------------------------------------------------------------------------
+
+CHILD = """
+    import sys, time
+    from resnetlab import config, train
+    values, root, slow = {values!r}, {root!r}, {slow!r}
+    def on_row(row):
+        print(row["step"], flush=True)
+        time.sleep(slow)
+    record = train.fit(config.run_from_parameters(**values), study="s", name="r",
+                       results_folder=root, threads=1, on_row=on_row)
+    print(record.status)
+"""
+
+
+def child(root, values, slow=0.0):
+    code = textwrap.dedent(CHILD.format(values=values, root=str(root), slow=slow))
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_step(process, step):
+    for line in process.stdout:
+        if line.strip() == str(step):
+            return
+    raise AssertionError(process.stderr.read())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [4, 12, 20])
+def test_killed_with_9_and_resumed_equals_undisturbed(step, tmp_path, undisturbed):
+    values = {"network": "plain-8"} | OFTEN
+    process = child(tmp_path, values, slow=0.3)
+    wait_for_step(process, step)
+    process.kill()
+    process.communicate()
+    torn = results.read_run(tmp_path / "s" / "r")
+    assert torn.status == "interrupted"
+    assert "process is gone" in torn.problems[0]
+    with (torn.path / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 23, "tr')  # what a kill in the middle of a write leaves
+    record = fit(make_run(), tmp_path)
+    assert record.status == "finished"
+    assert log_bytes(record.path) == log_bytes(undisturbed.path)
+    assert record.summary["weights_sha256"] == undisturbed.summary["weights_sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_ends_after_the_step_with_a_checkpoint(kind, tmp_path, undisturbed):
+    process = child(tmp_path, {"network": "plain-8"} | OFTEN, slow=0.3)
+    wait_for_step(process, 12)
+    process.send_signal(kind)
+    out, error = process.communicate(timeout=60)
+    assert out.strip().endswith("interrupted"), error
+    record = results.read_run(tmp_path / "s" / "r")
+    assert record.status == "interrupted"
+    assert kind.name in " ".join(record.problems)
+    assert list((record.path / "checkpoints").glob("step-*.pt"))
+    again = fit(make_run(), tmp_path)
+    assert again.status == "finished"
+    assert log_bytes(again.path) == log_bytes(undisturbed.path)
+    assert again.summary["weights_sha256"] == undisturbed.summary["weights_sha256"]
+
+
+def stopped_at(root, step):
+    """A run that was interrupted in this process right after the row of that step."""
+
+    def on_row(row):
+        if row["step"] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+
+    record = fit(make_run(), root, on_row=on_row)
+    assert record.status == "interrupted"
+    return record
+
+
+def relabel(path, payload):
+    """Put `payload` in a checkpoint's place with a label that matches it, as an attacker would."""
+    path.write_bytes(payload)
+    label = json.loads(path.with_suffix(".json").read_text())
+    label["sha256"] = hashlib.sha256(payload).hexdigest()
+    path.with_suffix(".json").write_text(json.dumps(label))
+
+
+class Hostile:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (Path.touch, (Path(self.target),))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "hostile", "unlabelled", "all gone"])
+def test_a_bad_checkpoint_is_said_and_the_one_before_serves(damage, tmp_path, capsys, undisturbed):
+    record = stopped_at(tmp_path, 20)
+    newest = sorted((record.path / "checkpoints").glob("step-*.pt"))[-1]
+    content = newest.read_bytes()
+    touched = tmp_path / "executed"
+    if damage == "truncated":
+        newest.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        middle = len(content) // 2
+        newest.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    elif damage == "hostile":
+        relabel(newest, pickle.dumps(Hostile(str(touched))))
+    elif damage == "unlabelled":
+        newest.with_suffix(".json").unlink()
+    else:
+        for path in (record.path / "checkpoints").glob("step-*.pt"):
+            path.write_bytes(b"")
+    again = fit(make_run(), tmp_path)
+    said = capsys.readouterr().err
+    assert newest.name in said
+    assert not touched.exists()
+    assert ("resumed at step 16" in said) == (damage != "all gone")
+    assert again.status == "finished"
+    assert log_bytes(again.path) == log_bytes(undisturbed.path)
+    assert again.summary["weights_sha256"] == undisturbed.summary["weights_sha256"]
+
+
+def test_another_configuration_is_refused_with_the_difference(tmp_path):
+    record = stopped_at(tmp_path, 8)
+    before = {path: path.read_bytes() for path in record.path.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=r"recipe.lr: 0.1 != 0.2"):
+        fit(make_run(lr=0.2), tmp_path)
+    assert {path: path.read_bytes() for path in record.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(tmp_path):
+    record = stopped_at(tmp_path, 8)
+    newest = sorted((record.path / "checkpoints").glob("step-*.pt"))[-1]
+    label = json.loads(newest.with_suffix(".json").read_text())
+    label["config"]["seed"] = 7
+    newest.with_suffix(".json").write_text(json.dumps(label))
+    with pytest.raises(UsageError, match=r"seed: 7 != 0"):
+        fit(make_run(), tmp_path)
+
+
+def test_threads_of_the_first_start_are_kept(tmp_path):
+    stopped_at(tmp_path, 8)
+    run = make_run()
+    record = train.fit(run, study="s", name="r", results_folder=tmp_path, threads=2)
+    assert record.info["execution"]["threads"] == 1
+
+
+# --- refused before anything is written -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"device": "cuda"}, "no CUDA GPU"),
+        ({"device": "tpu"}, "unknown device"),
+        ({"threads": 0}, "threads"),
+        ({"name": "../up"}, "run name"),
+        ({"study": "a/b"}, "study name"),
+    ],
+)
+def test_bad_requests_leave_nothing(kwargs, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    root = tmp_path / "results"
+    with pytest.raises(UsageError, match=message):
+        train.fit(make_run(), results_folder=root, **({"study": "s", "name": "r"} | kwargs))
+    assert not root.exists() or not any(root.iterdir())
+
+
+def test_tf32_needs_a_gpu(tmp_path):
+    with pytest.raises(UsageError, match="tf32 needs a CUDA GPU"):
+        fit(make_run(precision="tf32"), tmp_path, device="cpu")
+    assert not (tmp_path / "s").exists()
+
+
+def test_fp32_means_fp32():
+    """TF32 is off by default, on a GPU too: a setting, so it can be checked without one."""
+    train._set_precision("fp32", torch.device("cpu"))
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
