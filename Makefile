@@ -54,7 +54,7 @@ check: $(READY)
 
 figures: $(READY)
 	@echo "drawing results/reference/digits/figures from the committed runs"
-	@$(BIN)/python -m resnetlab.figures
+	@$(BIN)/resnetlab figures results/reference/digits
 
 bench: $(READY)
 	@echo "measuring; leave the machine alone for a few minutes"

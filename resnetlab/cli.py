@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -531,6 +532,46 @@ def compare(
     for name, lines in changes.items():
         console.print(Text(f"{runs[0].study}/{runs[0].name} != {name}:"))
         console.print(Text("  " + ("\n  ".join(lines) or "the same configuration")))
+
+
+@app.command()
+def figures(
+    study: Annotated[str, typer.Argument(help="A study, or the folder of one")],
+    results: ResultsOption = None,
+    out: Annotated[str | None, typer.Option(help="Folder [default: figures/ in the study]")] = None,
+) -> None:
+    """Draw a study's figures as PNG files, light and dark (needs the extra `figures` and Chromium)."""
+    from resnetlab import plots
+    from resnetlab import results as store
+    from resnetlab.config import UsageError
+
+    path = Path(study)
+    found = store.read_study(path) if path.is_dir() else store.find_study(study, results)
+    if not found.runs:
+        raise UsageError(f"{found.path} holds no readable run")
+    folder = Path(out) if out else found.path / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    depths = [run.network.depth for run in found.runs]
+    ends = {min(depths), max(depths)}
+    seed = min(run.config.seed for run in found.runs)
+    probes = store.probes_of(
+        [run for run in found.runs if run.config.seed == seed and run.network.depth in ends]
+    )
+    for theme in ("light", "dark"):
+        drawn = {
+            "error_curves": plots.error_curves(store.metrics_of(found.runs), theme=theme),
+            "error_against_depth": plots.error_against_depth(found.table(), theme=theme),
+            "gradient_norms": plots.gradient_norm_heatmap(probes, theme=theme),
+        }
+        for name, figure in drawn.items():
+            target = folder / f"{name}-{theme}.png"
+            try:
+                store.atomic_write(target, figure.to_image("png", width=1100, scale=1.5))
+            except (ImportError, ValueError, RuntimeError) as error:
+                raise RuntimeError(
+                    f"figures need `pip install 'resnetlab[figures]'` and Chromium or Chrome ({error})"
+                ) from None
+            print(target)
 
 
 # --- data, dashboard --------------------------------------------------------------------------

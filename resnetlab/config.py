@@ -205,7 +205,7 @@ class Recipe(_Strict):
 
     @property
     def label(self) -> str:
-        """The preset's name, with what was changed in it: `quick`, `quick, steps 600`."""
+        """The preset's name, with what was changed in it: `quick`, `quick (steps 600)`."""
         preset = RECIPES.get(self.name)
         if preset is None:
             return self.name
@@ -214,7 +214,7 @@ class Recipe(_Strict):
         if "steps" in changed and self.milestones == preset.shrink(self.steps).milestones:
             changed = [key for key in changed if key != "milestones"]
         parts = [f"{key} {list(v) if isinstance(v := mine[key], tuple) else v}" for key in changed]
-        return ", ".join([self.name, *parts])
+        return f"{self.name} ({', '.join(parts)})" if parts else self.name
 
 
 PAPER = Recipe()

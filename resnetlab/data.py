@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import io
 import shutil
 import urllib.error
@@ -126,7 +127,7 @@ def _hold_out(dataset: Dataset, count: int) -> Dataset:
 
 
 def _digits() -> Dataset:
-    """scikit-learn's 1,797 handwritten 8x8 digits, every fifth of a class for testing (1,440 / 357)."""
+    """scikit-learn's 1,797 handwritten 8x8 digits, every fifth of a class for testing (1,442 / 355)."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -197,7 +198,7 @@ def download(name: str, root: Path | None = None) -> Path:
         (partial / reader.filename).unlink(missing_ok=True)  # the archive; its content is checked
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise DataError(
             f"{name} could not be downloaded from {reader.url} ({reason}); nothing was kept. "
@@ -280,7 +281,10 @@ def _folder(path: Path, label: str, root: Path) -> Dataset:
     fingerprint = hashlib.sha256()
     for files in splits.values():
         for file in (file for group in files.values() for file in group):
-            stat = file.stat()
+            try:
+                stat = file.stat()
+            except OSError as error:  # a dangling link
+                raise DataError(f"{file} cannot be read ({error.strerror})") from None
             entry = f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
             fingerprint.update(entry.encode("utf-8", "surrogateescape"))
     folder_key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
@@ -318,7 +322,7 @@ _CACHED = ("train_images", "train_labels", "test_images", "test_labels")
 def _read_cache(cache: Path) -> dict[str, Any] | None:
     """The decoded arrays, or None if there are none or they are not whole."""
     try:
-        with np.load(cache, allow_pickle=False) as stored:
+        with cache.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in _CACHED}
     except Exception:  # numpy and zipfile raise a dozen kinds; a bad cache is only decoded anew
         return None

@@ -162,4 +162,14 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
         )
     finally:
         if temporary.exists():
+            _forget_paths(temporary, source, target)
             temporary.replace(target)
+
+
+def _forget_paths(executed: Path, source: Path, target: Path) -> None:
+    """papermill notes absolute paths of this machine: only the names belong in what is shared."""
+    import nbformat
+
+    content = nbformat.read(executed, as_version=4)
+    content.metadata.get("papermill", {}).update(input_path=source.name, output_path=target.name)
+    nbformat.write(content, executed)

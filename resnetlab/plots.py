@@ -76,8 +76,8 @@ def _finish(
         paper_bgcolor=background,
         plot_bgcolor=background,
         height=height,
-        margin={"l": 70, "r": 20, "t": 96, "b": 60},
-        legend={"orientation": "h", "y": -0.2, "x": 0, "yanchor": "top", "traceorder": "normal"},
+        margin={"l": 70, "r": 20, "t": 96, "b": 104},
+        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
         hoverlabel={"namelength": -1},
     )
     figure.update_xaxes(
@@ -155,6 +155,7 @@ def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral", log_y: bool
                 figure.add_scatter(
                     x=np.concatenate([line["step"], line["step"][::-1]]),
                     y=np.concatenate([line["max"], line["min"][::-1]]),
+                    mode="lines",
                     fill="toself",
                     fillcolor=_rgba(colour, 0.14),
                     line={"width": 0},
@@ -384,7 +385,7 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
         figure,
         "Gradient norm of every weighted layer (L2, log scale)",
         theme,
-        height=160 + 300 * rows,
+        height=160 + 290 * rows,
         subtitle=conditions(probes),
     ).update_layout(margin_b=60, margin_r=20)
 
@@ -394,8 +395,9 @@ def gradient_norm_profile(
 ) -> go.Figure:
     """Gradient norm against layer at chosen steps (default: first, middle, last), log axis.
 
-    `probes` as `results.probes_of`; plain left, residual right; colour is depth, dash is the step.
-    Seeds are averaged geometrically. A step that was not logged takes the nearest logged one.
+    `probes` as `results.probes_of`; plain left, residual right (one panel if there is one family);
+    colour is depth, dash is the step. Seeds are averaged geometrically. A step that was not logged
+    takes the nearest logged one.
     """
     if probes.empty:
         return empty("No gradient norms logged yet.", theme)
@@ -403,8 +405,9 @@ def gradient_norm_profile(
     if steps is None:
         steps = [int(logged[0]), int(logged[len(logged) // 2]), int(logged[-1])]
     chosen = sorted({int(logged[np.abs(logged - step).argmin()]) for step in steps})[: len(_DASHES)]
+    families = [name for name in ("plain", "residual") if (probes["family"] == name).any()]
     figure = make_subplots(
-        1, 2, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=["plain", "residual"]
+        1, len(families), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=families
     )
     keys = probes[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
     for depth, shortcut, network in keys.itertuples(index=False):
@@ -425,7 +428,7 @@ def gradient_norm_profile(
                 line={"color": depth_colour(depth), "dash": dash, "width": 2},
                 hovertemplate=f"{network}, step {step}, layer %{{x}}: %{{y:.3g}}<extra></extra>",
                 row=1,
-                col=1 if shortcut == "none" else 2,
+                col=families.index("plain" if shortcut == "none" else "residual") + 1,
             )
     figure.update_xaxes(title_text="layer (1 = first convolution)")
     figure.update_yaxes(type="log", exponentformat="power", dtick=1)

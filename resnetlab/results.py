@@ -44,6 +44,7 @@ CHECKPOINTS_KEPT = 2
 REFERENCE = "reference"  # results/reference/STUDY/RUN is committed; results/STUDY/RUN is the user's
 
 HEARTBEAT_SECONDS = 5.0
+LOCK_SECONDS = 10.0  # a killed study's last process needs a moment to go
 STALE_SECONDS = 180.0  # a test pass over 10,000 images on two cores stays well below
 
 # file -> field -> meaning; results/README.md shows it, and the reader's frames have these columns.
@@ -119,6 +120,8 @@ def check_name(kind: str, name: str) -> str:
             f"{kind} name {name!r} cannot be used: 1 to 80 letters, digits, '.', '_' and '-', "
             "the first a letter or digit, no path"
         )
+    if kind == "study" and name == REFERENCE:
+        raise UsageError(f"study name {name!r} is kept for the committed runs; choose another")
     return name
 
 
@@ -261,9 +264,12 @@ class RunWriter:
         self._last_beat = -math.inf
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(timeout=10)  # a killed study's last process needs a moment to go
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"run folder {self.folder} cannot be made ({error.strerror})") from None
+        try:
+            self._lock.acquire(timeout=LOCK_SECONDS)
         except filelock.Timeout:
             owner = _read_json(self.folder / RUN_FILE)[0] or {}
             raise AnotherWriterError(
@@ -334,7 +340,7 @@ class RunWriter:
         for path in sorted((self.folder / CHECKPOINTS).glob("step-*.pt"), reverse=True):
             label, problem = _read_json(path.with_suffix(".json"))
             payload = path.read_bytes()
-            if label is None or not isinstance(label.get("offsets"), dict):
+            if label is None or not _is_label(label):
                 yield f"{path.name}: its label {path.stem}.json: {problem or 'is incomplete'}"
                 continue
             if hashlib.sha256(payload).hexdigest() != label.get("sha256"):
@@ -355,15 +361,24 @@ class RunWriter:
             yield Checkpoint(label["step"], payload, label["offsets"], label.get("seconds", 0.0), path)
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
-        """Cut the logs back to what they were when the checkpoint was taken."""
+        """Cut the logs back to what they were when the checkpoint was taken; later ones go."""
+        self._drop_checkpoints(after=checkpoint.step)
         for name in LOGS:
             with (self.folder / name).open("ab") as file:
                 file.truncate(checkpoint.offsets.get(name, 0))
 
     def start_over(self) -> None:
-        """Empty logs: nothing of an earlier start is kept."""
+        """Empty logs, no checkpoints: nothing of an earlier start is kept."""
+        self._drop_checkpoints(after=-1)
         for name in LOGS:
             (self.folder / name).write_bytes(b"")
+
+    def _drop_checkpoints(self, after: int) -> None:
+        """Remove those of later steps: kept, they would count as the newest of the new logs."""
+        for path in (self.folder / CHECKPOINTS).glob("step-*.pt"):
+            if path.stem > f"step-{after:08d}" or after < 0:
+                path.unlink()
+                path.with_suffix(".json").unlink(missing_ok=True)
 
     def append(self, file: str, row: Mapping[str, Any]) -> None:
         """One JSON line. Values that are not finite become null; metrics rows list their names."""
@@ -448,6 +463,17 @@ def _read_json(path: Path) -> tuple[dict[str, Any] | None, str]:
     return value, ""
 
 
+def _is_label(label: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint's label has what resuming needs."""
+    offsets = label.get("offsets")
+    return (
+        type(label.get("step")) is int
+        and isinstance(offsets, dict)
+        and all(type(offset) is int and offset >= 0 for offset in offsets.values())
+        and type(label.get("seconds")) in (int, float)
+    )
+
+
 def _parse_config(info: Mapping[str, Any]) -> tuple[Run | None, str]:
     try:
         return Run.parse(info.get("config")), ""  # type: ignore[arg-type]
@@ -470,19 +496,28 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
         except (ValueError, RecursionError):
             bad += 1
             continue
-        if isinstance(row, dict) and type(row.get("step")) is int:
+        if isinstance(row, dict) and type(row.get("step")) is int and 0 <= row["step"] < 2**53:
             rows.append(row)
         else:
             bad += 1
     return rows, bad
 
 
+def _finite(value: object) -> float:
+    """`value` as a float; NaN for what is no finite number (JSON also says true, NaN and 1e999)."""
+    try:
+        number = float(value) if type(value) in (int, float) else math.nan  # type: ignore[arg-type]
+    except OverflowError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
 def _frame(path: Path, columns: Iterable[str]) -> tuple[pd.DataFrame, int]:
     """A log as numbers: known columns only, what is not a number as NaN, one row a step."""
     rows, bad = read_lines(path)
-    frame = pd.DataFrame(rows, columns=list(columns))
-    for name in frame.columns:
-        frame[name] = pd.to_numeric(frame[name], errors="coerce")
+    names = list(columns)
+    frame = pd.DataFrame([[_finite(row.get(name)) for name in names] for row in rows], columns=names)
+    frame = frame.astype(dict.fromkeys(names, float) | {"step": int})
     frame = frame.drop_duplicates("step", keep="last").sort_values("step", ignore_index=True)
     return frame, bad
 
@@ -580,13 +615,12 @@ class RunRecord:
             else:
                 bad += 1
         records = [
-            (kind, step, index, str(layers[kind][index]), value)
+            (kind, step, index, str(layers[kind][index]), _finite(value))
             for (kind, step), values in sorted(steps.items())
             for index, value in enumerate(values)
         ]
         frame = pd.DataFrame(records, columns=["kind", "step", "layer", "name", "value"])
-        frame["value"] = pd.to_numeric(frame["value"], errors="coerce")
-        return frame, bad
+        return frame.astype({"step": int, "layer": int, "value": float}), bad
 
     def probe(self, kind: str = "gradient_norm") -> pd.DataFrame:
         """Rows of one probe kind: step, layer (0-based, in forward order), name, value."""
@@ -601,6 +635,8 @@ class RunRecord:
             found.append(f"{self._metrics[1]} torn or damaged lines left out of its metrics")
         if self._probes[1]:
             found.append(f"{self._probes[1]} torn or damaged lines left out of its probes")
+        if self.summary is None and (self.path / SUMMARY_FILE).exists():
+            found.append(f"{SUMMARY_FILE} is torn or damaged: the run does not count as ended")
         if self.info.get("status") == "running" and self.status == "interrupted":
             found.append(
                 f"its process is gone (last heartbeat {self.info.get('heartbeat')}); "
@@ -612,11 +648,11 @@ class RunRecord:
 
     def final(self, quantity: str) -> float | None:
         """The last value of a metric: the summary's, or while there is none, the log's."""
-        value = self.summary.get(quantity) if self.summary is not None else None
-        if value is None and quantity in self.metrics:
+        value = _finite(self.summary.get(quantity)) if self.summary is not None else math.nan
+        if math.isnan(value) and quantity in self.metrics:
             seen = self.metrics[quantity].dropna()
-            value = seen.iloc[-1] if len(seen) else None
-        return float(value) if isinstance(value, int | float) else None
+            value = float(seen.iloc[-1]) if len(seen) else math.nan
+        return None if math.isnan(value) else value
 
     @property
     def steps_done(self) -> int:
@@ -680,7 +716,7 @@ def _read(path: Path) -> RunRecord | Skipped:
 
 def read_run(path: str | Path) -> RunRecord:
     """The run in that folder. Raises UsageError, with the reason, if there is none to read."""
-    found = _read(Path(path))
+    found = _read(Path(path).absolute())  # "." has no name, its absolute path has
     if isinstance(found, Skipped):
         raise UsageError(f"{path} is not a readable run: {found.reason}")
     return found
@@ -738,7 +774,7 @@ def _folders(path: Path) -> list[Path]:
 def _natural(path: Path) -> list[tuple[int, int, str]]:
     """Sort key that puts plain-8 before plain-20."""
     parts = re.split(r"(\d+)", path.name)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
 def read_study(path: str | Path) -> Study:
@@ -771,7 +807,11 @@ def find_study(name: str, root: str | Path | None = None) -> Study:
 
 def find_run(name: str, root: str | Path | None = None) -> RunRecord:
     """The run called STUDY/RUN, RUN (if only one study has it) or by its path. UsageError if none."""
-    if (Path(name) / RUN_FILE).is_file():
+    try:
+        is_path = (Path(name) / RUN_FILE).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a NUL in it
+        is_path = False
+    if is_path:
         return read_run(name)
     studies = find_studies(root)
     paths = [folder for study in studies for folder in _folders(study)]

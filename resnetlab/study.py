@@ -266,6 +266,8 @@ def run(
     jobs = jobs or max(1, min(len(parameters), cores))
     threads = max(1, cores // jobs)
 
+    # The project's own folder needs no path: what is executed can then be shared as it is.
+    place = "" if root == results.results_root() else str(root)
     todo, done = [], []
     for name, values in parameters.items():
         asked = config.run_from_parameters(**values)
@@ -273,7 +275,7 @@ def run(
         if there is not None and there.status in results.ENDED:
             done.append(there)
             continue
-        values = values | {"study": grid.name, "run": name, "results": str(root.resolve())}
+        values = values | {"study": grid.name, "run": name, "results": place}
         values |= {"device": device, "threads": threads}
         target = folder / name / results.NOTEBOOK_FILE
         todo.append(Execution(name, source, target, values, asked.recipe.steps))
@@ -297,7 +299,7 @@ def run(
             return Outcome(folder, tuple(failed), tuple(notes), bool(stopped), None)
 
         watcher.reporting(question.name)
-        values = {"study": grid.name, "results": str(root.resolve())}
+        values = {"study": grid.name, "results": place}
         final = Execution(question.name, question, folder / question.name, values)
         for _ in _side_by_side([final], 1, environment, stopped, Silent()):
             if final.error:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from resnetlab import config, data, evaluate, machine, models, probes, results
+from resnetlab import __version__, config, data, evaluate, machine, models, probes, results
 from resnetlab.config import UsageError, lr_at
 
 BLOCK = 100  # steps whose random draws travel to the device together
@@ -38,7 +38,7 @@ def train_step(
         logits = network(images)
     loss = cross_entropy(logits.float() if precision == "bf16" else logits, labels)
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
     return loss.detach(), (logits.argmax(dim=1) != labels).sum()
 
@@ -280,6 +280,7 @@ def _fit(
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
+            "resnetlab": __version__,
         },
         dataset=dataset.describe(),
         layers={"gradient_norm": list(models.weighted_layers(network))},

@@ -499,10 +499,10 @@ def test_replace_refuses_an_unknown_field_whatever_its_value(value: Any) -> None
     [
         (PAPER, "paper"),
         (QUICK, "quick"),
-        (QUICK.replace(steps=777), "quick, steps 777"),
-        (QUICK.replace(lr=0.05), "quick, lr 0.05"),
+        (QUICK.replace(steps=777), "quick (steps 777)"),
+        (QUICK.replace(lr=0.05), "quick (lr 0.05)"),
         (QUICK.replace(test_every=3, log_every=1), "quick"),
-        (QUICK.replace(milestones=[10]), "quick, milestones [10]"),
+        (QUICK.replace(milestones=[10]), "quick (milestones [10])"),
         (PAPER.replace(steps=640, flip=False), "paper, steps 640, flip False"),
         (PAPER.shrink(640, "mine"), "mine"),
     ],

@@ -296,8 +296,8 @@ def test_weights_start_as_in_he_et_al_2015() -> None:
         wanted = (2 / fan_in) ** 0.5
         # The spread of a sample standard deviation is about 1/sqrt(2N): five of those.
         tolerance = 5 * wanted / (2 * layer.weight.numel()) ** 0.5
-        assert abs(float(layer.weight.std()) - wanted) < tolerance, name
-        assert abs(float(layer.weight.mean())) < 5 * wanted / layer.weight.numel() ** 0.5, name
+        assert abs(float(layer.weight.detach().std()) - wanted) < tolerance, name
+        assert abs(float(layer.weight.detach().mean())) < 5 * wanted / layer.weight.numel() ** 0.5, name
     assert network.classifier.bias is not None
     assert not network.classifier.bias.any()
     for module in network.modules():
