@@ -280,7 +280,7 @@ def _means_table(rows: Any) -> Table:
         table.add_row(row["network"], runs, *(cell(row, name) for name in names))
     kinds = sorted(
         {
-            f"{row['data']}, {row['recipe']} recipe, {row['precision']}"
+            f"{row['data']}, recipe {row['recipe']}, {row['precision']}"
             for row in rows.to_dict("records")
         }
     )

@@ -98,7 +98,7 @@ def conditions(frame: pd.DataFrame) -> str:
     seeds = frame.groupby("network")["seed"].nunique()
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     noun = "seed" if count == "1" else "seeds"
-    return f"{parts[0]}, {parts[1]} recipe, {' and '.join(precisions)}, {count} {noun} a network"
+    return f"{parts[0]}, recipe {parts[1]}, {' and '.join(precisions)}, {count} {noun} a network"
 
 
 def empty(message: str, theme: Theme = "neutral") -> go.Figure:
@@ -321,7 +321,7 @@ def run_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     figure.update_xaxes(title_text="step (optimizer updates)", row=2, col=1)
     row = metrics.iloc[0]
     title = f"{row['network']} on {row['data']}"
-    subtitle = f"{row['recipe']} recipe, {row['precision']}, seed {row['seed']}"
+    subtitle = f"recipe {row['recipe']}, {row['precision']}, seed {row['seed']}"
     return _finish(figure, title, theme, height=480, subtitle=subtitle)
 
 

@@ -56,7 +56,7 @@ SCHEMA: dict[str, dict[str, str]] = {
         "config": "the full configuration: network, data, recipe, seed, precision",
         "config_hash": "first 12 hex digits of the SHA-256 of `config` as canonical JSON",
         "status": "running, finished, interrupted, diverged or failed",
-        "error": "why it failed or diverged, one line; null otherwise",
+        "error": "why it failed, diverged or was interrupted, one line; null otherwise",
         "step": "optimizer updates done at the last heartbeat",
         "created": "UTC time of the first start, ISO 8601",
         "heartbeat": "UTC time of the last sign of life, ISO 8601",

@@ -503,7 +503,7 @@ def test_replace_refuses_an_unknown_field_whatever_its_value(value: Any) -> None
         (QUICK.replace(lr=0.05), "quick (lr 0.05)"),
         (QUICK.replace(test_every=3, log_every=1), "quick"),
         (QUICK.replace(milestones=[10]), "quick (milestones [10])"),
-        (PAPER.replace(steps=640, flip=False), "paper, steps 640, flip False"),
+        (PAPER.replace(steps=640, flip=False), "paper (steps 640, flip False)"),
         (PAPER.shrink(640, "mine"), "mine"),
     ],
 )
