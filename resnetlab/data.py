@@ -15,7 +15,7 @@ import shutil
 import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,11 @@ class Dataset:
     @property
     def in_channels(self) -> int:
         return int(self.train.images.shape[1])
+
+    def to(self, device: torch.device) -> Dataset:
+        """The same images on the device."""
+        held = self.validation.to(device) if self.validation is not None else None
+        return replace(self, train=self.train.to(device), test=self.test.to(device), validation=held)
 
     def describe(self) -> dict[str, Any]:
         """What run.json keeps of it: classes, shape, sizes and the hash of all pixels and labels."""
@@ -414,7 +419,8 @@ class Batches:
         self, train: Split, recipe: config.Recipe, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.device, self.dtype, self.recipe = device, dtype, recipe
-        mean = train.images.to(torch.float64).mean(dim=0)  # (C, S, S), exact sums on the CPU
+        total = sum(part.sum(dim=0, dtype=torch.int64) for part in train.images.split(1000))
+        mean = total / torch.tensor(len(train), dtype=torch.float64)  # (C, S, S), exact
         p, size = recipe.pad, train.images.shape[-1]
         self.labels = train.labels.to(device)
         self._padded = pad(train.images, (p, p, p, p)).to(device)  # (N, C, S+2p, S+2p) uint8
@@ -437,5 +443,4 @@ class Batches:
         """Every image of a split once, not augmented, in batches of at most `size`."""
         for start in range(0, len(split), size):
             pixels = split.images[start : start + size].to(self.device, self.dtype)
-            labels = split.labels[start : start + size].to(self.device)
-            yield (pixels - self._mean) / 255, labels
+            yield (pixels - self._mean) / 255, split.labels[start : start + size].to(self.device)

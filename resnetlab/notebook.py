@@ -96,7 +96,7 @@ class Progress:
         }
         figure = plots.run_curves(pd.DataFrame(self.rows).reindex(columns=columns).assign(**who))
         if self._handle is None:
-            self._handle = display(figure, display_id=True)  # type: ignore[no-untyped-call]
+            self._handle = display(figure, display_id=True)
         else:
             self._handle.update(figure)
         self._drawn = time.monotonic()

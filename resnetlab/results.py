@@ -279,7 +279,8 @@ class RunWriter:
         try:
             there = check_folder(self.folder, self.run)
             self.info = dict(there.info) if there is not None else {}
-            for left_over in self.folder.glob(".*.tmp"):
+            places = (self.folder, self.folder / CHECKPOINTS)
+            for left_over in (path for place in places for path in place.glob(".*.tmp")):
                 left_over.unlink(missing_ok=True)  # of a writer that was killed
         except BaseException:
             self._lock.release()

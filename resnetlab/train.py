@@ -272,6 +272,8 @@ def _fit(
     on_row: Callable[[Mapping[str, Any]], None] | None,
 ) -> results.RunRecord:
     recipe = run.recipe
+    described = dataset.describe()
+    dataset = dataset.to(device)
     training = _Training(run, dataset, device)
     network = training.network
     writer.begin(
@@ -282,7 +284,7 @@ def _fit(
             "numpy": np.__version__,
             "resnetlab": __version__,
         },
-        dataset=dataset.describe(),
+        dataset=described,
         layers={"gradient_norm": list(models.weighted_layers(network))},
         parameters=models.count_parameters(network),
     )

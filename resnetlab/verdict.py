@@ -17,6 +17,7 @@ import pandas as pd
 from resnetlab import paper
 
 GROUP = ["data", "recipe", "precision", "family", "depth", "shortcut", "network"]
+MEASURED = ["train_error", "train_error_clean", "test_error"]
 ENOUGH_SEEDS = 3
 
 
@@ -34,14 +35,17 @@ def by_network(table: pd.DataFrame) -> pd.DataFrame:
         row["n"] = len(finished)
         row["diverged"] = int((group["status"] == "diverged").sum())
         row["unfinished"] = len(group) - row["n"] - row["diverged"]
-        for quantity in ("train_error", "train_error_clean", "test_error"):
+        for quantity in MEASURED:
             values = pd.to_numeric(finished[quantity])
             row[quantity], row[f"{quantity}_sd"] = values.mean(), values.std()
         for quantity in ("train_error", "test_error"):
             record = paper.reported(row["network"], quantity)
             row[f"paper_{quantity}"] = record.value if record else math.nan
         rows.append(row)
-    return pd.DataFrame(rows)
+    counts, spreads = ["n", "diverged", "unfinished"], [f"{quantity}_sd" for quantity in MEASURED]
+    means = [name for pair in zip(MEASURED, spreads, strict=True) for name in pair]
+    papers = ["paper_train_error", "paper_test_error"]
+    return pd.DataFrame(rows, columns=[*GROUP, *counts, *means, *papers])
 
 
 @dataclass(frozen=True)
@@ -99,16 +103,20 @@ def contrast(table: pd.DataFrame, worse: str, better: str) -> Contrast | None:
     return Contrast(worse, better, tuple(pairs))
 
 
-def _pick(table: pd.DataFrame, family: str, shortcut: Sequence[str]) -> tuple[str, str] | None:
-    """(deepest, shallowest) network name of a family; 20 stands for shallow where it was run."""
-    own = table[(table["family"] == family) & table["shortcut"].isin(shortcut)]
-    own = own[own["status"] == "finished"]
-    depths = sorted(own["depth"].unique())
-    if len(depths) < 2:
-        return None
-    shallow = 20 if 20 in depths and depths[-1] > 20 else depths[0]
-    name = own.drop_duplicates("depth").set_index("depth")["network"]
-    return str(name[depths[-1]]), str(name[shallow])
+def _pick(table: pd.DataFrame, shortcuts: Sequence[str]) -> tuple[str, str] | None:
+    """(deepest, shallowest) network of the first of these shortcut options that has two depths.
+
+    20 stands for shallow where it was run. Both have one option: only depth may differ.
+    """
+    finished = table[table["status"] == "finished"]
+    for shortcut in shortcuts:
+        own = finished[finished["shortcut"] == shortcut]
+        depths = sorted(own["depth"].unique())
+        if len(depths) >= 2:
+            shallow = 20 if 20 in depths and depths[-1] > 20 else depths[0]
+            name = own.drop_duplicates("depth").set_index("depth")["network"]
+            return str(name[depths[-1]]), str(name[shallow])
+    return None
 
 
 def degradation(table: pd.DataFrame) -> list[str]:
@@ -123,7 +131,7 @@ def degradation(table: pd.DataFrame) -> list[str]:
     if len(kinds) > 1:
         return ["These runs differ in data set, recipe or precision; choose one of each for a verdict."]
     sentences = []
-    plain, residual = _pick(table, "plain", ["none"]), _pick(table, "residual", ["A", "B", "C"])
+    plain, residual = _pick(table, ["none"]), _pick(table, ["A", "B", "C"])
     for family, pair in (("plain", plain), ("residual", residual)):
         if pair is None:
             sentences.append(f"Fewer than two depths of {family} networks are finished.")
@@ -172,4 +180,6 @@ def _shortcut_sentence(found: Contrast) -> str:
         return head
     if found.sign > 0:
         return f"{head} The shortcut alone, which adds no parameter in option A, makes the difference."
+    if found.sign < 0:
+        return f"{head} Here the plain network is ahead."
     return f"{head} The seeds do not agree on a difference."

@@ -1,0 +1,128 @@
+"""What measuring costs: logging, gradient norms and checkpoints, against the bare optimizer step.
+
+    python benchmarks/overhead.py            # prints the table, writes benchmarks/overhead.json
+
+Each part is timed by itself, in turn with a bare step, `ROUNDS` times; medians are compared. Its share
+is its median over how often it happens at the recipe's default settings, over the median step. (Timing
+whole runs with and without would bury 1 % in the machine's noise.)
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnetlab import config, data, machine, models, probes, results, train
+
+ROUNDS = 40
+HERE = Path(__file__).parent
+
+
+def images_32() -> data.Dataset:
+    """Random 32x32 colour images: the time of a step does not depend on what they show."""
+    random = data.generator(0, "benchmark")
+    splits = [
+        data.Split(
+            torch.randint(256, (count, 3, 32, 32), generator=random, dtype=torch.uint8),
+            torch.randint(10, (count,), generator=random),
+        )
+        for count in (2_000, 500)
+    ]
+    return data.Dataset("random 32x32", tuple("0123456789"), *splits)
+
+
+def seconds(part: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    part()
+    return time.perf_counter() - began
+
+
+def measure(network: str, dataset: data.Dataset, recipe: config.Recipe, rounds: int) -> dict[str, Any]:
+    """Median seconds of a step and of each part, and the parts' shares in percent of a step."""
+    run = config.Run(network=config.Network.from_name(network), recipe=recipe)
+    training = train._Training(run, dataset, torch.device("cpu"))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        results.RunWriter(Path(folder), "b", "r", run) as writer,
+    ):
+        layers = {"gradient_norm": list(models.weighted_layers(training.network))}
+        parameters = models.count_parameters(training.network)
+        writer.begin(execution={}, versions={}, dataset={}, layers=layers, parameters=parameters)
+        writer.start_over()
+
+        def log() -> None:
+            row = training.close_window()
+            writer.append(results.METRICS_FILE, row)
+            timing = {"step": training.step, "seconds": 1.0, "images_per_second": 1.0}
+            writer.append(results.TIMING_FILE, timing)
+
+        def probe() -> None:
+            norms = probes.gradient_norms(training.network).tolist()
+            row = {"step": training.step, "kind": "gradient_norm", "values": norms}
+            writer.append(results.PROBES_FILE, row)
+
+        def save() -> None:
+            writer.save_checkpoint(training.step, training.save(), 0.0)
+
+        parts = {"log": log, "probe": probe, "checkpoint": save}
+        every = {
+            "log": recipe.log_every,
+            "probe": recipe.probe_every,
+            "checkpoint": recipe.checkpoint_every,
+        }
+        times: dict[str, list[float]] = {"step": [], **{name: [] for name in parts}}
+        for _ in range(3):
+            training.advance()
+        for _ in range(rounds):
+            times["step"].append(seconds(training.advance))
+            for name, part in parts.items():
+                times[name].append(seconds(part))
+                training.advance()  # so that the next log has a window and the caches are a step's
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    shares = {name: 100 * medians[name] / every[name] / medians["step"] for name in parts}
+    return {"network": network, "data": dataset.label, "recipe": recipe.name, "seconds": medians,
+            "percent_of_a_step": shares}  # fmt: skip
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    torch.set_num_threads(1)
+    digits, large = data.load(config.Data()), images_32()
+    rows = [
+        measure(network, dataset, recipe, max(3, rounds // divide))
+        for dataset, recipe, divide in ((digits, config.QUICK, 1), (large, config.SHORT, 5))
+        for network in ("plain-20", "resnet-20", "plain-56", "resnet-56")
+    ]
+    processor = train._device_name(torch.device("cpu"))
+    report = {
+        "date": results.now()[:10],
+        "machine": f"{processor}, {machine.usable_cores()} cores, one thread used",
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "rows": rows,
+    }
+    results.write_json(HERE / "overhead.json", report)
+    print(f"{report['machine']}; {report['versions']}; {report['date']}\n")
+    print("| network | data, recipe | step | log + probe, share of a step | checkpoint, share |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        share = row["percent_of_a_step"]
+        print(
+            f"| {row['network']} | {row['data']}, {row['recipe']} "
+            f"| {1e3 * row['seconds']['step']:.0f} ms "
+            f"| {share['log'] + share['probe']:.2f} % | {share['checkpoint']:.2f} % |"
+        )
+    print(f"\npeak memory of this process: {report['peak_memory_mb']} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The dashboard: reads what lies in the results folder and draws it. It never imports torch."""

@@ -1,0 +1,25 @@
+"""The dashboard's entry, `streamlit run dashboard/app.py`: names the pages and runs the chosen one."""
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+here = Path(__file__).resolve().parent
+if str(here.parent) not in sys.path:  # streamlit puts only this file's folder there
+    sys.path.append(str(here.parent))
+
+# A file, because an icon given by name would be fetched from a server.
+st.set_page_config(page_title="resnetlab", page_icon=here / "icon.svg", layout="wide")
+st.navigation(
+    [
+        st.Page(
+            "app_pages/degradation.py",
+            title="Degradation",
+            icon=":material/trending_up:",
+            default=True,
+        ),
+        st.Page("app_pages/gradients.py", title="Gradient norms", icon=":material/gradient:"),
+        st.Page("app_pages/runs.py", title="Runs", icon=":material/table_rows:"),
+    ]
+).run()

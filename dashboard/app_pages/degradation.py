@@ -1,0 +1,100 @@
+"""The paper's question over one study: do deeper plain networks train worse, and residual ones not?"""
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import cached, frame
+from resnetlab import paper, plots, verdict
+
+study = frame.open_study(
+    "The degradation problem",
+    "A deeper network could copy a shallower one and let its extra layers do nothing, so it should "
+    "train at least as well. Plain networks do not: past some depth their *training* error rises. "
+    "He et al. (2015) add shortcuts, and depth helps again.",
+)
+runs = frame.one_condition(study.runs)
+if not runs:
+    st.stop()
+table, metrics, theme = cached.table(runs), cached.metrics(runs), frame.theme()
+
+st.header("What these runs say", anchor=False)
+with st.container(border=True):
+    for sentence in verdict.degradation(table):
+        st.text(frame.shown(sentence, 2000))
+
+st.header("Error during training", anchor=False)
+st.markdown(
+    "As in Figure 6 of the paper: plain networks left, residual networks right, one colour a depth. "
+    "If depth only overfitted, the dashed training curves of the deeper networks would lie *lower*."
+)
+frame.chart(plots.error_curves(metrics, theme=theme), "curves")
+
+st.header("Error against depth", anchor=False)
+st.markdown(
+    "The same runs at their last step. A line that rises to the right means that depth hurts; "
+    "where it rises on the training error too, it is degradation and not overfitting."
+)
+frame.chart(plots.error_against_depth(table, theme=theme), "depth")
+
+st.header("Ours beside the paper", anchor=False)
+reasons = {
+    paper.comparable(data, recipe)
+    for data, recipe in table[["data", "recipe"]].drop_duplicates().itertuples(index=False)
+}
+for reason in sorted(filter(None, reasons)):
+    st.text(frame.shown(f"Not to be compared number by number: {reason}."))
+if reasons == {None}:
+    st.markdown("Same data set and recipe as in the paper: the numbers may be compared.")
+st.markdown(
+    "Final errors in percent, mean over finished runs that differ only in their seed; "
+    "± is the sample standard deviation and needs two."
+)
+
+
+def with_spread(row: pd.Series, quantity: str) -> str | None:
+    """`12.30 ± 0.45`, `12.30` for one run, None for none."""
+    mean, spread = row[quantity], row[f"{quantity}_sd"]
+    if pd.isna(mean):
+        return None
+    return f"{mean:.2f}" if pd.isna(spread) else f"{mean:.2f} ± {spread:.2f}"
+
+
+OURS = ("train_error", "train_error_clean", "test_error")
+means = verdict.by_network(table)
+shape = means.drop(columns=["family", "depth", "shortcut", "data", "recipe", "precision"])
+for quantity in OURS:
+    shape[quantity] = [with_spread(row, quantity) for _, row in means.iterrows()]
+shape = shape.drop(columns=[f"{quantity}_sd" for quantity in OURS]).dropna(axis="columns", how="all")
+st.dataframe(
+    shape.drop(columns=[name for name in ("diverged", "unfinished") if not shape[name].any()]),
+    hide_index=True,
+    key="means",
+    height="content",
+    placeholder="",
+    column_config={
+        "network": frame.text("Network", pinned=True),
+        "n": frame.number("Runs", "Finished runs in the means, one a seed.", "%d"),
+        "diverged": frame.number("Diverged", "Loss not finite: not in the means.", "%d"),
+        "unfinished": frame.number("Unfinished", "Not in the means.", "%d"),
+        **{name: frame.text(*frame.MEANING[name], alignment="right") for name in OURS},
+        "paper_train_error": frame.number("Paper, train (%)", "CIFAR-10, 64,000 steps, Figure 6."),
+        "paper_test_error": frame.number(
+            "Paper, test (%)", "CIFAR-10, 64,000 steps, Table or Figure 6."
+        ),
+    },
+)
+
+st.header("What the data cannot say", anchor=False)
+if means["n"].min() < verdict.ENOUGH_SEEDS:
+    st.markdown(
+        f"- Some networks have fewer than {verdict.ENOUGH_SEEDS} finished seeds: a difference between "
+        "two of them may be chance. `make study ARGS='--seeds 0,1,2'` adds seeds."
+    )
+st.markdown(
+    "- The dashed curves are *running* errors: they lag behind the network, because it improves while "
+    "they are counted. The clean column has no such lag.\n"
+    "- A network that trains worse within these steps might catch up with many more; "
+    "the paper saw the gap stay for 64,000.\n"
+    "- A gap shows *that* depth makes the training harder, not *why*. The next page looks at one "
+    "suspect, vanishing gradients."
+)

@@ -1,0 +1,208 @@
+"""What every page shares: the study picker, the live line, charts, and names made safe to show."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import plotly.graph_objects as go
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from dashboard import cached
+from resnetlab import plots, results
+
+LOOK_SECONDS = 2.0  # between two looks at the files while a run trains
+IDLE_SECONDS = 15.0  # and while none does: a study that is started later shows up by itself
+BARS = 4  # progress bars at most
+
+T = TypeVar("T")
+
+# --- text -------------------------------------------------------------------------------------
+
+
+def shown(text: object, length: int = 400) -> str:
+    """Text from a file or folder name on one line: what cannot be printed becomes a mark, long is cut.
+
+    Markup stays as it is: give the result only to elements that do not interpret it (st.text,
+    st.dataframe, selectbox options), never to markdown.
+    """
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def labelled(items: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Items by a label to show, in order; names that look the same get a number."""
+    found: dict[str, T] = {}
+    for name, item in items:
+        label = base = shown(name, 80)
+        number = 1
+        while label in found:
+            number += 1
+            label = f"{base} ({number})"
+        found[label] = item
+    return found
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+# --- the study --------------------------------------------------------------------------------
+
+
+def open_study(title: str, intro: str) -> results.Study:
+    """Draw the page's head and the study picker; the chosen study. Stops the page if there is none."""
+    st.title(title, anchor=False)
+    st.markdown(intro)
+    root = cached.root()
+    studies = labelled((_place(path, root), path) for path in results.find_studies(root))
+    if not studies:
+        _no_results(root)
+        _watch(None, ())
+        st.stop()
+    with st.sidebar:
+        choice = st.selectbox(
+            "Study",
+            list(studies),
+            key="study",
+            bind="query-params",
+            help="Your own studies come first, then the reference studies that ship with the project.",
+        )
+    path = studies.get(str(choice), next(iter(studies.values())))
+    study = cached.study(path)
+    _watch(path, cached.state(study))
+    if not study.runs:
+        st.info("This study has no readable run yet.", icon=":material/hourglass_empty:")
+    return study
+
+
+def _place(path: Path, root: Path) -> str:
+    """`digits` for a study of the user's own, `reference/digits` for one that ships."""
+    return path.relative_to(root).as_posix()
+
+
+def _no_results(root: Path) -> None:
+    st.info("There are no results yet.", icon=":material/folder_open:")
+    st.markdown("Train the default study (a few minutes on two cores) in a terminal:")
+    st.code("make study", language="bash")
+    st.markdown("or a smaller one:")
+    st.code("resnetlab study digits --depths 8,14 --steps 100", language="bash")
+    st.markdown("This page fills by itself as soon as the first run begins. The folder it looks at is")
+    st.code(shown(root.absolute(), 1000), language=None)
+
+
+def one_condition(runs: Sequence[results.RunRecord]) -> list[results.RunRecord]:
+    """The runs of one data set, recipe and precision, chosen if there are several."""
+
+    def condition(run: results.RunRecord) -> str:
+        parts = (run.config.data.label, f"recipe {run.config.recipe.label}", run.config.precision)
+        return shown(" · ".join(parts), 120)
+
+    found = [name for name, _ in Counter(condition(run) for run in runs).most_common()]
+    if len(found) < 2:
+        return list(runs)
+    choice = st.selectbox(
+        "Data set, recipe and precision",
+        found,
+        key="condition",
+        bind="query-params",
+        help="This study holds runs that cannot be averaged or subtracted; choose which to look at.",
+    )
+    return [run for run in runs if condition(run) == (choice if choice in found else found[0])]
+
+
+# --- live -------------------------------------------------------------------------------------
+
+
+def _watch(path: Path | None, state: tuple[Any, ...]) -> None:
+    """Look at the files now and then; draw the page again only when they changed."""
+    running = _running(cached.study(path)) if path else []
+    place, paused = st.container(), False
+    if running:
+        place, switch = st.columns([6, 1], vertical_alignment="top")
+        paused = switch.toggle(
+            "Pause",
+            key="pause",
+            help="Hold the picture still: charts keep zoom and legend as long as nothing is redrawn.",
+        )
+    every = None if paused else LOOK_SECONDS if running else IDLE_SECONDS
+    with place:
+        st.fragment(_look, run_every=every)(path, state, time.monotonic(), paused)
+
+
+def _look(path: Path | None, state: tuple[Any, ...], drawn: float, paused: bool) -> None:
+    study = cached.study(path) if path else None
+    running = _running(study) if study else []
+    if running:
+        live = f":green-badge[:material/sensors: live] {count(len(running), 'run')} training"
+        st.markdown(live + (", picture paused" if paused else ""))
+        columns = st.columns(min(len(running), BARS))
+        for column, run in zip(columns, running, strict=False):
+            _bar(column, run)
+    # The first look belongs to the drawing of the page itself.
+    recent = time.monotonic() - drawn < LOOK_SECONDS / 2
+    if paused or recent:
+        return
+    if study is None:
+        changed = bool(results.find_studies(cached.root()))
+    else:
+        changed = cached.state(study) != state
+    if changed:
+        st.rerun()
+
+
+def _running(study: results.Study) -> list[results.RunRecord]:
+    return [run for run in study.runs if run.status == "running"]
+
+
+def _bar(place: DeltaGenerator, run: results.RunRecord) -> None:
+    planned = run.config.recipe.steps
+    step = run.info.get("step")
+    done = min(step, planned) if type(step) is int and step > 0 else 0
+    place.progress(done / planned, text=f"{run.config.label}: step {done:,} of {planned:,}")
+
+
+# --- charts -----------------------------------------------------------------------------------
+
+
+def theme() -> plots.Theme:
+    """The ink of figures: that of the page, as far as the browser has told."""
+    kind = st.context.theme.type
+    return kind if kind in ("light", "dark") else "neutral"
+
+
+def chart(figure: go.Figure, key: str) -> None:
+    """A figure of `plots` in the page's width, on the page's own background."""
+    figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
+    st.plotly_chart(figure, key=key, width="stretch", theme=None, config=plots.CONFIG)
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+
+def number(label: str, hint: str | None = None, form: str = "%.2f") -> Any:
+    """A column of numbers: heading with its unit, what it means on hover, two decimals by default."""
+    return st.column_config.NumberColumn(label, help=hint, format=form)
+
+
+def text(label: str, hint: str | None = None, **options: Any) -> Any:
+    """A column of text, shown as it is."""
+    return st.column_config.TextColumn(label, help=hint, **options)
+
+
+# What the outcomes of runs are called in every table, and what they mean.
+MEANING = {
+    "train_error": ("Train (%)", "Running error: augmented images, training mode."),
+    "train_error_clean": (
+        "Train, clean (%)",
+        "A full pass over the training images after the last step, evaluation mode.",
+    ),
+    "validation_error": ("Validation (%)", "On the held-out part of the training set."),
+    "test_error": ("Test (%)", "Whole test set, single view, at the last step, not the best."),
+    "seconds": ("Time (s)", "Training only, without set-up."),
+    "images_per_second": ("Images/s", "Median over the training, tests excluded."),
+}

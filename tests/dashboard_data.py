@@ -1,0 +1,77 @@
+"""Small results folders for the dashboard's tests: made-up numbers through the real writer."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from resnetlab.config import run_from_parameters
+from resnetlab.results import METRICS_FILE, PROBES_FILE, TIMING_FILE, RunWriter, Status
+
+STEPS = 40
+EVERY = 4
+
+
+def error_at(depth: int, step: int, plain: bool, seed: int = 0) -> float:
+    """A made-up error in percent that falls with the steps and, for plain networks, rises with depth."""
+    return (
+        (90 - (2 * depth if plain else 0) / 10) * math.exp(-step / 12) + plain * depth / 4 + seed / 10
+    )
+
+
+def append_rows(writer: RunWriter, first: int, last: int) -> None:
+    """The rows of steps first..last (one every EVERY), as the training loop writes them."""
+    run = writer.run
+    plain, depth = run.network.family == "plain", run.network.depth
+    layers = writer.info["layers"]["gradient_norm"]
+    for step in range(first, last + 1, EVERY):
+        error = error_at(depth, step, plain, run.seed)
+        row: dict[str, Any] = {"step": step, "epoch": step / 10, "lr": 0.1, "train_loss": error / 40}
+        row |= {"train_error": error, "test_loss": error / 30, "test_error": error + 1}
+        writer.append(METRICS_FILE, row)
+        writer.append(TIMING_FILE, {"step": step, "seconds": step / 10, "images_per_second": 1280.0})
+        values = [1.0 / (1 + index + step) for index in range(len(layers))]
+        writer.append(PROBES_FILE, {"step": step, "kind": "gradient_norm", "values": values})
+
+
+def write_run(
+    root: Path,
+    network: str = "plain-8",
+    *,
+    study: str = "digits",
+    name: str | None = None,
+    seed: int = 0,
+    steps: int = STEPS,
+    planned: int = STEPS,
+    status: Status = "finished",
+    error: str | None = None,
+    **parameters: Any,
+) -> Path:
+    """A run with `steps` of its `planned` steps logged; a running one is written by this process."""
+    run = run_from_parameters(network=network, seed=seed, steps=planned, **parameters)
+    names = [f"layer{index}" for index in range(run.network.depth)]
+    with RunWriter(root, study, name or run.name_in_study, run) as writer:
+        writer.begin(
+            execution={"device": "cpu", "device_name": "test", "threads": 1, "engine": "eager"},
+            versions={"python": "3", "torch": "2"},
+            dataset={"name": "digits", "classes": 10},
+            layers={"gradient_norm": names},
+            parameters=1000,
+        )
+        append_rows(writer, EVERY, steps)
+        if status == "running":
+            writer.beat(steps)
+            return writer.folder
+        last = error_at(run.network.depth, steps, run.network.family == "plain", seed)
+        summary = {"steps": steps, "train_error": last, "train_error_clean": last - 0.5}
+        summary |= {"test_error": last + 1, "seconds": steps / 10, "images_per_second": 1280.0}
+        writer.finish(status, step=steps, error=error, summary=summary)
+    return writer.folder
+
+
+def write_study(root: Path, *, seeds: int = 1, study: str = "digits") -> None:
+    """Finished plain and residual runs of two depths."""
+    for seed in range(seeds):
+        for network in ("plain-8", "plain-14", "resnet-8", "resnet-14"):
+            write_run(root, network, study=study, seed=seed)

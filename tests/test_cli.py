@@ -1,0 +1,212 @@
+"""The command line as a user meets it: output, exit codes, one clear message, nothing half written."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from resnetlab import cli, config, results
+
+
+@pytest.fixture
+def resnetlab(capsys, monkeypatch):
+    """Run the command in this process: (exit code, standard output, standard error)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["resnetlab", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A results folder with two short runs, made by the command itself."""
+    root = tmp_path_factory.mktemp("results")
+    for network in ("plain-8", "resnet-8"):
+        words = ["train", network, "--steps", "12", "--results", str(root), "--threads", "1"]
+        command = [sys.executable, "-m", "resnetlab.cli", *words, "--run", f"{network}-x"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "finished at step 12" in done.stdout
+    return root
+
+
+def test_help_and_reading_load_no_torch():
+    code = (
+        "import sys; sys.argv = ['resnetlab', '--help']\n"
+        "from resnetlab import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "import resnetlab.results, resnetlab.study\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "plain-21"], "nearest valid depths are 20 and 26"),
+        (["train", "resnet56"], "did you mean 'resnet-56'?"),
+        (["train", "plain-8", "--data", "cifr10"], "did you mean 'cifar10'?"),
+        (["train", "plain-8", "--recipe", "quik"], "did you mean 'quick'?"),
+        (["train", "plain-8", "--steps", "0"], "steps"),
+        (["train", "plain-8", "--lr", "-1"], "lr"),
+        (["train", "plain-8", "--lr", "nan"], "lr"),
+        (["train", "plain-8", "--seed", "-1"], "seed"),
+        (["train", "plain-8", "--run", "../up"], "run name '../up'"),
+        (["train", "plain-8", "--run", "x" * 81], "1 to 80"),
+        (["train", "plain-8", "--run", "a\x1b[31m"], "run name"),
+        (["train", "plain-8", "--study", "a/b"], "study name"),
+        (["train", "plain-8", "--precision", "tf32", "--device", "cpu"], "needs a CUDA GPU"),
+        (["train", "plain-8", "--device", "gpu"], "unknown device"),
+        (["study", "digit"], "did you mean 'digits'?"),
+        (["study", "digits", "--depths", "8,x"], "--depths"),
+        (["study", "digits", "--depths", ""], "depths must name each value once"),
+        (["study", "digits", "--depths", "8,8"], "depths must name each value once"),
+        (["study", "digits", "--shortcuts", "none,D"], "shortcut"),
+        (["study", "digits", "--depths", "20,21"], "nearest valid depths"),
+        (["study", "digits", "--jobs", "0"], "jobs"),
+        (["study", "digits", "--name", ".."], "study name"),
+        (["show", "nothing"], "no run 'nothing'"),
+        (["compare", "nothing"], "no study 'nothing'"),
+        (["data", "download", "digits"], "not downloaded"),
+        (["data", "show", "folder:"], "needs a path"),
+    ],
+)
+def test_usage_errors_exit_with_2_and_write_nothing(words, message, resnetlab, tmp_path):
+    root = tmp_path / "results"
+    root.mkdir()
+    place = [] if words[0] == "data" else ["--results", root]
+    code, out, error = resnetlab(*words, *place)
+    assert code == 2
+    assert message in error
+    assert "Traceback" not in out + error
+    assert not any(root.iterdir())
+
+
+def test_unknown_options_and_commands_exit_with_2(resnetlab):
+    assert resnetlab("train", "plain-8", "--dpeth", "3")[0] == 2
+    assert resnetlab("tran", "plain-8")[0] == 2
+
+
+def test_a_missing_gpu_is_one_message(resnetlab, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, _, error = resnetlab("train", "plain-8", "--device", "cuda", "--results", tmp_path)
+    assert code == 2
+    assert "no CUDA GPU" in error
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [["train", "plain-8"], ["study", "digits"]])
+def test_results_folder_that_is_a_file_or_cannot_be_made(command, resnetlab, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    code, _, error = resnetlab(*command, "--results", file)
+    assert code == 2
+    assert "is a file" in error
+    code, _, error = resnetlab(*command, "--results", file / "below")
+    assert code == 2
+    assert "cannot be written" in error
+    assert file.read_text() == "mine"
+
+
+def test_a_missing_results_folder_is_said(resnetlab, tmp_path):
+    code, _, error = resnetlab("list", "--results", tmp_path / "none")
+    assert code == 2
+    assert "make study" in error
+
+
+def test_a_data_set_that_is_not_there_exits_with_1(resnetlab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = resnetlab("train", "plain-8", "--data", "cifar10", "--results", tmp_path / "r")
+    assert code == 1
+    assert "resnetlab data download cifar10" in error
+    assert "digits" in error
+    code, _, error = resnetlab("train", "plain-8", "--data", "folder:nowhere", "--results", tmp_path)
+    assert code == 1
+    assert "train/CLASS" in error
+
+
+def test_list_json_has_what_others_build_on(resnetlab, trained):
+    code, out, _ = resnetlab("list", "--results", trained, "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [row["run"] for row in rows] == ["plain-8-x", "resnet-8-x"]
+    wanted = "study run network depth shortcut data seed status steps train_error test_error".split()
+    for row in rows:
+        assert set(wanted) <= set(row)
+        assert row["status"] == "finished"
+        assert row["steps"] == 12
+        record = results.read_run(trained / "runs" / row["run"])
+        assert row["test_error"] == record.metrics["test_error"].iloc[-1]
+        assert row["train_error"] == record.metrics["train_error"].iloc[-1]
+        assert row["validation_error"] is None
+
+
+def test_tables_show_the_runs_and_what_was_skipped(resnetlab, trained, tmp_path):
+    _, out, _ = resnetlab("list", "--results", trained)
+    assert "runs/plain-8-x" in out
+    assert "quick (steps 12)" in out
+    (tmp_path / "study" / "half-made").mkdir(parents=True)
+    code, _, error = resnetlab("list", "--results", tmp_path)
+    assert code == 0
+    assert "half-made" in error
+    assert "no run.json" in error
+
+
+def test_show_and_compare(resnetlab, trained):
+    code, out, _ = resnetlab("show", "runs/plain-8-x", "--results", trained)
+    assert code == 0
+    assert "75002" in out  # 97,216 n - 21,926 parameters, less the two input channels of conv (288)
+    _, out, _ = resnetlab("show", "plain-8-x", "--results", trained, "--json")
+    assert json.loads(out)["row"]["network"] == "plain-8"
+    _, out, _ = resnetlab("compare", "plain-8-x", "resnet-8-x", "--results", trained)
+    assert "network.shortcut: 'none' != 'A'" in out
+    _, out, _ = resnetlab("compare", "runs", "--results", trained, "--json")
+    report = json.loads(out)
+    assert {row["network"] for row in report["networks"]} == {"plain-8", "resnet-8"}
+    assert report["verdict"]
+
+
+def test_reproduce_gives_the_same_configuration(trained):
+    record = results.read_run(trained / "runs" / "plain-8-x")
+    words = shlex.split(cli.reproduce(record))
+    assert words[:3] == ["resnetlab", "train", "plain-8"]
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    again = config.run_from_parameters(
+        network=words[2],
+        data=options["--data"],
+        recipe=options["--recipe"],
+        seed=int(options["--seed"]),
+        steps=int(options["--steps"]),
+    )
+    assert again == record.config
+
+
+def test_a_second_call_returns_the_ended_run(resnetlab, trained):
+    words = ["train", "plain-8", "--steps", "12", "--results", trained, "--run", "plain-8-x"]
+    code, out, _ = resnetlab(*words, "--json")
+    assert code == 0
+    assert json.loads(out)["status"] == "finished"
+    code, _, error = resnetlab(*words[:3], "13", *words[4:])
+    assert code == 2
+    assert "recipe.steps: 12 != 13" in error
+
+
+def test_data_show(resnetlab):
+    code, out, _ = resnetlab("data", "show", "digits", "--json")
+    info = json.loads(out)
+    assert code == 0
+    assert info["shape"] == [1, 8, 8]
+    assert info["train"] + info["test"] == 1797  # scikit-learn's documented count

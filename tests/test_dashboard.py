@@ -1,0 +1,357 @@
+"""The dashboard's pages in every state of a results folder, without a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from dashboard_data import STEPS, append_rows, write_run, write_study
+from streamlit.testing.v1 import AppTest
+
+from resnetlab import results, verdict
+
+PROJECT = Path(__file__).resolve().parent.parent
+APP = PROJECT / "dashboard" / "app.py"
+PAGES = ("app_pages/degradation.py", "app_pages/gradients.py", "app_pages/runs.py")
+HOSTILE = "<img src=http://evil.example/x> ![a](http://evil.example/y) :red[z] $x$ \u202e\x00 =1+1"
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def open_page(folder: Path) -> Open:
+    def open_one(page: str = PAGES[0], **query: str) -> AppTest:
+        app = AppTest.from_file(str(APP), default_timeout=60)
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+        if page != PAGES[0]:
+            app.switch_page(page).run()
+        assert not app.exception, app.exception
+        return app
+
+    return open_one
+
+
+def charts(app: AppTest) -> list[dict]:
+    return [json.loads(item.proto.figure.spec) for item in app.get("plotly_chart")]
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(item.value for item in app.text)
+
+
+def markdown(app: AppTest) -> str:
+    """All that is interpreted as markup."""
+    parts = [*app.markdown, *app.title, *app.header, *app.subheader, *app.caption, *app.info]
+    return "\n".join(item.value for item in parts) + "".join(
+        item.proto.text for item in app.get("progress")
+    )
+
+
+# --- without results --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("state", ["missing", "empty", "file", "foreign"])
+def test_without_studies_every_page_says_what_makes_them(
+    folder: Path, open_page: Open, page: str, state: str
+) -> None:
+    if state == "empty":
+        folder.mkdir()
+    elif state == "file":
+        folder.write_text("no folder")
+    elif state == "foreign":
+        folder.mkdir()
+        (folder / "README.md").write_text("text")
+        (folder / ".hidden").mkdir()
+    app = open_page(page)
+    assert "make study" in [block.value for block in app.code]
+    assert not charts(app)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_study_without_runs(folder: Path, open_page: Open, page: str) -> None:
+    (folder / "digits" / "notes").mkdir(parents=True)
+    app = open_page(page)
+    assert "no readable run" in app.info[0].value
+    if page == "app_pages/runs.py":
+        assert "notes, left out: no run.json" in texts(app)
+
+
+# --- finished studies -------------------------------------------------------------------------
+
+
+def test_verdict_curves_and_table_are_those_of_the_library(folder: Path, open_page: Open) -> None:
+    write_study(folder, seeds=3)
+    app = open_page()
+    study = results.read_study(folder / "digits")
+    for sentence in verdict.degradation(study.table()):
+        assert sentence in texts(app)
+    assert len(charts(app)) == 2
+    shown = app.dataframe[0].value
+    mean = study.table().query("network == 'plain-14'")["train_error"]
+    row = shown[shown["network"] == "plain-14"].iloc[0]
+    assert row["train_error"] == f"{mean.mean():.2f} ± {mean.std():.2f}"
+    assert row["n"] == 3
+    assert not {"diverged", "unfinished", "paper_train_error", "data"} & set(shown.columns)
+    assert "Not to be compared" in texts(app)
+    assert "fewer than" not in markdown(app)
+
+
+def test_one_seed_has_no_spread_and_says_so(folder: Path, open_page: Open) -> None:
+    write_study(folder)
+    app = open_page()
+    assert all("±" not in cell for cell in app.dataframe[0].value["train_error"])
+    assert "fewer than 3 finished seeds" in markdown(app)
+
+
+def test_the_papers_values_stand_beside_networks_that_it_has(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-20")
+    write_run(folder, "resnet-20")
+    shown = open_page().dataframe[0].value.set_index("network")
+    assert shown.loc["plain-20", "paper_train_error"] == 1.4
+    assert shown.loc["resnet-20", "paper_test_error"] == 8.75
+
+
+def test_runs_of_two_recipes_are_not_mixed(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8", name="a")
+    write_run(folder, "plain-8", name="b", lr=0.05)
+    write_run(folder, "plain-14", name="c")
+    app = open_page()
+    choice = next(box for box in app.selectbox if box.key == "condition")
+    assert len(choice.options) == 2
+    assert list(app.dataframe[0].value["network"]) == ["plain-8", "plain-14"]
+    choice.select(choice.options[1]).run()
+    assert list(app.dataframe[0].value["network"]) == ["plain-8"]
+
+
+def test_gradients_start_with_shallowest_and_deepest_of_each_family(
+    folder: Path, open_page: Open
+) -> None:
+    write_study(folder, seeds=2)
+    write_run(folder, "plain-20")
+    app = open_page("app_pages/gradients.py")
+    expected = [f"{name}-seed0" for name in ("plain-8", "plain-20", "resnet-8", "resnet-14")]
+    assert app.multiselect[0].value == expected
+    heatmap, profile = charts(app)
+    assert sum(trace["type"] == "heatmap" for trace in heatmap["data"]) == 4
+    assert all(f"step {STEPS}" in trace["name"] for trace in profile["data"])
+    app.select_slider[0].set_value(8).run()
+    assert all("step 8" in trace["name"] for trace in charts(app)[-1]["data"])
+    app.multiselect[0].set_value([]).run()
+    assert not app.exception
+    assert not charts(app)
+
+
+def test_changing_the_study_changes_the_runs_to_choose_from(folder: Path, open_page: Open) -> None:
+    write_study(folder)
+    write_run(folder, "resnet-20", study="other")
+    app = open_page("app_pages/gradients.py")
+    app.selectbox[0].select("other").run()
+    assert not app.exception
+    assert app.multiselect[0].options == ["resnet-20-seed0"]
+    assert app.multiselect[0].value == ["resnet-20-seed0"]
+    app.switch_page("app_pages/runs.py").run()
+    assert not app.exception
+    assert app.selectbox[0].value == "other"
+
+
+def test_the_users_studies_come_before_the_reference_ones(folder: Path, open_page: Open) -> None:
+    write_run(folder / "reference", "plain-8", study="digits")
+    write_run(folder, "plain-8", study="mine")
+    write_run(folder, "plain-8", study="digits")
+    app = open_page()
+    assert app.selectbox[0].options == ["digits", "mine", "reference/digits"]
+
+
+def test_the_link_chooses_the_study_and_a_bad_one_falls_back(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8", study="a")
+    write_run(folder, "plain-14", study="b")
+    assert open_page(study="b").selectbox[0].value == "b"
+    assert open_page(study="../../etc").selectbox[0].value == "a"
+    assert open_page("app_pages/gradients.py", step="-5", runs="nobody").selectbox[0].value == "a"
+
+
+# --- runs in other states ---------------------------------------------------------------------
+
+
+def test_a_running_run_is_live_and_can_be_paused(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8")
+    write_run(folder, "plain-14", steps=16, status="running")
+    app = open_page("app_pages/runs.py")
+    assert "live] 1 run training" in markdown(app)
+    assert "plain-14 · seed 0: step 16 of 40" in markdown(app)
+    table = app.dataframe[0].value.set_index("run")
+    assert table.loc["plain-14-seed0", "status"] == "running"
+    assert table.loc["plain-14-seed0", "progress"] == pytest.approx(0.4)
+    assert next(box for box in app.selectbox if box.key == "run").value == "plain-14-seed0"
+    app.toggle[0].set_value(True).run()
+    assert "picture paused" in markdown(app)
+
+
+def test_nothing_is_live_when_nothing_runs(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8")
+    app = open_page()
+    assert not app.toggle
+    assert "training" not in markdown(app).split("\n")[0]
+    assert "live" not in markdown(app)
+
+
+def test_new_rows_are_read_at_the_next_look(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "plain-14", steps=16, status="running")
+    app = open_page("app_pages/runs.py")
+    assert app.dataframe[0].value["steps"].item() == 16
+    run = results.read_run(path)
+    writer = results.RunWriter(folder, run.study, run.name, run.config)
+    writer.info = dict(run.info)
+    append_rows(writer, 20, 24)
+    app.run()
+    assert app.dataframe[0].value["steps"].item() == 24
+
+
+def test_problems_stand_with_reason_and_remedy_and_the_rest_is_shown(
+    folder: Path, open_page: Open
+) -> None:
+    write_study(folder)
+    write_run(folder, "plain-20", status="diverged", steps=12, error="loss not finite at step 13")
+    write_run(folder, "plain-26", status="failed", steps=12, error="no memory")
+    torn = write_run(folder, "resnet-20")
+    with (torn / results.METRICS_FILE).open("a") as file:
+        file.write('{"step": 44, "train_er')
+    newer = write_run(folder, "resnet-26")
+    (newer / results.RUN_FILE).write_text(json.dumps({"schema": 99}))
+    damaged = write_run(folder, "resnet-32")
+    (damaged / results.RUN_FILE).write_bytes(b"\x00\xff{")
+    (folder / "digits" / "photos").mkdir()
+    (folder / "digits" / "photos" / "cat.jpg").write_bytes(b"\xff\xd8")
+    (folder / "digits" / "notes.txt").write_text("text")
+
+    app = open_page("app_pages/runs.py")
+    said = texts(app)
+    assert "plain-20-seed0, diverged: loss not finite at step 13" in said
+    assert "plain-26-seed0, failed: no memory" in said
+    assert "resnet-20-seed0, finished: 1 torn" in said
+    assert "resnet-26-seed0, left out: its format is version 99" in said
+    assert "resnet-32-seed0, left out: run.json is torn or not JSON" in said
+    assert "photos, left out: no run.json" in said
+    assert markdown(app).count(":material/build:") == 6
+    assert len(app.dataframe[0].value) == 7
+
+    app = open_page()
+    assert len(charts(app)) == 2
+    networks = app.dataframe[0].value.set_index("network")
+    assert networks.loc["plain-20", "diverged"] == 1
+    assert networks.loc["plain-26", "unfinished"] == 1
+    assert pd.isna(networks.loc["plain-26", "train_error"])
+    open_page("app_pages/gradients.py")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_run_that_has_only_begun(folder: Path, open_page: Open, page: str) -> None:
+    write_run(folder, "plain-8", steps=0, status="running")
+    open_page(page)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_hostile_names_and_texts_are_never_interpreted(
+    folder: Path, open_page: Open, page: str
+) -> None:
+    write_run(folder, "plain-8", status="failed", steps=8, error=HOSTILE)
+    hostile = write_run(folder, "plain-14", status="failed", error=HOSTILE * 40)
+    hostile.rename(hostile.with_name(HOSTILE.replace("/", "_").replace("\x00", "")))
+    (folder / "digits" / os.fsdecode(b"bytes-\xff\xfe")).mkdir()
+    study = folder / "<b>![x](y)"
+    (folder / "digits").rename(study)
+    odd = write_run(folder, "plain-20", study="odd")
+    info = json.loads((odd / results.RUN_FILE).read_text())
+    (odd / results.RUN_FILE).write_text(
+        json.dumps(info | {"step": 10**400, "layers": 7, "dataset": HOSTILE, "error": "\ud800"})
+    )
+    for name in (study.name, "odd"):
+        app = open_page(page, study=name)
+        assert app.selectbox[0].value == name
+        for sign in ("evil.example", ":red[", "![", "<b>", "<img"):
+            assert sign not in markdown(app)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_values_that_are_no_numbers(folder: Path, open_page: Open, page: str) -> None:
+    path = write_run(folder, "plain-8")
+    rows = [
+        '{"step": 1, "train_error": NaN, "lr": 1e999}',
+        '{"step": 2, "train_error": "high", "test_error": [], "lr": null}',
+        '{"step": -3}',
+        "null",
+        "\x00\x00",
+    ]
+    with (path / results.METRICS_FILE).open("a") as file:
+        file.write("\n".join(rows))
+    with (path / results.PROBES_FILE).open("a") as file:
+        file.write('{"step": 1, "kind": "gradient_norm", "values": [null, 1e999]}\n')
+    open_page(page)
+
+
+def test_a_study_deleted_while_the_page_is_open(folder: Path, open_page: Open) -> None:
+    write_study(folder)
+    app = open_page()
+    folder.rename(folder.with_name("away"))
+    app.run()
+    assert not app.exception
+    assert "make study" in [block.value for block in app.code]
+
+
+# --- the frame --------------------------------------------------------------------------------
+
+
+def test_every_chart_keeps_the_upload_button_away_and_its_own_key(
+    folder: Path, open_page: Open
+) -> None:
+    write_study(folder)
+    for page in PAGES:
+        found = open_page(page).get("plotly_chart")
+        assert all(json.loads(item.proto.config)["showSendToCloud"] is False for item in found)
+        ids = [item.proto.id for item in found]
+        assert len(set(ids)) == len(ids)
+
+
+def test_settings_beside_the_script_are_the_safe_ones() -> None:
+    settings = tomllib.loads((APP.parent / ".streamlit" / "config.toml").read_text())
+    assert settings["server"]["address"] == "127.0.0.1"
+    assert settings["server"]["fileWatcherType"] == "none"
+    assert settings["browser"]["gatherUsageStats"] is False
+    assert settings["client"]["showErrorDetails"] == "none"
+    assert "enableXsrfProtection" not in settings["server"]
+    assert "enableCORS" not in settings["server"]
+
+
+def test_the_dashboard_never_imports_torch(folder: Path) -> None:
+    write_study(folder)
+    code = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file({str(APP)!r}, default_timeout=60).run()
+assert not app.exception, app.exception
+for page in {PAGES[1:]!r}:
+    app.switch_page(page).run()
+    assert not app.exception, app.exception
+heavy = [name for name in ("torch", "torchvision", "sklearn", "papermill") if name in sys.modules]
+assert not heavy, heavy
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,119 @@
+"""The notebooks: their form, and that papermill alone runs them and refuses what it should."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from resnetlab import notebook, results
+from resnetlab.config import Recipe, UsageError
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+PATHS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def parameters_cell(content):
+    cells = [cell for cell in content.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(cells) == 1
+    return cells[0]
+
+
+def test_the_notebooks_of_the_readme_are_there():
+    assert {path.name for path in PATHS} >= {"train.ipynb", "01_degradation.ipynb"}
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_form(path):
+    content = read(path)
+    nbformat.validate(content)
+    title = content.cells[0].source.splitlines()[0]
+    assert title.startswith("# ")
+    assert title.endswith("?"), "a notebook asks one question, its title"
+    parameters = parameters_cell(content)
+    for before, cell in zip(content.cells, content.cells[1:], strict=False):
+        if cell.cell_type != "code":
+            continue
+        assert not cell.outputs
+        assert cell.execution_count is None
+        if cell is not parameters:
+            assert len(cell.source.splitlines()) <= 20
+        if before.cell_type == "code" and before is not parameters:
+            assert len(cell.source.splitlines()) <= 3, "prose stands before each longer cell"
+    assert "cannot say" in content.cells[-1].source + content.cells[-2].source + "".join(
+        cell.source for cell in content.cells
+    )
+    assert content.cells[-1].cell_type == "markdown"
+    assert "**Questions.**" in content.cells[-1].source
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_parameters_are_typed_commented_literals(path):
+    source = parameters_cell(read(path)).source
+    for line, statement in zip(source.splitlines(), ast.parse(source).body, strict=True):
+        assert isinstance(statement, ast.AnnAssign), line
+        ast.literal_eval(statement.value)
+        assert "  # " in line, line
+
+
+def test_train_takes_every_field_of_the_recipe():
+    import papermill
+
+    known = papermill.inspect_notebook(str(FOLDER / "train.ipynb"))
+    not_flat = {"name", "milestones", "decay"}
+    assert set(Recipe.model_fields) - not_flat <= set(known)
+    assert known["depth"]["help"] == "weighted layers, 6n+2: 8, 14, 20, 32, 44, 56, 110"
+
+
+def test_injected_names_are_those_papermill_wrote():
+    cells = ["import x", "# Parameters\ndepth = 56\ndeph = 3\n", "y = 2"]
+    assert notebook.injected_names(cells) == ["depth", "deph"]
+
+
+def test_execute_refuses_unknown_names_and_leaves_nothing(tmp_path):
+    with pytest.raises(UsageError, match="did you mean 'depth'"):
+        notebook.execute(FOLDER / "train.ipynb", tmp_path / "out.ipynb", {"deph": 3})
+    assert not any(tmp_path.iterdir())
+
+
+def papermill(target, *words, cwd):
+    """The plain papermill command, as anybody would type it."""
+    command = [sys.executable, "-m", "papermill", str(FOLDER / "train.ipynb"), str(target), *words]
+    environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+
+
+@pytest.mark.slow
+def test_plain_papermill_runs_it(tmp_path):
+    words = "-p depth 8 -p shortcut none -p steps 10 -p threads 1 -p study s -p run r".split()
+    done = papermill(tmp_path / "out.ipynb", *words, "-p", "results", "here", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = results.read_run(tmp_path / "here" / "s" / "r")
+    assert record.status == "finished"
+    assert record.network.name == "plain-8"
+    assert record.steps_done == 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-p", "deph", "56"], "did you mean 'depth'?"),
+        (["-p", "depth", "21"], "nearest valid depths are 20 and 26"),
+        (["-y", "lr: 1e-3"], "write 1.0e-3"),
+        (["-r", "flip", "false"], "should be a number or true/false, got the text 'false'"),
+    ],
+)
+def test_plain_papermill_stops_before_training(words, message, tmp_path):
+    place = ["-p", "results", "here", "-p", "steps", "2"]
+    done = papermill(tmp_path / "out.ipynb", *words, *place, cwd=tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not (tmp_path / "here").exists()

@@ -1,0 +1,404 @@
+"""The figures: they show the frames' values, all of them, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from resnetlab import plots, results
+from resnetlab.config import Network
+
+STEPS = (10, 20, 30, 40)
+
+
+def identity(name: str, seed: int = 0, **changes: Any) -> dict[str, Any]:
+    network = Network.from_name(name)
+    return {
+        "study": "s",
+        "run": f"{name}-seed{seed}",
+        "network": name,
+        "depth": network.depth,
+        "shortcut": network.shortcut,
+        "family": network.family,
+        "data": "digits",
+        "recipe": "quick",
+        "seed": seed,
+        "precision": "fp32",
+    } | changes
+
+
+def metrics(*runs: tuple[str, int], **changes: Any) -> pd.DataFrame:
+    """As `results.metrics_of`: train error each 10 steps, test error each 20."""
+    rows = []
+    for name, seed in runs:
+        who = identity(name, seed, **changes)
+        for step in STEPS:
+            error = 90 - step + seed + who["depth"] / 100
+            row = {"step": step, "epoch": step / 11, "lr": 0.1 if step < 30 else 0.01}
+            row |= {"train_error": error, "train_loss": 1.0, "seconds": 1.0, "images_per_second": 1.0}
+            row |= {"test_error": error + 5 if step % 20 == 0 else np.nan, "test_loss": np.nan}
+            row |= {"validation_error": np.nan, "validation_loss": np.nan}
+            rows.append(row | who)
+    return pd.DataFrame(rows)
+
+
+def probes(*runs: tuple[str, int], scale: float = 1.0) -> pd.DataFrame:
+    """As `results.probes_of`: four layers, norm = scale * (layer + 1) * step."""
+    return pd.DataFrame(
+        {"step": step, "layer": layer, "name": f"l{layer}", "value": scale * (layer + 1) * step}
+        | identity(name, seed)
+        for name, seed in runs
+        for step in STEPS
+        for layer in range(4)
+    )
+
+
+def finals(*runs: tuple[str, int], status: str = "finished", **changes: Any) -> pd.DataFrame:
+    """As `Study.table`."""
+    rows = [
+        dict.fromkeys([*results.IDENTITY, *results.OUTCOME], np.nan)
+        | identity(name, seed, **changes)
+        | {"status": status, "train_error": 10.0 + seed, "test_error": 20.0 + seed}
+        for name, seed in runs
+    ]
+    return pd.DataFrame(rows, columns=[*results.IDENTITY, *results.OUTCOME])
+
+
+FOUR = (("plain-20", 0), ("plain-56", 0), ("resnet-20", 0), ("resnet-56", 0))
+EIGHT = tuple((name, seed) for name, _ in FOUR for seed in (0, 1))
+
+
+def lines(figure: go.Figure, panel: str = "") -> list[Any]:
+    """Drawn curves, without bands; of the panel with that x axis if given."""
+    found = [t for t in figure.data if t.type == "scatter" and t.fill is None]
+    return [t for t in found if not panel or (t.xaxis or "x") == panel]
+
+
+def numbers(values: Any) -> list[float]:
+    return [float(value) for value in np.asarray(values, dtype=float)]
+
+
+# --- every figure -----------------------------------------------------------------------------
+
+FIGURES: list[tuple[Callable[..., go.Figure], Callable[..., pd.DataFrame]]] = [
+    (plots.error_curves, metrics),
+    (plots.error_against_depth, finals),
+    (plots.run_curves, metrics),
+    (plots.gradient_norm_heatmap, probes),
+    (plots.gradient_norm_profile, probes),
+]
+IDS = [draw.__name__ for draw, _ in FIGURES]
+
+
+@pytest.mark.parametrize(("draw", "frame"), FIGURES, ids=IDS)
+def test_the_frame_is_left_as_it_was(draw: Any, frame: Any) -> None:
+    own = frame(("plain-20", 0), ("resnet-20", 0))
+    before = own.copy(deep=True)
+    draw(own)
+    pd.testing.assert_frame_equal(own, before)
+
+
+@pytest.mark.parametrize(("draw", "frame"), FIGURES, ids=IDS)
+@pytest.mark.parametrize("theme", ["neutral", "light", "dark"])
+def test_every_figure_has_a_title_axes_conditions_and_strict_json(
+    draw: Any, frame: Any, theme: Any
+) -> None:
+    figure = draw(frame(("plain-20", 0)), theme=theme)
+    assert "<b>" in figure.layout.title.text
+    for said in ("digits", "quick", "fp32"):
+        assert said in figure.layout.title.text
+    axes = [*figure.select_xaxes(), *figure.select_yaxes()]
+    assert any(axis.title.text for axis in figure.select_xaxes())
+    assert any(axis.title.text for axis in figure.select_yaxes())
+    assert axes
+    assert (
+        figure.layout.paper_bgcolor
+        == {
+            "neutral": "rgba(0,0,0,0)",
+            "light": "#ffffff",
+            "dark": "#0d1117",
+        }[theme]
+    )
+    assert "NaN" not in figure.to_json()
+
+
+NOTHING: list[tuple[Callable[..., go.Figure], Any]] = [
+    (plots.error_curves, results.metrics_of([])),
+    (plots.error_curves, metrics(("plain-20", 0)).assign(train_error=np.nan)),
+    (plots.run_curves, results.metrics_of([])),
+    (plots.gradient_norm_heatmap, results.probes_of([])),
+    (plots.gradient_norm_profile, results.probes_of([])),
+    (plots.error_against_depth, finals(*FOUR, status="running")),
+    (plots.error_against_depth, finals()),
+]
+
+
+@pytest.mark.parametrize(("draw", "frame"), NOTHING)
+def test_nothing_to_draw_gives_a_figure_that_says_so(draw: Any, frame: pd.DataFrame) -> None:
+    figure = draw(frame)
+    assert len(figure.data) == 0
+    assert figure.layout.annotations[0].text.endswith(("yet.", "yet"))
+
+
+def test_a_precision_other_than_fp32_stands_in_the_conditions() -> None:
+    assert "bf16" in plots.conditions(metrics(("plain-20", 0), precision="bf16"))
+    mixed = pd.concat([metrics(("plain-20", 0)), metrics(("plain-20", 1), data="cifar10")])
+    assert "cifar10 and digits" in plots.conditions(mixed)
+    assert "1 seed a network" in plots.conditions(metrics(*FOUR))
+    assert "2 seeds" in plots.conditions(metrics(*EIGHT))
+    assert "1 to 2 seeds" in plots.conditions(metrics(*FOUR, ("plain-20", 1)))
+
+
+def test_colours_are_by_depth_and_tell_the_papers_depths_apart() -> None:
+    depths = (20, 32, 44, 56, 110)  # of Figure 6
+    assert len({plots.depth_colour(depth) for depth in depths}) == len(depths)
+    assert all(plots.depth_colour(6 * n + 2).startswith("#") for n in range(1, 250))
+
+
+def test_figures_do_not_offer_to_upload_themselves() -> None:
+    assert plots.CONFIG["showSendToCloud"] is False
+
+
+# --- error curves -----------------------------------------------------------------------------
+
+
+def test_error_curves_draw_two_lines_a_network_in_two_panels() -> None:
+    figure = plots.error_curves(metrics(*FOUR))
+    assert [a.text for a in figure.layout.annotations] == ["plain", "residual"]
+    for panel in ("x", "x2"):
+        assert len(lines(figure, panel)) == 4
+    assert len(figure.data) == 8  # one seed: no bands
+
+
+def test_dashed_is_train_bold_is_test_colour_is_depth() -> None:
+    figure = plots.error_curves(metrics(*FOUR))
+    for trace in lines(figure):
+        train = len(trace.x) == 4
+        assert trace.line.dash == ("dash" if train else "solid")
+        assert (trace.line.width > 2) == (not train)
+        depth = int(trace.name.split()[0])
+        assert trace.line.color == plots.depth_colour(depth)
+    shown = [trace.name for trace in figure.data if trace.showlegend]
+    assert sorted(shown) == ["20 layers", "56 layers"]  # once each, for both panels
+
+
+def test_the_curves_are_the_frames_values() -> None:
+    frame = metrics(*FOUR)
+    figure = plots.error_curves(frame)
+    own = frame[frame["network"] == "plain-56"]
+    train, test = (t for t in lines(figure, "x") if t.name.startswith("56"))
+    assert numbers(train.x) == [10, 20, 30, 40]
+    assert numbers(train.y) == own["train_error"].tolist()
+    assert numbers(test.x) == [20, 40]
+    assert numbers(test.y) == own["test_error"].dropna().tolist()
+
+
+def test_several_seeds_give_their_mean_and_a_band_from_least_to_most() -> None:
+    frame = metrics(("plain-20", 0), ("plain-20", 1), ("plain-20", 5))
+    figure = plots.error_curves(frame)
+    bands = [t for t in figure.data if t.fill == "toself"]
+    assert len(bands) == 2
+    own = frame.groupby("step")["train_error"]
+    line = lines(figure)[0]
+    assert numbers(line.y) == pytest.approx(own.mean().tolist())
+    assert numbers(bands[0].x) == [10, 20, 30, 40, 40, 30, 20, 10]
+    assert numbers(bands[0].y) == [*own.max(), *own.min()[::-1]]
+
+
+def test_a_seed_that_is_behind_does_not_bend_the_mean() -> None:
+    frame = metrics(("plain-20", 0), ("plain-20", 1))
+    frame = frame[(frame["seed"] == 0) | (frame["step"] <= 20)]
+    line = lines(plots.error_curves(frame))[0]
+    assert numbers(line.x) == [10, 20]  # where both seeds are
+
+
+def test_a_held_out_part_is_drawn_in_place_of_the_test_set_and_named() -> None:
+    frame = metrics(("plain-20", 0))
+    frame = frame.assign(validation_error=frame["test_error"] - 1, test_error=np.nan)
+    figure = plots.error_curves(frame)
+    assert "validation" in figure.layout.title.text
+    assert numbers(lines(figure)[1].y) == frame["validation_error"].dropna().tolist()
+
+
+def test_shortcut_options_of_one_depth_are_told_apart() -> None:
+    figure = plots.error_curves(metrics(("resnet-20", 0), ("resnet-20-B", 0)))
+    shown = [trace.name for trace in figure.data if trace.showlegend]
+    assert len(shown) == len(set(shown)) == 2
+    assert any("B" in name for name in shown)
+
+
+def test_gaps_in_a_log_are_not_filled() -> None:
+    frame = metrics(("plain-20", 0))
+    frame.loc[1, "train_error"] = np.nan
+    assert numbers(lines(plots.error_curves(frame))[0].x) == [10, 30, 40]
+
+
+def test_a_log_axis_is_on_request() -> None:
+    linear, log = (plots.error_curves(metrics(*FOUR), log_y=flag) for flag in (False, True))
+    assert all(axis.type != "log" for axis in linear.select_yaxes())
+    assert all(axis.type == "log" for axis in log.select_yaxes())
+
+
+# --- error against depth ----------------------------------------------------------------------
+
+
+def test_error_against_depth_shows_every_run_and_the_mean() -> None:
+    figure = plots.error_against_depth(finals(*EIGHT))
+    means = [t for t in lines(figure) if t.mode == "lines"]
+    points = [t for t in lines(figure) if t.mode == "markers"]
+    assert len(means) == len(points) == 4  # plain and residual, training and test
+    for trace in means:
+        base = 10 if (trace.xaxis or "x") == "x" else 20
+        assert numbers(trace.x) == [20, 56]
+        assert numbers(trace.y) == [base + 0.5] * 2
+    assert sum(len(t.x) for t in points) == 16
+    assert sorted(numbers(points[0].y)) == [10, 10, 11, 11]
+
+
+def test_unfinished_and_diverged_runs_are_not_points() -> None:
+    frame = pd.concat([finals(*FOUR), finals(("plain-110", 0), status="diverged")])
+    figure = plots.error_against_depth(frame)
+    assert 110 not in {int(x) for t in lines(figure) for x in t.x}
+
+
+def diamonds(figure: go.Figure) -> list[Any]:
+    return [t for t in figure.data if t.marker.symbol == "diamond-open"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "these runs on digits"),
+        ({"data": "cifar10"}, "quick"),
+        ({"data": "pets", "recipe": "paper"}, "these runs on pets"),
+    ],
+)
+def test_the_papers_values_are_not_drawn_beside_other_conditions(changes: Any, reason: str) -> None:
+    figure = plots.error_against_depth(finals(*FOUR, **changes))
+    assert diamonds(figure) == []
+    assert "Paper's values not drawn" in figure.layout.title.text
+    assert reason in figure.layout.title.text
+
+
+def test_the_papers_values_are_drawn_where_they_compare() -> None:
+    figure = plots.error_against_depth(finals(*FOUR, ("resnet-8", 0), data="cifar10", recipe="paper"))
+    assert "not drawn" not in figure.layout.title.text
+    drawn = {
+        (t.xaxis or "x", int(x)): float(y)
+        for t in diamonds(figure)
+        if "residual" in t.name
+        for x, y in zip(t.x, t.y, strict=True)
+    }
+    # Figure 6 for training, Table 6 for testing; the paper has no ResNet-8.
+    assert drawn == {("x", 20): 0.67, ("x", 56): 0.09, ("x2", 20): 8.75, ("x2", 56): 6.97}
+    assert {s for t in diamonds(figure) for s in t.customdata} == {"Figure 6", "Table 6"}
+
+
+def test_one_run_that_does_not_compare_keeps_the_papers_values_away() -> None:
+    mixed = pd.concat(
+        [finals(*FOUR, data="cifar10", recipe="paper"), finals(("plain-20", 1), data="cifar10")]
+    )
+    assert diamonds(plots.error_against_depth(mixed)) == []
+
+
+# --- one run ----------------------------------------------------------------------------------
+
+
+def test_run_curves_show_errors_and_the_learning_rate() -> None:
+    frame = metrics(("resnet-20", 3))
+    figure = plots.run_curves(frame)
+    by_name = {trace.name: trace for trace in figure.data}
+    assert set(by_name) == {"train error", "test error", "learning rate"}
+    assert numbers(by_name["train error"].y) == frame["train_error"].tolist()
+    assert numbers(by_name["test error"].y) == frame["test_error"].dropna().tolist()
+    assert numbers(by_name["learning rate"].y) == [0.1, 0.1, 0.01, 0.01]
+    assert "resnet-20 on digits" in figure.layout.title.text
+    assert "seed 3" in figure.layout.title.text
+
+
+def test_the_first_row_of_a_run_is_visible() -> None:
+    figure = plots.run_curves(metrics(("resnet-20", 0)).head(1))
+    train = next(t for t in figure.data if t.name == "train error")
+    assert "markers" in train.mode
+
+
+# --- gradient norms ---------------------------------------------------------------------------
+
+
+def test_all_panels_of_the_heatmap_share_one_colour_scale_that_holds_every_value() -> None:
+    frame = pd.concat([probes(("plain-20", 0)), probes(("resnet-20", 0), scale=1e-3)])
+    figure = plots.gradient_norm_heatmap(frame)
+    maps = [t for t in figure.data if t.type == "heatmap"]
+    assert len(maps) == 2
+    assert {t.coloraxis for t in maps} == {"coloraxis"}
+    axis = figure.layout.coloraxis
+    assert axis.cmin <= np.log10(frame["value"].min()) + 1e-9
+    assert axis.cmax >= np.log10(frame["value"].max()) - 1e-9
+    assert axis.cmin >= -3
+    assert axis.cmax <= 3
+
+
+def test_the_heatmaps_cells_are_the_frames_values() -> None:
+    frame = probes(("plain-20", 0), ("resnet-20", 0), scale=0.01)
+    for trace, network in zip(
+        plots.gradient_norm_heatmap(frame).data, ("plain-20", "resnet-20"), strict=True
+    ):
+        own = frame[frame["network"] == network]
+        assert numbers(trace.x) == list(STEPS)
+        assert numbers(trace.y) == [1, 2, 3, 4]  # layer 1 is the first convolution
+        for row in own.itertuples():
+            cell = (row.layer, STEPS.index(row.step))
+            assert np.asarray(trace.customdata)[cell] == row.value
+            assert np.asarray(trace.z)[cell] == pytest.approx(np.log10(row.value), abs=1e-3)
+
+
+def test_norms_that_are_zero_or_missing_are_holes_not_colours() -> None:
+    frame = probes(("plain-20", 0))
+    frame.loc[0, "value"] = 0.0
+    frame.loc[1, "value"] = np.nan
+    z = np.asarray(plots.gradient_norm_heatmap(frame).data[0].z, dtype=float)
+    assert np.isnan(z).sum() == 2
+
+
+def test_norms_that_are_all_missing_still_make_a_figure() -> None:
+    frame = probes(("plain-20", 0)).assign(value=np.nan)
+    plots.gradient_norm_heatmap(frame).to_json()
+    plots.gradient_norm_profile(frame).to_json()
+
+
+def test_two_runs_of_one_name_in_two_studies_are_two_panels() -> None:
+    frame = pd.concat([probes(("plain-20", 0)), probes(("plain-20", 0)).assign(study="other")])
+    maps = plots.gradient_norm_heatmap(frame).data
+    assert len(maps) == 2
+    assert np.asarray(maps[0].z).shape == (4, 4)
+
+
+def test_the_profile_draws_chosen_steps_by_layer() -> None:
+    frame = probes(*FOUR)
+    figure = plots.gradient_norm_profile(frame, steps=[10, 40])
+    assert len(lines(figure, "x")) == len(lines(figure, "x2")) == 4
+    for trace in lines(figure):
+        step = int(trace.name.split("step ")[1])
+        assert numbers(trace.x) == [1, 2, 3, 4]
+        assert numbers(trace.y) == pytest.approx([step * (layer + 1) for layer in range(4)])
+        assert trace.line.color == plots.depth_colour(int(trace.name.split()[0]))
+    assert len({trace.line.dash for trace in lines(figure, "x")}) == 2
+    assert all(axis.type == "log" for axis in figure.select_yaxes())
+
+
+def test_a_step_that_was_not_logged_takes_the_nearest_and_is_named_by_it() -> None:
+    figure = plots.gradient_norm_profile(probes(("plain-20", 0)), steps=[0, 33, 999])
+    assert [trace.name for trace in lines(figure)] == [
+        f"20 layers, step {step}" for step in (10, 30, 40)
+    ]
+
+
+def test_seeds_of_a_profile_are_averaged_geometrically() -> None:
+    frame = pd.concat([probes(("plain-20", 0)), probes(("plain-20", 1), scale=100)])
+    line = lines(plots.gradient_norm_profile(frame, steps=[10]))[0]
+    assert numbers(line.y) == pytest.approx([100, 200, 300, 400])  # sqrt(1 * 100) = 10 times

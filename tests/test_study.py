@@ -1,0 +1,226 @@
+"""The study runner: the grid, and what happens when runs end, fail, are killed and are stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from resnetlab import notebook, results, study
+from resnetlab.config import UsageError
+
+PROJECT = Path(__file__).parents[1]
+
+
+# --- the grid ---------------------------------------------------------------------------------
+
+
+def test_default_study_is_the_depth_question_on_digits():
+    grid = study.grid_named("digits")
+    names = set(grid.parameters())
+    assert names == {f"{f}-{d}-seed0" for f in ("plain", "resnet") for d in (20, 32, 44, 56)}
+    assert next(iter(grid.parameters())).split("-")[1] == "56"  # the longest first
+
+
+def test_on_other_data_the_folder_says_so():
+    grid = study.grid_named("digits", data="folder:some/where/pictures", steps=None)
+    assert grid.name == "digits-pictures"
+    assert {values["data"] for values in grid.parameters().values()} == {"folder:some/where/pictures"}
+    assert study.grid_named("digits", data="digits").name == "digits"
+    assert study.grid_named("short", data="cifar100", name_of_folder="mine").name == "mine"
+
+
+def test_the_notebook_knows_every_parameter_of_the_grid():
+    import papermill
+
+    grid = study.grid_named("digits", overrides={"steps": 5, "lr": 0.1, "batch_size": 8})
+    known = papermill.inspect_notebook(str(notebook.find("train")))
+    for values in grid.parameters().values():
+        assert set(values) <= set(known)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depths": (20, 21)}, "20 and 26"),
+        ({"seeds": ()}, "seeds must name each value once"),
+        ({"seeds": (1, 1)}, "seeds must name each value once"),
+        ({"overrides": {"stpes": 3}}, "did you mean 'steps'"),
+    ],
+)
+def test_a_bad_grid_is_refused_whole(changes, message, tmp_path):
+    grid = study.grid_named("digits", **changes)
+    with pytest.raises(UsageError, match=message):
+        study.run(grid, root=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+# --- whole studies ----------------------------------------------------------------------------
+
+GRID = ["--depths", "8", "--shortcuts", "none,A", "--steps", "30", "--jobs", "2"]
+
+
+def command(root, *words):
+    return [sys.executable, "-m", "resnetlab.cli", "study", "digits", *words, "--results", str(root)]
+
+
+def run_study(root, *words):
+    return subprocess.run(command(root, *words), capture_output=True, text=True, cwd=PROJECT)
+
+
+def logs(root, run):
+    folder = root / "digits" / run
+    return [(folder / name).read_bytes() for name in ("metrics.jsonl", "probes.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small study from its command, once for all tests below."""
+    root = tmp_path_factory.mktemp("finished")
+    done = run_study(root, *GRID)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root, done.stdout
+
+
+@pytest.mark.slow
+def test_a_study_ends_with_runs_report_and_table(finished):
+    root, said = finished
+    assert "plain-8" in said
+    assert "points, n = 1" in said or "Fewer than two depths" in said
+    table = results.read_study(root / "digits").table()
+    assert table["status"].tolist() == ["finished", "finished"]
+    assert table["steps"].tolist() == [30, 30]
+    report = nbformat.read(root / "digits" / "01_degradation.ipynb", as_version=4)
+    for run in ("plain-8-seed0", "resnet-8-seed0"):
+        executed = nbformat.read(root / "digits" / run / "train.ipynb", as_version=4)
+        assert executed.metadata["papermill"]["input_path"] == "train.ipynb"
+        kinds = [kind for cell in executed.cells for out in cell.get("outputs", ())
+                 for kind in out.get("data", {})]  # fmt: skip
+        assert kinds.count("application/vnd.plotly.v1+json") == 3
+        assert (root / "digits" / run / "train.ipynb").stat().st_size < 400_000
+    assert not list(root.rglob(".*tmp*"))
+    assert "plain-8-seed0" in json.dumps(report)
+
+
+@pytest.mark.slow
+def test_a_second_call_skips_what_has_ended(finished):
+    root, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.jsonl")}
+    again = run_study(root, *GRID)
+    assert again.returncode == 0
+    assert "0 runs to do, 2 ended before" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.jsonl")} == before
+
+
+@pytest.mark.slow
+def test_another_configuration_in_the_folder_is_refused_before_anything_starts(finished):
+    root, _ = finished
+    refused = run_study(root, *GRID[:-3], "31", "--seeds", "0,1")
+    assert refused.returncode == 2
+    assert "recipe.steps: 30 != 31" in refused.stderr
+    assert not (root / "digits" / "plain-8-seed1").exists()
+
+
+@pytest.mark.slow
+def test_one_failing_run_does_not_stop_the_others_and_the_next_call_mends_it(finished, tmp_path):
+    root, _ = finished
+    holder = "from resnetlab import config, results; import time, sys\n"
+    holder += "run = config.run_from_parameters(network='plain-8', steps=30)\n"
+    holder += f"w = results.RunWriter(__import__('pathlib').Path({str(tmp_path)!r}), 'digits', "
+    holder += "'plain-8-seed0', run); w.__enter__(); print('held', flush=True); time.sleep(600)"
+    other = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    try:
+        done = run_study(tmp_path, *GRID)
+    finally:
+        other.kill()
+        other.communicate()
+    assert done.returncode == 1
+    assert "failed: plain-8-seed0" in done.stdout
+    assert "is being written by" in done.stdout
+    assert results.read_run(tmp_path / "digits" / "resnet-8-seed0").status == "finished"
+    assert run_study(tmp_path, *GRID).returncode == 0
+    assert logs(tmp_path, "plain-8-seed0") == logs(root, "plain-8-seed0")
+
+
+def wait_for_rows(root, run, rows=1):
+    deadline = time.monotonic() + 120
+    path = root / "digits" / run / "metrics.jsonl"
+    while not (path.exists() and path.read_bytes().count(b"\n") >= rows):
+        assert time.monotonic() < deadline, "the run did not begin"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_long(tmp_path_factory):
+    root = tmp_path_factory.mktemp("long")
+    assert run_study(root, *LONG).returncode == 0
+    return root
+
+
+LONG = ["--depths", "14", "--shortcuts", "none", "--steps", "250"]
+
+
+@pytest.mark.slow
+def test_a_killed_study_leaves_no_process_and_resumes_to_the_same_bits(tmp_path, undisturbed_long):
+    process = subprocess.Popen(
+        command(tmp_path, *LONG), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=PROJECT
+    )
+    wait_for_rows(tmp_path, "plain-14-seed0", rows=11)  # past the checkpoint at 100
+    trainer = results.read_run(tmp_path / "digits" / "plain-14-seed0").info["pid"]
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while results.is_alive({"heartbeat": results.now(), "host": os.uname().nodename, "pid": trainer}):
+        assert time.monotonic() < deadline, "the training process outlived its study"
+        time.sleep(0.1)
+    assert results.read_run(tmp_path / "digits" / "plain-14-seed0").status == "interrupted"
+    done = run_study(tmp_path, *LONG)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert logs(tmp_path, "plain-14-seed0") == logs(undisturbed_long, "plain-14-seed0")
+    ours, theirs = (
+        results.read_run(root / "digits" / "plain-14-seed0").summary["weights_sha256"]
+        for root in (tmp_path, undisturbed_long)
+    )
+    assert ours == theirs
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_runs_after_their_step_and_the_same_command_goes_on(tmp_path, undisturbed_long):
+    process = subprocess.Popen(
+        command(tmp_path, *LONG), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT
+    )
+    wait_for_rows(tmp_path, "plain-14-seed0", rows=3)
+    process.send_signal(signal.SIGINT)
+    said, error = process.communicate(timeout=120)
+    assert process.returncode == 130, said + error
+    assert "the same command goes on" in said
+    record = results.read_run(tmp_path / "digits" / "plain-14-seed0")
+    assert record.status == "interrupted"
+    assert list((record.path / "checkpoints").glob("step-*.pt"))
+    assert run_study(tmp_path, *LONG).returncode == 0
+    assert logs(tmp_path, "plain-14-seed0") == logs(undisturbed_long, "plain-14-seed0")
+
+
+@pytest.mark.slow
+def test_success_is_what_the_library_wrote_not_what_the_cells_say(tmp_path, monkeypatch):
+    """papermill reports success for a notebook whose cell leaves with sys.exit(0)."""
+    source = nbformat.read(PROJECT / "notebooks" / "train.ipynb", as_version=4)
+    for cell in source.cells:
+        if "on_row=" in cell.source:
+            cell.source = "import sys\nsys.exit(0)"
+    for name in ("notebooks", "results"):
+        (tmp_path / name).mkdir()
+    nbformat.write(source, tmp_path / "notebooks" / "train.ipynb")
+    empty = nbformat.read(PROJECT / "notebooks" / "01_degradation.ipynb", as_version=4)
+    nbformat.write(empty, tmp_path / "notebooks" / "01_degradation.ipynb")
+    monkeypatch.chdir(tmp_path)
+    grid = study.grid_named("digits", depths=(8,), shortcuts=("none",))
+    outcome = study.run(grid, root=tmp_path / "results", report=False)
+    assert len(outcome.failed) == 1
+    assert outcome.failed[0].startswith("plain-8-seed0: ")

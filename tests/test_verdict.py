@@ -1,0 +1,319 @@
+"""The words: hand-computed means and contrasts, and no claim without three seeds that agree."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnetlab import results
+from resnetlab.config import Network
+from resnetlab.verdict import Contrast, by_network, contrast, degradation
+
+
+def rows(name: str, errors: dict[int, float | None], **changes: Any) -> list[dict[str, Any]]:
+    """One run a seed of that network; None stands for a run that diverged."""
+    network = Network.from_name(name)
+    return [
+        {
+            "study": "s",
+            "run": f"{name}-seed{seed}",
+            "network": name,
+            "depth": network.depth,
+            "shortcut": network.shortcut,
+            "family": network.family,
+            "data": "digits",
+            "recipe": "quick",
+            "seed": seed,
+            "precision": "fp32",
+            "status": "diverged" if error is None else "finished",
+            "steps": 300,
+            "steps_planned": 300,
+            "train_error": math.nan if error is None else error,
+            "train_error_clean": math.nan if error is None else error + 1,
+            "validation_error": math.nan,
+            "test_error": math.nan if error is None else error + 2,
+            "seconds": 1.0,
+            "images_per_second": 1.0,
+        }
+        | changes
+        for seed, error in errors.items()
+    ]
+
+
+def table(*parts: list[dict[str, Any]]) -> pd.DataFrame:
+    columns = [*results.IDENTITY, *results.OUTCOME]
+    return pd.DataFrame([row for part in parts for row in part], columns=columns)
+
+
+DEGRADED = table(
+    rows("plain-20", {0: 1.0, 1: 2.0, 2: 3.0}),
+    rows("plain-56", {0: 11.0, 1: 13.0, 2: 12.0}),  # differences 10, 11, 9
+    rows("resnet-20", {0: 1.0, 1: 1.0, 2: 1.0}),
+    rows("resnet-56", {0: 0.5, 1: 0.3, 2: 0.4}),  # differences -0.5, -0.7, -0.6
+)
+
+
+# --- means ------------------------------------------------------------------------------------
+
+
+def test_means_and_sample_deviations_by_hand() -> None:
+    found = by_network(DEGRADED).set_index("network")
+    assert found.loc["plain-20", "train_error"] == 2.0
+    assert found.loc["plain-20", "train_error_sd"] == pytest.approx(1.0)  # of 1, 2, 3, with n - 1
+    assert found.loc["plain-56", "test_error"] == pytest.approx(14.0)
+    assert found.loc["plain-56", "train_error_clean"] == pytest.approx(13.0)
+    assert (found["n"] == 3).all()
+    assert (found[["diverged", "unfinished"]] == 0).all(axis=None)
+
+
+def test_one_seed_has_no_spread_and_two_have() -> None:
+    found = by_network(table(rows("plain-20", {0: 4.0}), rows("plain-56", {0: 4.0, 1: 8.0})))
+    found = found.set_index("network")
+    assert math.isnan(found.loc["plain-20", "train_error_sd"])
+    assert found.loc["plain-56", "train_error_sd"] == pytest.approx(math.sqrt(8))
+
+
+def test_only_finished_runs_are_averaged_and_the_others_counted() -> None:
+    found = by_network(
+        table(
+            rows("plain-20", {0: 4.0, 1: None}),
+            rows("plain-20", {2: 90.0}, status="running"),
+            rows("plain-20", {3: 90.0}, status="interrupted"),
+            rows("plain-20", {4: 90.0}, status="failed"),
+        )
+    )
+    assert len(found) == 1
+    row = found.iloc[0]
+    assert (row["n"], row["diverged"], row["unfinished"], row["train_error"]) == (1, 1, 3, 4.0)
+
+
+def test_a_network_whose_runs_all_diverged_has_no_mean() -> None:
+    row = by_network(table(rows("plain-56", {0: None, 1: None}))).iloc[0]
+    assert (row["n"], row["diverged"]) == (0, 2)
+    assert math.isnan(row["train_error"])
+
+
+@pytest.mark.parametrize("key", ["data", "recipe", "precision"])
+def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(key: str) -> None:
+    found = by_network(table(rows("plain-20", {0: 4.0}), rows("plain-20", {1: 8.0}, **{key: "other"})))
+    assert sorted(found["train_error"]) == [4.0, 8.0]
+
+
+def test_the_papers_values_stand_beside_where_it_has_them() -> None:
+    found = by_network(DEGRADED).set_index("network")
+    assert found.loc["resnet-56", "paper_test_error"] == 6.97  # Table 6
+    assert found.loc["plain-56", "paper_train_error"] == 5.8  # Figure 6, end of the curve
+    other = by_network(table(rows("plain-8", {0: 1.0}), rows("resnet-56-B", {0: 1.0})))
+    assert other[["paper_train_error", "paper_test_error"]].isna().all(axis=None)
+
+
+def test_an_empty_table_gives_an_empty_one_with_its_columns() -> None:
+    assert by_network(table()).empty
+    assert list(by_network(table()).columns) == list(by_network(DEGRADED).columns)
+
+
+# --- contrasts --------------------------------------------------------------------------------
+
+
+def test_a_contrast_by_hand() -> None:
+    found = contrast(DEGRADED, "plain-56", "plain-20")
+    assert found is not None
+    assert found.differences == (10.0, 11.0, 9.0)
+    assert found.mean == 10.0
+    assert found.spread == pytest.approx(1.0)
+    assert found.sign == 1
+    assert str(found) == "+10.0 ± 1.0 points (mean ± standard deviation), n = 3"
+
+
+def test_a_contrast_is_paired_by_seed_whatever_the_order_of_the_rows() -> None:
+    shuffled = DEGRADED.sample(frac=1, random_state=3)
+    assert contrast(shuffled, "plain-56", "plain-20") == contrast(DEGRADED, "plain-56", "plain-20")
+    # Unpaired, the means differ by 5; the two seeds that both networks have give 1 and 1.
+    lop = table(rows("plain-20", {0: 1.0, 1: 5.0}), rows("plain-56", {0: 2.0, 1: 6.0, 2: 16.0}))
+    found = contrast(lop, "plain-56", "plain-20")
+    assert found is not None
+    assert found.differences == (1.0, 1.0)
+
+
+def test_diverged_and_unfinished_runs_are_in_no_contrast() -> None:
+    half = table(
+        rows("plain-20", {0: 1.0, 1: 1.0}),
+        rows("plain-56", {0: None}),
+        rows("plain-56", {1: 9.0}, status="running"),
+    )
+    assert contrast(half, "plain-56", "plain-20") is None
+    assert contrast(half, "plain-110", "plain-20") is None
+
+
+@pytest.mark.parametrize(
+    ("differences", "sign"),
+    [
+        ((5.0,), 0),  # n = 1
+        ((5.0, 5.0), 0),  # n = 2
+        ((5.0, 5.0, 5.0), 1),
+        ((-5.0, -5.0, -5.0), -1),
+        ((9.0, 10.0, 11.0), 1),
+        ((10.0, 10.0, -0.1), 0),  # one seed disagrees
+        ((0.1, 0.1, 10.0), 0),  # agree, but 3.4 is less than two standard errors (2 x 3.3)
+        ((0.0, 0.0, 0.0), 0),
+        ((0.0, 1.0, 1.0), 0),
+    ],
+)
+def test_a_sign_needs_three_seeds_that_agree_clearly(differences: tuple[float, ...], sign: int) -> None:
+    assert Contrast("a", "b", differences).sign == sign
+
+
+differences = st.lists(st.floats(-100, 100), min_size=1, max_size=8).map(tuple)
+
+
+@given(differences)
+def test_signs_are_antisymmetric_and_never_without_agreement(values: tuple[float, ...]) -> None:
+    found = Contrast("a", "b", values)
+    assert Contrast("b", "a", tuple(-v for v in values)).sign == -found.sign
+    if found.sign:
+        assert len(values) >= 3
+        assert len({v > 0 for v in values}) == 1
+        assert abs(found.mean) > 2 * found.spread / math.sqrt(len(values))
+
+
+def test_one_seed_is_said_without_a_spread() -> None:
+    assert str(Contrast("a", "b", (3.25,))) == "+3.2 points, n = 1"
+    assert math.isnan(Contrast("a", "b", (3.25,)).spread)
+
+
+# --- the verdict ------------------------------------------------------------------------------
+
+
+def test_three_agreeing_seeds_are_called_degradation_and_its_absence() -> None:
+    plain, residual, across = degradation(DEGRADED)
+    assert plain.startswith("Final training error of plain-56 minus plain-20: +10.0 ± 1.0 points")
+    assert "degradation, not overfitting" in plain
+    assert "n = 3" in plain
+    assert residual.startswith("Final training error of resnet-56 minus resnet-20: -0.6 ± 0.1 points")
+    assert "no degradation" in residual
+    # 11 - 0.5, 13 - 0.3, 12 - 0.4 = 10.5, 12.7, 11.6
+    assert across.startswith("At equal depth, plain-56 minus resnet-56: +11.6 ± 1.1 points")
+    assert "The shortcut alone" in across
+
+
+CLAIM = "worse on the TRAINING set"
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_fewer_than_three_seeds_claim_nothing(seeds: tuple[int, ...]) -> None:
+    said = degradation(DEGRADED[DEGRADED["seed"].isin(seeds)])
+    assert not any(CLAIM in line or "no degradation" in line for line in said)
+    assert all("too few seeds" in line for line in said[:2])
+    assert f"n = {len(seeds)}" in said[0]
+    assert "The shortcut alone" not in said[2]
+
+
+def test_seeds_that_disagree_claim_nothing() -> None:
+    said = degradation(
+        table(rows("plain-20", {0: 5.0, 1: 5.0, 2: 5.0}), rows("plain-56", {0: 50.0, 1: 60.0, 2: 4.0}))
+    )
+    assert CLAIM not in said[0]
+    assert "no degradation shown" in said[0]
+
+
+def test_a_deeper_plain_network_that_trains_better_is_said_to() -> None:
+    said = degradation(
+        table(rows("plain-20", {0: 5.0, 1: 5.0, 2: 5.0}), rows("plain-32", {0: 1.0, 1: 2.0, 2: 1.5}))
+    )
+    assert "Deeper is better: no degradation" in said[0]
+
+
+def test_a_residual_network_that_degrades_is_not_hidden() -> None:
+    said = degradation(
+        table(rows("resnet-20", {0: 1.0, 1: 1.0, 2: 1.0}), rows("resnet-56", {0: 9.0, 1: 9.5, 2: 9.9}))
+    )
+    assert "the deeper residual network is behind too" in said[1]
+
+
+def test_a_shortcut_that_does_not_help_is_said() -> None:
+    worse = dict.fromkeys(range(3), 40.0)
+    said = degradation(
+        table(
+            rows("plain-20", {0: 1.0, 1: 1.0, 2: 1.0}),
+            rows("plain-56", {0: 2.0, 1: 2.0, 2: 2.0}),
+            rows("resnet-20", worse),
+            rows("resnet-56", worse),
+        )
+    )
+    assert "Here the plain network is ahead" in said[2]
+    assert "do not agree" not in said[2]
+
+
+def test_the_deep_ones_seeds_decide_not_the_pooled_mean() -> None:
+    said = degradation(
+        table(rows("plain-20", {0: 1.0, 1: 1.0, 2: 1.0}), rows("plain-56", {3: 60.0, 4: 60.0, 5: 60.0}))
+    )
+    assert said[0] == "plain-56 and plain-20 share no finished seed."
+
+
+def test_diverged_runs_are_named_and_not_averaged() -> None:
+    said = degradation(table(rows("plain-20", {0: 1.0}), rows("plain-56", {0: 9.0, 1: None})))
+    assert said[-1] == "1 run(s) diverged and are not in the means: plain-56-seed1."
+    assert "+8.0 points, n = 1" in said[0]
+
+
+@pytest.mark.parametrize("key", ["data", "recipe", "precision"])
+def test_mixed_conditions_get_no_verdict(key: str) -> None:
+    mixed = pd.concat([DEGRADED, DEGRADED.assign(**{key: "other"})])
+    assert degradation(mixed) == [
+        "These runs differ in data set, recipe or precision; choose one of each for a verdict."
+    ]
+
+
+def test_missing_families_and_depths_are_said() -> None:
+    plain = DEGRADED[DEGRADED["family"] == "plain"]
+    assert "Fewer than two depths of residual networks" in degradation(plain)[1]
+    shallow = DEGRADED[DEGRADED["depth"] == 20]
+    said = degradation(shallow)
+    assert [line.split(" of ")[1].split()[0] for line in said] == ["plain", "residual"]
+    assert len(said) == 2
+
+
+def test_no_finished_run_says_so() -> None:
+    for nothing in (table(), table(rows("plain-20", {0: 5.0}, status="running"))):
+        assert degradation(nothing) == ["No finished run yet: nothing can be said."]
+    assert degradation(table(rows("plain-20", {0: None})))[0].startswith("No finished run")
+
+
+def test_only_depth_differs_in_a_contrast_of_depths() -> None:
+    said = degradation(
+        table(
+            rows("resnet-20", {0: 1.0}),
+            rows("resnet-56", {0: 2.0}),
+            rows("resnet-56-B", {0: 3.0}),
+            rows("resnet-110-C", {0: 4.0}),
+        )
+    )
+    assert "resnet-56 minus resnet-20:" in said[1]
+
+
+def test_20_layers_stand_for_shallow_where_they_were_run() -> None:
+    said = degradation(table(*(rows(name, {0: 1.0}) for name in ("plain-8", "plain-20", "plain-32"))))
+    assert "plain-32 minus plain-20" in said[0]
+    said = degradation(table(*(rows(name, {0: 1.0}) for name in ("plain-8", "plain-14", "plain-20"))))
+    assert "plain-20 minus plain-8" in said[0]
+
+
+def test_the_order_of_the_runs_changes_no_word() -> None:
+    mixed = list(range(len(DEGRADED)))
+    for seed in range(3):
+        random.Random(seed).shuffle(mixed)
+        assert degradation(DEGRADED.iloc[mixed]) == degradation(DEGRADED)
+
+
+def test_the_table_is_left_as_it_was() -> None:
+    before = DEGRADED.copy()
+    by_network(DEGRADED)
+    degradation(DEGRADED)
+    pd.testing.assert_frame_equal(DEGRADED, before)
