@@ -1,7 +1,8 @@
 """What the pages read, remembered: the only place that caches.
 
 Everything is keyed by path and by the modification time and size of the files behind it, so a growing
-run is read again and a finished one is not. Caches are bounded and live in memory only.
+run is read again and a finished one is not. Caches are bounded and live in memory only. Paths are
+bytes in the keys, because a name on disk need not be valid text.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ def study(path: Path) -> results.Study:
         folders = sorted(item for item in path.iterdir() if item.is_dir())
     except OSError:
         folders = []
-    return _study(str(path), tuple((folder.name, stamp(folder)) for folder in folders))
+    return _study(os.fsencode(path), tuple((os.fsencode(item), stamp(item)) for item in folders))
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _study(path: str, stamps: tuple[tuple[str, Stamp], ...]) -> results.Study:
-    return results.read_study(path)
+def _study(path: bytes, stamps: tuple[tuple[bytes, Stamp], ...]) -> results.Study:
+    return results.read_study(os.fsdecode(path))
 
 
 def state(runs: results.Study) -> tuple[tuple[str, str, Stamp], ...]:
@@ -81,21 +82,21 @@ def table(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
 
 def problems(run: results.RunRecord) -> tuple[str, ...]:
     """`RunRecord.problems`. Reads every log of the run once."""
-    return _problems(str(run.path), stamp(run.path), run.status)
+    return _problems(os.fsencode(run.path), stamp(run.path), run.status)
 
 
 def _loaded(
     runs: Sequence[results.RunRecord], part: Literal["metrics", "probes"]
 ) -> list[results.RunRecord]:
     """The runs with that part of their logs in memory; vanished runs are left out."""
-    found = (_run(str(run.path), stamp(run.path), part) for run in runs)
+    found = (_run(os.fsencode(run.path), stamp(run.path), part) for run in runs)
     return [run for run in found if run is not None]
 
 
 @st.cache_data(max_entries=2048, show_spinner=False)
-def _run(path: str, stamps: Stamp, part: Literal["metrics", "probes"]) -> results.RunRecord | None:
+def _run(path: bytes, stamps: Stamp, part: Literal["metrics", "probes"]) -> results.RunRecord | None:
     try:
-        run = results.read_run(path)
+        run = results.read_run(os.fsdecode(path))
     except UsageError:
         return None
     _ = run.metrics if part == "metrics" else run.probe()  # read now, so that the cache holds it
@@ -103,8 +104,8 @@ def _run(path: str, stamps: Stamp, part: Literal["metrics", "probes"]) -> result
 
 
 @st.cache_data(max_entries=2048, show_spinner=False)
-def _problems(path: str, stamps: Stamp, status: str) -> tuple[str, ...]:
+def _problems(path: bytes, stamps: Stamp, status: str) -> tuple[str, ...]:
     try:
-        return results.read_run(path).problems
+        return results.read_run(os.fsdecode(path)).problems
     except UsageError:
         return ()

@@ -549,7 +549,7 @@ def figures(
     found = store.read_study(path) if path.is_dir() else store.find_study(study, results)
     if not found.runs:
         raise UsageError(f"{found.path} holds no readable run")
-    folder = Path(out) if out else found.path / "figures"
+    folder = Path(out) if out else found.path / store.FIGURES
     folder.mkdir(parents=True, exist_ok=True)
     depths = [run.network.depth for run in found.runs]
     ends = {min(depths), max(depths)}

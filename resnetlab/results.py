@@ -41,6 +41,7 @@ METRICS_FILE, PROBES_FILE, TIMING_FILE = "metrics.jsonl", "probes.jsonl", "timin
 LOGS = (METRICS_FILE, PROBES_FILE, TIMING_FILE)
 CHECKPOINTS, NOTEBOOK_FILE = "checkpoints", "train.ipynb"
 CHECKPOINTS_KEPT = 2
+FIGURES = "figures"  # drawn from a study, beside its runs
 REFERENCE = "reference"  # results/reference/STUDY/RUN is committed; results/STUDY/RUN is the user's
 
 HEARTBEAT_SECONDS = 5.0
@@ -120,6 +121,8 @@ def check_name(kind: str, name: str) -> str:
             f"{kind} name {name!r} cannot be used: 1 to 80 letters, digits, '.', '_' and '-', "
             "the first a letter or digit, no path"
         )
+    if name == {"study": REFERENCE, "run": FIGURES}.get(kind):
+        raise UsageError(f"{kind} name {name!r} is taken; choose another")
     if kind == "study" and name == REFERENCE:
         raise UsageError(f"study name {name!r} is kept for the committed runs; choose another")
     return name
@@ -780,7 +783,7 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 def read_study(path: str | Path) -> Study:
     """All runs of one study folder. A missing or empty folder gives a study without runs."""
-    found = [_read(folder) for folder in _folders(Path(path))]
+    found = [_read(folder) for folder in _folders(Path(path)) if folder.name != FIGURES]
     return Study(
         Path(path),
         tuple(item for item in found if isinstance(item, RunRecord)),

@@ -76,6 +76,7 @@ def test_help_and_reading_load_no_torch():
         (["study", "digits", "--depths", "20,21"], "nearest valid depths"),
         (["study", "digits", "--jobs", "0"], "jobs"),
         (["study", "digits", "--name", ".."], "study name"),
+        (["study", "digits", "--name", "reference"], "is taken"),
         (["show", "nothing"], "no run 'nothing'"),
         (["compare", "nothing"], "no study 'nothing'"),
         (["data", "download", "digits"], "not downloaded"),

@@ -47,7 +47,7 @@ def open_page(folder: Path) -> Open:
 
 
 def charts(app: AppTest) -> list[dict]:
-    return [json.loads(item.proto.figure.spec) for item in app.get("plotly_chart")]
+    return [json.loads(item.proto.spec) for item in app.get("plotly_chart")]
 
 
 def texts(app: AppTest) -> str:
