@@ -135,50 +135,47 @@ def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral", log_y: bool
     keys = (
         metrics[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
     )
-    in_legend: set[str] = set()
     options = keys[keys["shortcut"] != "none"].groupby("depth")["shortcut"].nunique()
     several = bool((options > 1).any())
+    lines = []
     for depth, shortcut, network in keys.itertuples(index=False):
-        column = 1 if shortcut == "none" else 2
-        colour = depth_colour(depth)
         own = metrics[metrics["network"] == network]
         group = f"{depth}-{shortcut}" if several and shortcut not in ("none", "A") else f"{depth}"
+        shared = {"legendgroup": group, "row": 1, "col": 1 if shortcut == "none" else 2}
         name = f"{depth} layers" + (f", option {shortcut}" if group != f"{depth}" else "")
-        for quantity, dash, width, label in (
-            ("train_error", "dash", 1.6, "train"),
-            (tested, "solid", 3.2, tested.removesuffix("_error")),
-        ):
+        for quantity, dash, width in ((tested, "solid", 3.2), ("train_error", "dash", 1.6)):
             line = _over_seeds(own, quantity)
             if line.empty:
                 continue
-            if line["count"].max() > 1:
+            colour = depth_colour(depth)
+            label = f"{network} {quantity.removesuffix('_error')}"
+            style = {"color": colour, "dash": dash, "width": width}
+            lines.append((line, name, label, style, shared))
+            if line["count"].max() > 1:  # bands first: they lie under every line
                 figure.add_scatter(
                     x=np.concatenate([line["step"], line["step"][::-1]]),
                     y=np.concatenate([line["max"], line["min"][::-1]]),
                     mode="lines",
                     fill="toself",
-                    fillcolor=_rgba(colour, 0.14),
+                    fillcolor=_rgba(colour, 0.12),
                     line={"width": 0},
                     hoverinfo="skip",
                     showlegend=False,
-                    legendgroup=group,
-                    row=1,
-                    col=column,
+                    **shared,
                 )
-            figure.add_scatter(
-                x=line["step"],
-                y=line["mean"],
-                mode="lines",
-                name=name,
-                legendgroup=group,
-                showlegend=label != "train" and group not in in_legend,
-                line={"color": colour, "dash": dash, "width": width},
-                hovertemplate=f"{network} {label}: %{{y:.2f}} % at step %{{x}}<extra></extra>",
-                row=1,
-                col=column,
-            )
-            if label != "train":
-                in_legend.add(group)
+    in_legend: set[str] = set()
+    for line, name, label, style, shared in lines:
+        figure.add_scatter(
+            x=line["step"],
+            y=line["mean"],
+            mode="lines",
+            name=name,
+            showlegend=name not in in_legend,
+            line=style,
+            hovertemplate=f"{label}: %{{y:.2f}} % at step %{{x}}<extra></extra>",
+            **shared,
+        )
+        in_legend.add(name)
     figure.update_xaxes(title_text="step (optimizer updates)")
     figure.update_yaxes(title_text="error (%)", row=1, col=1)
     if log_y:
@@ -186,7 +183,10 @@ def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral", log_y: bool
     else:
         figure.update_yaxes(rangemode="tozero")
     title = f"Error during training: dashed train, bold {tested.removesuffix('_error')}"
-    return _finish(figure, title, theme, height=500, subtitle=conditions(metrics))
+    note = "; lines are means, bands from the lowest seed to the highest"
+    banded = any(line["count"].max() > 1 for line, *_ in lines)
+    subtitle = conditions(metrics) + (note if banded else "")
+    return _finish(figure, title, theme, height=500, subtitle=subtitle)
 
 
 def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:

@@ -51,6 +51,9 @@ study = frame.open_study(
 runs = frame.labelled((run.name, run) for run in study.runs)
 if not runs:
     st.stop()
+if st.session_state.setdefault("runs_of", study.path) != study.path:
+    st.session_state["runs_of"] = study.path
+    st.session_state["runs"] = first_choice(runs)  # those of the study before are not among these
 chosen = st.multiselect(
     "Runs",
     list(runs),
