@@ -9,9 +9,11 @@ here = Path(__file__).resolve().parent
 if str(here.parent) not in sys.path:  # streamlit puts only this file's folder there
     sys.path.append(str(here.parent))
 
+from dashboard import frame  # noqa: E402
+
 # A file, because an icon given by name would be fetched from a server.
 st.set_page_config(page_title="resnetlab", page_icon=here / "icon.svg", layout="wide")
-st.navigation(
+page = st.navigation(
     [
         st.Page(
             "app_pages/degradation.py",
@@ -22,4 +24,6 @@ st.navigation(
         st.Page("app_pages/gradients.py", title="Gradient norms", icon=":material/gradient:"),
         st.Page("app_pages/runs.py", title="Runs", icon=":material/table_rows:"),
     ]
-).run()
+)
+frame.pick_study()
+page.run()

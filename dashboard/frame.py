@@ -54,30 +54,57 @@ def count(number: int, noun: str) -> str:
 # --- the study --------------------------------------------------------------------------------
 
 
-def open_study(title: str, intro: str) -> results.Study:
-    """Draw the page's head and the study picker; the chosen study. Stops the page if there is none."""
-    st.title(title, anchor=False)
-    st.markdown(intro)
-    root = cached.root()
-    studies = labelled((_place(path, root), path) for path in results.find_studies(root))
-    if not studies:
-        _no_results(root)
-        _watch(None, ())
-        st.stop()
-    with st.sidebar:
-        choice = st.selectbox(
+def pick_study() -> None:
+    """The study picker, in the sidebar of every page; the choice stands in the page's address."""
+    studies = _studies()
+    if studies:
+        st.sidebar.selectbox(
             "Study",
             list(studies),
             key="study",
             bind="query-params",
             help="Your own studies come first, then the reference studies that ship with the project.",
         )
-    path = studies.get(str(choice), next(iter(studies.values())))
+
+
+def open_study(title: str, intro: str) -> results.Study:
+    """Draw the page's head; the chosen study. Ends the page if there is none."""
+    st.title(title, anchor=False)
+    st.markdown(intro)
+    studies = _studies()
+    if not studies:
+        _no_results(cached.root())
+        _watch(None, ())
+        st.stop()
+    # The first one if the address names none or one that is not there.
+    path = studies.get(str(st.session_state.get("study")), next(iter(studies.values())))
     study = cached.study(path)
     _watch(path, cached.state(study))
     if not study.runs:
         st.info("This study has no readable run yet.", icon=":material/hourglass_empty:")
     return study
+
+
+def follow(key: str, offered: Any, study: results.Study) -> Any:
+    """The default to give the widget `key`: `offered`, or None if it has just been set to that.
+
+    A choice made by hand stays while the page shows the same study; an untouched widget follows what
+    is offered as runs grow and appear.
+    """
+    memory = f"{key}, as offered"
+    before = st.session_state.get(memory)
+    st.session_state[memory] = (study.path, offered)
+    if before is None or before == (study.path, offered):
+        return offered
+    if before[0] == study.path and st.session_state.get(key) != before[1]:
+        return offered
+    st.session_state[key] = offered
+    return None
+
+
+def _studies() -> dict[str, Path]:
+    root = cached.root()
+    return labelled((_place(path, root), path) for path in results.find_studies(root))
 
 
 def _place(path: Path, root: Path) -> str:

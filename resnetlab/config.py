@@ -144,10 +144,16 @@ class Data(_Strict):
 
     @property
     def label(self) -> str:
-        """The data set's own name, as every figure and table shows it; a folder's is its last part."""
-        if self.name.startswith("folder:"):
-            return PurePath(self.name.removeprefix("folder:")).name or "folder"
-        return self.name
+        """The data set's own name, as every figure and table shows it.
+
+        A folder's is its last part, marked if it would pass for one of the known sets; a held-out part
+        is said, because such runs trained on fewer images.
+        """
+        label = self.name
+        if label.startswith("folder:"):
+            own = PurePath(label.removeprefix("folder:")).name or "folder"
+            label = f"folder:{own}" if own in DATA_SETS else own
+        return f"{label} ({self.validation} held out)" if self.validation else label
 
 
 class Recipe(_Strict):

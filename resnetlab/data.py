@@ -410,9 +410,8 @@ class Order:
 class Batches:
     """Normalised images on the device, training batches augmented there (Sec. 4.2).
 
-    Pixels are divided by 255 and the per-pixel mean of the training images is subtracted; then `pad`
-    zeros on each side, a random crop of the old size, a random mirror image. (Padding image and mean
-    alike with zeros before subtracting gives exactly that.)
+    Pixels are divided by 255 after the per-pixel mean of the training images is subtracted; then `pad`
+    zeros on each side, a random crop of the old size, a random mirror image.
     """
 
     def __init__(
@@ -421,26 +420,28 @@ class Batches:
         self.device, self.dtype, self.recipe = device, dtype, recipe
         total = sum(part.sum(dim=0, dtype=torch.int64) for part in train.images.split(1000))
         mean = total / torch.tensor(len(train), dtype=torch.float64)  # (C, S, S), exact
-        p, size = recipe.pad, train.images.shape[-1]
-        self.labels = train.labels.to(device)
-        self._padded = pad(train.images, (p, p, p, p)).to(device)  # (N, C, S+2p, S+2p) uint8
-        padded_mean = pad(mean, (p, p, p, p))
-        # (N, C, 2p+1, 2p+1, S, S): every crop as a view, no copy
-        self._crops = self._padded.unfold(2, size, 1).unfold(3, size, 1)
-        self._mean_crops = padded_mean.to(device, dtype).unfold(1, size, 1).unfold(2, size, 1)
         self._mean = mean.to(device, dtype)
+        self._train = train.to(device)
 
     def train(self, draws: Draws, row: int) -> tuple[Tensor, Tensor]:
         """Batch `row` of the drawn block: images (B, C, S, S) in `dtype`, labels (B,)."""
-        index, dy, dx = draws.index[row], draws.dy[row], draws.dx[row]
-        pixels = self._crops[index, :, dy, dx].to(self.dtype)  # (B, C, S, S)
-        mean = self._mean_crops[:, dy, dx].transpose(0, 1)  # (B, C, S, S)
-        images = (pixels - mean) / 255
+        index, p = draws.index[row], self.recipe.pad
+        images = self._normalise(self._train.images[index])  # (B, C, S, S)
+        if p:
+            size = images.shape[-1]
+            padded = pad(images, (p, p, p, p))  # (B, C, S+2p, S+2p)
+            windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # (B, C, 2p+1, 2p+1, S, S), a view
+            each = torch.arange(len(index), device=self.device)
+            images = windows[each, :, draws.dy[row], draws.dx[row]]  # (B, C, S, S)
         mirrored = draws.flip[row].view(-1, 1, 1, 1)
-        return torch.where(mirrored, images.flip(-1), images), self.labels[index]
+        return torch.where(mirrored, images.flip(-1), images), self._train.labels[index]
 
     def plain(self, split: Split, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image of a split once, not augmented, in batches of at most `size`."""
         for start in range(0, len(split), size):
-            pixels = split.images[start : start + size].to(self.device, self.dtype)
-            yield (pixels - self._mean) / 255, split.labels[start : start + size].to(self.device)
+            pixels = split.images[start : start + size].to(self.device)
+            yield self._normalise(pixels), split.labels[start : start + size].to(self.device)
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        images: Tensor = (pixels.to(self.dtype) - self._mean) / 255
+        return images

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def grid_named(
         raise UsageError(f"unknown study {name!r}{config.did_you_mean(name, GRIDS)}")
     grid = GRIDS[name]
     if data is not None and data != grid.data:
-        label = config.Data.parse({"name": data}).label
+        label = re.sub(r"[^A-Za-z0-9._-]", "_", config.Data.parse({"name": data}).label)
         recipe = "" if name == "digits" else grid.recipe
         grid = replace(grid, name=f"{name}-{label}", data=data, recipe=recipe)
     if name_of_folder is not None:

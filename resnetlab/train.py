@@ -273,6 +273,12 @@ def _fit(
 ) -> results.RunRecord:
     recipe = run.recipe
     described = dataset.describe()
+    before = writer.info.get("dataset")
+    if before and before.get("sha256") != described["sha256"]:
+        raise UsageError(
+            f"the images of {run.data.label} have changed since {writer.study}/{writer.name} began; "
+            "it cannot go on exactly: use another run name"
+        )
     dataset = dataset.to(device)
     training = _Training(run, dataset, device)
     network = training.network

@@ -171,7 +171,7 @@ def _depth_sentence(family: str, found: Contrast, table: pd.DataFrame) -> str:
         )
     if found.sign < 0:
         return f"{head} Deeper is better: no degradation."
-    return f"{head} The seeds do not agree on a difference: no degradation shown."
+    return f"{head} No difference that these seeds show: no degradation."
 
 
 def _shortcut_sentence(found: Contrast) -> str:
@@ -179,7 +179,9 @@ def _shortcut_sentence(found: Contrast) -> str:
     if found.n < ENOUGH_SEEDS:
         return head
     if found.sign > 0:
-        return f"{head} The shortcut alone, which adds no parameter in option A, makes the difference."
+        if found.better.endswith(("-B", "-C")):
+            return f"{head} The shortcuts make the difference; their projections add parameters."
+        return f"{head} The shortcuts alone, which add no parameter, make the difference."
     if found.sign < 0:
         return f"{head} Here the plain network is ahead."
-    return f"{head} The seeds do not agree on a difference."
+    return f"{head} No difference that these seeds show."

@@ -79,6 +79,14 @@ def lines(figure: go.Figure, panel: str = "") -> list[Any]:
     return [t for t in found if not panel or (t.xaxis or "x") == panel]
 
 
+def curve(figure: go.Figure, dash: str, depth: int = 20) -> Any:
+    """The one drawn line of that depth and dash: "dash" is training, "solid" is test."""
+    (found,) = (
+        t for t in lines(figure) if t.line.dash == dash and t.name.startswith(f"{depth} layers")
+    )
+    return found
+
+
 def numbers(values: Any) -> list[float]:
     return [float(value) for value in np.asarray(values, dtype=float)]
 
@@ -188,10 +196,10 @@ def test_dashed_is_train_bold_is_test_colour_is_depth() -> None:
 
 
 def test_the_curves_are_the_frames_values() -> None:
-    frame = metrics(*FOUR)
+    frame = metrics(("plain-20", 0), ("plain-56", 0))
     figure = plots.error_curves(frame)
     own = frame[frame["network"] == "plain-56"]
-    train, test = (t for t in lines(figure, "x") if t.name.startswith("56"))
+    train, test = curve(figure, "dash", 56), curve(figure, "solid", 56)
     assert numbers(train.x) == [10, 20, 30, 40]
     assert numbers(train.y) == own["train_error"].tolist()
     assert numbers(test.x) == [20, 40]
@@ -204,16 +212,18 @@ def test_several_seeds_give_their_mean_and_a_band_from_least_to_most() -> None:
     bands = [t for t in figure.data if t.fill == "toself"]
     assert len(bands) == 2
     own = frame.groupby("step")["train_error"]
-    line = lines(figure)[0]
-    assert numbers(line.y) == pytest.approx(own.mean().tolist())
-    assert numbers(bands[0].x) == [10, 20, 30, 40, 40, 30, 20, 10]
-    assert numbers(bands[0].y) == [*own.max(), *own.min()[::-1]]
+    assert numbers(curve(figure, "dash").y) == pytest.approx(own.mean().tolist())
+    (band,) = (b for b in bands if len(b.x) == 8)  # training: logged at four steps, there and back
+    assert numbers(band.x) == [10, 20, 30, 40, 40, 30, 20, 10]
+    assert numbers(band.y) == [*own.max(), *own.min()[::-1]]
+    order = [trace.fill == "toself" for trace in figure.data]
+    assert order == sorted(order, reverse=True), "bands lie under every line"
 
 
 def test_a_seed_that_is_behind_does_not_bend_the_mean() -> None:
     frame = metrics(("plain-20", 0), ("plain-20", 1))
     frame = frame[(frame["seed"] == 0) | (frame["step"] <= 20)]
-    line = lines(plots.error_curves(frame))[0]
+    line = curve(plots.error_curves(frame), "dash")
     assert numbers(line.x) == [10, 20]  # where both seeds are
 
 
@@ -222,7 +232,7 @@ def test_a_held_out_part_is_drawn_in_place_of_the_test_set_and_named() -> None:
     frame = frame.assign(validation_error=frame["test_error"] - 1, test_error=np.nan)
     figure = plots.error_curves(frame)
     assert "validation" in figure.layout.title.text
-    assert numbers(lines(figure)[1].y) == frame["validation_error"].dropna().tolist()
+    assert numbers(curve(figure, "solid").y) == frame["validation_error"].dropna().tolist()
 
 
 def test_shortcut_options_of_one_depth_are_told_apart() -> None:
@@ -235,7 +245,7 @@ def test_shortcut_options_of_one_depth_are_told_apart() -> None:
 def test_gaps_in_a_log_are_not_filled() -> None:
     frame = metrics(("plain-20", 0))
     frame.loc[1, "train_error"] = np.nan
-    assert numbers(lines(plots.error_curves(frame))[0].x) == [10, 30, 40]
+    assert numbers(curve(plots.error_curves(frame), "dash").x) == [10, 30, 40]
 
 
 def test_a_log_axis_is_on_request() -> None:

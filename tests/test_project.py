@@ -9,6 +9,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from resnetlab import results, verdict
+
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
@@ -89,6 +91,31 @@ def test_every_path_of_the_readmes_tree_exists():
 def test_the_readmes_figures_exist():
     for target in re.findall(r"(?:\]\(|srcset=\"|src=\")([^)\"]+\.png)", README):
         assert (PROJECT / target).is_file(), target
+
+
+def test_the_readmes_numbers_are_those_of_the_committed_runs():
+    table = results.read_study(PROJECT / "results" / "reference" / "digits").table()
+    for sentence in verdict.degradation(table):
+        assert sentence in README
+    means = verdict.by_network(table).set_index("network")
+    lines = re.findall(r"^\| ((?:plain|resnet)-\d+) \| (.*) \|$", README, re.MULTILINE)
+    assert [name for name, _ in lines] == list(means.index)
+    for name, cells in lines:
+        row = means.loc[name]
+        wanted = [f"{row[q]:.1f} ± {row[q + '_sd']:.1f}" for q in ("train_error", "test_error")]
+        wanted += [f"{row[f'paper_{q}']:.2f}" for q in ("train_error", "test_error")]
+        assert cells.split(" | ") == wanted
+
+
+def test_the_committed_runs_reproduce_the_finding():
+    """The claim of the README's first lines, seed by seed (three agree on the ordering)."""
+    table = results.read_study(PROJECT / "results" / "reference" / "digits").table()
+    assert (table["status"] == "finished").all()
+    errors = table.pivot_table(index="seed", columns="network", values="train_error")
+    assert len(errors) >= 3
+    assert (errors["plain-56"] > errors["plain-20"] + 20).all()
+    assert (errors["plain-56"] > errors["resnet-56"] + 20).all()
+    assert (errors["resnet-56"] < 2).all()
 
 
 def test_the_readmes_python_example_runs(tmp_path, monkeypatch, capsys):

@@ -47,6 +47,7 @@ from resnetlab.results import (
 
 RUN = Run(network=Network(depth=8), recipe=QUICK.replace(steps=40))
 LAYERS = ["conv", "classifier"]
+git_commit = results.git_commit
 
 
 @pytest.fixture(autouse=True)
@@ -236,6 +237,25 @@ def test_write_json_refuses_nan_and_keeps_the_old_file(tmp_path: Path) -> None:
 )
 def test_significant(value: float | None, kept: float | None) -> None:
     assert results.significant(value) == kept
+
+
+def test_the_commit_is_named_and_marked_when_files_differ(tmp_path: Path) -> None:
+    assert git_commit(tmp_path) is None  # no checkout
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=n", "-c", "user.email=e"]
+        command = ["git", "-C", str(tmp_path), *who, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-m", "m")
+    assert git_commit(tmp_path) == git("rev-parse", "--short=12", "HEAD")
+    (tmp_path / "new").write_text("not tracked")
+    assert git_commit(tmp_path) == git("rev-parse", "--short=12", "HEAD")
+    (tmp_path / "a").write_text("2")
+    assert git_commit(tmp_path) == git("rev-parse", "--short=12", "HEAD") + "+"
 
 
 # --- atomic writing ---------------------------------------------------------------------------

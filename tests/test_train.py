@@ -321,6 +321,20 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(tm
         fit(make_run(), tmp_path)
 
 
+def test_changed_images_are_not_trained_on_in_silence(tmp_path, monkeypatch):
+    stopped_at(tmp_path, 8)
+    load = data.load
+
+    def changed(spec, root=None):
+        digits = load(spec, root)
+        digits.train.images[0, 0, 0, 0] += 1
+        return digits
+
+    monkeypatch.setattr(data, "load", changed)
+    with pytest.raises(UsageError, match="the images of digits have changed"):
+        fit(make_run(), tmp_path)
+
+
 def test_threads_of_the_first_start_are_kept(tmp_path):
     stopped_at(tmp_path, 8)
     run = make_run()

@@ -85,14 +85,14 @@ st.dataframe(
 )
 
 st.header("What the data cannot say", anchor=False)
-if means["n"].min() < verdict.ENOUGH_SEEDS:
-    st.markdown(
-        f"- Some networks have fewer than {verdict.ENOUGH_SEEDS} finished seeds: a difference between "
-        "two of them may be chance. `make study ARGS='--seeds 0,1,2'` adds seeds."
-    )
+few = (
+    f"- Some networks have fewer than {verdict.ENOUGH_SEEDS} finished seeds: a difference between "
+    "two of them may be chance. `make study ARGS='--seeds 0,1,2'` adds seeds.\n"
+)
 st.markdown(
-    "- The dashed curves are *running* errors: they lag behind the network, because it improves while "
-    "they are counted. The clean column has no such lag.\n"
+    (few if means["n"].min() < verdict.ENOUGH_SEEDS else "")
+    + "- The dashed curves are *running* errors: they lag behind the network, because it improves "
+    "while they are counted. The clean column has no such lag.\n"
     "- A network that trains worse within these steps might catch up with many more; "
     "the paper saw the gap stay for 64,000.\n"
     "- A gap shows *that* depth makes the training harder, not *why*. The next page looks at one "

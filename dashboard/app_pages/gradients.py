@@ -24,13 +24,17 @@ def first_choice(runs: dict[str, results.RunRecord]) -> list[str]:
 
 
 @st.fragment
-def by_layer(probes: pd.DataFrame, theme: plots.Theme) -> None:
+def by_layer(study: results.Study, probes: pd.DataFrame, theme: plots.Theme) -> None:
     """One moment of the training; the slider draws only this part again."""
     steps = [int(step) for step in np.sort(probes["step"].unique())]
     step = steps[-1]
     if len(steps) > 1:
         step = st.select_slider(
-            "Step (optimizer updates)", steps, value=steps[-1], key="step", bind="query-params"
+            "Step (optimizer updates)",
+            steps,
+            value=frame.follow("step", steps[-1], study),
+            key="step",
+            bind="query-params",
         )
     figure = plots.gradient_norm_profile(probes, [step], theme=theme)
     # One scale for all steps, so that moving the slider moves the lines and not the axis.
@@ -51,13 +55,10 @@ study = frame.open_study(
 runs = frame.labelled((run.name, run) for run in study.runs)
 if not runs:
     st.stop()
-if st.session_state.setdefault("runs_of", study.path) != study.path:
-    st.session_state["runs_of"] = study.path
-    st.session_state["runs"] = first_choice(runs)  # those of the study before are not among these
 chosen = st.multiselect(
     "Runs",
     list(runs),
-    default=first_choice(runs),
+    default=frame.follow("runs", first_choice(runs), study),
     key="runs",
     bind="query-params",
     max_selections=MOST_RUNS,
@@ -78,4 +79,4 @@ frame.chart(plots.gradient_norm_heatmap(probes, theme=frame.theme()), "heatmap")
 
 st.header("One step, layer by layer", anchor=False)
 st.markdown("The same numbers at one step; move the slider through the training. Seeds are averaged.")
-by_layer(probes, frame.theme())
+by_layer(study, probes, frame.theme())
