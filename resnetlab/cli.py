@@ -208,6 +208,8 @@ class _Progress:
                 seconds = record.final("seconds")
                 if seconds and step:
                     left = f"  {seconds / step * (total - step):.0f} s left"
+                if step >= total:
+                    left = "  last tests"
             if self._live:
                 if execution.name not in self._tasks:
                     task = self._bars.add_task(execution.name, total=total, error="starting")
@@ -622,7 +624,6 @@ def dashboard(
         "server.headless": "false" if browser else "true",
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
-        "client.showErrorDetails": "type",
     }
     words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     environment = os.environ | {"RESNETLAB_RESULTS": str(store.results_root(results).resolve())}

@@ -7,6 +7,7 @@ paper's Figure 6. Callers load, show and save; nothing here reads a file or inve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -90,10 +91,16 @@ def _finish(
 
 
 def conditions(frame: pd.DataFrame) -> str:
-    """Where the values of a frame come from: data set, recipe, precision, seeds. For subtitles."""
+    """Where the values of a frame come from: data set, recipe, precision, seeds. For subtitles.
+
+    Names are escaped: plotly reads tags in titles, and a folder may be called anything.
+    """
     if frame.empty:
         return "no runs"
-    parts = [" and ".join(sorted(map(str, frame[key].unique()))) for key in ("data", "recipe")]
+    parts = [
+        " and ".join(sorted(escape(str(value)) for value in frame[key].unique()))
+        for key in ("data", "recipe")
+    ]
     precisions = sorted(frame["precision"].unique())
     seeds = frame.groupby("network")["seed"].nunique()
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
@@ -183,10 +190,11 @@ def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral", log_y: bool
     else:
         figure.update_yaxes(rangemode="tozero")
     title = f"Error during training: dashed train, bold {tested.removesuffix('_error')}"
-    note = "; lines are means, bands from the lowest seed to the highest"
+    note = "<br>Lines are means over seeds, bands reach from the lowest seed to the highest."
     banded = any(line["count"].max() > 1 for line, *_ in lines)
     subtitle = conditions(metrics) + (note if banded else "")
-    return _finish(figure, title, theme, height=500, subtitle=subtitle)
+    finished = _finish(figure, title, theme, height=520, subtitle=subtitle)
+    return finished.update_layout(margin_t=118 if banded else 96)
 
 
 def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
@@ -250,7 +258,7 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
         title_text="depth (weighted layers)", tickvals=sorted(finished["depth"].unique())
     )
     figure.update_yaxes(title_text="final error (%)", rangemode="tozero", row=1, col=1)
-    note = next((reason for reason in sorted(filter(None, reasons))), "")
+    note = next((escape(reason) for reason in sorted(filter(None, reasons))), "")
     subtitle = conditions(finished) + (f"<br>Paper's values not drawn: {note}" if note else "")
     return _finish(
         figure, "Error against depth: one point a run, the line is the mean", theme, subtitle=subtitle
@@ -320,8 +328,8 @@ def run_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     figure.update_yaxes(title_text="rate", type="log", dtick=1, row=2, col=1)
     figure.update_xaxes(title_text="step (optimizer updates)", row=2, col=1)
     row = metrics.iloc[0]
-    title = f"{row['network']} on {row['data']}"
-    subtitle = f"recipe {row['recipe']}, {row['precision']}, seed {row['seed']}"
+    title = f"{row['network']} on {escape(row['data'])}"
+    subtitle = f"recipe {escape(row['recipe'])}, {row['precision']}, seed {row['seed']}"
     return _finish(figure, title, theme, height=480, subtitle=subtitle)
 
 
@@ -431,6 +439,7 @@ def gradient_norm_profile(
                 col=families.index("plain" if shortcut == "none" else "residual") + 1,
             )
     figure.update_xaxes(title_text="layer (1 = first convolution)")
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
-    figure.update_yaxes(title_text="gradient norm (L2)", row=1, col=1)
+    low, high = _log_range(probes["value"])
+    figure.update_yaxes(type="log", exponentformat="power", dtick=max(1, round((high - low) / 6)))
+    figure.update_yaxes(title_text="gradient norm (L2)", title_standoff=14, automargin=True, col=1)
     return _finish(figure, "Gradient norm by layer", theme, height=500, subtitle=conditions(probes))

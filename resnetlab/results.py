@@ -46,7 +46,8 @@ REFERENCE = "reference"  # results/reference/STUDY/RUN is committed; results/STU
 
 HEARTBEAT_SECONDS = 5.0
 LOCK_SECONDS = 10.0  # a killed study's last process needs a moment to go
-STALE_SECONDS = 180.0  # a test pass over 10,000 images on two cores stays well below
+STALE_SECONDS = 180.0
+HERE_STALE_SECONDS = 3600.0
 
 # file -> field -> meaning; results/README.md shows it, and the reader's frames have these columns.
 SCHEMA: dict[str, dict[str, str]] = {
@@ -526,6 +527,10 @@ def _frame(path: Path, columns: Iterable[str]) -> tuple[pd.DataFrame, int]:
     return frame, bad
 
 
+def _lines(count: int) -> str:
+    return "1 torn or damaged line" if count == 1 else f"{count} torn or damaged lines"
+
+
 def _process_lives(pid: object) -> bool:
     if type(pid) is not int or pid <= 0:
         return False
@@ -538,14 +543,18 @@ def _process_lives(pid: object) -> bool:
 
 
 def is_alive(info: Mapping[str, Any]) -> bool:
-    """Whether the writer named in run.json still works: a fresh heartbeat, and here, its process."""
+    """Whether the writer named in run.json still works.
+
+    On its own machine its process decides (a heartbeat of an hour ago is then somebody else's process
+    with the same number); from elsewhere, the age of the heartbeat.
+    """
     try:
         beat = dt.datetime.fromisoformat(info["heartbeat"])
         age = (dt.datetime.now(dt.UTC) - beat).total_seconds()
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return False
-    if info.get("host") == socket.gethostname() and not _process_lives(info.get("pid")):
-        return False
+    if info.get("host") == socket.gethostname():
+        return _process_lives(info.get("pid")) and age < HERE_STALE_SECONDS
     return age < STALE_SECONDS
 
 
@@ -636,9 +645,9 @@ class RunRecord:
         """What was skipped or is wrong, in sentences; empty for a healthy run."""
         found = []
         if self._metrics[1]:
-            found.append(f"{self._metrics[1]} torn or damaged lines left out of its metrics")
+            found.append(f"{_lines(self._metrics[1])} left out of its metrics")
         if self._probes[1]:
-            found.append(f"{self._probes[1]} torn or damaged lines left out of its probes")
+            found.append(f"{_lines(self._probes[1])} left out of its probes")
         if self.summary is None and (self.path / SUMMARY_FILE).exists():
             found.append(f"{SUMMARY_FILE} is torn or damaged: the run does not count as ended")
         if self.info.get("status") == "running" and self.status == "interrupted":

@@ -315,7 +315,7 @@ def _fit(
                 seconds, clock = seconds + now - clock, now
                 diverged = int(training.diverged_at) >= 0
                 if (step % recipe.test_every == 0 or last) and not diverged:
-                    row |= _test(training, dataset, last=last)
+                    row |= _test(training, dataset, writer, last=last)
                 timing = {
                     "step": step,
                     "seconds": seconds,
@@ -344,15 +344,26 @@ def _fit(
         raise
 
 
-def _test(training: _Training, dataset: data.Dataset, *, last: bool) -> dict[str, float]:
+def _beating(
+    training: _Training, split: data.Split, writer: results.RunWriter
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A split's images for a test, with signs of life: a pass over 50,000 takes minutes on a CPU."""
+    for batch in training.batches.plain(split):
+        writer.beat(training.step)
+        yield batch
+
+
+def _test(
+    training: _Training, dataset: data.Dataset, writer: results.RunWriter, *, last: bool
+) -> dict[str, float]:
     """Errors of the followed set; with a held-out part, the test set waits for the last step."""
-    out: dict[str, float] = {}
-    if dataset.validation is not None:
-        held = training.batches.plain(dataset.validation)
-        out["validation_error"], out["validation_loss"] = evaluate.single_view(training.network, held)
+    splits = {"validation": dataset.validation} if dataset.validation is not None else {}
     if dataset.validation is None or last:
-        test = training.batches.plain(dataset.test)
-        out["test_error"], out["test_loss"] = evaluate.single_view(training.network, test)
+        splits["test"] = dataset.test
+    out: dict[str, float] = {}
+    for name, split in splits.items():
+        error, loss = evaluate.single_view(training.network, _beating(training, split, writer))
+        out |= {f"{name}_error": error, f"{name}_loss": loss}
     return out
 
 
@@ -364,7 +375,8 @@ def _summarise(
     diverged_at = int(training.diverged_at)
     clean = None
     if diverged_at < 0:
-        clean = evaluate.single_view(training.network, training.batches.plain(dataset.train))[0]
+        images = _beating(training, dataset.train, writer)
+        clean = evaluate.single_view(training.network, images)[0]
     speed = log.metrics["images_per_second"].median()
     summary = {
         "steps": training.step,
