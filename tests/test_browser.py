@@ -23,6 +23,8 @@ from resnetlab import results
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+if BROWSER is None and os.environ.get("RESNETLAB_REQUIRE_BROWSER"):
+    raise RuntimeError("RESNETLAB_REQUIRE_BROWSER is set, and neither chromium nor chrome is installed")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(BROWSER is None, reason="neither chromium nor chrome is installed"),
