@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from resnetlab import results, study
 
 app = typer.Typer(
@@ -138,7 +136,7 @@ def _tell_outcome(outcome: study.Outcome, found: results.Study) -> None:
     console = _console()
     table = found.table()
     console.print()
-    console.print(_means_table(verdict.by_network(table)))
+    _print_means(verdict.by_network(table))
     for sentence in verdict.degradation(table):
         console.print(Text(f"  {sentence}"))
     for note in outcome.notes:
@@ -250,17 +248,17 @@ def _errors(record: results.RunRecord) -> str:
     return "  ".join(parts)
 
 
-def _means_table(rows: Any) -> Table:
+def _print_means(rows: Any) -> None:
+    """The table of means and spreads, with what it was measured on."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title="Final error in percent, mean ± standard deviation over runs",
-        padding=(0, 1, 0, 0),
-    )
+    ours = ("train_error", "train_error_clean", "test_error")
+    theirs = ("paper_train_error", "paper_test_error")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("network", no_wrap=True)
-    for heading in ("runs", "train", "train, clean", "test", "paper* train", "test"):
+    for heading in ("runs", "train", "train, clean", "test", "paper: train", "test"):
         table.add_column(heading, justify="right", no_wrap=True)
 
     def cell(row: Mapping[str, Any], name: str) -> str:
@@ -269,29 +267,17 @@ def _means_table(rows: Any) -> Table:
             return "–"
         return f"{value:.2f}" + (f" ± {spread:.2f}" if spread is not None and spread == spread else "")
 
-    for row in rows.to_dict("records"):
+    records = rows.to_dict("records")
+    for row in records:
         extra = [f"{row[key]} {key}" for key in ("diverged", "unfinished") if row[key]]
         runs = ", ".join([str(row["n"]), *extra])
-        names = (
-            "train_error",
-            "train_error_clean",
-            "test_error",
-            "paper_train_error",
-            "paper_test_error",
-        )
-        table.add_row(row["network"], runs, *(cell(row, name) for name in names))
-    kinds = sorted(
-        {
-            f"{row['data']}, recipe {row['recipe']}, {row['precision']}"
-            for row in rows.to_dict("records")
-        }
-    )
-    table.caption = (
-        "Ours: "
-        + "; ".join(kinds)
-        + ". \nclean: full pass, evaluation mode. *The paper: CIFAR-10, 64,000 steps."
-    )
-    return table
+        table.add_row(row["network"], runs, *(cell(row, name) for name in ours + theirs))
+    kinds = sorted({f"{row['data']}, recipe {row['recipe']}, {row['precision']}" for row in records})
+    console = _console()
+    console.print("Final error in percent, mean ± standard deviation over finished runs")
+    console.print(table)
+    console.print(Text(f"  Ours: {'; '.join(kinds) or 'no runs'}. The paper: CIFAR-10, 64,000 steps."))
+    console.print("  train: running, training mode. clean: a full pass, evaluation mode.\n")
 
 
 # --- train ------------------------------------------------------------------------------------
@@ -508,7 +494,7 @@ def compare(
             _print_json({"networks": means.to_dict("records"), "verdict": said})
             return
         console = _console()
-        console.print(_means_table(means))
+        _print_means(means)
         for sentence in said:
             console.print(Text(f"  {sentence}"))
         return
