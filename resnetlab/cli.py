@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -195,8 +194,11 @@ class _Progress:
         import time
 
         for execution in running:
-            if not self._live and time.monotonic() - self._said.get(execution.name, -1e9) < 10:
+            # Reading a run's log takes milliseconds that the training would miss.
+            if time.monotonic() - self._said.get(execution.name, -1e9) < (1 if self._live else 10):
                 continue
+            first = execution.name not in self._said
+            self._said[execution.name] = time.monotonic()
             record = execution.record()
             total = execution.steps
             step, error, left = 0, "starting", ""
@@ -213,8 +215,7 @@ class _Progress:
                     task = self._bars.add_task(execution.name, total=total, error="starting")
                     self._tasks[execution.name] = task
                 self._bars.update(self._tasks[execution.name], completed=step, error=error)
-            elif step or execution.name not in self._said:
-                self._said[execution.name] = time.monotonic()
+            elif step or first:
                 self._say(f"{execution.name:<24} step {step:>5}/{total}  {error}{left}")
 
     def ended(self, execution: study.Execution, status: results.Status) -> None:
@@ -254,6 +255,8 @@ def _print_means(rows: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from resnetlab import verdict
+
     ours = ("train_error", "train_error_clean", "test_error")
     theirs = ("paper_train_error", "paper_test_error")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -261,22 +264,26 @@ def _print_means(rows: Any) -> None:
     for heading in ("runs", "train", "train, clean", "test", "paper: train", "test"):
         table.add_column(heading, justify="right", no_wrap=True)
 
-    def cell(row: Mapping[str, Any], name: str) -> str:
-        value, spread = row[name], row.get(f"{name}_sd")
-        if value != value:
-            return "–"
-        return f"{value:.2f}" + (f" ± {spread:.2f}" if spread is not None and spread == spread else "")
-
     records = rows.to_dict("records")
+    kinds = sorted({f"{row['data']}, recipe {row['recipe']}, {row['precision']}" for row in records})
     for row in records:
         extra = [f"{row[key]} {key}" for key in ("diverged", "unfinished") if row[key]]
         runs = ", ".join([str(row["n"]), *extra])
-        table.add_row(row["network"], runs, *(cell(row, name) for name in ours + theirs))
-    kinds = sorted({f"{row['data']}, recipe {row['recipe']}, {row['precision']}" for row in records})
+        name = row["network"]
+        if len(kinds) > 1:
+            name += f" ({row['data']}, {row['recipe']}, {row['precision']})"
+        cells = [verdict.with_spread(row, quantity) or "–" for quantity in ours]
+        cells += [
+            f"{row[quantity]:.2f}" if row[quantity] == row[quantity] else "–" for quantity in theirs
+        ]
+        table.add_row(name, runs, *cells)
     console = _console()
     console.print("Final error in percent, mean ± standard deviation over finished runs")
     console.print(table)
-    console.print(Text(f"  Ours: {'; '.join(kinds) or 'no runs'}. The paper: CIFAR-10, 64,000 steps."))
+    console.print(Text(f"  Ours: {'; '.join(kinds) or 'no runs'}."))
+    console.print(
+        "  The paper: CIFAR-10, 64,000 steps, single view (Table 6; plain and train: Figure 6)."
+    )
     console.print("  train: running, training mode. clean: a full pass, evaluation mode.\n")
 
 
@@ -401,7 +408,8 @@ def list_command(
     for run in runs:
         row = run.as_row()
         errors = [row["train_error"], row["test_error"]]
-        cells = [f"{row['study']}/{row['run']}", row["data"], row["recipe"], row["status"]]
+        recipe = row["recipe"] + ("" if row["precision"] == "fp32" else f", {row['precision']}")
+        cells = [f"{row['study']}/{row['run']}", row["data"], recipe, row["status"]]
         cells += [f"{row['steps']}/{row['steps_planned']}"]
         cells += ["–" if error is None else f"{error:.2f}" for error in errors]
         table.add_row(*map(Text, cells))
@@ -449,27 +457,42 @@ def show(
     _console().print(table)
 
 
+# Recipe fields that `resnetlab train` has an option for, and those only the notebook takes.
+_TRAIN_FIELDS = ("steps", "lr", "batch_size")
+_MEASURING_FIELDS = ("log_every", "test_every", "probe_every", "checkpoint_every")
+_NOTEBOOK_FIELDS = ("momentum", "weight_decay", "pad", "flip", *_MEASURING_FIELDS)
+
+
 def reproduce(record: results.RunRecord) -> str:
-    """The command that makes this run again."""
+    """The command that makes this run again: `resnetlab train`, or papermill where that is not enough.
+
+    A configuration that no command expresses is said to be one.
+    """
+    import shlex
+
     from resnetlab import config
 
     run = record.config
-    words = ["resnetlab", "train", run.network.name, "--data", run.data.name]
-    words += ["--recipe", run.recipe.name, "--seed", str(run.seed)]
-    if run.precision != "fp32":
-        words += ["--precision", run.precision]
-    if run.data.validation:
-        words += ["--validation", str(run.data.validation)]
-    preset = config.RECIPES.get(run.recipe.name)
-    for field in ("steps", "lr", "batch_size"):
-        value = getattr(run.recipe, field)
-        if preset is None or value != getattr(preset, field):
-            words += [f"--{field.replace('_', '-')}", str(value)]
+    preset = config.RECIPES.get(run.recipe.name, config.PAPER)
+    fields = {name: getattr(run.recipe, name) for name in _TRAIN_FIELDS + _NOTEBOOK_FIELDS}
+    changed = {name: value for name, value in fields.items() if value != getattr(preset, name)}
+    if preset.name != run.recipe.name or preset.replace(**changed) != run.recipe:
+        return "no command: its recipe differs in fields that only the library sets (resnetlab.fit)"
+    common = {"data": run.data.name, "recipe": run.recipe.name, "seed": run.seed}
+    common |= {"precision": run.precision} if run.precision != "fp32" else {}
+    common |= {"validation": run.data.validation} if run.data.validation else {}
     execution = record.info.get("execution")
     if isinstance(execution, Mapping) and execution.get("device") == "cpu":
-        words += ["--device", "cpu", "--threads", str(execution.get("threads"))]
-    import shlex
-
+        common |= {"device": "cpu", "threads": execution.get("threads")}
+    if set(changed) <= set(_TRAIN_FIELDS):
+        words = ["resnetlab", "train", run.network.name]
+        for name, value in (common | changed).items():
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    else:
+        words = ["papermill", "notebooks/train.ipynb", "out.ipynb"]
+        network = {"depth": run.network.depth, "shortcut": run.network.shortcut}
+        for name, value in (network | common | changed).items():
+            words += ["-p", name, str(value)]
     return shlex.join(words)
 
 
@@ -527,9 +550,12 @@ def figures(
     study: Annotated[str, typer.Argument(help="A study, or the folder of one")],
     results: ResultsOption = None,
     out: Annotated[str | None, typer.Option(help="Folder [default: figures/ in the study]")] = None,
+    data: Annotated[str, typer.Option(help="Only runs on this data set")] = "",
+    recipe: Annotated[str, typer.Option(help="Only runs with this recipe")] = "",
+    precision: Annotated[str, typer.Option(help="Only runs in this precision")] = "",
 ) -> None:
     """Draw a study's figures as PNG files, light and dark (needs the extra `figures` and Chromium)."""
-    from resnetlab import plots
+    from resnetlab import plots, verdict
     from resnetlab import results as store
     from resnetlab.config import UsageError
 
@@ -537,18 +563,22 @@ def figures(
     found = store.read_study(path) if path.is_dir() else store.find_study(study, results)
     if not found.runs:
         raise UsageError(f"{found.path} holds no readable run")
+    table = verdict.one_condition(found.table(), data, recipe, precision)
+    runs = [run for run in found.runs if run.name in set(table["run"])]
+    if not runs:
+        raise UsageError(f"{found.path} holds no run on that data set, recipe and precision")
     folder = Path(out) if out else found.path / store.FIGURES
     folder.mkdir(parents=True, exist_ok=True)
-    depths = [run.network.depth for run in found.runs]
+    depths = [run.network.depth for run in runs]
     ends = {min(depths), max(depths)}
-    seed = min(run.config.seed for run in found.runs)
+    seed = min(run.config.seed for run in runs)
     probes = store.probes_of(
-        [run for run in found.runs if run.config.seed == seed and run.network.depth in ends]
+        [run for run in runs if run.config.seed == seed and run.network.depth in ends]
     )
     for theme in ("light", "dark"):
         drawn = {
-            "error_curves": plots.error_curves(store.metrics_of(found.runs), theme=theme),
-            "error_against_depth": plots.error_against_depth(found.table(), theme=theme),
+            "error_curves": plots.error_curves(store.metrics_of(runs), theme=theme),
+            "error_against_depth": plots.error_against_depth(table, theme=theme),
             "gradient_norms": plots.gradient_norm_heatmap(probes, theme=theme),
         }
         for name, figure in drawn.items():
@@ -615,12 +645,7 @@ def dashboard(
     environment = os.environ | {"RESNETLAB_RESULTS": str(store.results_root(results).resolve())}
     print(f"http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "streamlit", "run", str(script), *words]
-    process = subprocess.Popen(command, env=environment)
-    try:
-        raise typer.Exit(process.wait())
-    except KeyboardInterrupt:
-        process.wait()
-        raise typer.Exit(0) from None
+    os.execve(sys.executable, command, environment)  # signals then reach Streamlit itself
 
 
 def main() -> None:

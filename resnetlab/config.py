@@ -160,7 +160,8 @@ class Recipe(_Strict):
     """How to train. Steps count optimizer updates; errors are in percent.
 
     Every field is the paper's (Sec. 4.2) unless a preset says otherwise; `*_every` only decide what
-    is measured and kept, not what is trained.
+    is measured and kept, not what is trained. One deviation: batch norm sees the whole batch, where
+    the paper's two GPUs each saw half of it (64 images).
     """
 
     name: str = "paper"
@@ -216,7 +217,10 @@ class Recipe(_Strict):
         if preset is None:
             return self.name
         mine, its = self.model_dump(), preset.model_dump()
-        changed = [key for key in mine if mine[key] != its[key] and not key.endswith("_every")]
+        # log_every decides over how many images a row's training error is taken; the others only when
+        # something is measured or kept.
+        silent = ("name", "test_every", "probe_every", "checkpoint_every")
+        changed = [key for key in mine if mine[key] != its[key] and key not in silent]
         if "steps" in changed and self.milestones == preset.shrink(self.steps).milestones:
             changed = [key for key in changed if key != "milestones"]
         parts = [f"{key} {list(v) if isinstance(v := mine[key], tuple) else v}" for key in changed]

@@ -12,6 +12,7 @@ import hashlib
 import http.client
 import io
 import shutil
+import sys
 import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -261,15 +262,19 @@ def _decode_split(
     labels = np.repeat(np.arange(len(files)), [len(group) for group in files.values()])
     images = np.empty((len(paths), 3, size, size), dtype=np.uint8)
     with ThreadPoolExecutor() as pool:
-        decoded = pool.map(_decode, paths, chunksize=256)
-        for index, pixels in enumerate(tqdm(decoded, f"decoding {what}", len(paths), leave=False)):
-            if pixels.shape[1:] != (size, size):
-                height, width = pixels.shape[1:]
-                raise DataError(
-                    f"{paths[index]} is {width}x{height}, the first image is {size}x{size}: "
-                    "all images of a folder must have one size"
-                )
-            images[index] = pixels
+        try:
+            decoded = pool.map(_decode, paths)
+            for index, pixels in enumerate(tqdm(decoded, f"decoding {what}", len(paths), leave=False)):
+                if pixels.shape[1:] != (size, size):
+                    height, width = pixels.shape[1:]
+                    raise DataError(
+                        f"{paths[index]} is {width}x{height}, the first image is {size}x{size}: "
+                        "all images of a folder must have one size"
+                    )
+                images[index] = pixels
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # do not decode the rest first
+            raise
     return images, labels.astype(np.int64)
 
 
@@ -340,7 +345,10 @@ def _write_cache(cache: Path, arrays: dict[str, Any], folder_key: str) -> None:
         cache.parent.mkdir(parents=True, exist_ok=True)
         results.atomic_write(cache, buffer.getvalue())
     except OSError as error:
-        print(f"note: {cache} could not be written ({error.strerror}); decoding again next time")
+        print(
+            f"note: {cache} could not be written ({error.strerror}); decoding again next time",
+            file=sys.stderr,
+        )
         return
     for old in cache.parent.glob(f"{folder_key}-*.npz"):
         if old != cache:

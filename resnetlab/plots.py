@@ -129,7 +129,7 @@ def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral", log_y: bool
 
     `metrics` as `results.metrics_of`. Dashed: running training error (augmented, training mode). Bold:
     test error, or the held-out part's where the runs have one. Networks of one depth with several
-    shortcut options differ in their markers' names.
+    shortcut options share their colour; legend and hover tell them apart.
     """
     drawn = metrics.dropna(subset=["train_error"]) if len(metrics) else metrics
     if drawn.empty:

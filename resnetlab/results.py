@@ -64,8 +64,9 @@ SCHEMA: dict[str, dict[str, str]] = {
         "heartbeat": "UTC time of the last sign of life, ISO 8601",
         "host": "name of the machine that writes or wrote",
         "pid": "process that writes or wrote",
-        "commit": "git commit of the code, `+` if the tree had changes; null outside a checkout",
-        "versions": "of Python, torch, numpy and resnetlab",
+        "commit": "git commit of the code at the first start, `+` if changed; null outside a checkout",
+        "versions": "of Python, torch, numpy and resnetlab, at the first start",
+        "starts": "one entry a start: its UTC time, commit and torch version",
         "execution": "where it ran: device, its name, threads, engine",
         "layers": "probe kind -> names of the layers, in the order of its values",
         "dataset": "classes, image shape, numbers of images, SHA-256 of the pixels and labels",
@@ -122,7 +123,7 @@ def check_name(kind: str, name: str) -> str:
             f"{kind} name {name!r} cannot be used: 1 to 80 letters, digits, '.', '_' and '-', "
             "the first a letter or digit, no path"
         )
-    if name == {"study": REFERENCE, "run": FIGURES}.get(kind):
+    if name == FIGURES:
         raise UsageError(f"{kind} name {name!r} is taken; choose another")
     if kind == "study" and name == REFERENCE:
         raise UsageError(f"study name {name!r} is kept for the committed runs; choose another")
@@ -143,6 +144,8 @@ def project_root() -> Path:
 
 def results_root(path: str | Path | None = None) -> Path:
     """The results folder: `path` if given, else results/ in the project."""
+    if path is not None and not isinstance(path, str | Path):
+        raise UsageError(f"results: should be a folder's path, got {path!r}")
     return Path(path).expanduser() if path else project_root() / "results"
 
 
@@ -197,15 +200,19 @@ def now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
-def git_commit(folder: Path) -> str | None:
-    """Twelve digits of HEAD, with `+` if tracked files differ; None outside a git checkout."""
+def git_commit(source: Path) -> str | None:
+    """The commit that a source file belongs to: twelve digits, with `+` if tracked files differ.
+
+    None if git does not track the file: an installed package may lie in another project's checkout.
+    """
 
     def git(*words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
+        command = ["git", "-C", str(source.parent), *words]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", source.name)
         commit = git("rev-parse", "--short=12", "HEAD")
         return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
@@ -314,7 +321,13 @@ class RunWriter:
         layers: Mapping[str, Sequence[str]],
         parameters: int,
     ) -> None:
-        """Write run.json, status running: the first file of a run."""
+        """Write run.json, status running: the first file of a run.
+
+        `created`, `commit` and `versions` stay those of the first start; `starts` has every start's.
+        """
+        commit = git_commit(Path(__file__))
+        start = {"time": now(), "commit": commit, "torch": versions.get("torch")}
+        earlier = self.info.get("starts")
         self.info = {
             "schema": SCHEMA_VERSION,
             "study": self.study,
@@ -328,8 +341,9 @@ class RunWriter:
             "heartbeat": now(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "commit": git_commit(Path(__file__).parent),
-            "versions": dict(versions),
+            "commit": self.info.get("commit", commit),
+            "versions": self.info.get("versions", dict(versions)),
+            "starts": [*(earlier if isinstance(earlier, list) else []), start],
             "execution": dict(execution),
             "layers": {kind: list(names) for kind, names in layers.items()},
             "dataset": dict(dataset),
@@ -599,7 +613,8 @@ class RunRecord:
         written = self.info.get("status")
         if written == "running" and is_alive(self.info):
             return "running"
-        return written if written in ("failed", "diverged") else "interrupted"
+        # A run whose end was decided but not yet summarised has something left to do.
+        return "failed" if written == "failed" else "interrupted"
 
     @cached_property
     def _metrics(self) -> tuple[pd.DataFrame, int]:
@@ -819,22 +834,32 @@ def find_study(name: str, root: str | Path | None = None) -> Study:
 
 
 def find_run(name: str, root: str | Path | None = None) -> RunRecord:
-    """The run called STUDY/RUN, RUN (if only one study has it) or by its path. UsageError if none."""
+    """The run called STUDY/RUN, reference/STUDY/RUN, RUN (if one study has it) or by its path.
+
+    The user's own come before reference ones of the same name. UsageError if there is none.
+    """
     try:
         is_path = (Path(name) / RUN_FILE).is_file()
     except (OSError, ValueError):  # too long for a path, or with a NUL in it
         is_path = False
     if is_path:
         return read_run(name)
-    studies = find_studies(root)
-    paths = [folder for study in studies for folder in _folders(study)]
-    exact = [path for path in paths if f"{path.parent.name}/{path.name}" == name]
-    hits = exact[:1] or [path for path in paths if path.name == name]
-    if len(hits) > 1:
-        choices = ", ".join(f"{path.parent.name}/{path.name}" for path in hits)
-        raise UsageError(f"several runs are called {name!r}: {choices}")
+    base = results_root(root)
+    # STUDY/RUN or reference/STUDY/RUN -> folder; the user's own come first
+    paths = {
+        folder.relative_to(base).as_posix(): folder
+        for study in find_studies(root)
+        for folder in _folders(study)
+    }
+    short = {key: key.removeprefix(f"{REFERENCE}/") for key in paths}
+    hits = [key for key in paths if name in (key, short[key])][:1]
     if not hits:
-        known = [f"{path.parent.name}/{path.name}" for path in paths]
+        named = [key for key in paths if paths[key].name == name]
+        hits = [key for key in named if key == short[key]] or named
+    if len(hits) > 1:
+        raise UsageError(f"several runs are called {name!r}: {', '.join(hits)}")
+    if not hits:
+        known = list(paths)
         hint = configs.did_you_mean(name, known) if known else "; there are no runs yet"
         raise UsageError(f"no run {name!r} in {results_root(root)}{hint}")
-    return read_run(hits[0])
+    return read_run(paths[hits[0]])

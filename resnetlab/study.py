@@ -22,6 +22,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+import psutil
+
 from resnetlab import config, machine, notebook, results
 from resnetlab.config import UsageError
 
@@ -84,8 +86,9 @@ def grid_named(
 ) -> Grid:
     """The preset grid of that name with some fields changed (None = unchanged).
 
-    On another data set than its own its folder is NAME-DATA, unless `name_of_folder` says otherwise,
-    so that no folder says one thing and holds another. Raises UsageError for an unknown name.
+    On another data set than its own its folder is NAME-DATA, in another precision NAME-PRECISION,
+    unless `name_of_folder` says otherwise: no folder says one thing and holds another, and what is
+    averaged over a folder belongs together. Raises UsageError for an unknown name.
     """
     if name not in GRIDS:
         raise UsageError(f"unknown study {name!r}{config.did_you_mean(name, GRIDS)}")
@@ -94,6 +97,9 @@ def grid_named(
         label = re.sub(r"[^A-Za-z0-9._-]", "_", config.Data.parse({"name": data}).label)
         recipe = "" if name == "digits" else grid.recipe
         grid = replace(grid, name=f"{name}-{label}", data=data, recipe=recipe)
+    precision = changes.get("precision")
+    if precision not in (None, "fp32"):
+        grid = replace(grid, name=f"{grid.name}-{precision}")
     if name_of_folder is not None:
         grid = replace(grid, name=name_of_folder)
     return replace(grid, **{key: value for key, value in changes.items() if value is not None})
@@ -119,7 +125,8 @@ def _worker() -> int:
         notebook.execute(Path(job["source"]), Path(job["target"]), job["parameters"])
     except Exception as error:
         kind = getattr(error, "ename", type(error).__name__)
-        print(f"{kind}: {getattr(error, 'evalue', None) or error}", file=sys.stderr)
+        said = " ".join(str(getattr(error, "evalue", None) or error).split())
+        print(f"{kind}: {said}", file=sys.stderr)  # one line: the study repeats the last one
         return 1
     return 0
 
@@ -183,12 +190,24 @@ class Execution:
 
     def stop(self) -> None:
         """Ask the training process to end after its step; the notebook then ends by itself."""
-        record = self.record()
-        if record is not None and record.status == "running":
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(int(record.info["pid"]), signal.SIGTERM)
+        kernel = self._kernel()
+        if kernel is not None:
+            with contextlib.suppress(psutil.Error):
+                kernel.send_signal(signal.SIGTERM)
         else:
             self.kill()  # it has not begun to train
+
+    def _kernel(self) -> psutil.Process | None:
+        """The process that trains for this execution, if it does: run.json may name somebody else's."""
+        record = self.record()
+        assert self._process is not None
+        if record is None or record.status != "running":
+            return None
+        with contextlib.suppress(psutil.Error):
+            kernel = psutil.Process(int(record.info["pid"]))
+            if kernel.ppid() == self._process.pid:
+                return kernel
+        return None
 
     def kill(self) -> None:
         if self._process is not None:
@@ -281,6 +300,8 @@ def run(
         target = folder / name / results.NOTEBOOK_FILE
         todo.append(Execution(name, source, target, values, asked.recipe.steps))
 
+    if todo:
+        _check_machine_and_data(grid, device)
     environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # the debugger's warning
     watcher.begin(todo, done, jobs, threads)
     failed, notes = [], []
@@ -292,21 +313,39 @@ def run(
                 if execution.error:
                     notes.append(f"{execution.name}: {status}; its notebook: {execution.error}")
             elif not stopped:
-                reason = record.info.get("error") if record is not None else None
-                failed.append(f"{execution.name}: {reason or execution.error or 'it did not end'}")
+                noted = record.info.get("error") if record is not None else None
+                failed.append(f"{execution.name}: {execution.error or noted or 'it did not end'}")
                 status = "failed"
             watcher.ended(execution, status)
         if stopped or not report:
             return Outcome(folder, tuple(failed), tuple(notes), bool(stopped), None)
 
         watcher.reporting(question.name)
-        values = {"study": grid.name, "results": place}
+        first = config.run_from_parameters(**next(iter(parameters.values())))
+        values = {"study": grid.name, "results": place, "data": first.data.label}
+        values |= {"recipe": first.recipe.label, "precision": first.precision}
         final = Execution(question.name, question, folder / question.name, values)
         for _ in _side_by_side([final], 1, environment, stopped, Silent()):
             if final.error:
                 failed.append(f"{question.name}: {final.error}")
     executed = None if final.error or stopped else final.target
     return Outcome(folder, tuple(failed), tuple(notes), bool(stopped), executed)
+
+
+def _check_machine_and_data(grid: Grid, device: str) -> None:
+    """What every run of the grid would trip over is said once, before the first process starts.
+
+    It also decodes a folder of images once, in sight of its progress bar, rather than once a process.
+    Loads torch, so the default study on the digits, which needs no check, goes without.
+    """
+    embedded = grid.data == "digits" and grid.validation == 0
+    if embedded and device in ("auto", "cpu") and grid.precision != "tf32":
+        return
+    from resnetlab import data, train
+
+    asked = [config.run_from_parameters(**values) for values in grid.parameters().values()]
+    train.check_precision(asked[0].precision, train.resolve_device(device))
+    data.load(asked[0].data)
 
 
 def _side_by_side(

@@ -45,6 +45,8 @@ def train_step(
 
 def resolve_device(name: str) -> torch.device:
     """auto (a CUDA GPU if there is one), cpu, cuda or cuda:N. UsageError if it is not there."""
+    if not isinstance(name, str):
+        raise UsageError(f"device: should be text such as cpu or cuda:0, got {name!r}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
@@ -58,10 +60,14 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _set_precision(precision: config.Precision, device: torch.device) -> None:
-    """fp32 means fp32: TF32 is off unless asked for, and cuDNN keeps to deterministic algorithms."""
+def check_precision(precision: config.Precision, device: torch.device) -> None:
+    """Raises UsageError if the device cannot train in that precision."""
     if precision == "tf32" and device.type != "cuda":
         raise UsageError("precision tf32 needs a CUDA GPU; on a CPU use fp32, fp64 or bf16")
+
+
+def _set_precision(precision: config.Precision) -> None:
+    """fp32 means fp32: TF32 is off unless asked for, and cuDNN keeps to deterministic algorithms."""
     mode = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = mode
     torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
@@ -119,6 +125,7 @@ class _Training:
         self.batches = data.Batches(dataset.train, recipe, device, dtype)
         self.order = data.Order(len(dataset.train), recipe, run.seed)
         self.step = 0
+        self.seconds = 0.0  # spent training, all starts together
         self._block: tuple[range, data.Draws] | None = None
         self._open_window()
         # first update whose loss was not finite; kept on the device so that no step waits for it
@@ -129,6 +136,7 @@ class _Training:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.wrong_sum = torch.zeros((), dtype=torch.int64, device=device)
         self.window = 0  # steps since the last row
+        self.window_began = self.seconds
 
     def _draws(self) -> tuple[data.Draws, int]:
         """The draws that hold the current step and its row in them."""
@@ -174,21 +182,29 @@ class _Training:
             "loss_sum": self.loss_sum,
             "wrong_sum": self.wrong_sum,
             "window": self.window,
+            "window_began": self.window_began,
+            "seconds": self.seconds,
             "diverged_at": self.diverged_at,
         }
         torch.save(state, buffer)
         return buffer.getvalue()
 
     def restore(self, payload: bytes) -> None:
-        """Load what `save` gave. Raises ValueError for bytes that are no such checkpoint."""
+        """Load what `save` gave.
+
+        Raises ValueError for bytes that are no such checkpoint; what was loaded by then stays, so the
+        object is to be thrown away.
+        """
         device = self.batches.device
         try:
             state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.window = int(state["step"]), int(state["window"])
-            self.loss_sum, self.wrong_sum = state["loss_sum"], state["wrong_sum"]
-            self.diverged_at = state["diverged_at"]
+            self.seconds, self.window_began = float(state["seconds"]), float(state["window_began"])
+            self.loss_sum = state["loss_sum"].reshape(())
+            self.wrong_sum = state["wrong_sum"].reshape(())
+            self.diverged_at = state["diverged_at"].reshape(())
         except Exception as error:  # torch raises many kinds for a file that is not its own
             raise ValueError(f"is no checkpoint of this run ({type(error).__name__})") from None
 
@@ -197,23 +213,25 @@ def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 
-def _resume(writer: results.RunWriter, training: _Training) -> float:
-    """Continue from the newest whole checkpoint, or from step 0. Returns the seconds trained so far."""
+def _restored(
+    writer: results.RunWriter, fresh: Callable[[], _Training]
+) -> tuple[_Training, results.Checkpoint | None]:
+    """The training as its newest whole checkpoint left it, or a fresh one. Changes nothing on disk."""
+    who = f"{writer.study}/{writer.name}"
+    training = fresh()
     for found in writer.checkpoints():
         if isinstance(found, str):
-            _note(f"{writer.study}/{writer.name}: {found}; trying the checkpoint before it")
+            _note(f"{who}: {found}; trying the checkpoint before it")
             continue
         try:
             training.restore(found.payload)
         except ValueError as error:
-            _note(f"{writer.study}/{writer.name}: {found.path.name} {error}; trying the one before it")
+            _note(f"{who}: {found.path.name} {error}; trying the checkpoint before it")
+            training = fresh()
             continue
-        writer.resume_from(found)
-        if training.step:
-            _note(f"{writer.study}/{writer.name}: resumed at step {training.step}")
-        return found.seconds
-    writer.start_over()
-    return 0.0
+        _note(f"{who}: resumed at step {training.step}")
+        return training, found
+    return training, None
 
 
 def fit(
@@ -238,40 +256,43 @@ def fit(
     name = name or run.default_name
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"threads must be a whole number of at least 1, got {threads!r}")
-    place = resolve_device(device)
-    _set_precision(run.precision, place)
+    check_precision(run.precision, resolve_device(device))
     dataset = data.load(run.data)
 
     with results.RunWriter(results.results_root(results_folder), study, name, run) as writer:
         if writer.ended:
             return results.read_run(writer.folder)
         began = writer.info.get("execution", {})
+        if device == "auto":
+            device = began.get("device", "auto")
+        place = resolve_device(device)
         if began.get("device", place.type) != place.type:
             raise UsageError(
                 f"{study}/{name} began on {began['device']} and cannot go on exactly on {place.type}; "
                 f"use --device {began['device']} or another run name"
             )
+        check_precision(run.precision, place)
+        _set_precision(run.precision)
         threads = began.get("threads") or threads or machine.usable_cores()
+        execution = {
+            "device": place.type,
+            "device_name": _device_name(place),
+            "threads": threads,
+            "engine": "eager",
+        }
         with _thread_count(threads), machine.stop_signals() as stopped:
-            execution = {
-                "device": place.type,
-                "device_name": _device_name(place),
-                "threads": threads,
-                "engine": "eager",
-            }
-            return _fit(run, dataset, place, writer, execution, stopped, on_row)
+            training = _begin(run, dataset, place, writer, execution)
+            return _follow(training, dataset.to(place), writer, stopped, on_row)
 
 
-def _fit(
+def _begin(
     run: config.Run,
     dataset: data.Dataset,
     device: torch.device,
     writer: results.RunWriter,
     execution: Mapping[str, Any],
-    stopped: list[str],
-    on_row: Callable[[Mapping[str, Any]], None] | None,
-) -> results.RunRecord:
-    recipe = run.recipe
+) -> _Training:
+    """The training to go on with, run.json written and the logs cut to where it stands."""
     described = dataset.describe()
     before = writer.info.get("dataset")
     if before and before.get("sha256") != described["sha256"]:
@@ -279,9 +300,10 @@ def _fit(
             f"the images of {run.data.label} have changed since {writer.study}/{writer.name} began; "
             "it cannot go on exactly: use another run name"
         )
-    dataset = dataset.to(device)
-    training = _Training(run, dataset, device)
-    network = training.network
+    training, checkpoint = _restored(writer, lambda: _Training(run, dataset, device))
+    began_with = writer.info.get("versions", {}).get("torch", torch.__version__)
+    if checkpoint is not None and began_with != torch.__version__:
+        _note(f"it began with torch {began_with}, this is {torch.__version__}: the bits may differ")
     writer.begin(
         execution=execution,
         versions={
@@ -291,15 +313,30 @@ def _fit(
             "resnetlab": __version__,
         },
         dataset=described,
-        layers={"gradient_norm": list(models.weighted_layers(network))},
-        parameters=models.count_parameters(network),
+        layers={"gradient_norm": list(models.weighted_layers(training.network))},
+        parameters=models.count_parameters(training.network),
     )
+    if checkpoint is not None:
+        writer.resume_from(checkpoint)
+    else:
+        writer.start_over()
+    return training
+
+
+def _follow(
+    training: _Training,
+    dataset: data.Dataset,
+    writer: results.RunWriter,
+    stopped: list[str],
+    on_row: Callable[[Mapping[str, Any]], None] | None,
+) -> results.RunRecord:
+    """Train to the end, measuring and saving on the way; whatever goes wrong marks the run failed."""
+    recipe, network = training.run.recipe, training.network
     try:
-        seconds = _resume(writer, training)
         network.train()
+        # A run that diverged and was killed before its summary must not train on.
+        diverged = training.window == 0 and int(training.diverged_at) >= 0
         clock = time.perf_counter()
-        row_seconds = seconds
-        diverged = False
         while training.step < recipe.steps and not diverged and not stopped:
             before = training.step
             training.advance()
@@ -309,33 +346,34 @@ def _fit(
                 row = {"step": before, "kind": "gradient_norm", "values": norms}
                 writer.append(results.PROBES_FILE, row)
             if step % recipe.log_every == 0 or step % recipe.test_every == 0 or last:
-                window = training.window * recipe.batch_size
+                images = training.window * recipe.batch_size
+                began = training.window_began
+                diverged = int(training.diverged_at) >= 0  # waits for the device
+                training.seconds += time.perf_counter() - clock
                 row = training.close_window()
-                now = time.perf_counter()
-                seconds, clock = seconds + now - clock, now
-                diverged = int(training.diverged_at) >= 0
                 if (step % recipe.test_every == 0 or last) and not diverged:
                     row |= _test(training, dataset, writer, last=last)
                 timing = {
                     "step": step,
-                    "seconds": seconds,
-                    "images_per_second": window / max(seconds - row_seconds, 1e-9),
+                    "seconds": training.seconds,
+                    "images_per_second": images / max(training.seconds - began, 1e-9),
                 }
                 writer.append(results.METRICS_FILE, row)
                 writer.append(results.TIMING_FILE, timing)
-                row_seconds = seconds
                 if on_row is not None:
                     on_row(row | timing)
                 clock = time.perf_counter()
             if step % recipe.checkpoint_every == 0 or last or diverged:
-                writer.save_checkpoint(step, training.save(), seconds)
+                training.seconds += time.perf_counter() - clock
+                clock = time.perf_counter()
+                writer.save_checkpoint(step, training.save(), training.seconds)
             writer.beat(step)
         if stopped and training.step < recipe.steps and not diverged:
-            seconds += time.perf_counter() - clock
-            writer.save_checkpoint(training.step, training.save(), seconds)
+            training.seconds += time.perf_counter() - clock
+            writer.save_checkpoint(training.step, training.save(), training.seconds)
             writer.finish("interrupted", step=training.step, error=f"stopped by {stopped[0]}")
             return results.read_run(writer.folder)
-        return _summarise(training, dataset, writer, seconds)
+        return _summarise(training, dataset, writer)
     except BaseException as error:
         # The disk may be full or gone: the first error is the one to report, not this one.
         with contextlib.suppress(OSError):
@@ -368,7 +406,7 @@ def _test(
 
 
 def _summarise(
-    training: _Training, dataset: data.Dataset, writer: results.RunWriter, seconds: float
+    training: _Training, dataset: data.Dataset, writer: results.RunWriter
 ) -> results.RunRecord:
     """Write the summary of a run that has ended, from its own log, and read the run back."""
     log = results.read_run(writer.folder)
@@ -387,7 +425,7 @@ def _summarise(
         "test_error": log.final("test_error"),
         "test_loss": log.final("test_loss"),
         "diverged_at": diverged_at if diverged_at >= 0 else None,
-        "seconds": results.significant(seconds),
+        "seconds": results.significant(training.seconds),
         "images_per_second": results.significant(float(speed)),
         "weights_sha256": weights_sha256(training.network),
     }

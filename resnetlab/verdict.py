@@ -8,17 +8,22 @@ runs with the same seed are subtracted from one another.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from resnetlab import paper
+from resnetlab.config import UsageError
 
 GROUP = ["data", "recipe", "precision", "family", "depth", "shortcut", "network"]
 MEASURED = ["train_error", "train_error_clean", "test_error"]
 ENOUGH_SEEDS = 3
+# 97.5 % quantile of Student's t by degrees of freedom: n seeds give n - 1. (Any table of t.)
+_STUDENT = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+_STUDENT_MANY = 2.228  # 10 degrees of freedom, on the safe side for more
+NEGLIGIBLE = 1.0  # percentage points of training error
 
 
 def by_network(table: pd.DataFrame) -> pd.DataFrame:
@@ -26,7 +31,8 @@ def by_network(table: pd.DataFrame) -> pd.DataFrame:
 
     Columns: those of GROUP; n (finished runs), diverged, unfinished; for train_error,
     train_error_clean and test_error (percent, final): mean, and `_sd`, the sample standard deviation
-    (NaN for n = 1); paper_train_error and paper_test_error (CIFAR-10, 64,000 steps, whatever our data).
+    (NaN for n = 1); paper_train_error, paper_test_error and paper_source (CIFAR-10, 64,000 steps,
+    single view, whatever our data).
     """
     rows = []
     for key, group in table.groupby(GROUP, sort=True):
@@ -38,14 +44,45 @@ def by_network(table: pd.DataFrame) -> pd.DataFrame:
         for quantity in MEASURED:
             values = pd.to_numeric(finished[quantity])
             row[quantity], row[f"{quantity}_sd"] = values.mean(), values.std()
+        sources = []
         for quantity in ("train_error", "test_error"):
             record = paper.reported(row["network"], quantity)
             row[f"paper_{quantity}"] = record.value if record else math.nan
+            sources += [record.source] if record else []
+        row["paper_source"] = ", ".join(dict.fromkeys(sources))
         rows.append(row)
     counts, spreads = ["n", "diverged", "unfinished"], [f"{quantity}_sd" for quantity in MEASURED]
     means = [name for pair in zip(MEASURED, spreads, strict=True) for name in pair]
-    papers = ["paper_train_error", "paper_test_error"]
+    papers = ["paper_train_error", "paper_test_error", "paper_source"]
     return pd.DataFrame(rows, columns=[*GROUP, *counts, *means, *papers])
+
+
+def with_spread(row: Mapping[str, Any] | pd.Series[Any], quantity: str, digits: int = 2) -> str:
+    """`12.30 ± 0.45` of a row of `by_network`; `12.30` for one run, "" for none."""
+    mean, spread = row[quantity], row[f"{quantity}_sd"]
+    if pd.isna(mean):
+        return ""
+    return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
+
+
+def one_condition(
+    table: pd.DataFrame, data: str = "", recipe: str = "", precision: str = ""
+) -> pd.DataFrame:
+    """The rows of one data set, recipe and precision ("" = the only one there is).
+
+    Runs of several must not be averaged: UsageError names them, so that one can be chosen.
+    """
+    for key, value in (("data", data), ("recipe", recipe), ("precision", precision)):
+        if value:
+            table = table[table[key] == value]
+    kinds = table[["data", "recipe", "precision"]].drop_duplicates()
+    if len(kinds) > 1:
+        found = "; ".join(", ".join(kind) for kind in kinds.itertuples(index=False))
+        raise UsageError(
+            f"these runs differ in data set, recipe or precision and cannot be averaged: {found}. "
+            "Choose one with the parameters data, recipe and precision"
+        )
+    return table
 
 
 @dataclass(frozen=True)
@@ -72,13 +109,24 @@ class Contrast:
         return math.sqrt(sum((d - self.mean) ** 2 for d in self.differences) / (self.n - 1))
 
     @property
+    def margin(self) -> float:
+        """Half the 95 % confidence interval of the mean (Student's t); NaN below three seeds."""
+        if self.n < ENOUGH_SEEDS:
+            return math.nan
+        return _STUDENT.get(self.n - 1, _STUDENT_MANY) * self.spread / math.sqrt(self.n)
+
+    @property
     def sign(self) -> int:
-        """+1 or -1 if three seeds or more agree and the mean exceeds two standard errors, else 0."""
+        """+1 or -1 if three seeds or more all agree and the 95 % interval excludes 0, else 0."""
         if self.n < ENOUGH_SEEDS:
             return 0
         agree = all(d > 0 for d in self.differences) or all(d < 0 for d in self.differences)
-        clear = abs(self.mean) > 2 * self.spread / math.sqrt(self.n)
-        return int(math.copysign(1, self.mean)) if agree and clear else 0
+        return int(math.copysign(1, self.mean)) if agree and abs(self.mean) > self.margin else 0
+
+    @property
+    def negligible(self) -> bool:
+        """True if the 95 % interval lies within NEGLIGIBLE points of 0."""
+        return abs(self.mean) + self.margin < NEGLIGIBLE  # False for NaN
 
     def __str__(self) -> str:
         if self.n == 1:
@@ -123,7 +171,8 @@ def degradation(table: pd.DataFrame) -> list[str]:
     """Sentences that answer: do deeper plain networks train worse, and do residual ones?
 
     `table` is a table of runs on one data set with one recipe (`Study.table`). Every sentence carries
-    n and spread, or says what is missing. Claims need three seeds that agree (see `Contrast.sign`).
+    n and spread, or says what is missing. Claims need three seeds that agree and a 95 % confidence
+    interval that excludes zero (see `Contrast.sign`).
     """
     if table.empty or not (table["status"] == "finished").any():
         return ["No finished run yet: nothing can be said."]
@@ -140,7 +189,7 @@ def degradation(table: pd.DataFrame) -> list[str]:
         if found is None:
             sentences.append(f"{pair[0]} and {pair[1]} share no finished seed.")
         else:
-            sentences.append(_depth_sentence(family, found, table))
+            sentences.append(_depth_sentence(family, found))
     if plain is not None and residual is not None:
         across = contrast(table, plain[0], residual[0])
         if across is not None and plain[0].split("-")[1] == residual[0].split("-")[1]:
@@ -153,7 +202,7 @@ def degradation(table: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def _depth_sentence(family: str, found: Contrast, table: pd.DataFrame) -> str:
+def _depth_sentence(family: str, found: Contrast) -> str:
     deep, shallow = found.worse, found.better
     head = f"Final training error of {deep} minus {shallow}: {found}."
     if found.n < ENOUGH_SEEDS:
@@ -171,7 +220,9 @@ def _depth_sentence(family: str, found: Contrast, table: pd.DataFrame) -> str:
         )
     if found.sign < 0:
         return f"{head} Deeper is better: no degradation."
-    return f"{head} No difference that these seeds show: no degradation."
+    if found.negligible:
+        return f"{head} Less than {NEGLIGIBLE:g} point, with 95 % confidence: no degradation."
+    return f"{head} These seeds do not settle it."
 
 
 def _shortcut_sentence(found: Contrast) -> str:
@@ -184,4 +235,4 @@ def _shortcut_sentence(found: Contrast) -> str:
         return f"{head} The shortcuts alone, which add no parameter, make the difference."
     if found.sign < 0:
         return f"{head} Here the plain network is ahead."
-    return f"{head} No difference that these seeds show."
+    return f"{head} These seeds do not settle it."

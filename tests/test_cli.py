@@ -76,7 +76,7 @@ def test_help_and_reading_load_no_torch():
         (["study", "digits", "--depths", "20,21"], "nearest valid depths"),
         (["study", "digits", "--jobs", "0"], "jobs"),
         (["study", "digits", "--name", ".."], "study name"),
-        (["study", "digits", "--name", "reference"], "is taken"),
+        (["study", "digits", "--name", "reference"], "kept for the committed runs"),
         (["show", "nothing"], "no run 'nothing'"),
         (["compare", "nothing"], "no study 'nothing'"),
         (["data", "download", "digits"], "not downloaded"),
@@ -193,6 +193,34 @@ def test_reproduce_gives_the_same_configuration(trained):
         steps=int(options["--steps"]),
     )
     assert again == record.config
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lr": 0.2}, "resnetlab train plain-8 --data digits --recipe quick --seed 0 --lr 0.2"),
+        ({"pad": 2, "flip": True}, "papermill notebooks/train.ipynb out.ipynb -p depth 8"),
+        ({"milestones": [3]}, "no command"),
+    ],
+)
+def test_reproduce_says_what_it_takes(changes, words, tmp_path):
+    run = config.run_from_parameters(network="plain-8", **changes)
+    with results.RunWriter(tmp_path, "s", "r", run) as writer:
+        writer.begin(execution={}, versions={}, dataset={}, layers={}, parameters=1)
+    said = cli.reproduce(results.read_run(tmp_path / "s" / "r"))
+    assert said.startswith(words)
+    assert ("-p pad 2 -p flip True" in said) == ("pad" in changes)
+
+
+def test_own_runs_come_before_reference_runs_of_the_same_name(tmp_path):
+    run = config.run_from_parameters(network="plain-8")
+    for root in (tmp_path, tmp_path / "reference"):
+        with results.RunWriter(root, "digits", "twin", run) as writer:
+            writer.begin(execution={}, versions={}, dataset={}, layers={}, parameters=1)
+    assert results.find_run("twin", tmp_path).path == tmp_path / "digits" / "twin"
+    assert results.find_run("digits/twin", tmp_path).path == tmp_path / "digits" / "twin"
+    theirs = tmp_path / "reference" / "digits" / "twin"
+    assert results.find_run("reference/digits/twin", tmp_path).path == theirs
 
 
 def test_a_second_call_returns_the_ended_run(resnetlab, trained):

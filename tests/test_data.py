@@ -637,7 +637,7 @@ def test_a_cache_folder_that_cannot_be_written_is_only_slower(
     (tmp_path / "file").write_text("in the way")
     for _ in range(2):
         assert len(read(pets, tmp_path / "file" / "root").train) == 12
-    assert "could not be written" in capsys.readouterr().out
+    assert "could not be written" in capsys.readouterr().err
 
 
 def test_a_disk_that_fills_up_while_caching_leaves_no_half_cache(

@@ -240,7 +240,7 @@ def test_significant(value: float | None, kept: float | None) -> None:
 
 
 def test_the_commit_is_named_and_marked_when_files_differ(tmp_path: Path) -> None:
-    assert git_commit(tmp_path) is None  # no checkout
+    assert git_commit(tmp_path / "a") is None  # no checkout
 
     def git(*words: str) -> str:
         who = ["-c", "user.name=n", "-c", "user.email=e"]
@@ -251,11 +251,11 @@ def test_the_commit_is_named_and_marked_when_files_differ(tmp_path: Path) -> Non
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "-m", "m")
-    assert git_commit(tmp_path) == git("rev-parse", "--short=12", "HEAD")
+    assert git_commit(tmp_path / "a") == git("rev-parse", "--short=12", "HEAD")
     (tmp_path / "new").write_text("not tracked")
-    assert git_commit(tmp_path) == git("rev-parse", "--short=12", "HEAD")
+    assert git_commit(tmp_path / "a") == git("rev-parse", "--short=12", "HEAD")
     (tmp_path / "a").write_text("2")
-    assert git_commit(tmp_path) == git("rev-parse", "--short=12", "HEAD") + "+"
+    assert git_commit(tmp_path / "a") == git("rev-parse", "--short=12", "HEAD") + "+"
 
 
 # --- atomic writing ---------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from resnetlab import notebook, results, study
+from resnetlab import config, notebook, results, study
 from resnetlab.config import UsageError
+from resnetlab.data import DataError
 
 PROJECT = Path(__file__).parents[1]
 
@@ -32,6 +33,7 @@ def test_on_other_data_the_folder_says_so():
     assert grid.name == "digits-pictures"
     assert {values["data"] for values in grid.parameters().values()} == {"folder:some/where/pictures"}
     assert study.grid_named("digits", data="digits").name == "digits"
+    assert study.grid_named("digits", precision="fp64").name == "digits-fp64"
     assert study.grid_named("short", data="cifar100", name_of_folder="mine").name == "mine"
 
 
@@ -58,6 +60,39 @@ def test_a_bad_grid_is_refused_whole(changes, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         study.run(grid, root=tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "device", "error", "message"),
+    [
+        ({}, "cuda", UsageError, "no CUDA GPU"),
+        ({"precision": "tf32"}, "cpu", UsageError, "needs a CUDA GPU"),
+        ({"data": "cifar10"}, "cpu", DataError, "resnetlab data download cifar10"),
+        ({"validation": 5000}, "cpu", UsageError, "leaves no training image"),
+    ],
+)
+def test_what_every_run_would_trip_over_is_said_once_before_any_starts(
+    changes, device, error, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("resnetlab.data.data_root", lambda: tmp_path / "no data")
+    monkeypatch.setattr(study.Execution, "start", lambda *words: pytest.fail("a process started"))
+    with pytest.raises(error, match=message):
+        study.run(study.grid_named("digits", **changes), root=tmp_path / "results", device=device)
+    assert not list((tmp_path / "results").rglob("*"))
+
+
+def test_only_the_own_process_is_asked_to_stop(tmp_path, monkeypatch):
+    """run.json may name a process that another command started: it is not this study's to stop."""
+    run = config.run_from_parameters(network="plain-8")
+    target = tmp_path / "digits" / "plain-8-seed0" / results.NOTEBOOK_FILE
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as waiting:
+        execution = study.Execution("plain-8-seed0", Path("x"), target, {}, _process=waiting)
+        with results.RunWriter(tmp_path, "digits", "plain-8-seed0", run) as writer:
+            writer.begin(execution={}, versions={}, dataset={}, layers={}, parameters=1)
+            monkeypatch.setattr("psutil.Process.send_signal", lambda *words: pytest.fail("signalled"))
+            execution.stop()  # run.json names this test's own process
+        assert waiting.wait(timeout=30) != 0  # its own child is ended instead
 
 
 # --- whole studies ----------------------------------------------------------------------------
@@ -163,7 +198,7 @@ def undisturbed_long(tmp_path_factory):
     return root
 
 
-LONG = ["--depths", "14", "--shortcuts", "none", "--steps", "250", "--jobs", "2"]
+LONG = ["--depths", "14", "--shortcuts", "none", "--steps", "600", "--jobs", "2"]
 
 
 @pytest.mark.slow

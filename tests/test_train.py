@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -48,14 +49,14 @@ def test_fit_equals_a_plain_loop_written_out(undisturbed):
     digits = data.load(run.data)
     network = models.build("plain-8", in_channels=1, generator=data.generator(0, "weights"))
     mean = digits.train.images.double().mean(0)
-    velocity = {}
-    torch.set_num_threads(1)
+    velocity, wrong = {}, []
     for step in range(run.recipe.steps):
         index = data.Order(len(digits.train), run.recipe, run.seed).draws(step, step + 1).index[0]
         images = ((digits.train.images[index].float() - mean.float()) / 255).float()
         network.zero_grad()
         logits = network(images)
         torch.nn.functional.cross_entropy(logits, digits.train.labels[index]).backward()
+        wrong.append(int((logits.argmax(1) != digits.train.labels[index]).sum()))
         with torch.no_grad():
             for name, weight in network.named_parameters():
                 gradient = weight.grad + 1e-4 * weight
@@ -66,6 +67,10 @@ def test_fit_equals_a_plain_loop_written_out(undisturbed):
     ]
     for name, value in network.state_dict().items():
         torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-4, msg=name)
+    # train_error is running: over the four batches of a row, not over the last one
+    rows = [100 * sum(wrong[step : step + 4]) / 512 for step in range(0, 24, 4)]
+    assert len(set(wrong)) > 6
+    assert undisturbed.metrics["train_error"].tolist() == pytest.approx(rows, abs=100 * 2 / 512)
 
 
 def test_the_log_says_what_happened(undisturbed):
@@ -81,12 +86,6 @@ def test_the_log_says_what_happened(undisturbed):
     assert norms.groupby("step").size().eq(8).all()
     assert norms["value"].gt(0).all()
     assert list(norms["name"][:2]) == ["conv", "stage1.0.residual.conv1"]
-
-
-def test_train_error_is_the_running_one(tmp_path):
-    """4 steps of 128 images: the row's error is a count of wrong images among 512."""
-    wrong = fit(make_run(), tmp_path).metrics["train_error"] * 512 / 100
-    assert (wrong - wrong.round()).abs().max() < 1e-2  # six significant digits are kept
 
 
 def test_what_is_measured_does_not_change_what_is_trained(undisturbed, tmp_path):
@@ -148,6 +147,17 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_data(tmp_path):
     assert json.loads((record.path / "metrics.jsonl").read_text())["nonfinite"] == ["train_loss"]
     assert "not finite" in " ".join(record.problems)
     assert fit(make_run(lr=1e30), tmp_path).status == "diverged"  # ended: not trained again
+
+
+def test_a_diverged_run_killed_before_its_summary_is_not_trained_on(tmp_path):
+    record = fit(make_run(lr=1e30), tmp_path)
+    before = log_bytes(record.path)
+    (record.path / "summary.json").unlink()
+    assert results.read_run(record.path).status == "interrupted"  # something is left to do
+    again = fit(make_run(lr=1e30), tmp_path)
+    assert again.status == "diverged"
+    assert again.summary == record.summary
+    assert log_bytes(record.path) == before
 
 
 def test_an_ended_run_is_returned_at_once(undisturbed):
@@ -275,7 +285,9 @@ class Hostile:
         return (Path.touch, (Path(self.target),))
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "hostile", "unlabelled", "all gone"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "flipped", "hostile", "unlabelled", "half a state", "all gone"]
+)
 def test_a_bad_checkpoint_is_said_and_the_one_before_serves(damage, tmp_path, capsys, undisturbed):
     record = stopped_at(tmp_path, 20)
     newest = sorted((record.path / "checkpoints").glob("step-*.pt"))[-1]
@@ -290,6 +302,15 @@ def test_a_bad_checkpoint_is_said_and_the_one_before_serves(damage, tmp_path, ca
         relabel(newest, pickle.dumps(Hostile(str(touched))))
     elif damage == "unlabelled":
         newest.with_suffix(".json").unlink()
+    elif damage == "half a state":
+        state = torch.load(newest, weights_only=True)
+        for weight in state["network"].values():
+            weight.add_(1)  # must not survive into the run
+        del state["diverged_at"]
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        for path in (record.path / "checkpoints").glob("step-*.pt"):
+            relabel(path, buffer.getvalue())
     else:
         for path in (record.path / "checkpoints").glob("step-*.pt"):
             path.write_bytes(b"")
@@ -297,7 +318,7 @@ def test_a_bad_checkpoint_is_said_and_the_one_before_serves(damage, tmp_path, ca
     said = capsys.readouterr().err
     assert newest.name in said
     assert not touched.exists()
-    assert ("resumed at step 16" in said) == (damage != "all gone")
+    assert ("resumed at step 16" in said) == (damage not in ("half a state", "all gone"))
     assert again.status == "finished"
     assert log_bytes(again.path) == log_bytes(undisturbed.path)
     assert again.summary["weights_sha256"] == undisturbed.summary["weights_sha256"]
@@ -335,11 +356,34 @@ def test_changed_images_are_not_trained_on_in_silence(tmp_path, monkeypatch):
         fit(make_run(), tmp_path)
 
 
-def test_threads_of_the_first_start_are_kept(tmp_path):
-    stopped_at(tmp_path, 8)
+def test_threads_and_device_of_the_first_start_are_kept_and_every_start_noted(tmp_path, monkeypatch):
+    first = stopped_at(tmp_path, 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a GPU has come since
     run = make_run()
     record = train.fit(run, study="s", name="r", results_folder=tmp_path, threads=2)
-    assert record.info["execution"]["threads"] == 1
+    assert record.info["execution"] == first.info["execution"]
+    assert (record.info["execution"]["threads"], record.info["execution"]["device"]) == (1, "cpu")
+    assert len(record.info["starts"]) == 2
+    assert record.info["starts"][0] == first.info["starts"][0]
+
+
+def test_speed_after_a_resume_counts_the_window_from_its_beginning(tmp_path, monkeypatch):
+    """Stopped late in a window, the first row after the resume must not claim a burst of speed."""
+    monkeypatch.setattr(results.RunWriter, "beat", lambda self, step: stop_at(step))
+
+    def stop_at(step):
+        if step == 7 and not stopped:
+            stopped.append(step)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+
+    stopped = []
+    run = make_run(log_every=8)
+    assert fit(run, tmp_path).status == "interrupted"
+    record = fit(run, tmp_path)
+    timing = record.metrics.dropna(subset=["seconds"])
+    speeds = 8 * 128 / timing["seconds"].diff().fillna(timing["seconds"])
+    assert timing["images_per_second"].tolist() == pytest.approx(speeds.tolist(), rel=1e-3)
 
 
 # --- refused before anything is written -------------------------------------------------------
@@ -350,6 +394,7 @@ def test_threads_of_the_first_start_are_kept(tmp_path):
     [
         ({"device": "cuda"}, "no CUDA GPU"),
         ({"device": "tpu"}, "unknown device"),
+        ({"device": 0}, "device: should be text"),
         ({"threads": 0}, "threads"),
         ({"name": "../up"}, "run name"),
         ({"study": "a/b"}, "study name"),
@@ -371,6 +416,6 @@ def test_tf32_needs_a_gpu(tmp_path):
 
 def test_fp32_means_fp32():
     """TF32 is off by default, on a GPU too: a setting, so it can be checked without one."""
-    train._set_precision("fp32", torch.device("cpu"))
+    train._set_precision("fp32")
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetlab import results
-from resnetlab.config import Network
-from resnetlab.verdict import Contrast, by_network, contrast, degradation
+from resnetlab.config import Network, UsageError
+from resnetlab.verdict import Contrast, by_network, contrast, degradation, one_condition
 
 
 def rows(name: str, errors: dict[int, float | None], **changes: Any) -> list[dict[str, Any]]:
@@ -160,7 +160,9 @@ def test_diverged_and_unfinished_runs_are_in_no_contrast() -> None:
         ((-5.0, -5.0, -5.0), -1),
         ((9.0, 10.0, 11.0), 1),
         ((10.0, 10.0, -0.1), 0),  # one seed disagrees
-        ((0.1, 0.1, 10.0), 0),  # agree, but 3.4 is less than two standard errors (2 x 3.3)
+        ((0.1, 0.1, 10.0), 0),  # agree, but 3.4 is less than 4.30 standard errors (4.30 x 3.3)
+        ((1.0, 2.0, 6.0), 0),  # 3.0 against 4.30 x 1.53: two standard errors would not have been enough
+        ((1.0, 2.0, 3.0, 4.0), 1),  # 2.5 against 3.18 x 0.65
         ((0.0, 0.0, 0.0), 0),
         ((0.0, 1.0, 1.0), 0),
     ],
@@ -179,7 +181,9 @@ def test_signs_are_antisymmetric_and_never_without_agreement(values: tuple[float
     if found.sign:
         assert len(values) >= 3
         assert len({v > 0 for v in values}) == 1
+        # Student's t by n - 1 degrees of freedom, from a table; never below the normal quantile
         assert abs(found.mean) > 2 * found.spread / math.sqrt(len(values))
+        assert abs(found.mean) > found.margin
 
 
 def test_one_seed_is_said_without_a_spread() -> None:
@@ -219,7 +223,28 @@ def test_seeds_that_disagree_claim_nothing() -> None:
         table(rows("plain-20", {0: 5.0, 1: 5.0, 2: 5.0}), rows("plain-56", {0: 50.0, 1: 60.0, 2: 4.0}))
     )
     assert CLAIM not in said[0]
-    assert "No difference that these seeds show" in said[0]
+    assert "do not settle it" in said[0]
+    assert "no degradation" not in said[0]
+
+
+def test_no_degradation_is_said_only_of_a_difference_bounded_by_one_point() -> None:
+    """0.0, 0.3, 0.3: 0.2 + 4.30 x 0.1 = 0.63 < 1, whereas 0.0, 0.9, 0.9: 0.6 + 4.30 x 0.3 > 1."""
+    shallow = rows("resnet-20", dict.fromkeys(range(3), 1.0))
+    near = degradation(table(shallow, rows("resnet-56", {0: 1.0, 1: 1.3, 2: 1.3})))
+    assert "Less than 1 point, with 95 % confidence: no degradation" in near[1]
+    wide = degradation(table(shallow, rows("resnet-56", {0: 1.0, 1: 1.9, 2: 1.9})))
+    assert "do not settle it" in wide[1]
+
+
+@pytest.mark.parametrize("key", ["data", "recipe", "precision"])
+def test_runs_of_several_conditions_are_refused_until_one_is_chosen(key: str) -> None:
+    mixed = pd.concat([DEGRADED, DEGRADED.assign(**{key: "other"})])
+    with pytest.raises(UsageError, match=r"cannot be averaged.*other"):
+        one_condition(mixed)
+    chosen = one_condition(mixed, **{key: "other"})
+    assert (chosen[key] == "other").all()
+    assert len(chosen) == len(DEGRADED)
+    assert one_condition(DEGRADED).equals(DEGRADED)
 
 
 def test_a_deeper_plain_network_that_trains_better_is_said_to() -> None:

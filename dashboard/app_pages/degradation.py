@@ -1,6 +1,5 @@
 """The paper's question over one study: do deeper plain networks train worse, and residual ones not?"""
 
-import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
@@ -51,19 +50,11 @@ st.markdown(
 )
 
 
-def with_spread(row: pd.Series, quantity: str) -> str | None:
-    """`12.30 ± 0.45`, `12.30` for one run, None for none."""
-    mean, spread = row[quantity], row[f"{quantity}_sd"]
-    if pd.isna(mean):
-        return None
-    return f"{mean:.2f}" if pd.isna(spread) else f"{mean:.2f} ± {spread:.2f}"
-
-
 OURS = ("train_error", "train_error_clean", "test_error")
 means = verdict.by_network(table)
 shape = means.drop(columns=["family", "depth", "shortcut", "data", "recipe", "precision"])
 for quantity in OURS:
-    shape[quantity] = [with_spread(row, quantity) for _, row in means.iterrows()]
+    shape[quantity] = [verdict.with_spread(row, quantity) or None for _, row in means.iterrows()]
 shape = shape.drop(columns=[f"{quantity}_sd" for quantity in OURS]).dropna(axis="columns", how="all")
 st.dataframe(
     shape.drop(columns=[name for name in ("diverged", "unfinished") if not shape[name].any()]),
@@ -81,6 +72,7 @@ st.dataframe(
         "paper_test_error": frame.number(
             "Paper, test (%)", "CIFAR-10, 64,000 steps, Table or Figure 6."
         ),
+        "paper_source": frame.text("Source", "Where the paper says it."),
     },
 )
 
