@@ -1,6 +1,6 @@
 """What measuring costs: logging, gradient norms and checkpoints, against the bare optimizer step.
 
-    python benchmarks/overhead.py            # prints the table, writes benchmarks/overhead.json
+    python benchmarks/overhead.py            # prints the table, writes overhead.json and README.md
 
 Each part is timed by itself, in turn with a bare step, `ROUNDS` times; medians are compared. Its share
 is its median over how often it happens at the recipe's default settings, over the median step. (Timing
@@ -25,6 +25,7 @@ from resnetlab import config, data, machine, models, probes, results, train
 
 ROUNDS = 40
 HERE = Path(__file__).parent
+BEGIN, END = "<!-- overhead -->", "<!-- /overhead -->"  # the table's place in README.md
 
 
 def images_32() -> data.Dataset:
@@ -111,17 +112,30 @@ def main() -> None:
         "rows": rows,
     }
     results.write_json(HERE / "overhead.json", report)
-    print(f"{report['machine']}; {report['versions']}; {report['date']}\n")
-    print("| network | data, recipe | step | log + probe, share of a step | checkpoint, share |")
-    print("|---|---|---|---|---|")
-    for row in rows:
-        share = row["percent_of_a_step"]
-        print(
-            f"| {row['network']} | {row['data']}, {row['recipe']} "
-            f"| {1e3 * row['seconds']['step']:.0f} ms "
+    table = as_table(report)
+    print(table)
+    page = HERE / "README.md"
+    head, _, rest = page.read_text().partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    results.atomic_write(page, f"{head}{BEGIN}\n{table}\n{END}{tail}".encode())
+
+
+def as_table(report: dict[str, Any]) -> str:
+    """The report in Markdown."""
+    lines = [
+        f"{report['machine']}; {report['versions']}; {report['date']}. Peak memory "
+        f"{report['peak_memory_mb']} MB.",
+        "",
+        "| network | data, recipe | step | log and gradient norms | checkpoint |",
+        "|---|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        share, step = row["percent_of_a_step"], 1e3 * row["seconds"]["step"]
+        lines.append(
+            f"| {row['network']} | {row['data']}, {row['recipe']} | {step:.0f} ms "
             f"| {share['log'] + share['probe']:.2f} % | {share['checkpoint']:.2f} % |"
         )
-    print(f"\npeak memory of this process: {report['peak_memory_mb']} MB")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
