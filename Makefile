@@ -59,6 +59,7 @@ figures: $(READY)
 bench: $(READY)
 	@echo "measuring; leave the machine alone for a few minutes"
 	@$(BIN)/python benchmarks/overhead.py $(ARGS)
+	@$(BIN)/python benchmarks/side_by_side.py
 
 clean:
 	@echo "removing .venv and caches"

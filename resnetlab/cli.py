@@ -91,7 +91,9 @@ def study_command(
     validation: ValidationOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
-    jobs: Annotated[int | None, typer.Option(help="Runs side by side [default: one a core]")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs side by side [default: one a core; one on a GPU]")
+    ] = None,
     folder: Annotated[
         str | None, typer.Option("--name", help="Study folder [default: NAME, or NAME-DATA]")
     ] = None,

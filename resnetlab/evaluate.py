@@ -17,15 +17,17 @@ def single_view(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) ->
     """
     was_training = network.training
     network.eval()
-    wrong, loss, count = 0, 0.0, 0
+    wrong: Tensor | int = 0  # sums stay on the device: no batch waits for the one before
+    loss: Tensor | float = 0.0
+    count = 0
     try:
         for images, labels in batches:
             logits = network(images)
-            wrong += int((logits.argmax(dim=1) != labels).sum())
-            loss += float(cross_entropy(logits, labels, reduction="sum"))
+            wrong = wrong + (logits.argmax(dim=1) != labels).sum()
+            loss = loss + cross_entropy(logits, labels, reduction="sum").double()
             count += len(labels)
     finally:
         network.train(was_training)
     if count == 0:
         raise ValueError("no images to test on")
-    return 100 * wrong / count, loss / count
+    return 100 * int(wrong) / count, float(loss) / count

@@ -124,7 +124,7 @@ def _over_seeds(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:
     return out[out["count"] == out["count"].max()] if len(out) else out
 
 
-def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral", log_y: bool = False) -> go.Figure:
+def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Figure 6: error against step, plain left, residual right; mean over seeds, band from min to max.
 
     `metrics` as `results.metrics_of`. Dashed: running training error (augmented, training mode). Bold:
@@ -185,10 +185,7 @@ def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral", log_y: bool
         in_legend.add(name)
     figure.update_xaxes(title_text="step (optimizer updates)")
     figure.update_yaxes(title_text="error (%)", row=1, col=1)
-    if log_y:
-        figure.update_yaxes(type="log")
-    else:
-        figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(rangemode="tozero")
     title = f"Error during training: dashed train, bold {tested.removesuffix('_error')}"
     note = "<br>Lines are means over seeds, bands reach from the lowest seed to the highest."
     banded = any(line["count"].max() > 1 for line, *_ in lines)

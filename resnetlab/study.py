@@ -271,10 +271,10 @@ def run(
 ) -> Outcome:
     """Execute the grid: skip what has ended, resume what was interrupted, go on when one fails.
 
-    Everything is checked before the first process starts: the grid, the results folder, and that no run
-    folder holds another configuration. One run a core by default: two runs of one thread each give 1.7
-    times the throughput of one run with two. SIGINT or SIGTERM stops the running ones after their step,
-    each with a checkpoint. Ends by executing the question notebook over the study.
+    Everything is checked before the first process starts: the grid, the results folder, that no run
+    folder holds another configuration, the device and the data. By default one run a core, with one
+    thread (`benchmarks/README.md` says why), and on a GPU one run at a time. SIGINT and SIGTERM stop
+    the running ones after their step, each with a checkpoint. Ends by executing the question notebook.
     """
     watcher = watcher or Silent()
     folder = results.prepare_root(root) / results.check_name("study", grid.name)
@@ -283,7 +283,8 @@ def run(
         raise UsageError(f"jobs must be at least 1, got {jobs}")
     parameters = grid.parameters()
     cores = machine.usable_cores()
-    jobs = jobs or max(1, min(len(parameters), cores))
+    on_gpu = device.startswith("cuda") or (device == "auto" and machine.has_gpu())
+    jobs = jobs or (1 if on_gpu else max(1, min(len(parameters), cores)))
     threads = max(1, cores // jobs)
 
     # The project's own folder needs no path: what is executed can then be shared as it is.

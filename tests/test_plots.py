@@ -248,12 +248,6 @@ def test_gaps_in_a_log_are_not_filled() -> None:
     assert numbers(curve(plots.error_curves(frame), "dash").x) == [10, 30, 40]
 
 
-def test_a_log_axis_is_on_request() -> None:
-    linear, log = (plots.error_curves(metrics(*FOUR), log_y=flag) for flag in (False, True))
-    assert all(axis.type != "log" for axis in linear.select_yaxes())
-    assert all(axis.type == "log" for axis in log.select_yaxes())
-
-
 # --- error against depth ----------------------------------------------------------------------
 
 
