@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -663,6 +664,8 @@ def main() -> None:
     except (RuntimeError, OSError, MemoryError) as error:
         if os.environ.get("RESNETLAB_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _fail("the disk is full; free some space, then the same command goes on", 1)
         _fail(f"{error or type(error).__name__}", 1)
 
 

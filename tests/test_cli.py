@@ -1,5 +1,6 @@
 """The command line as a user meets it: output, exit codes, one clear message, nothing half written."""
 
+import errno
 import json
 import shlex
 import subprocess
@@ -193,6 +194,17 @@ def test_reproduce_gives_the_same_configuration(trained):
         steps=int(options["--steps"]),
     )
     assert again == record.config
+
+
+def test_a_full_disk_is_one_message_and_what_to_do(resnetlab, tmp_path, monkeypatch):
+    def full(self, file, row):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(results.RunWriter, "append", full)
+    code, _, error = resnetlab("train", "plain-8", "--steps", "2", "--results", tmp_path)
+    assert code == 1
+    assert error == "error: the disk is full; free some space, then the same command goes on\n"
+    assert results.read_study(tmp_path / "runs").runs[0].status == "failed"
 
 
 @pytest.mark.parametrize(
