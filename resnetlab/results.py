@@ -201,7 +201,7 @@ def now() -> str:
 
 
 def git_commit(source: Path) -> str | None:
-    """The commit that a source file belongs to: twelve digits, with `+` if tracked files differ.
+    """The commit that a source file belongs to: twelve digits, `+` if files of its folder differ.
 
     None if git does not track the file: an installed package may lie in another project's checkout.
     """
@@ -214,7 +214,7 @@ def git_commit(source: Path) -> str | None:
     try:
         git("ls-files", "--error-unmatch", source.name)
         commit = git("rev-parse", "--short=12", "HEAD")
-        return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return commit + ("+" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
