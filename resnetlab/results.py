@@ -214,7 +214,7 @@ def git_commit(source: Path) -> str | None:
     try:
         git("ls-files", "--error-unmatch", source.name)
         commit = git("rev-parse", "--short=12", "HEAD")
-        return commit + ("+" if git("status", "--porcelain", "--", ".") else "")
+        return commit + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
