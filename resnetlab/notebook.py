@@ -81,6 +81,7 @@ class Progress:
 
     def _draw(self) -> None:
         import pandas as pd
+        import plotly.io
         from IPython.display import display
 
         from resnetlab import plots
@@ -95,10 +96,12 @@ class Progress:
             "seed": self.run.seed,
         }
         figure = plots.run_curves(pd.DataFrame(self.rows).reindex(columns=columns).assign(**who))
+        # A figure displays itself, always as a new output: only its bare content can be replaced.
+        content = plotly.io.renderers["plotly_mimetype"].to_mimebundle(figure.to_dict())
         if self._handle is None:
-            self._handle = display(figure, display_id=True)
+            self._handle = display(content, raw=True, display_id=True)
         else:
-            self._handle.update(figure)
+            self._handle.update(content, raw=True)
         self._drawn = time.monotonic()
 
 

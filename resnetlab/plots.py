@@ -353,7 +353,7 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
     rows = -(-len(runs) // columns)
     titles = [f"{row.network}, seed {row.seed}" for row in runs.itertuples()]
     figure = make_subplots(
-        rows, columns, subplot_titles=titles, horizontal_spacing=0.06, vertical_spacing=0.2 / rows
+        rows, columns, subplot_titles=titles, horizontal_spacing=0.06, vertical_spacing=0.26 / rows
     )
     low, high = _log_range(probes["value"])
     for index, row in enumerate(runs.itertuples()):

@@ -102,6 +102,20 @@ def test_plain_papermill_runs_it(tmp_path):
 
 
 @pytest.mark.slow
+def test_run_by_hand_one_figure_grows(tmp_path, monkeypatch):
+    """JupyterLab names its session to the kernel; the curves are then replaced, not repeated."""
+    monkeypatch.setenv("JPY_SESSION_NAME", "train.ipynb")
+    words = "-p depth 8 -p steps 400 -p threads 1 -p results here".split()
+    done = papermill(tmp_path / "out.ipynb", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (cell,) = [cell for cell in read(tmp_path / "out.ipynb").cells if "on_row=" in cell.source]
+    figures = [out.data["application/vnd.plotly.v1+json"] for out in cell.outputs if "data" in out]
+    assert len(figures) == 1
+    assert figures[0]["data"][0]["name"] == "train error"
+    assert "finished at step 400" in cell.outputs[-1].text
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
