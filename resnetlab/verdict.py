@@ -139,9 +139,7 @@ def contrast(table: pd.DataFrame, worse: str, better: str) -> Contrast | None:
     finished = table[table["status"] == "finished"].dropna(subset=["train_error"])
     finished = finished.drop_duplicates(["network", "seed"])
     errors = {
-        name: finished[finished["network"] == name]
-        .drop_duplicates("seed")
-        .set_index("seed")["train_error"]
+        name: finished[finished["network"] == name].set_index("seed")["train_error"]
         for name in (worse, better)
     }
     seeds = sorted(set(errors[worse].index) & set(errors[better].index))
