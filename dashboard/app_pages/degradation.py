@@ -68,9 +68,9 @@ st.dataframe(
         "diverged": frame.number("Diverged", "Loss not finite: not in the means.", "%d"),
         "unfinished": frame.number("Unfinished", "Not in the means.", "%d"),
         **{name: frame.text(*frame.MEANING[name], alignment="right") for name in OURS},
-        "paper_train_error": frame.number("Paper, train (%)", "CIFAR-10, 64,000 steps, Figure 6."),
+        "paper_train_error": frame.number("Paper train", "Percent. CIFAR-10, 64,000 steps, Figure 6."),
         "paper_test_error": frame.number(
-            "Paper, test (%)", "CIFAR-10, 64,000 steps, Table or Figure 6."
+            "Paper test", "Percent. CIFAR-10, 64,000 steps, Table or Figure 6."
         ),
         "paper_source": frame.text("Source", "Where the paper says it."),
     },
