@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -56,6 +56,22 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Share:
+    """The part of every batch that one of several processes takes (`ranks`); alone, all of it."""
+
+    rank: int = 0
+    ranks: int = 1
+
+    def of(self, rows: int) -> slice:
+        """Its rows of a batch: the batch itself does not depend on how many share it."""
+        each = rows // self.ranks
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+
+ALONE = Share()
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Training and test images of one data set, and the held-out part if one was asked for.
 
@@ -71,6 +87,22 @@ class Dataset:
     @property
     def in_channels(self) -> int:
         return int(self.train.images.shape[1])
+
+    @property
+    def size(self) -> int:
+        """Height and width of an image."""
+        return int(self.train.images.shape[-1])
+
+    def feed(
+        self,
+        recipe: config.Recipe,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        share: Share = ALONE,
+    ) -> Resident:
+        """These images as training takes them."""
+        return Resident(self, recipe, seed, device, dtype, share)
 
     def to(self, device: torch.device) -> Dataset:
         """The same images on the device."""
@@ -376,6 +408,10 @@ class Draws:
     def to(self, device: torch.device) -> Draws:
         return Draws(*(t.to(device) for t in (self.index, self.dy, self.dx, self.flip)))
 
+    def share(self, share: Share) -> Draws:
+        rows = share.of(self.index.shape[1])
+        return Draws(*(t[:, rows] for t in (self.index, self.dy, self.dx, self.flip)))
+
 
 class Order:
     """The endless stream of training images: one permutation an epoch, cut into batches.
@@ -415,26 +451,60 @@ class Order:
         return Draws(index, dy, dx, flip.bool())
 
 
+@dataclass(frozen=True)
+class Normalise:
+    """What is subtracted from pixels of 0..255, and what they are divided by.
+
+    `mean` is the mean training image (C, S, S) as in the paper, or (C, 1, 1). Images of another size
+    than the mean's get its average a channel. `divisor` is (C, 1, 1): 255, or a channel's deviation.
+    """
+
+    mean: Tensor
+    divisor: Tensor
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Normalise:
+        return Normalise(self.mean.to(device, dtype), self.divisor.to(device, dtype))
+
+    def __call__(self, pixels: Tensor) -> Tensor:  # (B, C, H, W)
+        mean = self.mean
+        if mean.shape[-2:] not in (pixels.shape[-2:], (1, 1)):
+            mean = mean.mean(dim=(1, 2), keepdim=True)
+        images: Tensor = (pixels.to(mean.dtype) - mean) / self.divisor
+        return images  # (B, C, H, W)
+
+
+def normalisation(images: Tensor, kind: str) -> Normalise:
+    """That of the training images, uint8 (N, C, S, S): `kind` "pixel" or "channel", in float64."""
+    parts = images.split(1000)
+    count = torch.tensor(len(images), dtype=torch.float64)
+    mean = sum(part.sum(dim=0, dtype=torch.int64) for part in parts) / count  # (C, S, S), exact
+    assert isinstance(mean, Tensor)
+    if kind == "pixel":
+        return Normalise(mean, torch.full((mean.shape[0], 1, 1), 255.0, dtype=torch.float64))
+    squares = sum(part.long().square().sum(dim=(0, 2, 3)) for part in parts)  # (C,)
+    mean = mean.mean(dim=(1, 2), keepdim=True)  # (C, 1, 1)
+    variance = (squares / (count * images[0, 0].numel())).view(-1, 1, 1) - mean.square()
+    return Normalise(mean, variance.clamp(min=1e-6).sqrt())
+
+
 class Batches:
     """Normalised images on the device, training batches augmented there (Sec. 4.2).
 
-    Pixels are divided by 255 after the per-pixel mean of the training images is subtracted; then `pad`
-    zeros on each side, a random crop of the old size, a random mirror image.
+    The mean training image (or the channel means) is subtracted; then `pad` zeros on each side, a
+    random crop of the old size, a random mirror image.
     """
 
     def __init__(
         self, train: Split, recipe: config.Recipe, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.device, self.dtype, self.recipe = device, dtype, recipe
-        total = sum(part.sum(dim=0, dtype=torch.int64) for part in train.images.split(1000))
-        mean = total / torch.tensor(len(train), dtype=torch.float64)  # (C, S, S), exact
-        self._mean = mean.to(device, dtype)
+        self.normalise = normalisation(train.images, recipe.mean).to(device, dtype)
         self._train = train.to(device)
 
     def train(self, draws: Draws, row: int) -> tuple[Tensor, Tensor]:
         """Batch `row` of the drawn block: images (B, C, S, S) in `dtype`, labels (B,)."""
         index, p = draws.index[row], self.recipe.pad
-        images = self._normalise(self._train.images[index])  # (B, C, S, S)
+        images = self.normalise(self._train.images[index])  # (B, C, S, S)
         if p:
             size = images.shape[-1]
             padded = pad(images, (p, p, p, p))  # (B, C, S+2p, S+2p)
@@ -448,8 +518,53 @@ class Batches:
         """Every image of a split once, not augmented, in batches of at most `size`."""
         for start in range(0, len(split), size):
             pixels = split.images[start : start + size].to(self.device)
-            yield self._normalise(pixels), split.labels[start : start + size].to(self.device)
+            yield self.normalise(pixels), split.labels[start : start + size].to(self.device)
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        images: Tensor = (pixels.to(self.dtype) - self._mean) / 255
-        return images
+
+class Feed(Protocol):
+    """A data set as training takes it. All images come normalised, on the device."""
+
+    images: int  # for training
+    normalise: Normalise
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of the batches of steps [start, stop): images (B, C, S, S), labels (B,).
+
+        What a step sees is a function of (seed, step): nothing else moves it.
+        """
+
+    def plain(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each image of "train", "validation" or "test" once, in the single view; all, not a share."""
+
+
+class Resident:
+    """A `Feed` from images that stay on the device."""
+
+    BLOCK = 100  # steps whose random draws travel to the device together
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        recipe: config.Recipe,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        share: Share,
+    ) -> None:
+        self.images, self.share = len(dataset.train), share
+        self._batches = Batches(dataset.train, recipe, device, dtype)
+        self.normalise = self._batches.normalise
+        self._order = Order(len(dataset.train), recipe, seed)
+        self._splits = {"train": dataset.train, "test": dataset.test}
+        if dataset.validation is not None:
+            self._splits["validation"] = dataset.validation
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for begin in range(start, stop, self.BLOCK):
+            end = min(begin + self.BLOCK, stop)
+            draws = self._order.draws(begin, end).share(self.share).to(self._batches.device)
+            for row in range(end - begin):
+                yield self._batches.train(draws, row)
+
+    def plain(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._batches.plain(self._splits[split])

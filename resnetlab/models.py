@@ -1,4 +1,4 @@
-"""The networks: shortcut, block, plain and residual networks for small images (Sec. 3, 4.2).
+"""The networks: shortcut, blocks, stages, the CIFAR and the ImageNet design (Sec. 3, 4; Table 1).
 
 Two dials make a network: `depth` and `shortcut`. A plain network is the same class with shortcut
 "none", so plain-n and resnet-n (option A) have the same parameters, by name and by count.
@@ -6,22 +6,45 @@ Two dials make a network: `depth` and `shortcut`. A plain network is the same cl
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
+from torch.utils.checkpoint import checkpoint
 
 from resnetlab import config
+from resnetlab.config import UsageError
 
-SMALLEST_IMAGE = 8  # two halvings leave a 2x2 map
+
+def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """1x1 convolution without bias: the batch norm behind it has one."""
+    return nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     """3x3 convolution without bias: the batch norm behind it has one."""
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm; in training its statistics are those of the batch, or of each `group` of images.
+
+    Groups of 64 ("ghost batches") are what each of the paper's two GPUs saw of a batch of 128. Every
+    group moves the running statistics in turn.
+    """
+
+    group: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+        if not self.training or self.group is None or len(x) <= self.group:
+            return super().forward(x)
+        parts = [nn.BatchNorm2d.forward(self, part) for part in x.split(self.group)]
+        return torch.cat(parts)  # (B, C, H, W)
 
 
 class PaddedIdentity(nn.Module):
@@ -45,8 +68,8 @@ class Projection(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.conv = conv1x1(in_channels, out_channels, stride)
+        self.bn = BatchNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         projected: Tensor = self.bn(self.conv(x))
@@ -69,26 +92,25 @@ def make_shortcut(
     return PaddedIdentity(in_channels, out_channels, stride) if grows else nn.Identity()
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, the second ReLU after the addition (Fig. 2, Eqn. 1).
+class _Block(nn.Module):
+    """A few layers F and the shortcut around them; the last ReLU after the addition (Eqn. 1, Fig. 2).
 
     Plain: y = relu(F(x)). Residual: y = relu(F(x) + shortcut(x)). Every addition is out of place:
     an in-place one would overwrite the response that Figure 7 measures.
     """
 
+    expansion = 1  # output channels over the stage's width
+
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, option: config.Shortcut
+        self,
+        layers: dict[str, nn.Module],
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        option: Any,
     ) -> None:
         super().__init__()
-        self.residual = nn.Sequential(
-            OrderedDict(
-                conv1=conv3x3(in_channels, out_channels, stride),
-                bn1=nn.BatchNorm2d(out_channels),
-                relu=nn.ReLU(),
-                conv2=conv3x3(out_channels, out_channels),
-                bn2=nn.BatchNorm2d(out_channels),
-            )
-        )
+        self.residual = nn.Sequential(OrderedDict(layers))
         self.shortcut = make_shortcut(option, in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
@@ -97,13 +119,116 @@ class BasicBlock(nn.Module):
         return relu(self.residual(x) + self.shortcut(x))  # (B, C, H, W) or (B, 2C, H/2, W/2)
 
 
-def make_stage(
-    in_channels: int, out_channels: int, blocks: int, stride: int, option: config.Shortcut
-) -> nn.Sequential:
-    """`blocks` blocks on one map size; the first changes the size and the width."""
-    first = BasicBlock(in_channels, out_channels, stride, option)
-    rest = (BasicBlock(out_channels, out_channels, 1, option) for _ in range(blocks - 1))
-    return nn.Sequential(first, *rest)
+class BasicBlock(_Block):
+    """Two 3x3 convolutions (Fig. 5 left)."""
+
+    def __init__(self, in_channels: int, width: int, stride: int, option: config.Shortcut) -> None:
+        layers: dict[str, nn.Module] = {
+            "conv1": conv3x3(in_channels, width, stride),
+            "bn1": BatchNorm(width),
+            "relu": nn.ReLU(),
+            "conv2": conv3x3(width, width),
+            "bn2": BatchNorm(width),
+        }
+        super().__init__(layers, in_channels, width, stride, option)
+
+
+class BottleneckBlock(_Block):
+    """1x1 to a quarter of the channels, 3x3, 1x1 back to all of them (Fig. 5 right).
+
+    The paper strides in the first 1x1; `stride_in` "3x3" is torchvision's place, 6 % more work.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        option: config.Shortcut,
+        stride_in: config.StrideIn = "1x1",
+    ) -> None:
+        first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
+        layers: dict[str, nn.Module] = {
+            "conv1": conv1x1(in_channels, width, first),
+            "bn1": BatchNorm(width),
+            "relu1": nn.ReLU(),
+            "conv2": conv3x3(width, width, second),
+            "bn2": BatchNorm(width),
+            "relu2": nn.ReLU(),
+            "conv3": conv1x1(width, width * self.expansion),
+            "bn3": BatchNorm(width * self.expansion),
+        }
+        super().__init__(layers, in_channels, width * self.expansion, stride, option)
+
+
+class SingleBlock(_Block):
+    """One 3x3 convolution: y = W x + x is nearly linear, and of no advantage (Sec. 3.2)."""
+
+    def __init__(self, in_channels: int, width: int, stride: int, option: config.Shortcut) -> None:
+        layers: dict[str, nn.Module] = {
+            "conv1": conv3x3(in_channels, width, stride),
+            "bn1": BatchNorm(width),
+        }
+        super().__init__(layers, in_channels, width, stride, option)
+
+
+BLOCKS: dict[config.Block, type[BasicBlock | BottleneckBlock | SingleBlock]] = {
+    "basic": BasicBlock,
+    "bottleneck": BottleneckBlock,
+    "single": SingleBlock,
+}
+
+
+class Stage(nn.Sequential):
+    """Blocks on one map size; the first may change size and width.
+
+    With `recompute` only the blocks' inputs are kept for the backward pass, which computes each block
+    once more: a third more work, a fraction of the memory, the same numbers to the last bit.
+    """
+
+    recompute = False
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+        for block in self:
+            if self.recompute and self.training and torch.is_grad_enabled():
+                x = _recomputed(block, x)
+            else:
+                x = block(x)
+        return x  # (B, C', H', W')
+
+
+def _recomputed(block: nn.Module, x: Tensor) -> Tensor:
+    def contexts() -> tuple[Any, Any]:
+        return contextlib.nullcontext(), _frozen_statistics(block)
+
+    out: Tensor = checkpoint(
+        block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+    )
+    return out
+
+
+@contextlib.contextmanager
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    """The second pass over a batch must not move the running statistics a second time."""
+    norms = [module for module in block.modules() if isinstance(module, BatchNorm)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def make_stage(in_channels: int, width: int, blocks: int, stride: int, spec: config.Network) -> Stage:
+    """`blocks` blocks of the network's kind with `width` filters; the first one has the stride."""
+    kind = BLOCKS[spec.block]
+    where = {"stride_in": spec.stride_in} if spec.block == "bottleneck" else {}
+    first = kind(in_channels, width, stride, spec.shortcut, **where)
+    rest = (kind(width * kind.expansion, width, 1, spec.shortcut, **where) for _ in range(blocks - 1))
+    return Stage(first, *rest)
 
 
 class CifarNetwork(nn.Module):
@@ -118,17 +243,17 @@ class CifarNetwork(nn.Module):
     def __init__(self, spec: config.Network, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         self.spec = spec
-        blocks = (spec.depth - 2) // 6
         self.in_channels = in_channels
+        one, two, three = spec.blocks
         self.conv = conv3x3(in_channels, 16)
-        self.bn = nn.BatchNorm2d(16)
-        self.stage1 = make_stage(16, 16, blocks, 1, spec.shortcut)
-        self.stage2 = make_stage(16, 32, blocks, 2, spec.shortcut)
-        self.stage3 = make_stage(32, 64, blocks, 2, spec.shortcut)
+        self.bn = BatchNorm(16)
+        self.stage1 = make_stage(16, 16, one, 1, spec)
+        self.stage2 = make_stage(16, 32, two, 2, spec)
+        self.stage3 = make_stage(32, 64, three, 2, spec)
         self.classifier = nn.Linear(64, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 3, 32, 32)
-        self._check(x)
+        _check_images(x, self.spec, self.in_channels, square=True)
         x = relu(self.bn(self.conv(x)))  # (B, 16, 32, 32)
         x = self.stage1(x)  # (B, 16, 32, 32)
         x = self.stage2(x)  # (B, 32, 16, 16)
@@ -137,15 +262,74 @@ class CifarNetwork(nn.Module):
         logits: Tensor = self.classifier(x)
         return logits  # (B, 10)
 
-    def _check(self, x: Tensor) -> None:
-        wanted = f"(batch, {self.in_channels}, S, S) with S >= {SMALLEST_IMAGE}"
-        if (
-            x.dim() != 4
-            or x.shape[1] != self.in_channels
-            or x.shape[2] != x.shape[3]
-            or x.shape[2] < SMALLEST_IMAGE
-        ):
-            raise ValueError(f"{self.spec.name} takes images {wanted}, got {tuple(x.shape)}")
+
+class ImageNetNetwork(nn.Module):
+    """The 18- to 152-layer network of Table 1, plain or residual.
+
+    7x7 convolution with 64 filters, stride 2; 3x3 max pooling, stride 2; four stages (the paper's
+    conv2_x to conv5_x) on maps of a quarter to a 32nd of the size; global average pooling; one linear
+    classifier. The forward pass takes float images of shape (B, in_channels, H, W), H and W at least
+    32 and not necessarily equal, and returns logits (B, num_classes); it raises ValueError otherwise.
+    Pooling over all positions and then classifying is the fully convolutional form: it equals the
+    classifier as a 1x1 convolution, averaged over all positions of its score map.
+    """
+
+    def __init__(self, spec: config.Network, num_classes: int = 1000, in_channels: int = 3) -> None:
+        super().__init__()
+        self.spec = spec
+        self.in_channels = in_channels
+        wider = BLOCKS[spec.block].expansion
+        one, two, three, four = spec.blocks
+        self.conv = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+        self.bn = BatchNorm(64)
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)  # the paper's padding is not said
+        self.stage1 = make_stage(64, 64, one, 1, spec)
+        self.stage2 = make_stage(64 * wider, 128, two, 2, spec)
+        self.stage3 = make_stage(128 * wider, 256, three, 2, spec)
+        self.stage4 = make_stage(256 * wider, 512, four, 2, spec)
+        self.classifier = nn.Linear(512 * wider, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 3, 224, 224)
+        _check_images(x, self.spec, self.in_channels, square=False)
+        x = relu(self.bn(self.conv(x)))  # (B, 64, 112, 112)
+        x = self.pool(x)  # (B, 64, 56, 56)
+        x = self.stage1(x)  # (B, 64, 56, 56); four times the channels with bottlenecks
+        x = self.stage2(x)  # (B, 128, 28, 28)
+        x = self.stage3(x)  # (B, 256, 14, 14)
+        x = self.stage4(x)  # (B, 512, 7, 7)
+        x = x.mean(dim=(2, 3))  # (B, 512)
+        logits: Tensor = self.classifier(x)
+        return logits  # (B, 1000)
+
+
+Network = CifarNetwork | ImageNetNetwork
+
+
+def check_size(spec: config.Network, height: int, width: int) -> None:
+    """Raises UsageError if images of that size are too small for the network."""
+    if min(height, width) < spec.smallest_image:
+        hint = ""
+        if spec.design == "imagenet" and spec.depth % 6 == 2:
+            hint = f"; the {spec.depth}-layer network for small images is cifar-{spec.name}"
+        elif spec.design == "imagenet":
+            hint = "; for small images take a depth of 6n+2, such as 20 or 32"
+        raise UsageError(
+            f"images of {width}x{height} are too small for {spec.name}, which needs "
+            f"{spec.smallest_image} pixels or more{hint}"
+        )
+
+
+def _check_images(x: Tensor, spec: config.Network, channels: int, *, square: bool) -> None:
+    least = spec.smallest_image
+    size = f"S, S) with S >= {least}" if square else f"H, W) with H, W >= {least}"
+    if (
+        x.dim() != 4
+        or x.shape[1] != channels
+        or min(x.shape[2:]) < least
+        or (square and x.shape[2] != x.shape[3])
+    ):
+        got = tuple(x.shape)
+        raise ValueError(f"{spec.name} takes images (batch, {channels}, {size}, got {got}")
 
 
 def initialise(network: nn.Module, generator: torch.Generator | None = None) -> None:
@@ -163,27 +347,52 @@ def initialise(network: nn.Module, generator: torch.Generator | None = None) -> 
 def build(
     name: str | config.Network,
     *,
-    num_classes: int = 10,
+    num_classes: int | None = None,
     in_channels: int = 3,
+    stride_in: config.StrideIn | None = None,
     generator: torch.Generator | None = None,
-) -> CifarNetwork:
-    """The network of that name: plain-56, resnet-56 (option A), resnet-56-B, any depth 6n+2.
+) -> Network:
+    """The network of that name: plain-56, resnet-56-B, plain-34, resnet-34-C, resnet-50, ...
 
-    Raises config.UsageError for an unknown name or depth, and for counts below one.
+    Any depth 6n+2 and Table 1's 18, 34, 50, 101, 152; `resnetlab networks` lists the paper's.
+    `num_classes` is 1000 for Table 1's networks and 10 for the others unless said. `stride_in` "3x3"
+    moves a bottleneck's stride. Raises config.UsageError for an unknown name or depth, for a
+    combination that the paper does not have, and for counts below one.
     """
+    changes = {} if stride_in is None else {"stride_in": stride_in}
+    if isinstance(name, config.Network):
+        spec = config.Network.parse(name.model_dump() | changes)
+    else:
+        spec = config.Network.from_name(name, **changes)
+    if num_classes is None:
+        num_classes = 1000 if spec.design == "imagenet" else 10
     for what, count in (("num_classes", num_classes), ("in_channels", in_channels)):
         if type(count) is not int or count < 1:
-            raise config.UsageError(f"{what} must be a whole number of at least 1, got {count!r}")
-    spec = name if isinstance(name, config.Network) else config.Network.from_name(name)
-    network = CifarNetwork(spec, num_classes, in_channels)
+            raise UsageError(f"{what} must be a whole number of at least 1, got {count!r}")
+    kind = ImageNetNetwork if spec.design == "imagenet" else CifarNetwork
+    network = kind(spec, num_classes, in_channels)
     initialise(network, generator)
     return network
+
+
+def use_ghost_batches(network: nn.Module, group: int | None) -> None:
+    """Let every batch norm take its training statistics over groups of that many images."""
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            module.group = group
+
+
+def recompute_activations(network: nn.Module, recompute: bool = True) -> None:
+    """Trade a third more work for the memory of all activations inside blocks (see `Stage`)."""
+    for module in network.modules():
+        if isinstance(module, Stage):
+            module.recompute = recompute
 
 
 def weighted_layers(network: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     """Every convolution and the classifier by name, in the order of the forward pass.
 
-    A network of depth 6n+2 has 6n+2 of them, plus its projections (names with `.shortcut.`).
+    A network of depth d has d of them, plus its projections (names with `.shortcut.`).
     """
     return {
         name: module
@@ -195,6 +404,27 @@ def weighted_layers(network: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
 def count_parameters(network: nn.Module) -> int:
     """Trainable numbers in the network: convolutions, batch norms, classifier."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+@torch.no_grad()
+def count_multiply_adds(network: Network, size: int | None = None) -> int:
+    """Multiply-adds of the convolutions and the classifier for one image: the paper's "FLOPs".
+
+    Counted on a copy without memory while an image of `size` x `size` (default: the network's native
+    224 or 32) runs through it; batch norms, ReLUs, pooling and additions are left out, as in the paper.
+    """
+    blank = copy.deepcopy(network).to("meta").eval()
+    total = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        total += output.numel() * module.weight[0].numel()  # type: ignore[index]
+
+    for layer in weighted_layers(blank).values():
+        layer.register_forward_hook(count)
+    size = network.spec.native_size if size is None else size
+    blank(torch.empty(1, network.in_channels, size, size, device="meta"))
+    return total
 
 
 @torch.no_grad()
@@ -225,3 +455,73 @@ def trace_shapes(network: nn.Module, image: tuple[int, int, int]) -> list[dict[s
     parameter = next(probe.parameters())
     probe(torch.zeros(2, *image, dtype=parameter.dtype, device=parameter.device))
     return rows
+
+
+# --- torchvision's weights --------------------------------------------------------------------
+
+_TORCHVISION_STAGES = {f"stage{number}": f"layer{number}" for number in (1, 2, 3, 4)}
+
+
+def _torchvision_names(network: Network) -> dict[str, str]:
+    """Our name -> torchvision's for all of the state dict; UsageError if it has no such network."""
+    spec = network.spec
+    reason = None
+    if spec.shortcut == "none":
+        reason = "it has no shortcuts, and torchvision has no plain networks"
+    elif spec.design != "imagenet":
+        reason = "it is a network for small images; torchvision has resnet18, 34, 50, 101 and 152"
+    elif spec.block == "single":
+        reason = "its blocks have a single layer"
+    elif spec.shortcut != "B":
+        wanted = config.Network.parse({**spec.model_dump(), "shortcut": "B"}).name
+        reason = f"torchvision uses shortcut option B: build {wanted!r} instead"
+    if reason:
+        raise UsageError(f"{spec.name} has no counterpart in torchvision: {reason}")
+    names = {}
+    for ours in network.state_dict():
+        theirs = ours.replace("residual.", "").replace("shortcut.conv", "downsample.0")
+        theirs = theirs.replace("shortcut.bn", "downsample.1").replace("classifier", "fc")
+        head, _, tail = theirs.partition(".")
+        head = {"conv": "conv1", "bn": "bn1"}.get(head, _TORCHVISION_STAGES.get(head, head))
+        names[ours] = f"{head}.{tail}"
+    return names
+
+
+def load_torchvision(network: Network, state_dict: Mapping[str, Any]) -> None:
+    """Load weights of torchvision's resnet18, 34, 50, 101 or 152 into the same network of ours.
+
+    Strict: every name and shape must fit, or UsageError says which does not and nothing is loaded
+    (`num_batches_tracked`, absent from old files, may be missing). torchvision strides in the 3x3 of
+    its bottlenecks: its logits come out with `stride_in="3x3"`; with the paper's stride the weights
+    fit, and the logits differ.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise UsageError(f"a state dict is needed, got {type(state_dict).__name__}")
+    who, names, own = network.spec.name, _torchvision_names(network), network.state_dict()
+    missing = [name for name in names.values() if name not in state_dict]
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    unknown = sorted(set(map(str, state_dict)) - set(names.values()))
+    for what, found in (("missing", missing), ("not known to it", unknown)):
+        if found:
+            raise UsageError(
+                f"these are not the weights of {who}: {len(found)} {what} ({', '.join(found[:3])}, ...)"
+            )
+    for ours, theirs in names.items():
+        value = state_dict.get(theirs, own[ours])
+        if not isinstance(value, Tensor):
+            raise UsageError(f"these are not the weights of {who}: {theirs} is no tensor")
+        if value.shape != own[ours].shape:
+            wanted, got = tuple(own[ours].shape), tuple(value.shape)
+            raise UsageError(f"these are not the weights of {who}: {theirs} is {got}, not {wanted}")
+    network.load_state_dict({ours: state_dict.get(names[ours], own[ours]) for ours in names})
+
+
+def to_torchvision(network: Network) -> dict[str, Tensor]:
+    """The network's weights and statistics under torchvision's names, as copies.
+
+    Raises UsageError for networks that torchvision does not have: plain ones, options A and C, CIFAR's.
+    """
+    values = network.state_dict()
+    return {
+        theirs: values[ours].detach().clone() for ours, theirs in _torchvision_names(network).items()
+    }

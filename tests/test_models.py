@@ -170,7 +170,7 @@ def test_images_of_another_shape_are_refused_with_both_shapes_named(shape: tuple
     assert str(shape) in str(caught.value)
 
 
-@pytest.mark.parametrize("count", [0, -1, 1.0, "10", True, None])
+@pytest.mark.parametrize("count", [0, -1, 1.0, "10", True])
 @pytest.mark.parametrize("what", ["num_classes", "in_channels"])
 def test_counts_below_one_or_of_another_type_are_refused(what: str, count: Any) -> None:
     with pytest.raises(UsageError, match=what):
