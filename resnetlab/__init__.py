@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resnetlab.config import RECIPES, Run, lr_at, run_from_parameters
-    from resnetlab.models import build
+    from resnetlab.models import build, load_torchvision, to_torchvision
     from resnetlab.results import find_run, read_run, read_study
     from resnetlab.train import fit, train_step
 
@@ -20,10 +20,12 @@ __all__ = [
     "build",
     "find_run",
     "fit",
+    "load_torchvision",
     "lr_at",
     "read_run",
     "read_study",
     "run_from_parameters",
+    "to_torchvision",
     "train_step",
 ]
 
@@ -33,10 +35,12 @@ _HOMES = {
     "build": "models",
     "find_run": "results",
     "fit": "train",
+    "load_torchvision": "models",
     "lr_at": "config",
     "read_run": "results",
     "read_study": "results",
     "run_from_parameters": "config",
+    "to_torchvision": "models",
     "train_step": "train",
 }
 

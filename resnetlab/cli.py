@@ -36,6 +36,7 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+DATA_HELP = "digits, cifar10, cifar100, digits-large, folder:PATH or imagenet:PATH"
 ResultsOption = Annotated[
     str | None, typer.Option("--results", help="Results folder [default: results/ of the project]")
 ]
@@ -54,7 +55,15 @@ ValidationOption = Annotated[
 ]
 RecipeOption = Annotated[
     str | None,
-    typer.Option(help="paper, short or quick [default: quick for digits, short for other data]"),
+    typer.Option(help="`resnetlab recipe` lists them [default: the data set's]"),
+]
+CropOption = Annotated[
+    int | None,
+    typer.Option(help="Pixels a side that large-image recipes cut out; the scale moves along"),
+]
+DamagedOption = Annotated[
+    str | None,
+    typer.Option(help="error, or skip: leave damaged image files out and count them (with --crop)"),
 ]
 
 
@@ -84,7 +93,7 @@ def study_command(
     depths: Annotated[str | None, typer.Option(help="Such as 20,56 (each 6n+2)")] = None,
     shortcuts: Annotated[str | None, typer.Option(help="Of none,A,B,C; none is plain")] = None,
     seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2")] = None,
-    data: Annotated[str | None, typer.Option(help="digits, cifar10, cifar100 or folder:PATH")] = None,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
     recipe: RecipeOption = None,
     steps: StepsOption = None,
     lr: LrOption = None,
@@ -258,7 +267,7 @@ def _print_means(rows: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from resnetlab import verdict
+    from resnetlab import paper, verdict
 
     ours = ("train_error", "train_error_clean", "test_error")
     theirs = ("paper_train_error", "paper_test_error")
@@ -285,7 +294,7 @@ def _print_means(rows: Any) -> None:
     console.print(table)
     console.print(Text(f"  Ours: {'; '.join(kinds) or 'no runs'}."))
     console.print(
-        "  The paper: CIFAR-10, 64,000 steps, single view (Table 6; plain and train: Figure 6)."
+        f"  The paper: {paper.CONDITIONS['cifar10', 'single']} (Table 6; plain and train: Figure 6)."
     )
     console.print("  train: running, training mode. clean: a full pass, evaluation mode.\n")
 
@@ -295,25 +304,38 @@ def _print_means(rows: Any) -> None:
 
 @app.command()
 def train(
-    network: Annotated[str, typer.Argument(help="plain-56, resnet-56, resnet-56-B, ...")],
-    data: Annotated[str, typer.Option(help="digits, cifar10, cifar100 or folder:PATH")] = "digits",
+    network: Annotated[
+        str, typer.Argument(help="plain-56, resnet-56-B, resnet-50, ...: `resnetlab networks`")
+    ],
+    data: Annotated[str, typer.Option(help=DATA_HELP)] = "digits",
     recipe: RecipeOption = None,
     steps: StepsOption = None,
     lr: LrOption = None,
     batch_size: BatchOption = None,
+    crop: CropOption = None,
+    damaged: DamagedOption = None,
     validation: ValidationOption = None,
     seed: Annotated[int, typer.Option(help="Weights, order and augmentation follow from it")] = 0,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")] = None,
+    sync_norm: Annotated[
+        bool, typer.Option("--sync-norm", help="With torchrun: batch norm over all processes' images")
+    ] = False,
     study: Annotated[str, typer.Option(help="Study folder to write into")] = "runs",
     run: Annotated[
-        str | None, typer.Option(help="Run folder [default: network, seed, data and recipe]")
+        str | None,
+        typer.Option(
+            "--run", "--run-name", help="Run folder [default: network, seed, data and recipe]"
+        ),  # torchrun takes --run for an abbreviation of an option of its own
     ] = None,
     results: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one network without a notebook; the same command resumes it after an interruption."""
+    """Train one network without a notebook; the same command resumes it after an interruption.
+
+    On several devices: torchrun --nproc-per-node N -m resnetlab train NETWORK ...
+    """
     from resnetlab import config, notebook
     from resnetlab import results as store
 
@@ -327,6 +349,8 @@ def train(
         steps=steps,
         lr=lr,
         batch_size=batch_size,
+        crop=crop,
+        damaged=damaged or "error",
     )
     store.check_name("study", study)
     if run is not None:
@@ -345,9 +369,12 @@ def train(
         results_folder=results,
         device=device,
         threads=threads,
+        sync_norm=sync_norm,
         on_row=on_row,
     )
-    if as_json:
+    if not _first_process():
+        pass
+    elif as_json:
         _print_json(record.as_row())
     else:
         head = f"{record.study}/{record.name}: {record.status} at step {record.steps_done}"
@@ -595,6 +622,84 @@ def figures(
             print(target)
 
 
+# --- networks ---------------------------------------------------------------------------------
+
+_NETWORKS = (
+    *("plain-18", "resnet-18", "resnet-18-B", "resnet-18-C", "resnet-18-single"),
+    *("plain-34", "resnet-34", "resnet-34-B", "resnet-34-C"),
+    *("plain-50", "resnet-50", "resnet-50-A", "resnet-50-C", "resnet-50-3x3"),
+    *("plain-101", "resnet-101", "resnet-101-A", "resnet-101-C", "resnet-101-3x3"),
+    *("plain-152", "resnet-152", "resnet-152-A", "resnet-152-C", "resnet-152-3x3"),
+    *("plain-20", "resnet-20", "resnet-20-B", "resnet-20-C", "resnet-20-single"),
+    *("plain-32", "resnet-32", "plain-44", "resnet-44"),
+    *("plain-56", "resnet-56", "resnet-56-B", "resnet-56-C"),
+    *("plain-110", "resnet-110", "plain-1202", "resnet-1202"),
+)
+
+
+@app.command()
+def networks(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Any networks, such as resnet-50 plain-26 [default: all]")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The paper's networks: layers, parameters and multiply-adds, ours counted, beside the paper's."""
+    from resnetlab import config, paper
+
+    specs = [config.Network.from_name(name) for name in names or _NETWORKS]
+    from resnetlab.models import census  # torch: only once the names are known to be good
+
+    rows: list[dict[str, Any]] = []
+    for spec in specs:
+        row = {"name": spec.name, "design": spec.design, "depth": spec.depth}
+        row |= {"shortcut": spec.shortcut, "block": spec.block, "stride_in": spec.stride_in}
+        row |= {"image_size": spec.native_size, **census(spec)}
+        data = "imagenet" if spec.design == "imagenet" else "cifar10"
+        for ours, theirs in (("parameters", "parameters"), ("macs", "multiply_adds")):
+            record = paper.reported(spec.name, theirs, protocol="counted", data=data)
+            row[f"paper_{ours}"] = round(record.value) if record else None
+            row[f"paper_{ours}_source"] = record.source if record else None
+        rows.append(row)
+    if as_json:
+        _print_json(rows)
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    right = ("depth", "layers", "image", "parameters", "mult.-adds")
+    headings = ("network", "depth", "shortcut", "block", "layers", "image", "parameters", "mult.-adds")
+    for heading in (*headings, "the paper"):
+        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
+    for before, row in zip([rows[0], *rows], rows, strict=False):
+        if row["design"] != before["design"]:
+            table.add_section()
+        table.add_row(*map(Text, _network_cells(row)))
+    console = _console()
+    console.print(table)
+    console.print(
+        "  layers: weighted ones, + projections. mult.-adds: of convolutions and classifier, for"
+    )
+    console.print("  one image; the paper's “FLOPs”. – : the paper prints no value for that network.")
+
+
+def _network_cells(row: Mapping[str, Any]) -> list[str]:
+    projections = f" + {row['projections']}" if row["projections"] else ""
+    block = "3x3 stride" if row["stride_in"] == "3x3" else row["block"]
+    large = row["macs"] >= 1e9
+    macs = f"{row['macs'] / 1e9:.3f} G" if large else f"{row['macs'] / 1e6:.2f} M"
+    theirs = []
+    if row["paper_parameters"]:
+        theirs.append(f"{row['paper_parameters'] / 1e6:g} M ({row['paper_parameters_source']})")
+    if row["paper_macs"]:
+        theirs.append(f"{row['paper_macs'] / 1e9:g} G ({row['paper_macs_source']})")
+    cells = [row["name"], str(row["depth"]), row["shortcut"], block, f"{row['layers']}{projections}"]
+    cells += [str(row["image_size"]), f"{row['parameters']:,}", macs, ", ".join(theirs) or "–"]
+    return cells
+
+
 # --- data, dashboard --------------------------------------------------------------------------
 
 
@@ -669,8 +774,14 @@ def main() -> None:
         _fail(f"{error or type(error).__name__}", 1)
 
 
+def _first_process() -> bool:
+    """Under torchrun the others keep quiet, and every message stands once."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    if _first_process():
+        print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
 
 

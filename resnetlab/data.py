@@ -16,7 +16,7 @@ import sys
 import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,23 +39,6 @@ class DataError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Split:
-    """Some images and their classes: uint8 (N, C, S, S) and int64 (N,)."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device) -> Split:
-        return Split(self.images.to(device), self.labels.to(device))
-
-    def take(self, indices: Tensor) -> Split:
-        return Split(self.images[indices], self.labels[indices])
-
-
-@dataclass(frozen=True)
 class Share:
     """The part of every batch that one of several processes takes (`ranks`); alone, all of it."""
 
@@ -69,6 +52,29 @@ class Share:
 
 
 ALONE = Share()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some images and their classes: uint8 (N, C, S, S) and int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Split:
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def share(self, share: Share) -> Split:
+        """Every so-manieth image: together the shares are the split."""
+        if share.ranks == 1:
+            return self
+        return Split(self.images[share.rank :: share.ranks], self.labels[share.rank :: share.ranks])
+
+    def take(self, indices: Tensor) -> Split:
+        return Split(self.images[indices], self.labels[indices])
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,6 @@ class Dataset:
     ) -> Resident:
         """These images as training takes them."""
         return Resident(self, recipe, seed, device, dtype, share)
-
-    def to(self, device: torch.device) -> Dataset:
-        """The same images on the device."""
-        held = self.validation.to(device) if self.validation is not None else None
-        return replace(self, train=self.train.to(device), test=self.test.to(device), validation=held)
 
     def describe(self) -> dict[str, Any]:
         """What run.json keeps of it: classes, shape, sizes and the hash of all pixels and labels."""
@@ -147,16 +148,18 @@ def load(spec: config.Data, root: Path | None = None) -> Dataset:
     return _hold_out(dataset, spec.validation)
 
 
+def held_out(images: int, count: int, label: str) -> tuple[Tensor, Tensor]:
+    """Indices (kept, held out) of the training images: one permutation for all seeds of a study."""
+    if count >= images:
+        raise UsageError(f"validation {count} leaves no training image: {label} has {images}")
+    order = torch.randperm(images, generator=generator(0, "validation"))
+    return order[count:].sort().values, order[:count].sort().values
+
+
 def _hold_out(dataset: Dataset, count: int) -> Dataset:
-    """`count` training images set apart by one permutation, the same for every seed of a study."""
     if count == 0:
         return dataset
-    if count >= len(dataset.train):
-        raise UsageError(
-            f"validation {count} leaves no training image: {dataset.label} has {len(dataset.train)}"
-        )
-    order = torch.randperm(len(dataset.train), generator=generator(0, "validation"))
-    held, kept = order[:count].sort().values, order[count:].sort().values
+    kept, held = held_out(len(dataset.train), count, dataset.label)
     train = dataset.train
     return Dataset(dataset.label, dataset.classes, train.take(kept), dataset.test, train.take(held))
 
@@ -272,6 +275,24 @@ def _image_files(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
+def find_images(path: Path) -> dict[str, dict[str, list[Path]]]:
+    """ "train" and "test" -> class -> image files of a data folder; test/ may be called val/.
+
+    Raises DataError for anything that is no such folder, and for classes that differ.
+    """
+    held = [name for name in ("test", "val") if (path / name).is_dir()]
+    if len(held) == 2:
+        raise DataError(f"{path} has both test/ and val/; only one of them can be the test set")
+    splits = {"train": _image_files(path / "train"), "test": _image_files(path / (held or ["test"])[0])}
+    classes = list(splits["train"])
+    if len(classes) < 2:
+        raise DataError(f"{path / 'train'} has one class ({classes[0]}); at least two are needed")
+    if list(splits["test"]) != classes:
+        odd = sorted(set(classes) ^ set(splits["test"]))
+        raise DataError(f"train and test of {path} have different classes: {', '.join(odd[:5])}")
+    return splits
+
+
 def _decode(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """One image as uint8 (3, H, W). DataError naming the file if it is damaged."""
     from PIL import Image, UnidentifiedImageError
@@ -312,14 +333,8 @@ def _decode_split(
 
 def _folder(path: Path, label: str, root: Path) -> Dataset:
     """train/CLASS/* and test/CLASS/*, decoded once into an array that file changes invalidate."""
-    splits = {name: _image_files(path / name) for name in ("train", "test")}
+    splits = find_images(path)
     classes = list(splits["train"])
-    if len(classes) < 2:
-        raise DataError(f"{path / 'train'} has one class ({classes[0]}); at least two are needed")
-    if list(splits["test"]) != classes:
-        odd = sorted(set(classes) ^ set(splits["test"]))
-        raise DataError(f"train and test of {path} have different classes: {', '.join(odd[:5])}")
-
     fingerprint = hashlib.sha256()
     for files in splits.values():
         for file in (file for group in files.values() for file in group):
@@ -499,12 +514,12 @@ class Batches:
     ) -> None:
         self.device, self.dtype, self.recipe = device, dtype, recipe
         self.normalise = normalisation(train.images, recipe.mean).to(device, dtype)
-        self._train = train.to(device)
+        self.split = train.to(device)
 
     def train(self, draws: Draws, row: int) -> tuple[Tensor, Tensor]:
         """Batch `row` of the drawn block: images (B, C, S, S) in `dtype`, labels (B,)."""
         index, p = draws.index[row], self.recipe.pad
-        images = self.normalise(self._train.images[index])  # (B, C, S, S)
+        images = self.normalise(self.split.images[index])  # (B, C, S, S)
         if p:
             size = images.shape[-1]
             padded = pad(images, (p, p, p, p))  # (B, C, S+2p, S+2p)
@@ -512,7 +527,7 @@ class Batches:
             each = torch.arange(len(index), device=self.device)
             images = windows[each, :, draws.dy[row], draws.dx[row]]  # (B, C, S, S)
         mirrored = draws.flip[row].view(-1, 1, 1, 1)
-        return torch.where(mirrored, images.flip(-1), images), self._train.labels[index]
+        return torch.where(mirrored, images.flip(-1), images), self.split.labels[index]
 
     def plain(self, split: Split, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image of a split once, not augmented, in batches of at most `size`."""
@@ -534,7 +549,7 @@ class Feed(Protocol):
         """
 
     def plain(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each image of "train", "validation" or "test" once, in the single view; all, not a share."""
+        """Each image of "train", "validation" or "test" once over all processes, in the single view."""
 
 
 class Resident:
@@ -555,9 +570,9 @@ class Resident:
         self._batches = Batches(dataset.train, recipe, device, dtype)
         self.normalise = self._batches.normalise
         self._order = Order(len(dataset.train), recipe, seed)
-        self._splits = {"train": dataset.train, "test": dataset.test}
+        self._splits = {"train": self._batches.split, "test": dataset.test.to(device)}
         if dataset.validation is not None:
-            self._splits["validation"] = dataset.validation
+            self._splits["validation"] = dataset.validation.to(device)
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         for begin in range(start, stop, self.BLOCK):
@@ -567,4 +582,4 @@ class Resident:
                 yield self._batches.train(draws, row)
 
     def plain(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        return self._batches.plain(self._splits[split])
+        return self._batches.plain(self._splits[split].share(self.share))

@@ -1,25 +1,60 @@
-"""Test protocols. Single view: each image once, as it is (Sec. 4.2, CIFAR-10)."""
+"""Test protocols: single view, 10-crop, and fully convolutional at several scales (Sec. 3.4, 4.1)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from resnetlab import config, data, imagenet, models, results
+from resnetlab.config import UsageError
+
+Protocol = Literal["single", "ten-crop", "multi-scale"]
+Average = Literal["softmax", "logits"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+AVERAGES: tuple[Average, ...] = get_args(Average)
+
+SIDE, CROP = 256, 224  # shorter side of the resized image, and the square cut out of it
+SCALES = (224, 256, 384, 480, 640)  # shorter sides of the fully convolutional test (Sec. 3.4)
+
+BATCH_PIXELS = 64 * 224 * 224  # that run through the network together
+MOST_WAITING = 200  # images held back until there are enough of their shape
+
+Images = Iterable[tuple[Tensor, Tensor]]  # batches of uint8 (B, C, H, W) and labels (B,)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Errors in percent over `images` images; `top5_error` is None with five classes or fewer."""
+
+    images: int
+    top1_error: float
+    top5_error: float | None
+
 
 @torch.no_grad()
-def single_view(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+def single_view(
+    network: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    total: Callable[[Tensor], Tensor] = lambda sums: sums,
+) -> tuple[float, float]:
     """(error in percent, mean cross-entropy) over all batches, in evaluation mode.
 
-    The network's mode is left as it was. Raises ValueError if there is no image.
+    Training's own test (Sec. 4.2): normalised images, each seen once as it is. `total` adds up sums
+    over the processes that each test a share. The network's mode is left as it was. Raises ValueError
+    if there is no image.
     """
     was_training = network.training
     network.eval()
-    wrong: Tensor | int = 0  # sums stay on the device: no batch waits for the one before
+    wrong: Tensor | float = 0.0  # sums stay on the device: no batch waits for the one before
     loss: Tensor | float = 0.0
-    count = 0
+    count: float = 0
     try:
         for images, labels in batches:
             logits = network(images)
@@ -28,6 +63,311 @@ def single_view(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) ->
             count += len(labels)
     finally:
         network.train(was_training)
-    if count == 0:
+    device = wrong.device if isinstance(wrong, Tensor) else None
+    values = [float(wrong), float(loss), float(count)]
+    sums = total(torch.tensor(values, dtype=torch.float64, device=device))
+    wrong_images, summed_loss, images_seen = sums.tolist()
+    if images_seen == 0:
         raise ValueError("no images to test on")
-    return 100 * int(wrong) / count, float(loss) / count
+    return 100 * wrong_images / images_seen, summed_loss / images_seen
+
+
+# --- views ------------------------------------------------------------------------------------
+
+
+def centre_crop(images: Tensor, size: int) -> Tensor:
+    """The square of `size` in the middle of (B, C, H, W), rounded as torchvision does."""
+    top, left = (round((side - size) / 2.0) for side in images.shape[-2:])
+    return images[..., top : top + size, left : left + size]  # (B, C, size, size)
+
+
+def ten_crop(images: Tensor, size: int) -> Tensor:
+    """Four corners and the centre, then the mirror images of these five (AlexNet's test, Sec. 3.4).
+
+    (B, C, H, W) -> (B, 10, C, size, size). Raises ValueError for images smaller than `size`.
+    """
+    height, width = images.shape[-2:]
+    if min(height, width) < size:
+        raise ValueError(f"images of {width}x{height} have no crop of {size}")
+    corners = [
+        images[..., top : top + size, left : left + size]
+        for top in (0, height - size)
+        for left in (0, width - size)
+    ]
+    five = torch.stack([*corners, centre_crop(images, size)], dim=1)  # (B, 5, C, size, size)
+    return torch.cat([five, five.flip(-1)], dim=1)  # (B, 10, C, size, size)
+
+
+@torch.no_grad()
+def view_scores(network: nn.Module, views: Tensor, average: Average = "softmax") -> Tensor:
+    """Scores of images seen in several views: (B, V, C, H, W) -> (B, classes).
+
+    The mean over views of the softmax, or, "logits", of what goes into it. The paper averages
+    "scores"; a known peer sums logits, which can name another class.
+    """
+    count, seen = views.shape[:2]
+    logits = network(views.flatten(0, 1)).unflatten(0, (count, seen))  # (B, V, classes)
+    scores: Tensor = (logits.softmax(dim=-1) if average == "softmax" else logits).mean(dim=1)
+    return scores
+
+
+# --- protocols --------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def protocol_scores(
+    network: nn.Module,
+    normalise: Callable[[Tensor], Tensor],
+    images_at: Callable[[int], Images],
+    protocol: Protocol,
+    *,
+    crop: int = CROP,
+    side: int = SIDE,
+    scales: Sequence[int] = SCALES,
+    average: Average = "softmax",
+    device: torch.device | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Scores (N, classes) and labels (N,) of all images under one of the paper's protocols.
+
+    `images_at(s)` gives every image, always in the same order, whole, with its shorter side resized to
+    s. "single": the centre `crop` at `side` (Figure 4). "ten-crop": ten crops there (Tables 2, 3).
+    "multi-scale": the whole image at each of `scales`, fully convolutional: features pooled over all
+    positions, classified, and then the softmax averaged over scales (Table 4; the paper does not say
+    whether mirror images were averaged too: here they are not). The network's mode is left as it was.
+    """
+    was_training = network.training
+    network.eval()
+    try:
+        if protocol == "multi-scale":
+            parts = [
+                _all_scores(network, normalise, images_at(scale), _whole, average, device)
+                for scale in scales
+            ]
+            scores = torch.stack([part[0] for part in parts]).mean(dim=0)
+            return scores, parts[0][1]
+        views = {"single": centre_crop, "ten-crop": ten_crop}[protocol]
+
+        def cut(pixels: Tensor) -> Tensor:
+            cropped = views(pixels, crop)
+            return cropped if protocol == "ten-crop" else cropped[:, None]
+
+        return _all_scores(network, normalise, images_at(side), cut, average, device)
+    finally:
+        network.train(was_training)
+
+
+def _whole(pixels: Tensor) -> Tensor:
+    return pixels[:, None]
+
+
+def _all_scores(
+    network: nn.Module,
+    normalise: Callable[[Tensor], Tensor],
+    images: Images,
+    views: Callable[[Tensor], Tensor],
+    average: Average,
+    device: torch.device | None,
+) -> tuple[Tensor, Tensor]:
+    """Scores and labels in the order of the images, which run in batches of one shape."""
+    scores: dict[int, Tensor] = {}
+    labels: list[Tensor] = []
+    waiting: dict[torch.Size, list[tuple[int, Tensor]]] = {}
+
+    def run(batch: list[tuple[int, Tensor]]) -> None:
+        seen = torch.stack([view for _, view in batch])  # (B, V, C, H, W)
+        seen = seen if device is None else seen.to(device)
+        ready = normalise(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
+        found = view_scores(network, ready, average).float().cpu()
+        scores.update({index: row for (index, _), row in zip(batch, found, strict=True)})
+
+    count = 0
+    for pixels, truth in images:
+        labels.append(truth.cpu())
+        for view in views(pixels):  # (V, C, H, W)
+            batch = waiting.setdefault(view.shape, [])
+            batch.append((count, view))
+            count += 1
+            if len(batch) * view[:, 0].numel() >= BATCH_PIXELS:
+                run(waiting.pop(view.shape))
+            elif sum(map(len, waiting.values())) >= MOST_WAITING:
+                run(waiting.pop(max(waiting, key=lambda shape: len(waiting[shape]))))
+    for batch in waiting.values():
+        run(batch)
+    if not count:
+        raise ValueError("no images to test on")
+    return torch.stack([scores[index] for index in range(count)]), torch.cat(labels)
+
+
+def score(scores: Tensor, labels: Tensor) -> Score:
+    """Top-1 and top-5 error in percent of scores (N, classes) against labels (N,).
+
+    Raises ValueError if a score is not finite: such a network has no error to report.
+    """
+    if not torch.isfinite(scores).all():
+        raise ValueError("the network's scores are not finite")
+    count, classes = scores.shape
+    top1 = 100 * int((scores.argmax(dim=1) != labels).sum()) / count
+    top5 = None
+    if classes > 5:
+        hit = (scores.topk(5, dim=1).indices == labels[:, None]).any(dim=1)
+        top5 = 100 * int((~hit).sum()) / count
+    return Score(count, top1, top5)
+
+
+# --- what is tested ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with its weights, and how its images are normalised."""
+
+    network: models.Network
+    normalise: data.Normalise
+    step: int | None  # of the checkpoint; None for weights from a file
+
+
+def trained(record: results.RunRecord, device: torch.device) -> Trained:
+    """The network of a run as its newest whole checkpoint has it. UsageError if there is none."""
+    import io
+
+    who = f"{record.study}/{record.name}"
+    found = next(
+        (c for c in results.checkpoints(record.path, record.config) if not isinstance(c, str)), None
+    )
+    described = record.info.get("dataset")
+    if found is None or not isinstance(described, dict):
+        raise UsageError(
+            f"{who} has no checkpoint to test: committed reference runs come without weights; train it "
+            "again (`resnetlab show` gives the command)"
+        )
+    state = torch.load(io.BytesIO(found.payload), map_location=device, weights_only=True)
+    network = models.build(
+        record.network, num_classes=len(described["classes"]), in_channels=described["shape"][0]
+    )
+    network = network.to(device, next(iter(state["network"].values())).dtype)
+    network.load_state_dict(state["network"])
+    if "normalise" not in state:
+        raise UsageError(f"{who} was trained before checkpoints kept the mean image; train it again")
+    return Trained(network, data.Normalise(**state["normalise"]), found.step)
+
+
+# torchvision's weights expect these channel means and deviations, of pixels in 0..1.
+_TORCHVISION_MEAN = (0.485, 0.456, 0.406)
+_TORCHVISION_DEVIATION = (0.229, 0.224, 0.225)
+
+
+def from_torchvision(path: str | Path, name: str, device: torch.device) -> Trained:
+    """The network of that name with torchvision's weights from a file.
+
+    The file is read without executing anything in it. Raises UsageError if it is missing, truncated
+    or no file of weights, and if the weights are another network's: never random weights in silence.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UsageError(f"there is no weights file {file}")
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, pickle and zipfile raise many kinds
+        said = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise UsageError(f"{file} is truncated or holds no weights ({said})") from None
+    spec = config.Network.from_name(name)
+    if spec.block == "bottleneck" and spec.stride_in != "3x3":
+        raise UsageError(
+            f"torchvision's bottlenecks stride in the 3x3: use {spec.name}-3x3 (in {spec.name} its "
+            "weights fit, but were not trained for the paper's stride)"
+        )
+    classes = state.get("fc.bias") if isinstance(state, dict) else None
+    network = models.build(spec, num_classes=len(classes) if isinstance(classes, Tensor) else None)
+    models.load_torchvision(network, state)
+    mean, deviation = (
+        255 * torch.tensor(values).view(3, 1, 1)
+        for values in (_TORCHVISION_MEAN, _TORCHVISION_DEVIATION)
+    )
+    return Trained(network.to(device), data.Normalise(mean, deviation).to(device, torch.float32), None)
+
+
+def evaluate(
+    subject: Trained,
+    images: config.Data,
+    protocol: Protocol,
+    *,
+    crop: int | None,
+    side: int | None = None,
+    scales: Sequence[int] = (),
+    average: Average = "softmax",
+    root: Path | None = None,
+) -> dict[str, Any]:
+    """Test on the test split of `images`; returns the record that `results.add_evaluation` keeps.
+
+    `crop` None is the single view of small images, each as it is (Sec. 4.2). Otherwise images are read
+    from files; `side` and `scales` default to the paper's 256 and {224, 256, 384, 480, 640} in
+    proportion to `crop` / 224. Raises UsageError for what the images or the network cannot do.
+    """
+    for word, known, what in ((protocol, PROTOCOLS, "protocol"), (average, AVERAGES, "average")):
+        if word not in known:
+            raise UsageError(f"unknown {what} {word!r}{config.did_you_mean(word, known)}")
+    network, began = subject.network, time.perf_counter()
+    device = next(network.parameters()).device
+    sides: list[int] = []
+    if crop is None:
+        if protocol != "single":
+            raise UsageError(
+                f"{protocol} needs images larger than the network's; {images.label} is tested in a "
+                "single view, as in the paper"
+            )
+        small = data.load(images, root)
+        _check_classes(network, small)
+        split = small.test
+        found = _all_scores(network.eval(), subject.normalise, _batches(split), _whole, average, device)
+        described = small.describe()
+    else:
+        side = side or round(SIDE * crop / CROP)
+        sides = [side]
+        if protocol == "multi-scale":
+            sides = [int(s) for s in scales] or [round(s * crop / CROP) for s in SCALES]
+        smallest = min(sides) if protocol == "multi-scale" else crop
+        models.check_size(network.spec, smallest, smallest)
+        if protocol != "multi-scale" and side < crop:
+            raise UsageError(f"images of shorter side {side} have no crop of {crop}")
+        photos = imagenet.load(images, root)
+        _check_classes(network, photos)
+        found = protocol_scores(
+            network,
+            subject.normalise,
+            lambda s: photos.resized("test", s),
+            protocol,
+            crop=crop,
+            side=side,
+            scales=sides,
+            average=average,
+            device=device,
+        )
+        described = photos.describe()
+    measured = score(*found)
+    return {
+        "step": subject.step or 0,
+        "protocol": protocol,
+        "average": average,
+        "crop": crop,
+        "sides": sides,
+        "data": images.label,
+        "dataset_sha256": described["sha256"],
+        "images": measured.images,
+        "top1_error": measured.top1_error,
+        "top5_error": measured.top5_error,
+        "seconds": time.perf_counter() - began,
+        "time": results.now(),
+    }
+
+
+def _batches(split: data.Split, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(split), size):
+        yield split.images[start : start + size], split.labels[start : start + size]
+
+
+def _check_classes(network: models.Network, images: data.Dataset | imagenet.Photos) -> None:
+    known = network.classifier.out_features
+    if len(images.classes) != known:
+        raise UsageError(
+            f"{network.spec.name} tells {known} classes apart, {images.label} has {len(images.classes)}"
+        )

@@ -39,6 +39,7 @@ ENDED: tuple[Status, ...] = ("finished", "diverged")  # nothing is left to do fo
 RUN_FILE, SUMMARY_FILE, LOCK_FILE = "run.json", "summary.json", "run.lock"
 METRICS_FILE, PROBES_FILE, TIMING_FILE = "metrics.jsonl", "probes.jsonl", "timing.jsonl"
 LOGS = (METRICS_FILE, PROBES_FILE, TIMING_FILE)
+EVALUATIONS_FILE = "evaluations.jsonl"
 CHECKPOINTS, NOTEBOOK_FILE = "checkpoints", "train.ipynb"
 CHECKPOINTS_KEPT = 2
 FIGURES = "figures"  # drawn from a study, beside its runs
@@ -67,10 +68,13 @@ SCHEMA: dict[str, dict[str, str]] = {
         "commit": "git commit of the code at the first start, `+` if changed; null outside a checkout",
         "versions": "of Python, torch, numpy and resnetlab, at the first start",
         "starts": "one entry a start: its UTC time, commit and torch version",
-        "execution": "where it ran: device, its name, threads, engine",
+        "execution": "where and how it ran: device, its name, threads, engine; ranks (processes), norm "
+        "(batch norm over each one's `own` images or over `all`), activations (kept or recomputed)",
         "layers": "probe kind -> names of the layers, in the order of its values",
-        "dataset": "classes, image shape, numbers of images, SHA-256 of the pixels and labels",
+        "dataset": "classes, image shape, numbers of images, SHA-256 of the pixels and labels (of "
+        "images read from files: of their names and sizes)",
         "parameters": "number of trainable parameters",
+        "events": "what its own errors decided so far: warm_until and drops, in updates",
     },
     METRICS_FILE: {
         "step": "optimizer updates done",
@@ -94,6 +98,20 @@ SCHEMA: dict[str, dict[str, str]] = {
         "seconds": "training time so far, all starts together, without set-up",
         "images_per_second": "training images over seconds since the previous row, tests excluded",
     },
+    EVALUATIONS_FILE: {
+        "step": "optimizer updates of the checkpoint that was tested",
+        "protocol": "single, ten-crop or multi-scale",
+        "average": "what is averaged over views: softmax or logits",
+        "crop": "pixels a side of the square cut out; null for small images, tested as they are",
+        "sides": "shorter side to which images were resized; several for multi-scale",
+        "data": "data set whose test images were used",
+        "dataset_sha256": "as in run.json `dataset`",
+        "images": "number of images",
+        "top1_error": "percent whose class has not the highest score",
+        "top5_error": "percent whose class is not among the five highest; null with few classes",
+        "seconds": "that the test took",
+        "time": "UTC time, ISO 8601",
+    },
     SUMMARY_FILE: {
         "schema": "version of this table, an integer",
         "status": "finished or diverged; the file is written last, so its being there is success",
@@ -106,6 +124,9 @@ SCHEMA: dict[str, dict[str, str]] = {
         "test_error": "at the last step, percent (final, not best)",
         "test_loss": "at the last step",
         "diverged_at": "first update whose loss was not finite; null if none was",
+        "warm_until": "update before which the warm-up by error ended; null without one",
+        "drops": "updates before which the rate fell at a plateau of the followed error",
+        "skipped_images": "damaged files that were left out, where that was asked for",
         "seconds": "training time, all starts together, without set-up",
         "images_per_second": "median over the timing rows",
         "weights_sha256": "SHA-256 of all parameters and batch-norm statistics in order",
@@ -257,6 +278,34 @@ class Checkpoint:
     path: Path
 
 
+def checkpoints(folder: Path, run: Run) -> Iterator[Checkpoint | str]:
+    """A run's checkpoints, newest first; a damaged one comes as the sentence that says what is wrong.
+
+    Raises UsageError for a whole checkpoint of another configuration.
+    """
+    for path in sorted((folder / CHECKPOINTS).glob("step-*.pt"), reverse=True):
+        label, problem = _read_json(path.with_suffix(".json"))
+        payload = path.read_bytes()
+        if label is None or not _is_label(label):
+            yield f"{path.name}: its label {path.stem}.json: {problem or 'is incomplete'}"
+            continue
+        if hashlib.sha256(payload).hexdigest() != label.get("sha256"):
+            yield f"{path.name}: truncated or damaged (its SHA-256 does not match)"
+            continue
+        theirs, problem = _parse_config(label)
+        if theirs != run:
+            lines = configs.differences(theirs, run) if theirs else [str(problem)]
+            raise UsageError(
+                f"{path} belongs to another configuration (there != asked):\n  " + "\n  ".join(lines)
+            )
+        sizes = {name: _size(folder / name) for name in LOGS}
+        short = [name for name in LOGS if sizes[name] < label["offsets"].get(name, 0)]
+        if short:
+            yield f"{path.name}: {short[0]} is shorter than when it was taken"
+            continue
+        yield Checkpoint(label["step"], payload, label["offsets"], label.get("seconds", 0.0), path)
+
+
 class RunWriter:
     """The one writer of a run's folder, a context manager.
 
@@ -348,36 +397,13 @@ class RunWriter:
             "layers": {kind: list(names) for kind, names in layers.items()},
             "dataset": dict(dataset),
             "parameters": parameters,
+            "events": {},
         }
         write_json(self.folder / RUN_FILE, self.info)
 
     def checkpoints(self) -> Iterator[Checkpoint | str]:
-        """Newest first; a damaged one comes as the sentence that says what is wrong with it.
-
-        Raises UsageError for a whole checkpoint of another configuration.
-        """
-        for path in sorted((self.folder / CHECKPOINTS).glob("step-*.pt"), reverse=True):
-            label, problem = _read_json(path.with_suffix(".json"))
-            payload = path.read_bytes()
-            if label is None or not _is_label(label):
-                yield f"{path.name}: its label {path.stem}.json: {problem or 'is incomplete'}"
-                continue
-            if hashlib.sha256(payload).hexdigest() != label.get("sha256"):
-                yield f"{path.name}: truncated or damaged (its SHA-256 does not match)"
-                continue
-            theirs, problem = _parse_config(label)
-            if theirs != self.run:
-                lines = configs.differences(theirs, self.run) if theirs else [str(problem)]
-                raise UsageError(
-                    f"{path} belongs to another configuration (there != asked):\n  "
-                    + "\n  ".join(lines)
-                )
-            sizes = {name: _size(self.folder / name) for name in LOGS}
-            short = [name for name in LOGS if sizes[name] < label["offsets"].get(name, 0)]
-            if short:
-                yield f"{path.name}: {short[0]} is shorter than when it was taken"
-                continue
-            yield Checkpoint(label["step"], payload, label["offsets"], label.get("seconds", 0.0), path)
+        """Those of this run, newest first: see `checkpoints`."""
+        return checkpoints(self.folder, self.run)
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
         """Cut the logs back to what they were when the checkpoint was taken; later ones go."""
@@ -423,6 +449,10 @@ class RunWriter:
         self.info |= {"heartbeat": now(), "step": step}
         write_json(self.folder / RUN_FILE, self.info, durable=False)
 
+    def note_events(self, events: configs.Events) -> None:
+        """What the run's own errors have decided; written with the next heartbeat or status."""
+        self.info["events"] = {"warm_until": events.warm_until, "drops": list(events.drops)}
+
     def save_checkpoint(self, step: int, payload: bytes, seconds: float) -> None:
         """Label first, then the payload: a payload that is there has its label. Two are kept."""
         folder = self.folder / CHECKPOINTS
@@ -458,6 +488,18 @@ class RunWriter:
         if status in ENDED:
             head = {"schema": SCHEMA_VERSION, "status": status, "config_hash": self.run.hash()}
             write_json(self.folder / SUMMARY_FILE, head | dict(summary or {}))
+
+
+def add_evaluation(record: RunRecord, row: Mapping[str, Any]) -> None:
+    """Store the result of a test protocol with the run: one more line, after a whole one."""
+    path = record.path / EVALUATIONS_FILE
+    clean = {k: significant(v) if isinstance(v, float) else v for k, v in row.items()}
+    line = json.dumps(clean, allow_nan=False, separators=(",", ":")) + "\n"
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else "\n" + line  # a torn line stays alone
+        file.write(line.encode())
 
 
 # --- reading ----------------------------------------------------------------------------------
@@ -654,6 +696,18 @@ class RunRecord:
         """Rows of one probe kind: step, layer (0-based, in forward order), name, value."""
         frame = self._probes[0]
         return frame[frame["kind"] == kind].drop(columns="kind").reset_index(drop=True)
+
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """Results of `resnetlab evaluate`, the latest of each protocol, checkpoint and data set."""
+        columns = list(SCHEMA[EVALUATIONS_FILE])
+        rows = [
+            [row.get(name) for name in columns] for row in read_lines(self.path / EVALUATIONS_FILE)[0]
+        ]
+        frame = pd.DataFrame(rows, columns=columns)
+        what = ["step", "protocol", "average", "crop", "sides", "data", "dataset_sha256"]
+        same = frame[what].astype(str).duplicated(keep="last")
+        return frame[~same].reset_index(drop=True)
 
     @cached_property
     def problems(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import io
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from resnetlab import __version__, config, data, evaluate, machine, models, probes, results
-from resnetlab.config import UsageError, lr_at
+from resnetlab import (
+    __version__,
+    config,
+    data,
+    evaluate,
+    imagenet,
+    machine,
+    models,
+    probes,
+    ranks,
+    results,
+    schedule,
+)
+from resnetlab.config import UsageError
 
-BLOCK = 100  # steps whose random draws travel to the device together
+RECOMPUTE_LAYERS = 500  # a network of more keeps only its blocks' inputs for the backward pass
 
 
 def train_step(
@@ -103,71 +115,115 @@ def weights_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-class _Training:
-    """The state that a checkpoint keeps: network, optimizer, step and the open log window."""
+def load_data(run: config.Run) -> data.Dataset | imagenet.Photos:
+    """The run's images: in memory, or, where its recipe crops larger ones, as files."""
+    return data.load(run.data) if run.recipe.crop is None else imagenet.load(run.data)
 
-    def __init__(self, run: config.Run, dataset: data.Dataset, device: torch.device) -> None:
-        self.run = run
+
+def check_run(run: config.Run, dataset: data.Dataset | imagenet.Photos) -> None:
+    """Raises UsageError if these images cannot train that network, before anything is made."""
+    size = dataset.size if isinstance(dataset, data.Dataset) else run.recipe.crop
+    assert size is not None
+    models.check_size(run.network, size, size)
+
+
+def _weights_to_decay(network: nn.Module, recipe: config.Recipe) -> list[dict[str, Any]]:
+    """All parameters, as in the paper; or, `decay_norm` off, batch norms' scales and shifts without."""
+    if recipe.decay_norm:
+        return [{"params": list(network.parameters()), "weight_decay": recipe.weight_decay}]
+    norms = [module for module in network.modules() if isinstance(module, models.BatchNorm)]
+    spared = [parameter for norm in norms for parameter in norm.parameters()]
+    rest = {id(parameter) for parameter in spared}
+    decayed = [parameter for parameter in network.parameters() if id(parameter) not in rest]
+    return [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+
+
+class _Training:
+    """The state that a checkpoint keeps: network, optimizer, schedule, step and the open log window."""
+
+    def __init__(
+        self,
+        run: config.Run,
+        dataset: data.Dataset | imagenet.Photos,
+        device: torch.device,
+        group: ranks.Ranks = ranks.ALONE,
+        sync_norm: bool = False,
+    ) -> None:
+        self.run, self.device, self.group = run, device, group
         dtype = torch.float64 if run.precision == "fp64" else torch.float32
+        recipe = run.recipe
         self.network = models.build(
             run.network,
             num_classes=len(dataset.classes),
             in_channels=dataset.in_channels,
             generator=data.generator(run.seed, "weights"),
         ).to(device, dtype)
-        recipe = run.recipe
+        models.use_ghost_batches(self.network, recipe.ghost_batch)
+        models.recompute_activations(self.network, run.network.depth > RECOMPUTE_LAYERS)
+        if sync_norm and group.count > 1:
+            models.synchronise_norms(self.network, group.mean, group.count)
+        self.model: nn.Module = self.network
         self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,  # on every parameter, as in the paper
+            _weights_to_decay(self.network, recipe), lr=recipe.lr, momentum=recipe.momentum
         )
-        self.batches = data.Batches(dataset.train, recipe, device, dtype)
-        self.order = data.Order(len(dataset.train), recipe, run.seed)
+        self.schedule = schedule.Schedule(recipe)
+        share = data.Share(group.rank, group.count)
+        self.feed: data.Feed = dataset.feed(recipe, run.seed, device, dtype, share)
+        self._stream: Iterator[tuple[Tensor, Tensor]] | None = None
         self.step = 0
         self.seconds = 0.0  # spent training, all starts together
-        self._block: tuple[range, data.Draws] | None = None
         self._open_window()
         # first update whose loss was not finite; kept on the device so that no step waits for it
         self.diverged_at = torch.tensor(-1, device=device)
 
+    def spread(self) -> None:
+        """From here on the ranks train together. After `restore`: all begin with the same weights."""
+        self.model = self.group.wrap(self.network, self.device)
+
     def _open_window(self) -> None:
-        device = self.batches.device
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self.wrong_sum = torch.zeros((), dtype=torch.int64, device=device)
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.wrong_sum = torch.zeros((), dtype=torch.int64, device=self.device)
         self.window = 0  # steps since the last row
         self.window_began = self.seconds
 
-    def _draws(self) -> tuple[data.Draws, int]:
-        """The draws that hold the current step and its row in them."""
-        if self._block is None or self.step not in self._block[0]:
-            steps = range(self.step, min(self.step + BLOCK, self.run.recipe.steps))
-            draws = self.order.draws(steps.start, steps.stop).to(self.batches.device)
-            self._block = steps, draws
-        return self._block[1], self.step - self._block[0].start
-
     def advance(self) -> None:
         """One update at the schedule's learning rate; gradients stay for the probes."""
+        if self._stream is None:
+            self._stream = self.feed.batches(self.step, self.run.recipe.steps)
+        images, labels = next(self._stream)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr_at(self.step, self.run.recipe)
-        images, labels = self.batches.train(*self._draws())
-        loss, wrong = train_step(self.network, self.optimizer, images, labels, self.run.precision)
+            group["lr"] = self.schedule.lr(self.step)
+        loss, wrong = train_step(self.model, self.optimizer, images, labels, self.run.precision)
         self.step += 1
         self.window += 1
         self.loss_sum += loss
         self.wrong_sum += wrong
         fresh = ~torch.isfinite(loss) & (self.diverged_at < 0)
         self.diverged_at = torch.where(fresh, self.step, self.diverged_at)
+        if self.schedule.warming:  # the only rule that waits for the device at every step
+            self.schedule.after_step(self.step, int(self.group.total(wrong)))
+
+    @property
+    def first_bad_update(self) -> int:
+        """The first update whose loss was not finite, on any rank; -1 if none. Waits for the device."""
+        never = 2**62
+        here = int(self.diverged_at)
+        found = self.group.smallest(here if here >= 0 else never)
+        return -1 if found == never else found
 
     def close_window(self) -> dict[str, Any]:
         """The row for the steps since the last one; waits for the device."""
         images = self.window * self.run.recipe.batch_size
+        loss = float(self.group.total(self.loss_sum)) / self.group.count
         row = {
             "step": self.step,
-            "epoch": self.step * self.run.recipe.batch_size / self.order.images,
-            "lr": lr_at(self.step - 1, self.run.recipe),
-            "train_loss": float(self.loss_sum) / self.window,
-            "train_error": 100 * int(self.wrong_sum) / images,
+            "epoch": self.step * self.run.recipe.batch_size / self.feed.images,
+            "lr": self.schedule.lr(self.step - 1),
+            "train_loss": loss / self.window,
+            "train_error": 100 * int(self.group.total(self.wrong_sum)) / images,
         }
         self._open_window()
         return row
@@ -179,6 +235,8 @@ class _Training:
             "step": self.step,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state(),
+            "normalise": {"mean": self.feed.normalise.mean, "divisor": self.feed.normalise.divisor},
             "loss_sum": self.loss_sum,
             "wrong_sum": self.wrong_sum,
             "window": self.window,
@@ -195,11 +253,12 @@ class _Training:
         Raises ValueError for bytes that are no such checkpoint; what was loaded by then stays, so the
         object is to be thrown away.
         """
-        device = self.batches.device
         try:
-            state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+            state = torch.load(io.BytesIO(payload), map_location=self.device, weights_only=True)
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if "schedule" in state:  # not in checkpoints older than the rules it follows
+                self.schedule.restore(state["schedule"])
             self.step, self.window = int(state["step"]), int(state["window"])
             self.seconds, self.window_began = float(state["seconds"]), float(state["window_began"])
             self.loss_sum = state["loss_sum"].reshape(())
@@ -242,6 +301,7 @@ def fit(
     results_folder: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
+    sync_norm: bool = False,
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> results.RunRecord:
     """Train `run` to its end, or continue it, or return it at once if it has ended.
@@ -252,47 +312,114 @@ def fit(
     after the current step with a checkpoint, status `interrupted`; a loss that is not finite ends it as
     `diverged`. Raises UsageError before anything is written for a request that cannot be met, and
     whatever went wrong later, after marking the run `failed`.
+
+    Started by torchrun, all processes train this one run (`ranks`): the batch and the order of images
+    stay the same, the first process writes, batch norm sees each process's share, or, `sync_norm`, the
+    whole batch. A run that began with another number of processes is refused.
     """
     name = name or run.default_name
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"threads must be a whole number of at least 1, got {threads!r}")
-    check_precision(run.precision, resolve_device(device))
-    dataset = data.load(run.data)
+    with ranks.join(device) as (group, own), contextlib.ExitStack() as stack:
+        check_precision(run.precision, resolve_device(own))
+        _check_share(run, group)
+        dataset = load_data(run)
+        check_run(run, dataset)
 
-    with results.RunWriter(results.results_root(results_folder), study, name, run) as writer:
-        if writer.ended:
-            return results.read_run(writer.folder)
-        began = writer.info.get("execution", {})
-        if device == "auto":
-            device = began.get("device", "auto")
-        place = resolve_device(device)
-        if began.get("device", place.type) != place.type:
-            raise UsageError(
-                f"{study}/{name} began on {began['device']} and cannot go on exactly on {place.type}; "
-                f"use --device {began['device']} or another run name"
+        writer: results.RunWriter | None = None
+        if group.first:
+            writer = stack.enter_context(
+                results.RunWriter(results.results_root(results_folder), study, name, run)
             )
+        ended = results.read_run(writer.folder) if writer is not None and writer.ended else None
+        ended = group.tell(ended)
+        if ended is not None:
+            return ended
+        execution = group.tell(
+            _execution(writer, own, threads, group, sync_norm) if writer is not None else {}
+        )
+        place = resolve_device(own if own.startswith("cuda") else execution["device"])
         check_precision(run.precision, place)
         _set_precision(run.precision)
-        threads = began.get("threads") or threads or machine.usable_cores()
-        execution = {
-            "device": place.type,
-            "device_name": _device_name(place),
-            "threads": threads,
-            "engine": "eager",
-        }
-        with _thread_count(threads), machine.stop_signals() as stopped:
-            training = _begin(run, dataset, place, writer, execution)
-            return _follow(training, dataset.to(place), writer, stopped, on_row)
+        stack.enter_context(_thread_count(execution["threads"]))
+        stopped = stack.enter_context(machine.stop_signals())
+        record = _follow(
+            _begin(run, dataset, place, group, writer, execution),
+            writer,
+            stopped,
+            on_row if group.first else None,
+        )
+        return group.tell(record)  # type: ignore[return-value]
+
+
+def _check_share(run: config.Run, group: ranks.Ranks) -> None:
+    batch, ghost = run.recipe.batch_size, run.recipe.ghost_batch
+    if batch % group.count or batch // group.count < 2:
+        raise UsageError(f"batch_size {batch} cannot be divided among {group.count} processes")
+    if ghost is not None and batch // group.count % ghost:
+        raise UsageError(
+            f"ghost_batch {ghost} does not divide the {batch // group.count} images of each of "
+            f"{group.count} processes"
+        )
+
+
+def _execution(
+    writer: results.RunWriter, device: str, threads: int | None, group: ranks.Ranks, sync_norm: bool
+) -> dict[str, Any]:
+    """Where and how the run is executed: as it began, if it did. UsageError if that cannot be."""
+    who, began = f"{writer.study}/{writer.name}", writer.info.get("execution", {})
+    if device == "auto":
+        device = began.get("device", "auto")
+    place = resolve_device(device)
+    if began.get("device", place.type) != place.type:
+        raise UsageError(
+            f"{who} began on {began['device']} and cannot go on exactly on {place.type}; "
+            f"use --device {began['device']} or another run name"
+        )
+    before = began.get("ranks", 1) if began else group.count
+    if before != group.count:
+        raise UsageError(
+            f"{who} began with {before} process(es) and cannot go on exactly with {group.count}, "
+            "because batch norm sees each one's share; start as many, or use another run name"
+        )
+    norm = "all" if sync_norm and group.count > 1 else "own"
+    if began.get("norm", norm if not began else "own") != norm:
+        raise UsageError(
+            f"{who} began with batch norm over "
+            f"{'each process alone' if norm == 'all' else 'all processes'}; it cannot change on the way"
+        )
+    share = max(1, machine.usable_cores() // group.here)
+    return {
+        "device": place.type,
+        "device_name": _device_name(place),
+        "threads": began.get("threads") or threads or share,
+        "engine": "eager",
+        "ranks": group.count,
+        "norm": norm,
+    }
 
 
 def _begin(
     run: config.Run,
-    dataset: data.Dataset,
+    dataset: data.Dataset | imagenet.Photos,
     device: torch.device,
-    writer: results.RunWriter,
+    group: ranks.Ranks,
+    writer: results.RunWriter | None,
     execution: Mapping[str, Any],
 ) -> _Training:
     """The training to go on with, run.json written and the logs cut to where it stands."""
+
+    def fresh() -> _Training:
+        return _Training(run, dataset, device, group, execution["norm"] == "all")
+
+    if writer is None:
+        training = fresh()
+        payload = group.tell(b"")
+        if payload:
+            training.restore(payload)
+        training.spread()
+        return training
+
     described = dataset.describe()
     before = writer.info.get("dataset")
     if before and before.get("sha256") != described["sha256"]:
@@ -300,12 +427,15 @@ def _begin(
             f"the images of {run.data.label} have changed since {writer.study}/{writer.name} began; "
             "it cannot go on exactly: use another run name"
         )
-    training, checkpoint = _restored(writer, lambda: _Training(run, dataset, device))
+    training, checkpoint = _restored(writer, fresh)
+    group.tell(checkpoint.payload if checkpoint is not None else b"")
+    training.spread()
     began_with = writer.info.get("versions", {}).get("torch", torch.__version__)
     if checkpoint is not None and began_with != torch.__version__:
         _note(f"it began with torch {began_with}, this is {torch.__version__}: the bits may differ")
+    recomputed = run.network.depth > RECOMPUTE_LAYERS
     writer.begin(
-        execution=execution,
+        execution=dict(execution) | {"activations": "recomputed" if recomputed else "kept"},
         versions={
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -325,97 +455,154 @@ def _begin(
 
 def _follow(
     training: _Training,
-    dataset: data.Dataset,
-    writer: results.RunWriter,
+    writer: results.RunWriter | None,
     stopped: list[str],
     on_row: Callable[[Mapping[str, Any]], None] | None,
-) -> results.RunRecord:
-    """Train to the end, measuring and saving on the way; whatever goes wrong marks the run failed."""
-    recipe, network = training.run.recipe, training.network
+) -> results.RunRecord | None:
+    """Train to the end, measuring and saving on the way; whatever goes wrong marks the run failed.
+
+    All ranks come through here step for step; only the first has a `writer` and returns the record.
+    """
+    recipe, network, group = training.run.recipe, training.network, training.group
     try:
         network.train()
         # A run that diverged and was killed before its summary must not train on.
-        diverged = training.window == 0 and int(training.diverged_at) >= 0
+        diverged = training.window == 0 and training.first_bad_update >= 0
+        stopping = False
         clock = time.perf_counter()
-        while training.step < recipe.steps and not diverged and not stopped:
+        while training.step < recipe.steps and not diverged and not stopping:
             before = training.step
             training.advance()
             step, last = training.step, training.step == recipe.steps
-            if before % recipe.probe_every == 0 or last:
+            if writer is not None and (before % recipe.probe_every == 0 or last):
                 norms = probes.gradient_norms(network).tolist()
                 row = {"step": before, "kind": "gradient_norm", "values": norms}
                 writer.append(results.PROBES_FILE, row)
             if step % recipe.log_every == 0 or step % recipe.test_every == 0 or last:
                 images = training.window * recipe.batch_size
                 began = training.window_began
-                diverged = int(training.diverged_at) >= 0  # waits for the device
+                diverged = training.first_bad_update >= 0
                 training.seconds += time.perf_counter() - clock
                 row = training.close_window()
                 if (step % recipe.test_every == 0 or last) and not diverged:
-                    row |= _test(training, dataset, writer, last=last)
+                    if last and recipe.recompute_norm:
+                        recompute_norm(network, _beating(training, "train", writer), group.average)
+                    row |= _test(training, writer, last=last)
                 timing = {
                     "step": step,
                     "seconds": training.seconds,
                     "images_per_second": images / max(training.seconds - began, 1e-9),
                 }
-                writer.append(results.METRICS_FILE, row)
-                writer.append(results.TIMING_FILE, timing)
+                if writer is not None:
+                    writer.note_events(training.schedule.events)
+                    writer.append(results.METRICS_FILE, row)
+                    writer.append(results.TIMING_FILE, timing)
                 if on_row is not None:
                     on_row(row | timing)
                 clock = time.perf_counter()
             if step % recipe.checkpoint_every == 0 or last or diverged:
                 training.seconds += time.perf_counter() - clock
                 clock = time.perf_counter()
-                writer.save_checkpoint(step, training.save(), training.seconds)
-            writer.beat(step)
-        if stopped and training.step < recipe.steps and not diverged:
+                _save(training, writer)
+            if writer is not None:
+                writer.beat(step)
+            stopping = group.any(bool(stopped))
+        if stopping and training.step < recipe.steps and not diverged:
             training.seconds += time.perf_counter() - clock
-            writer.save_checkpoint(training.step, training.save(), training.seconds)
-            writer.finish("interrupted", step=training.step, error=f"stopped by {stopped[0]}")
+            _save(training, writer)
+            if writer is None:
+                return None
+            by = stopped[0] if stopped else "another process's signal"
+            writer.finish("interrupted", step=training.step, error=f"stopped by {by}")
             return results.read_run(writer.folder)
-        return _summarise(training, dataset, writer)
+        return _summarise(training, writer)
     except BaseException as error:
+        lost = ranks.lost(error, group)
         # The disk may be full or gone: the first error is the one to report, not this one.
         with contextlib.suppress(OSError):
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-            writer.finish("failed", step=training.step, error=reason)
-        raise
+            if writer is not None:
+                writer.finish("failed", step=training.step, error=str(lost) if lost else reason)
+        if lost is None:
+            raise
+        if writer is not None:
+            _note(str(lost))  # now: torchrun ends this process within moments
+        raise lost from error
+
+
+def _save(training: _Training, writer: results.RunWriter | None) -> None:
+    if writer is not None:
+        writer.save_checkpoint(training.step, training.save(), training.seconds)
 
 
 def _beating(
-    training: _Training, split: data.Split, writer: results.RunWriter
+    training: _Training, split: str, writer: results.RunWriter | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """A split's images for a test, with signs of life: a pass over 50,000 takes minutes on a CPU."""
-    for batch in training.batches.plain(split):
-        writer.beat(training.step)
+    for batch in training.feed.plain(split):
+        if writer is not None:
+            writer.beat(training.step)
         yield batch
 
 
-def _test(
-    training: _Training, dataset: data.Dataset, writer: results.RunWriter, *, last: bool
-) -> dict[str, float]:
+def _test(training: _Training, writer: results.RunWriter | None, *, last: bool) -> dict[str, float]:
     """Errors of the followed set; with a held-out part, the test set waits for the last step."""
-    splits = {"validation": dataset.validation} if dataset.validation is not None else {}
-    if dataset.validation is None or last:
-        splits["test"] = dataset.test
+    held_out = training.run.data.validation > 0
+    splits = (["validation"] if held_out else []) + (["test"] if last or not held_out else [])
+    training.group.agree_on_statistics(training.network)
     out: dict[str, float] = {}
-    for name, split in splits.items():
-        error, loss = evaluate.single_view(training.network, _beating(training, split, writer))
+    for name in splits:
+        images = _beating(training, name, writer)
+        error, loss = evaluate.single_view(training.network, images, training.group.total)
         out |= {f"{name}_error": error, f"{name}_loss": loss}
+    training.schedule.after_test(training.step, out[f"{splits[0]}_error"])
     return out
 
 
-def _summarise(
-    training: _Training, dataset: data.Dataset, writer: results.RunWriter
-) -> results.RunRecord:
+@torch.no_grad()
+def recompute_norm(
+    network: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    mean: Callable[[Tensor], Tensor] = lambda values: values,
+) -> None:
+    """Set every batch norm's statistics to their averages over `batches`, as the authors did.
+
+    They fixed the means and variances after training, over the training images. Here each batch
+    counts alike, and the images are not augmented. `mean` averages over processes with equal shares.
+    """
+    was_training = network.training
+    norms = [module for module in network.modules() if isinstance(module, models.BatchNorm)]
+    before = [(norm.momentum, norm.group) for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum, norm.group = None, None  # None: the plain average of all batches
+    network.train()
+    try:
+        for images, _ in batches:
+            network(images)
+    finally:
+        network.train(was_training)
+        for norm, (momentum, group) in zip(norms, before, strict=True):
+            norm.momentum, norm.group = momentum, group
+            for statistic in (norm.running_mean, norm.running_var):
+                assert statistic is not None
+                statistic.copy_(mean(statistic))
+
+
+def _summarise(training: _Training, writer: results.RunWriter | None) -> results.RunRecord | None:
     """Write the summary of a run that has ended, from its own log, and read the run back."""
-    log = results.read_run(writer.folder)
-    diverged_at = int(training.diverged_at)
+    diverged_at = training.first_bad_update
     clean = None
     if diverged_at < 0:
-        images = _beating(training, dataset.train, writer)
-        clean = evaluate.single_view(training.network, images)[0]
+        training.group.agree_on_statistics(training.network)
+        images = _beating(training, "train", writer)
+        clean = evaluate.single_view(training.network, images, training.group.total)[0]
+    skipped = sorted({name for part in training.group.gather(_damaged(training)) for name in part})
+    if writer is None:
+        return None
+    log = results.read_run(writer.folder)
     speed = log.metrics["images_per_second"].median()
+    events = training.schedule.events
     summary = {
         "steps": training.step,
         "train_error": log.final("train_error"),
@@ -425,6 +612,9 @@ def _summarise(
         "test_error": log.final("test_error"),
         "test_loss": log.final("test_loss"),
         "diverged_at": diverged_at if diverged_at >= 0 else None,
+        "warm_until": events.warm_until,
+        "drops": list(events.drops),
+        "skipped_images": skipped,
         "seconds": results.significant(training.seconds),
         "images_per_second": results.significant(float(speed)),
         "weights_sha256": weights_sha256(training.network),
@@ -433,3 +623,8 @@ def _summarise(
     status: results.Status = "diverged" if diverged_at >= 0 else "finished"
     writer.finish(status, step=training.step, summary=summary, error=error)
     return results.read_run(writer.folder)
+
+
+def _damaged(training: _Training) -> list[str]:
+    """Files that this process has left out so far, where that was asked for."""
+    return sorted(getattr(training.feed, "damaged", ()))

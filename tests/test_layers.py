@@ -17,16 +17,20 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 # From the bottom up; a module imports only what stands below it. A new module takes its place here.
 RANKS = [
     {"paper", "config", "machine"},
-    {"results", "models", "evaluate"},
+    {"schedule", "ranks"},
+    {"results", "models"},
     {"data", "probes", "surgery", "plots", "verdict"},
+    {"imagenet"},
+    {"evaluate"},
     {"train", "notebook"},
     {"study"},
     {"cluster"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 
-COMPUTE = {"models", "data", "probes", "surgery", "train", "evaluate"}  # know torch, never draw
+COMPUTE = {"ranks", "models", "data", "imagenet", "probes", "surgery", "train", "evaluate"}  # know torch, never draw
 READING = [m for m in MODULES if m not in COMPUTE]  # load without torch
 DRAWING = {"plotly", "streamlit", "matplotlib", "altair", "IPython", "ipywidgets"}
 TORCH = {"torch", "torchvision", "torchaudio"}

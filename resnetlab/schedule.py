@@ -1,0 +1,87 @@
+"""The learning rate of one run: the recipe's, and what the run's own errors have decided so far."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from resnetlab.config import Events, Recipe, lr_at
+
+
+class Schedule:
+    """Follows a run's errors and turns them into `Events`, which `lr_at` takes.
+
+    Two rules of the paper look at errors: the warm-up of 110 layers, "until the training error is
+    below 80 %" (Sec. 4.2), and the drop "when the error plateaus" (Sec. 3.4). All of its state goes
+    through `state` and `restore`, so a resumed run decides what an undisturbed one would.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.events = Events()
+        self._recent: deque[int] = deque(maxlen=recipe.warmup_window)  # wrong images of each step
+        self._followed: list[float] = []  # tested errors since the last drop, percent
+
+    def lr(self, step: int) -> float:
+        """The rate of the update that follows `step` finished ones."""
+        return lr_at(step, self.recipe, self.events)
+
+    @property
+    def warming(self) -> bool:
+        """Whether the training error still has to end the warm-up."""
+        by_error = self.recipe.warmup_lr is not None and self.recipe.warmup_steps is None
+        return by_error and self.events.warm_until is None
+
+    def after_step(self, step: int, wrong: int) -> None:
+        """`step` updates are done, the last batch had `wrong` wrong images. Only read while warming.
+
+        The running error is that of the last `warmup_window` steps, all of which must have been made.
+        """
+        if not self.warming:
+            return
+        self._recent.append(wrong)
+        seen = self.recipe.warmup_window * self.recipe.batch_size
+        full = len(self._recent) == self.recipe.warmup_window
+        if full and 100 * sum(self._recent) / seen < self.recipe.warmup_error:
+            self.events = self.events._replace(warm_until=step)
+
+    def after_test(self, step: int, error: float) -> None:
+        """After `step` updates the followed error (percent) was measured."""
+        recipe = self.recipe
+        if recipe.plateau_patience is None or len(self.events.drops) == recipe.plateau_drops:
+            return
+        self._followed.append(error)
+        if tests_without_progress(self._followed, recipe.plateau_margin) >= recipe.plateau_patience:
+            self.events = self.events._replace(drops=(*self.events.drops, step))
+            self._followed.clear()
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {
+            "warm_until": self.events.warm_until,
+            "drops": list(self.events.drops),
+            "recent": list(self._recent),
+            "followed": list(self._followed),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """What `state` gave."""
+        self.events = Events(state["warm_until"], tuple(state["drops"]))
+        self._recent = deque(state["recent"], maxlen=self.recipe.warmup_window)
+        self._followed = list(state["followed"])
+
+
+def tests_without_progress(errors: Sequence[float], margin: float) -> int:
+    """How many of the last tests in a row have not brought the best error down by `margin` points.
+
+    An error that is not finite is no progress.
+    """
+    best, since = math.inf, 0
+    for error in errors:
+        if error < best and not error > best - margin:
+            best, since = error, 0
+        else:
+            since += 1
+    return since
