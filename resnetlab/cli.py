@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from resnetlab import results, study
+    from resnetlab import config, results, schedule, study
 
 app = typer.Typer(
     name="resnetlab",
@@ -76,11 +76,11 @@ def _list_of(text: str, what: str, kind: type) -> tuple[Any, ...]:
         raise UsageError(f"{what}: a list like 20,56 is needed, got {text!r}") from None
 
 
-def _console() -> Any:
+def _console(width: int | None = None) -> Any:
     from rich.console import Console
 
     # In a pipe or a log nothing is as wide as a guess of 80 columns would make it.
-    width = None if sys.stdout.isatty() else 160
+    width = None if sys.stdout.isatty() else width or 160
     return Console(highlight=False, width=width)
 
 
@@ -89,15 +89,22 @@ def _console() -> Any:
 
 @app.command("study")
 def study_command(
-    name: Annotated[str, typer.Argument(help="digits, short or figure-6")] = "digits",
-    depths: Annotated[str | None, typer.Option(help="Such as 20,56 (each 6n+2)")] = None,
+    name: Annotated[
+        str, typer.Argument(help="digits, short, figure-6, shortcuts or imagenet")
+    ] = "digits",
+    depths: Annotated[str | None, typer.Option(help="Such as 20,56 or 18,34")] = None,
     shortcuts: Annotated[str | None, typer.Option(help="Of none,A,B,C; none is plain")] = None,
+    also: Annotated[
+        str | None, typer.Option(help="Further networks by name, such as resnet-50,resnet-101")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2")] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
     recipe: RecipeOption = None,
     steps: StepsOption = None,
     lr: LrOption = None,
     batch_size: BatchOption = None,
+    crop: CropOption = None,
+    damaged: DamagedOption = None,
     validation: ValidationOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
@@ -122,11 +129,13 @@ def study_command(
         name_of_folder=folder,
         depths=_list_of(depths, "--depths", int) if depths is not None else None,
         shortcuts=_list_of(shortcuts, "--shortcuts", str) if shortcuts is not None else None,
+        also=_list_of(also, "--also", str) if also is not None else None,
         seeds=_list_of(seeds, "--seeds", int) if seeds is not None else None,
         recipe=recipe,
         precision=precision.value if precision else None,
         validation=validation,
-        overrides={"steps": steps, "lr": lr, "batch_size": batch_size},
+        damaged=damaged,
+        overrides={"steps": steps, "lr": lr, "batch_size": batch_size, "crop": crop},
     )
     root = store.results_root(results)
     watcher = _Progress()
@@ -384,6 +393,218 @@ def train(
         raise typer.Exit(INTERRUPTED)
 
 
+# --- evaluate ---------------------------------------------------------------------------------
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str | None, typer.Argument(help="RUN, STUDY/RUN or a run's folder")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Instead of a run: a file of torchvision's weights (with --network, --data)"),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="What the weights are of: resnet-34-B, resnet-50-3x3, ...")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help=f"{DATA_HELP} [default: the run's]")] = None,
+    protocol: Annotated[str, typer.Option(help="single, ten-crop, multi-scale or all")] = "single",
+    average: Annotated[
+        str, typer.Option(help="Of ten crops, or of scales: softmax (the paper) or logits")
+    ] = "softmax",
+    scales: Annotated[
+        str | None,
+        typer.Option(help="Shorter sides of multi-scale [default: 224,256,384,480,640 at crop 224]"),
+    ] = None,
+    side: Annotated[
+        int | None, typer.Option(help="Shorter side of single and ten-crop [default: 256 at crop 224]")
+    ] = None,
+    device: DeviceOption = "auto",
+    results: ResultsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Test a run, or torchvision's weights, by the paper's protocols, the paper's values beside ours.
+
+    Results are stored with the run; those of weights given as a file are only shown.
+    """
+    from resnetlab import config, data as images, evaluate as tests, paper, train  # fmt: skip
+    from resnetlab import results as store
+    from resnetlab.config import UsageError
+
+    if (run is None) == (weights is None):
+        raise UsageError("name a run, or give --weights FILE with --network and --data")
+    if weights is not None and (network is None or data is None):
+        raise UsageError("--weights needs --network (such as resnet-50-3x3) and --data")
+    if run is not None and network is not None:
+        raise UsageError("--network belongs to --weights: a run has its own network")
+    known = (*tests.PROTOCOLS, "all")
+    if protocol not in known:
+        raise UsageError(f"unknown protocol {protocol!r}{config.did_you_mean(protocol, known)}")
+    if scales is not None and protocol not in ("multi-scale", "all"):
+        raise UsageError(f"--scales belongs to multi-scale, not to {protocol}")
+    if side is not None and protocol == "multi-scale":
+        raise UsageError("--side belongs to single and ten-crop; multi-scale has --scales")
+    sides = _list_of(scales, "--scales", int) if scales is not None else ()
+    if scales is not None and not sides:
+        raise UsageError("--scales: a list like 224,256 is needed")
+
+    place = train.resolve_device(device)
+    record, recipe, crop = None, None, tests.CROP
+    if run is not None:
+        record = store.find_run(run, results)
+        recipe, crop = record.config.recipe, record.config.recipe.crop
+        subject = tests.trained(record, place)
+        chosen = record.config.data if data is None else config.Data.parse({"name": data})
+    else:
+        assert weights is not None
+        assert network is not None
+        subject = tests.from_torchvision(weights, network, place)
+        chosen = config.Data.parse({"name": data})
+    if protocol != "all":
+        protocols = [protocol]
+    elif crop is None:
+        protocols = ["single"]
+    else:
+        whole = subject.network.spec.design == "imagenet"  # the others take square images only
+        protocols = [name for name in tests.PROTOCOLS if whole or name != "multi-scale"]
+
+    keep = record if record is not None and record.path.parent.parent.name != store.REFERENCE else None
+    unkept, rows = None, []
+    spec = subject.network.spec
+    for name in protocols:
+        if not as_json and sys.stderr.isatty():
+            print(f"testing {spec.name} on {chosen.label}: {name}", file=sys.stderr)
+        # A run's own test took the lower end of its scale; in the recipes that is the paper's 256.
+        usual = recipe.scale[0] if recipe is not None and recipe.scale else None
+        found = tests.evaluate(
+            subject,
+            chosen,
+            name,  # type: ignore[arg-type]
+            crop=crop,
+            side=None if name == "multi-scale" else (usual if side is None else side),
+            scales=sides if name == "multi-scale" else (),
+            average=average,  # type: ignore[arg-type]
+            root=images.data_root(),
+        )
+        if keep is not None:
+            try:
+                store.add_evaluation(keep, found)
+            except OSError as error:  # what took so long to measure is still shown
+                keep, unkept = None, f"the results could not be stored ({error})"
+        rows.append(found | _paper_beside(spec, found))
+    label = recipe.label if recipe is not None else None
+    trained_on = record.config.data.label if record is not None else None
+    apart = _apart(spec, rows, trained_on, label)
+    if record is not None and recipe is not None and subject.step != recipe.steps:
+        apart.insert(0, f"the checkpoint is of step {subject.step:,} of {recipe.steps:,}")
+    if keep is not None:
+        place_kept = f"stored in {keep.path / store.EVALUATIONS_FILE}"
+    elif record is not None:
+        place_kept = unkept or "not stored: committed reference runs stay as they are"
+    else:
+        place_kept = "not stored: weights given as a file belong to no run"
+    who = f"{record.study}/{record.name}" if record is not None else f"weights of {weights}"
+    if as_json:
+        out: dict[str, Any] = {"run": who if record is not None else None, "weights": weights}
+        out |= {"network": spec.name, "step": subject.step, "evaluations": rows}
+        _print_json(out | {"not_comparable": apart, "stored": keep is not None})
+    else:
+        at = f", step {subject.step:,}" if subject.step is not None else ""
+        _print_evaluations(f"{who}: {spec.name}{at}, tested on {chosen.label}", rows)
+        console = _console()
+        from rich.text import Text
+
+        for sentence in apart if any(row["paper_source"] for row in rows) else ():
+            console.print(Text(f"  Not comparable: {sentence}."))
+        for row in rows:
+            if row["paper_source"]:
+                said = paper.CONDITIONS[_theirs(spec), row["protocol"]]
+                console.print(Text(f"  The paper, {row['protocol']}: {said} ({row['paper_source']})."))
+        console.print(Text(f"  {place_kept[0].upper()}{place_kept[1:]}."))
+    if unkept:
+        raise RuntimeError(unkept)
+
+
+def _theirs(spec: Any) -> str:
+    """The data set on which the paper has numbers for a network of that design."""
+    return "imagenet" if spec.design == "imagenet" else "cifar10"
+
+
+def _paper_beside(spec: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The paper's errors for that network by that protocol; its 50 layers stride in the 1x1."""
+    from resnetlab import config, paper
+
+    name = config.Network.parse(spec.model_dump() | {"stride_in": "1x1"}).name
+    out: dict[str, Any] = {"paper_source": None}
+    for quantity in ("top1_error", "top5_error"):
+        record = paper.reported(name, quantity, protocol=row["protocol"], data=_theirs(spec))
+        out[f"paper_{quantity}"] = record.value if record else None
+        if record and out["paper_source"] is None:
+            out["paper_source"] = record.source
+    return out
+
+
+def _apart(
+    spec: Any, rows: Sequence[Mapping[str, Any]], trained_on: str | None, recipe: str | None
+) -> list[str]:
+    """Why these numbers must not be set against the paper's: one sentence each, none if they may."""
+    from resnetlab import evaluate, paper
+
+    said, tested = [], rows[0]["data"]
+    names = {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}
+    if trained_on is None or recipe is None:
+        said.append(
+            "the file does not say how its weights were trained; torchvision's follow another recipe"
+        )
+    elif (reason := paper.comparable(trained_on, recipe)) is not None:
+        said.append(reason)
+    if trained_on is not None and tested != trained_on:
+        said.append(f"the run was trained on {trained_on} and tested on {tested}")
+    if tested != _theirs(spec) and (tested in names or trained_on is None):
+        said.append(f"the paper's {spec.name} is tested on {names[_theirs(spec)]}, ours on {tested}")
+    if spec.stride_in == "3x3":
+        said.append("the paper's bottlenecks stride in the first 1x1, this network's in the 3x3")
+    for row in rows:
+        usual = list(evaluate.SCALES) if row["protocol"] == "multi-scale" else [evaluate.SIDE]
+        if row["crop"] and (row["crop"], row["sides"]) != (evaluate.CROP, usual):
+            ours, paper_has = (", ".join(map(str, value)) for value in (row["sides"], usual))
+            crops = row["protocol"] != "multi-scale"
+            mine, its = (f"crop {c} of " if crops else "" for c in (row["crop"], evaluate.CROP))
+            said.append(f"{row['protocol']}: {mine}shorter side {ours}; the paper: {its}{paper_has}")
+        if row["average"] != "softmax" and row["protocol"] != "single":
+            said.append(f"{row['protocol']}: logits are averaged, the default is the softmax")
+    return said
+
+
+def _print_evaluations(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("protocol", "images", "top-1 %", "top-5 %", "paper: top-1 %", "top-5 %", "source"):
+        right = heading not in ("protocol", "source")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for row in rows:
+        names = ("top1_error", "top5_error", "paper_top1_error", "paper_top5_error")
+        errors = ["–" if row[name] is None else f"{row[name]:.2f}" for name in names]
+        cells = [_protocol_in_words(row), f"{row['images']:,}", *errors, row["paper_source"] or "–"]
+        table.add_row(*map(Text, cells))
+    console = _console()
+    console.print(Text(title))
+    console.print(table)
+
+
+def _protocol_in_words(row: Mapping[str, Any]) -> str:
+    """ten-crop, 224 of 256; multi-scale, 224 256 384; with what was averaged if not the usual."""
+    parts = [str(row["protocol"])]
+    if row["sides"]:
+        sides = " ".join(map(str, row["sides"]))
+        parts.append(sides if row["protocol"] == "multi-scale" else f"{row['crop']} of {sides}")
+    if row["average"] != "softmax" and row["protocol"] != "single":
+        parts.append(f"averaged {row['average']}")
+    return ", ".join(parts)
+
+
 # --- reading ----------------------------------------------------------------------------------
 
 
@@ -462,6 +683,7 @@ def show(
     record = store.find_run(run, results)
     if as_json:
         info = {"row": record.as_row(), "run": dict(record.info), "summary": record.summary}
+        info["evaluations"] = record.evaluations.to_dict("records")
         _print_json(info | {"problems": list(record.problems), "command": reproduce(record)})
         return
     from rich import box
@@ -478,6 +700,12 @@ def show(
     lines |= {key: value for key, value in record.as_row().items() if key.endswith("_error")}
     lines |= {"seconds": record.final("seconds"), "problems": "; ".join(record.problems) or "none"}
     lines["again"] = reproduce(record)
+    for row in record.evaluations.to_dict("records"):
+        errors = {"top-1": row["top1_error"], "top-5": row["top5_error"]}
+        shown = [f"{name} {value:.2f} %" for name, value in errors.items() if value and value == value]
+        lines[f"{_protocol_in_words(row)}, step {row['step']}"] = (
+            f"{', '.join(shown)} of {row['images']} images of {row['data']}"
+        )
     for key, value in lines.items():
         if isinstance(value, Mapping):
             value = ", ".join(f"{name} {inner}" for name, inner in value.items())
@@ -488,9 +716,12 @@ def show(
 
 
 # Recipe fields that `resnetlab train` has an option for, and those only the notebook takes.
-_TRAIN_FIELDS = ("steps", "lr", "batch_size")
+_TRAIN_FIELDS = ("steps", "lr", "batch_size", "crop")
 _MEASURING_FIELDS = ("log_every", "test_every", "probe_every", "checkpoint_every")
-_NOTEBOOK_FIELDS = ("momentum", "weight_decay", "pad", "flip", *_MEASURING_FIELDS)
+_NOTEBOOK_FIELDS = ("momentum", "weight_decay", "pad", "flip", "mean", "colour", "ghost_batch")
+_NOTEBOOK_FIELDS += ("decay_norm", "recompute_norm", "warmup_lr", "warmup_error", "warmup_window")
+_NOTEBOOK_FIELDS += ("warmup_steps", "plateau_patience", "plateau_margin", "plateau_drops")
+_NOTEBOOK_FIELDS += _MEASURING_FIELDS
 
 
 def reproduce(record: results.RunRecord) -> str:
@@ -511,6 +742,7 @@ def reproduce(record: results.RunRecord) -> str:
     common = {"data": run.data.name, "recipe": run.recipe.name, "seed": run.seed}
     common |= {"precision": run.precision} if run.precision != "fp32" else {}
     common |= {"validation": run.data.validation} if run.data.validation else {}
+    common |= {"damaged": run.data.damaged} if run.data.damaged != "error" else {}
     execution = record.info.get("execution")
     if isinstance(execution, Mapping) and execution.get("device") == "cpu":
         common |= {"device": "cpu", "threads": execution.get("threads")}
@@ -520,7 +752,9 @@ def reproduce(record: results.RunRecord) -> str:
             words += [f"--{name.replace('_', '-')}", str(value)]
     else:
         words = ["papermill", "notebooks/train.ipynb", "out.ipynb"]
-        network = {"depth": run.network.depth, "shortcut": run.network.shortcut}
+        plain_words = {"depth": run.network.depth, "shortcut": run.network.shortcut}
+        usual = config.Network.parse(plain_words) == run.network
+        network = plain_words if usual else {"network": run.network.name}
         for name, value in (network | common | changed).items():
             words += ["-p", name, str(value)]
     return shlex.join(words)
@@ -613,12 +847,7 @@ def figures(
         }
         for name, figure in drawn.items():
             target = folder / f"{name}-{theme}.png"
-            try:
-                store.atomic_write(target, figure.to_image("png", width=1100, scale=1.5))
-            except (ImportError, ValueError, RuntimeError) as error:
-                raise RuntimeError(
-                    f"figures need `pip install 'resnetlab[figures]'` and Chromium or Chrome ({error})"
-                ) from None
+            store.atomic_write(target, _png(figure))
             print(target)
 
 
@@ -634,6 +863,12 @@ _NETWORKS = (
     *("plain-32", "resnet-32", "plain-44", "resnet-44"),
     *("plain-56", "resnet-56", "resnet-56-B", "resnet-56-C"),
     *("plain-110", "resnet-110", "plain-1202", "resnet-1202"),
+)
+
+_NETWORKS_NOTE = (
+    "layers: weighted ones + projections. mult.-adds: the paper's FLOPs, of convolutions and the",
+    "classifier, for one image. 3x3 stride: bottlenecks that stride there, not in their first 1x1 as",
+    "in the paper. The paper: – where it prints no value for that network.",
 )
 
 
@@ -679,10 +914,9 @@ def networks(
         table.add_row(*map(Text, _network_cells(row)))
     console = _console()
     console.print(table)
-    console.print(
-        "  layers: weighted ones, + projections. mult.-adds: of convolutions and classifier, for"
-    )
-    console.print("  one image; the paper's “FLOPs”. – : the paper prints no value for that network.")
+    console.print()
+    for line in _NETWORKS_NOTE:
+        console.print(line)
 
 
 def _network_cells(row: Mapping[str, Any]) -> list[str]:
@@ -698,6 +932,229 @@ def _network_cells(row: Mapping[str, Any]) -> list[str]:
     cells = [row["name"], str(row["depth"]), row["shortcut"], block, f"{row['layers']}{projections}"]
     cells += [str(row["image_size"]), f"{row['parameters']:,}", macs, ", ".join(theirs) or "–"]
     return cells
+
+
+# --- recipe -----------------------------------------------------------------------------------
+
+
+@app.command()
+def recipe(
+    name: Annotated[str | None, typer.Argument(help="[default: all of them, a line each]")] = None,
+    warm_until: Annotated[
+        int | None, typer.Option(help="Script when the training error ends the warm-up")
+    ] = None,
+    drops: Annotated[
+        str | None, typer.Option(help="Script the steps of the plateaus, such as 150000,300000")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Write the figure: FILE.html or FILE.png")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a recipe does: its settings in words, its learning rate as a table and a figure.
+
+    Where the rate follows a run's own errors, the events are scripted, and said to be.
+    """
+    from resnetlab import config, schedule
+    from resnetlab.config import UsageError
+
+    if name is None:
+        if out is not None or warm_until is not None or drops is not None:
+            raise UsageError("name a recipe: `resnetlab recipe` alone lists them")
+        lines = {name: _rate_in_words(preset) for name, preset in config.RECIPES.items()}
+        if as_json:
+            _print_json([config.RECIPES[name].model_dump(mode="json") for name in lines])
+            return
+        for name, line in lines.items():
+            preset = config.RECIPES[name]
+            print(f"{name:<15} {preset.steps:>7,} steps of {preset.batch_size:<3}  {line}")
+        return
+    chosen = config.recipe_named(name)
+    at = _list_of(drops, "--drops", int) if drops is not None else None
+    events, scripted = _scripted(chosen, warm_until, at)
+    rates = schedule.stretches(chosen, events)
+    if out is not None and Path(out).suffix not in (".html", ".png"):
+        raise UsageError(f"--out: a file that ends in .html or .png is needed, got {out!r}")
+    if as_json:
+        shown = [stretch._asdict() for stretch in rates]
+        info: dict[str, Any] = {"name": chosen.name, "recipe": chosen.model_dump(mode="json")}
+        _print_json(info | {"events": events._asdict(), "scripted": scripted, "rates": shown})
+    else:
+        _print_recipe(chosen, rates, scripted)
+    if out is not None:
+        _write_recipe_figure(Path(out), chosen, rates, scripted)
+        if not as_json:
+            print(out)
+
+
+def _scripted(
+    recipe: config.Recipe, warm_until: int | None, drops: Sequence[int] | None
+) -> tuple[config.Events, list[str]]:
+    """Events for the rules that look at errors, and a sentence each on where they come from."""
+    from resnetlab import paper
+    from resnetlab.config import Events, UsageError
+
+    said = []
+    by_error = recipe.warmup_lr is not None and recipe.warmup_steps is None
+    if warm_until is not None and not by_error:
+        raise UsageError(f"recipe {recipe.name!r} has no warm-up that an error ends")
+    if drops is not None and recipe.plateau_patience is None:
+        raise UsageError(f"recipe {recipe.name!r} does not wait for plateaus")
+    if by_error:
+        if warm_until is None:
+            warm_until = paper.WARM_UNTIL
+            source = 'the paper\'s "about 400 iterations" (Sec. 4.2)'
+        else:
+            source = "--warm-until"
+        said.append(
+            f"end of the warm-up at step {warm_until:,}: scripted, {source}; a run decides itself"
+        )
+    if recipe.plateau_patience is not None:
+        if drops is None:
+            ratio = recipe.steps / paper.FIGURE_4_STEPS
+            drops = [round(step * ratio) for step in paper.FIGURE_4_DROPS][: recipe.plateau_drops]
+            source = "Figure 4 (15.0-15.5 and 30.0-30.5 x 10^4)"
+            source += "" if ratio == 1 else ", in proportion to the steps"
+        else:
+            source = "--drops"
+        where = " and ".join(f"{step:,}" for step in drops) or "no step"
+        said.append(f"plateaus at {where}: scripted, {source}; a run decides itself")
+        if list(drops) != sorted(set(drops)) or len(drops) > recipe.plateau_drops:
+            raise UsageError(f"--drops: at most {recipe.plateau_drops} steps that increase are needed")
+    for option, steps in (("--warm-until", [warm_until]), ("--drops", drops or [])):
+        for step in steps:
+            if step is not None and not 1 <= step <= recipe.steps:
+                raise UsageError(f"{option}: {step} is not a step of 1 to {recipe.steps:,}")
+    return Events(warm_until, tuple(drops or ())), said
+
+
+def _rate_in_words(recipe: config.Recipe) -> str:
+    times = f"x{recipe.decay:g}"
+    if recipe.milestones:
+        fall = f"{times} at {', '.join(f'{at:,}' for at in recipe.milestones)}"
+    elif recipe.plateau_patience is not None:
+        fall = (
+            f"{times} when {recipe.plateau_patience} tests in a row bring the error down by less than "
+            f"{recipe.plateau_margin:g} points, at most {recipe.plateau_drops} times"
+        )
+    else:
+        fall = "constant"
+    warm = ""
+    if recipe.warmup_lr is not None:
+        until = f"{recipe.warmup_steps:,} steps are done"
+        if recipe.warmup_steps is None:
+            until = (
+                f"the training error of {recipe.warmup_window} steps is below {recipe.warmup_error:g} %"
+            )
+        warm = f"{recipe.warmup_lr:g} until {until}, then "
+    return f"{warm}{recipe.lr:g}, {fall}"
+
+
+def _recipe_in_words(recipe: config.Recipe) -> dict[str, str]:
+    decayed = "all parameters" if recipe.decay_norm else "all but batch norm's"
+    if recipe.crop is not None and recipe.scale is not None:
+        low, high = recipe.scale
+        views = [f"shorter side drawn from [{low}, {high}], a square of {recipe.crop} cut out"]
+    else:
+        views = [f"{recipe.pad} pixels of padding and a random crop" if recipe.pad else "as they are"]
+    views += ["mirrored half the time"] if recipe.flip else ["not mirrored"]
+    views += ["PCA colour shift"] if recipe.colour == "pca" else []
+    means = {"pixel": "the mean image", "channel": "the channel means"}
+    views += [f"{means[recipe.mean]} subtracted"]
+    views += ["divided by the deviations"] if recipe.mean == "channel" else []
+    norm = "over the batch of a device"
+    if recipe.ghost_batch is not None:
+        norm = f"over groups of {recipe.ghost_batch} images"
+    norm += "; statistics of the test: " + (
+        "averaged over the training images at the end" if recipe.recompute_norm else "running"
+    )
+    return {
+        "length": f"{recipe.steps:,} steps (updates) of {recipe.batch_size} images",
+        "optimizer": f"SGD, momentum {recipe.momentum:g}, weight decay {recipe.weight_decay:g} on {decayed}",
+        "rate": _rate_in_words(recipe),
+        "images": ", ".join(views),
+        "batch norm": norm,
+        "measured": f"log every {recipe.log_every:,} steps, test {recipe.test_every:,}, "
+        f"gradient norms {recipe.probe_every:,}, checkpoint {recipe.checkpoint_every:,}",
+    }
+
+
+def _print_recipe(
+    recipe: config.Recipe, rates: Sequence[schedule.Stretch], scripted: Sequence[str]
+) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    console = _console(100)
+    settings = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    for key, value in _recipe_in_words(recipe).items():
+        settings.add_row(Text(key, style="bold"), Text(value))
+    console.print(Text(f"recipe {recipe.name}\n"))
+    console.print(settings)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("from step", "to step", "rate", "why"):
+        table.add_column(
+            heading, justify="left" if heading == "why" else "right", no_wrap=heading != "why"
+        )
+    for stretch in rates:
+        cells = (f"{stretch.step:,}", f"{stretch.until - 1:,}", f"{stretch.lr:g}", stretch.why)
+        table.add_row(*map(Text, cells))
+    console.print(table)
+    for sentence in scripted:
+        console.print(Text(f"  {sentence}"))
+    console.print()
+    for line in _rate_figure(rates):
+        console.print(Text(line))
+
+
+def _rate_figure(rates: Sequence[schedule.Stretch], width: int = 86) -> list[str]:
+    """The rate against the step in block characters, on a log scale, two lines a factor of ten."""
+    import math
+
+    end, per_decade, eighths = rates[-1].until, 2, " ▁▂▃▄▅▆▇█"
+    low = math.log10(min(stretch.lr for stretch in rates))
+    levels = {s: 8 * (1 + per_decade * (math.log10(s.lr) - low)) for s in rates}
+    # A column shows the rate at its first step, so that a short warm-up is still to be seen.
+    columns = [
+        round(levels[next(s for s in rates if s.step <= c * end // width < s.until)])
+        for c in range(width)
+    ]
+    height = -(-max(columns) // 8)
+    named = {math.ceil(round(level) / 8) - 1: stretch.lr for stretch, level in levels.items()}
+    lines = []
+    for row in reversed(range(height)):
+        label = f"{named[row]:g}" if row in named else ""
+        lines.append(f"{label:>8} │" + "".join(eighths[min(8, max(0, c - 8 * row))] for c in columns))
+    last = f"{end:,}"
+    lines.append(" " * 9 + "└" + "─" * width)
+    return [*lines, " " * 10 + "0" + last.rjust(width - 1), " " * 10 + "step".center(width).rstrip()]
+
+
+def _write_recipe_figure(
+    path: Path, recipe: config.Recipe, rates: Sequence[schedule.Stretch], scripted: Sequence[str]
+) -> None:
+    import pandas as pd
+
+    from resnetlab import plots
+    from resnetlab import results as store
+
+    light = "light" if path.suffix == ".png" else "neutral"
+    frame = pd.DataFrame([stretch._asdict() for stretch in rates])
+    figure = plots.learning_rate(frame, recipe.name, "; ".join(scripted), theme=light)  # type: ignore[arg-type]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".html":
+        store.atomic_write(path, figure.to_html(config=plots.CONFIG).encode())
+    else:
+        store.atomic_write(path, _png(figure))
+
+
+def _png(figure: Any) -> bytes:
+    try:
+        drawn: bytes = figure.to_image("png", width=1100, scale=1.5)
+    except (ImportError, ValueError, RuntimeError) as error:
+        raise RuntimeError(
+            f"figures need `pip install 'resnetlab[figures]'` and Chromium or Chrome ({error})"
+        ) from None
+    return drawn
 
 
 # --- data, dashboard --------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -103,10 +105,11 @@ def view_scores(network: nn.Module, views: Tensor, average: Average = "softmax")
     """Scores of images seen in several views: (B, V, C, H, W) -> (B, classes).
 
     The mean over views of the softmax, or, "logits", of what goes into it. The paper averages
-    "scores"; a known peer sums logits, which can name another class.
+    "scores"; a known peer sums logits, which can name another class. In float64: in float32 whatever
+    is far below the best is 0, and which of the zeros are in the top five would be chance.
     """
     count, seen = views.shape[:2]
-    logits = network(views.flatten(0, 1)).unflatten(0, (count, seen))  # (B, V, classes)
+    logits = network(views.flatten(0, 1)).double().unflatten(0, (count, seen))  # (B, V, classes)
     scores: Tensor = (logits.softmax(dim=-1) if average == "softmax" else logits).mean(dim=1)
     return scores
 
@@ -139,12 +142,11 @@ def protocol_scores(
     network.eval()
     try:
         if protocol == "multi-scale":
-            parts = [
-                _all_scores(network, normalise, images_at(scale), _whole, average, device)
-                for scale in scales
-            ]
-            scores = torch.stack([part[0] for part in parts]).mean(dim=0)
-            return scores, parts[0][1]
+            scores, labels = torch.zeros(()), torch.zeros(())
+            for scale in scales:
+                at, labels = _all_scores(network, normalise, images_at(scale), _whole, average, device)
+                scores = scores + at / len(scales)
+            return scores, labels
         views = {"single": centre_crop, "ten-crop": ten_crop}[protocol]
 
         def cut(pixels: Tensor) -> Tensor:
@@ -177,7 +179,7 @@ def _all_scores(
         seen = torch.stack([view for _, view in batch])  # (B, V, C, H, W)
         seen = seen if device is None else seen.to(device)
         ready = normalise(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
-        found = view_scores(network, ready, average).float().cpu()
+        found = view_scores(network, ready, average).cpu()
         scores.update({index: row for (index, _), row in zip(batch, found, strict=True)})
 
     count = 0
@@ -201,10 +203,10 @@ def _all_scores(
 def score(scores: Tensor, labels: Tensor) -> Score:
     """Top-1 and top-5 error in percent of scores (N, classes) against labels (N,).
 
-    Raises ValueError if a score is not finite: such a network has no error to report.
+    Raises RuntimeError if a score is not finite: such a network has no error to report.
     """
     if not torch.isfinite(scores).all():
-        raise ValueError("the network's scores are not finite")
+        raise RuntimeError("the network's scores are not finite: it has no error to report")
     count, classes = scores.shape
     top1 = 100 * int((scores.argmax(dim=1) != labels).sum()) / count
     top5 = None
@@ -227,28 +229,53 @@ class Trained:
 
 
 def trained(record: results.RunRecord, device: torch.device) -> Trained:
-    """The network of a run as its newest whole checkpoint has it. UsageError if there is none."""
-    import io
+    """The network of a run as its newest whole checkpoint has it.
 
+    A damaged one is said on standard error and the one before it serves. UsageError if there is none.
+    """
     who = f"{record.study}/{record.name}"
-    found = next(
-        (c for c in results.checkpoints(record.path, record.config) if not isinstance(c, str)), None
-    )
     described = record.info.get("dataset")
-    if found is None or not isinstance(described, dict):
+    found: Iterable[results.Checkpoint | str] = ()
+    if isinstance(described, dict):
+        found = results.checkpoints(record.path, record.config)
+    damaged = 0
+    for checkpoint in found:
+        problem = checkpoint if isinstance(checkpoint, str) else ""
+        if not isinstance(checkpoint, str):
+            try:
+                return _from_checkpoint(checkpoint, record, device)
+            except UsageError:
+                raise
+            except Exception as error:  # torch, pickle and zipfile raise many kinds
+                problem = f"{checkpoint.path.name}: is no checkpoint of it ({type(error).__name__})"
+        print(f"note: {who}: {problem}; trying the checkpoint before it", file=sys.stderr, flush=True)
+        damaged += 1
+    if damaged:
         raise UsageError(
-            f"{who} has no checkpoint to test: committed reference runs come without weights; train it "
-            "again (`resnetlab show` gives the command)"
+            f"{who} has no whole checkpoint to test; the command that trained it resumes it"
         )
-    state = torch.load(io.BytesIO(found.payload), map_location=device, weights_only=True)
+    raise UsageError(
+        f"{who} has no checkpoint to test: committed reference runs come without weights; train it "
+        "again (`resnetlab show` gives the command)"
+    )
+
+
+def _from_checkpoint(
+    checkpoint: results.Checkpoint, record: results.RunRecord, device: torch.device
+) -> Trained:
+    state = torch.load(io.BytesIO(checkpoint.payload), map_location=device, weights_only=True)
+    if "normalise" not in state:
+        raise UsageError(
+            f"{record.study}/{record.name} was trained before checkpoints kept the mean image; "
+            "train it again"
+        )
+    described = record.info["dataset"]
     network = models.build(
         record.network, num_classes=len(described["classes"]), in_channels=described["shape"][0]
     )
     network = network.to(device, next(iter(state["network"].values())).dtype)
     network.load_state_dict(state["network"])
-    if "normalise" not in state:
-        raise UsageError(f"{who} was trained before checkpoints kept the mean image; train it again")
-    return Trained(network, data.Normalise(**state["normalise"]), found.step)
+    return Trained(network, data.Normalise(**state["normalise"]), checkpoint.step)
 
 
 # torchvision's weights expect these channel means and deviations, of pixels in 0..1.
@@ -262,23 +289,26 @@ def from_torchvision(path: str | Path, name: str, device: torch.device) -> Train
     The file is read without executing anything in it. Raises UsageError if it is missing, truncated
     or no file of weights, and if the weights are another network's: never random weights in silence.
     """
-    file = Path(path).expanduser()
+    spec, file = config.Network.from_name(name), Path(path).expanduser()
     if not file.is_file():
         raise UsageError(f"there is no weights file {file}")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, pickle and zipfile raise many kinds
-        said = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise UsageError(f"{file} is truncated or holds no weights ({said})") from None
-    spec = config.Network.from_name(name)
+    except PermissionError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror})") from None
+    except Exception:  # torch, pickle and zipfile raise many kinds
+        raise UsageError(
+            f"{file} is truncated or holds something else than weights, which is not executed"
+        ) from None
+    bias = state.get("fc.bias") if isinstance(state, dict) else None
+    classes = len(bias) if isinstance(bias, Tensor) and bias.dim() == 1 and len(bias) else None
+    network = models.build(spec, num_classes=classes)
+    models.load_torchvision(network, state)
     if spec.block == "bottleneck" and spec.stride_in != "3x3":
         raise UsageError(
             f"torchvision's bottlenecks stride in the 3x3: use {spec.name}-3x3 (in {spec.name} its "
             "weights fit, but were not trained for the paper's stride)"
         )
-    classes = state.get("fc.bias") if isinstance(state, dict) else None
-    network = models.build(spec, num_classes=len(classes) if isinstance(classes, Tensor) else None)
-    models.load_torchvision(network, state)
     mean, deviation = (
         255 * torch.tensor(values).view(3, 1, 1)
         for values in (_TORCHVISION_MEAN, _TORCHVISION_DEVIATION)
@@ -301,7 +331,8 @@ def evaluate(
 
     `crop` None is the single view of small images, each as it is (Sec. 4.2). Otherwise images are read
     from files; `side` and `scales` default to the paper's 256 and {224, 256, 384, 480, 640} in
-    proportion to `crop` / 224. Raises UsageError for what the images or the network cannot do.
+    proportion to `crop` / 224. Raises UsageError for what the images or the network cannot do, and
+    RuntimeError for a damaged image or scores that are not finite.
     """
     for word, known, what in ((protocol, PROTOCOLS, "protocol"), (average, AVERAGES, "average")):
         if word not in known:
@@ -310,27 +341,41 @@ def evaluate(
     device = next(network.parameters()).device
     sides: list[int] = []
     if crop is None:
-        if protocol != "single":
+        if protocol != "single" or side is not None or scales:
+            asked = protocol if protocol != "single" else "a side or scales"
             raise UsageError(
-                f"{protocol} needs images larger than the network's; {images.label} is tested in a "
-                "single view, as in the paper"
+                f"{asked} needs images larger than the network's; {images.label} is tested in a "
+                "single view, each image as it is, as in the paper"
+            )
+        if images.large:
+            raise UsageError(
+                f"{network.spec.name} was trained on small images as they are, {images.label} has "
+                "larger ones"
             )
         small = data.load(images, root)
-        _check_classes(network, small)
+        _check_fits(network, small)
+        models.check_size(network.spec, small.size, small.size)
         split = small.test
+        was_training = network.training
         found = _all_scores(network.eval(), subject.normalise, _batches(split), _whole, average, device)
+        network.train(was_training)
         described = small.describe()
     else:
-        side = side or round(SIDE * crop / CROP)
+        side = round(SIDE * crop / CROP) if side is None else side
         sides = [side]
         if protocol == "multi-scale":
-            sides = [int(s) for s in scales] or [round(s * crop / CROP) for s in SCALES]
+            sides = list(scales) or [round(s * crop / CROP) for s in SCALES]
+            if network.spec.design != "imagenet":
+                raise UsageError(
+                    f"multi-scale runs over whole images, {network.spec.name} takes square ones; "
+                    "use single or ten-crop"
+                )
         smallest = min(sides) if protocol == "multi-scale" else crop
         models.check_size(network.spec, smallest, smallest)
         if protocol != "multi-scale" and side < crop:
             raise UsageError(f"images of shorter side {side} have no crop of {crop}")
         photos = imagenet.load(images, root)
-        _check_classes(network, photos)
+        _check_fits(network, photos)
         found = protocol_scores(
             network,
             subject.normalise,
@@ -365,9 +410,14 @@ def _batches(split: data.Split, size: int = 500) -> Iterator[tuple[Tensor, Tenso
         yield split.images[start : start + size], split.labels[start : start + size]
 
 
-def _check_classes(network: models.Network, images: data.Dataset | imagenet.Photos) -> None:
+def _check_fits(network: models.Network, images: data.Dataset | imagenet.Photos) -> None:
     known = network.classifier.out_features
     if len(images.classes) != known:
         raise UsageError(
             f"{network.spec.name} tells {known} classes apart, {images.label} has {len(images.classes)}"
+        )
+    if images.in_channels != network.in_channels:
+        raise UsageError(
+            f"{network.spec.name} takes images of {network.in_channels} channel(s), {images.label} has "
+            f"{images.in_channels}"
         )

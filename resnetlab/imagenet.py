@@ -8,112 +8,221 @@ number of workers or of processes that share a batch.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
+import io
+import itertools
+import math
+import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, get_worker_info
+from torch.nn.functional import interpolate
+from torch.utils.data import DataLoader
 
-from resnetlab import config, data, machine
+from resnetlab import config, data, machine, results
 from resnetlab.config import UsageError
 from resnetlab.data import DataError, Normalise, Share, generator
 
 IMAGENET_CLASSES = 1000
 MEASURED_IMAGES = 10_000  # training images from which the mean and the colours are measured
-PREFETCH = 3  # batches that each worker keeps ready
-GROUP = 50  # images of one size that are tested together
+TINY_SET = 8 * 1024**2  # bytes of files that are decoded before worker processes have started
+LARGE_FILE = 512 * 1024  # bytes of a JPEG that is worth decoding at a fraction of its size
+TASK_PIXELS = 32 * 224 * 224  # pixels that a worker decodes at a time: 32 crops of 224
 
+Names = np.ndarray[Any, np.dtype[np.bytes_]]
+Integers = np.ndarray[Any, np.dtype[np.int64]]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-class Photo(NamedTuple):
-    """One image file and its class."""
-
-    path: str
-    label: int
+class DamagedError(DataError):
+    """An image file that was read but cannot be decoded."""
 
 
-def decode(path: str | Path, side: int | None = None) -> Image.Image:
-    """The upright RGB image in a file; DataError naming it if it is damaged.
+# --- one image --------------------------------------------------------------------------------
 
-    With `side`, a JPEG whose shorter side is at least twice that may come in half or a quarter of its
-    size: the decoder then skips work that resizing would throw away.
+
+def decode(path: str | Path, at_least: int | None = None) -> Tensor:
+    """The image in a file, upright, uint8 (3, H, W).
+
+    Grey, CMYK and palette images become RGB, transparency is dropped, 16 bits become 8. With
+    `at_least`, a large JPEG may come at 1/2, 1/4 or 1/8 of its size, its shorter side still at least
+    that: the decoder skips what resizing would throw away. Raises DamagedError naming a file that is
+    no image or not a whole one, and DataError for one that cannot be read.
     """
     try:
-        with Image.open(path) as image:
-            if side is not None:
-                image.draft("RGB", (side, side))
-            upright: Image.Image = ImageOps.exif_transpose(image)
-            return upright.convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise DataError(f"{path} is damaged or no image ({reason})") from None
+        encoded = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+    if encoded[:2].tobytes() == b"\xff\xd8" and (at_least is None or len(encoded) < LARGE_FILE):
+        from torchvision.io import ImageReadMode, decode_jpeg
+
+        # A file that this decoder refuses is Pillow's to read, or to say what is wrong with it.
+        with contextlib.suppress(RuntimeError):
+            found: Tensor = decode_jpeg(
+                torch.from_numpy(encoded), ImageReadMode.RGB, apply_exif_orientation=True
+            )
+            return found
+    try:
+        return torch.from_numpy(_decode_slowly(encoded, at_least)).permute(2, 0, 1)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises a dozen kinds for damaged files
+        raise DamagedError(f"{path} is damaged or no image ({error})") from None
 
 
-def resize(image: Image.Image, side: int) -> Image.Image:
-    """The whole image with its shorter side resized to `side` (bilinear, antialiased)."""
-    width, height = image.size
-    scale = side / min(width, height)
-    size = (max(side, round(width * scale)), max(side, round(height * scale)))
-    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+def _decode_slowly(encoded: Pixels, at_least: int | None) -> Pixels:
+    """As `decode`, (H, W, 3), for every kind of file that Pillow knows."""
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about metadata; what the pixels are is not in doubt
+        with Image.open(io.BytesIO(encoded.tobytes())) as image:
+            if at_least is not None:
+                short = min(image.size)
+                width, height = (-(-side * at_least // short) for side in image.size)
+                image.draft(image.mode, (width, height))  # does nothing to other files than JPEG
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+            if image.mode == "P" and "transparency" in image.info:
+                return np.array(image.convert("RGBA").convert("RGB"))
+            return np.array(image.convert("RGB"))
 
 
-def crop_scaled(image: Image.Image, side: int, crop: int, x: float, y: float) -> Image.Image:
-    """A square of `crop` from the image as if its shorter side were `side`; (x, y) in 0..1 place it.
+def _resample(pixels: Tensor, height: int, width: int) -> Tensor:
+    """uint8 (3, H, W) -> (3, height, width): bilinear, antialiased, as Pillow and torchvision do it."""
+    if pixels.shape[1:] == (height, width):
+        return pixels
+    # Three times as fast on pixels that lie side by side, as the decoder leaves them.
+    packed = pixels[None].contiguous(memory_format=torch.channels_last)
+    return interpolate(packed, size=(height, width), mode="bilinear", antialias=True)[0]
 
-    Only the square is resized: the rest of the larger image would be thrown away.
+
+def resize(pixels: Tensor, side: int) -> Tensor:
+    """The whole image with its shorter side `side`: uint8 (3, H, W) -> (3, h, w).
+
+    The longer side is rounded down, as torchvision does; the paper does not say.
     """
-    width, height = image.size
-    scale = side / min(width, height)
-    wide, high = max(side, round(width * scale)), max(side, round(height * scale))
-    left, top = int(x * (wide - crop + 1)), int(y * (high - crop + 1))
-    across, down = width / wide, height / high
-    box = (left * across, top * down, (left + crop) * across, (top + crop) * down)
-    return image.resize((crop, crop), Image.Resampling.BILINEAR, box=box)
+    height, width = pixels.shape[1:]
+    short = min(height, width)
+    return _resample(pixels, side * height // short, side * width // short)
+
+
+def centre_crop(pixels: Tensor, size: int) -> Tensor:
+    """The square of `size` in the middle of (..., H, W), rounded as torchvision does."""
+    top, left = (round((side - size) / 2.0) for side in pixels.shape[-2:])
+    return pixels[..., top : top + size, left : left + size]  # (..., size, size)
+
+
+def scaled_crop(pixels: Tensor, side: int, crop: int, x: float, y: float) -> Tensor:
+    """A square of `crop` from an image whose shorter side is resized to `side` (Sec. 3.4).
+
+    uint8 (3, H, W) -> (3, crop, crop); x and y in [0, 1) place it among all positions. The square is
+    cut out first and only then resized: it is then `crop` * shorter side / `side` pixels wide, rounded
+    to whole pixels, and at its edge the filter does not see what lies outside. The paper resizes
+    first; the difference is below one pixel, and resizing what is cut away would cost a third of the
+    decoding.
+    """
+    height, width = pixels.shape[1:]
+    cut = max(1, round(crop * min(height, width) / side))
+    top, left = int(y * (height - cut + 1)), int(x * (width - cut + 1))
+    return _resample(pixels[:, top : top + cut, left : left + cut], crop, crop)
 
 
 # --- what lies in the folder ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
+class Files:
+    """Image files and their classes. Arrays, not lists, so that worker processes share the memory."""
+
+    folder: Path
+    names: Names  # (N,), of the files, below `folder`
+    labels: Integers  # (N,)
+    sizes: Integers  # (N,), in bytes
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        return os.fsdecode(self.names[index])
+
+    def path(self, index: int) -> str:
+        return os.path.join(self.folder, self.name(index))
+
+    def take(self, indices: Tensor) -> Files:
+        which = indices.numpy()
+        return Files(self.folder, self.names[which], self.labels[which], self.sizes[which])
+
+
+def _files(folder: Path, classes: Mapping[str, list[Path]]) -> Files:
+    names, labels, sizes = [], [], []
+    for label, paths in enumerate(classes.values()):
+        for path in paths:
+            try:
+                sizes.append(os.stat(path).st_size)
+            except OSError as error:  # a dangling link
+                raise DataError(f"{path} cannot be read ({error.strerror})") from None
+            names.append(os.fsencode(path.relative_to(folder)))
+            labels.append(label)
+    return Files(folder, np.array(names), np.array(labels), np.array(sizes))
+
+
+@dataclass(frozen=True)
 class Photos:
-    """Files of training and test images with their classes, and the held-out part if asked for."""
+    """The files of training and test images, and of the held-out part if one was asked for.
+
+    `workers` processes decode them; None: as many as this process computes with threads, and none for
+    a set so small that it is decoded before they have started.
+    """
 
     label: str
-    folder: Path
     classes: tuple[str, ...]
-    splits: dict[str, tuple[Photo, ...]]  # train, test and perhaps validation
-    root: Path  # of caches
-    damaged: str = "error"
+    splits: Mapping[str, Files]  # train, test and perhaps validation
+    root: Path  # of the cache
+    skip_damaged: bool = False
+    workers: int | None = None
+    damaged: set[str] = field(default_factory=set)  # names of files left out so far, by this process
 
     in_channels = 3
 
     def describe(self) -> dict[str, Any]:
-        """What run.json keeps of it. The hash is over names and sizes of files, not over pixels.
+        """What run.json keeps of it. Images of many sizes: their height and width are null.
 
-        Reading all of ImageNet to hash it would take hours before the first step.
+        The hash is over names and sizes of the files, not over pixels: to read all of ImageNet takes an
+        hour, at each start.
         """
         return {
             "classes": list(self.classes),
             "shape": [3, None, None],
             "train": len(self.splits["train"]),
-            "validation": len(self.splits.get("validation", ())),
+            "validation": len(self.splits["validation"]) if "validation" in self.splits else 0,
             "test": len(self.splits["test"]),
             "sha256": self.fingerprint,
         }
 
     @property
     def fingerprint(self) -> str:
-        return _fingerprint(self.folder, tuple(self.splits.items()))
+        """SHA-256 over names, classes and sizes of all files, split by split."""
+        digest = hashlib.sha256()
+        for split, files in self.splits.items():
+            digest.update(f"{split}\n".encode())
+            for name, size in zip(files.names.tolist(), files.sizes.tolist(), strict=True):
+                digest.update(b"%s\0%d\n" % (name, size))
+        return digest.hexdigest()
 
     def feed(
         self,
@@ -126,44 +235,28 @@ class Photos:
         """These images as training takes them, by a recipe with `crop`."""
         return Streamed(self, recipe, seed, device, dtype, share)
 
+    def workers_for(self, files: Files) -> int:
+        """Processes that decode these files; 0: this one does."""
+        if self.workers is not None:
+            return self.workers
+        tiny = int(files.sizes.sum()) < TINY_SET
+        return 0 if tiny else min(torch.get_num_threads(), machine.usable_cores())
+
     def resized(
         self, split: str, side: int, workers: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image of a split whole, shorter side resized to `side`, in the order of the files.
 
-        Batches of uint8 (B, 3, H, W) and labels (B,); neighbours of one size come together. Decoded by
-        worker processes (`workers` None: one a core). A damaged file raises DataError, also where
-        training would leave it out: a test is over all images.
+        Batches of uint8 (B, 3, h, w) and labels (B,); neighbours of one size come together. A damaged
+        file raises DataError, also where training would leave it out: a test is over all images.
         """
-        photos = self.splits[split]
-        cutter = _Cutter(photos, "whole", 0, "error")
-        order = [[(index, side, 0.0, 0.0)] for index in range(len(photos))]
-        together: list[Tensor] = []
-        labels: list[int] = []
-        for pixels, truth, _ in _loaded(cutter, order, workers, pin=False):
-            image = pixels.permute(0, 3, 1, 2)  # (1, 3, H, W)
-            if together and (together[0].shape != image.shape or len(together) == GROUP):
-                yield torch.cat(together), torch.tensor(labels)
-                together, labels = [], []
-            together.append(image)
-            labels.append(int(truth))
-        if together:
-            yield torch.cat(together), torch.tensor(labels)
-
-
-@lru_cache(maxsize=8)
-def _fingerprint(folder: Path, splits: tuple[tuple[str, tuple[Photo, ...]], ...]) -> str:
-    digest = hashlib.sha256()
-    for name, photos in splits:
-        digest.update(f"{name}\n".encode())
-        for photo in photos:
-            try:
-                size = os.stat(photo.path).st_size
-            except OSError as error:  # a dangling link
-                raise DataError(f"{photo.path} cannot be read ({error.strerror})") from None
-            inside = os.path.relpath(photo.path, folder)
-            digest.update(f"{inside}\0{size}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+        files = self.splits[split]
+        each = _task_size(side)
+        tasks = (range(i, min(i + each, len(files))) for i in range(0, len(files), each))
+        count = self.workers_for(files) if workers is None else workers
+        for batches in in_order(_Resizer(files, side), tasks, count):
+            for pixels, labels in batches:
+                yield torch.from_numpy(pixels), torch.from_numpy(labels)
 
 
 def load(spec: config.Data, root: Path | None = None) -> Photos:
@@ -171,7 +264,7 @@ def load(spec: config.Data, root: Path | None = None) -> Photos:
 
     Raises DataError for a folder without train/ and one of val/ and test/, with classes that differ
     between them, or, under the name imagenet, with another number of classes than 1,000; UsageError
-    if `validation` takes all of it.
+    for a data set of small images, and if `validation` takes all of the training images.
     """
     root = root or data.data_root()
     if spec.name == "digits-large":
@@ -187,166 +280,253 @@ def load(spec: config.Data, root: Path | None = None) -> Photos:
             f"{folder} has {len(classes)} classes, ImageNet has {IMAGENET_CLASSES}; use "
             f"--data folder:{spec.path}, so that no result passes for ImageNet's"
         )
-    splits = {
-        name: tuple(
-            Photo(str(path), label) for label, group in enumerate(files.values()) for path in group
-        )
-        for name, files in found.items()
-    }
+    splits = {name: _files(folder, files) for name, files in found.items()}
     if spec.validation:
         kept, held = data.held_out(len(splits["train"]), spec.validation, spec.label)
         train = splits["train"]
-        splits = splits | {
-            "train": tuple(train[i] for i in kept.tolist()),
-            "validation": tuple(train[i] for i in held.tolist()),
-        }
-    return Photos(spec.label, folder, classes, splits, root, spec.damaged)
+        splits |= {"train": train.take(kept), "validation": train.take(held)}
+    return Photos(spec.label, classes, splits, root, skip_damaged=spec.damaged == "skip")
 
 
 def make_digits(root: Path) -> Path:
-    """root/digits-large: scikit-learn's digits enlarged to JPEG files of 40 to 80 pixels, made once.
+    """root/digits-large: scikit-learn's digits as grey JPEG files of 40 to 80 pixels, made once.
 
-    Larger images with a class each where there are no photographs: for trying the ImageNet networks
-    and recipes, and no stand-in for their results. Same training and test images as `digits`.
+    Larger images where there are no photographs: for trying the ImageNet networks and recipes, and no
+    stand-in for their results. Training and test images are those of `digits`. The folder takes its
+    name when it is whole. Raises DataError if it cannot be written.
     """
+    from PIL import Image
+
     folder = root / "digits-large"
     if folder.is_dir():
         return folder
     partial = root / f".digits-large.{os.getpid()}"
-    digits = data.load(config.Data(name="digits"))
+    digits = data.load(config.Data())
     random = generator(0, "digits-large")
     try:
         for name, split in (("train", digits.train), ("test", digits.test)):
-            sides = torch.randint(40, 81, (len(split), 2), generator=random).tolist()
-            for index, size in enumerate(sides):
+            sizes = torch.randint(40, 81, (len(split), 2), generator=random).tolist()
+            for index, size in enumerate(sizes):
                 place = partial / name / digits.classes[int(split.labels[index])]
                 place.mkdir(parents=True, exist_ok=True)
                 image = Image.fromarray(split.images[index, 0].numpy())
-                image.resize(size, Image.Resampling.BICUBIC).save(
-                    place / f"{index:04d}.jpg", quality=90
-                )
-        with contextlib.suppress(OSError):  # somebody else was faster
+                image = image.resize(tuple(size), Image.Resampling.BICUBIC)
+                image.save(place / f"{index:04d}.jpg", quality=90)
+        try:
             partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster
+                raise
     except OSError as error:
-        raise DataError(f"{folder} could not be made ({error.strerror})") from None
+        raise DataError(f"{folder} could not be made ({error.strerror or error})") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
-# --- decoding in worker processes -------------------------------------------------------------
+# --- worker processes -------------------------------------------------------------------------
 
-Key = tuple[int, int, float, float]  # index of the photo, shorter side, place of the crop (x, y)
+
+class _Worker(torch.utils.data.Dataset[Any]):
+    """`function` as a DataLoader's workers call it. A DataError travels back as a value.
+
+    (Raised there, it would arrive with a traceback for its message.)
+    """
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def __getitem__(self, task: Any) -> Any:
+        try:
+            return self.function(task)
+        except DataError as error:
+            return error
+
+
+def _as_it_is(result: Any) -> Any:
+    return result
+
+
+def _leave_the_group(worker: int) -> None:
+    """A Ctrl-C goes to the whole group of processes; it is for training, which ends its workers."""
+    os.setpgrp()
+
+
+def in_order(
+    function: Callable[[T], R], tasks: Iterable[T], workers: int, ahead: int = 2
+) -> Iterator[R]:
+    """`function` of each task, in the order of the tasks, computed by `workers` processes (0: here).
+
+    Each has at most `ahead` tasks waiting or done. Raises the DataError that `function` raised, and
+    one that says so if a worker was killed. However the loop over it ends, the workers end.
+    """
+    if workers == 0:
+        yield from map(function, tasks)
+        return
+    with warnings.catch_warnings():
+        # More workers than cores are slow, not wrong, and are somebody's explicit wish.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader: DataLoader[Any] = DataLoader(
+            _Worker(function),
+            batch_size=None,
+            sampler=tasks,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            prefetch_factor=ahead,
+            worker_init_fn=_leave_the_group,
+            generator=torch.Generator(),  # else it would draw from the global one
+        )
+        found = iter(loader)
+    try:
+        for result in found:
+            if isinstance(result, DataError):
+                raise result
+            yield result
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        said = str(error).splitlines()[0].strip()
+        raise DataError(
+            f"a process that decodes images is gone ({said}); was memory short? A run goes on from its "
+            "last checkpoint with the same command"
+        ) from None
+    finally:
+        del found  # the last reference: its workers end now, whatever still holds this frame
+
+
+class _Slots:
+    """Memory that workers write crops into and this process reads: uint8 (slots, n, crop, crop, 3).
+
+    Sent through the workers' queue every pixel would be copied five times. torch's shared tensors need
+    /dev/shm, of which containers have 64 MB; `RawArray` takes a temporary file where that is short.
+    """
+
+    def __init__(self, slots: int, images: int, crop: int) -> None:
+        self.shape = (slots, images, crop, crop, 3)
+        self._memory = multiprocessing.RawArray(ctypes.c_uint8, math.prod(self.shape))
+
+    def __getitem__(self, slot: int) -> Tensor:
+        return torch.frombuffer(self._memory, dtype=torch.uint8).view(self.shape)[slot]
+
+
+class Cut(NamedTuple):
+    """One image to be decoded and cut: its number, the shorter side, and where the crop lies.
+
+    Without a place it is the single view: shorter side resized, centre crop.
+    """
+
+    which: int
+    side: int
+    place: tuple[float, float] | None = None
 
 
 class _Cutter:
-    """The data set that workers see: a key in, uint8 pixels (H, W, 3) and what was skipped out."""
+    """What a worker does: decodes images, writes the crops into a slot, returns labels and names.
 
-    def __init__(self, photos: Sequence[Photo], view: str, crop: int, damaged: str) -> None:
-        self.photos, self.view, self.crop, self.damaged = photos, view, crop, damaged
+    A damaged file is an error, or is left out (single views), or the next good one takes its place
+    (training: so that every batch is full). The names are those of damaged files.
+    """
 
-    def __getitem__(self, key: Key) -> tuple[Pixels, int, list[str]]:
-        index, side, x, y = key
-        skipped: list[str] = []
-        for step in range(len(self.photos)):
-            photo = self.photos[(index + step) % len(self.photos)]
-            try:
-                return self._cut(photo.path, side, x, y), photo.label, skipped
-            except DataError:
-                if self.damaged != "skip":
-                    raise
-                skipped.append(photo.path)  # the next file takes its place
-        raise DataError("every image file is damaged")
+    def __init__(self, files: Files, crop: int, slots: _Slots, skip: bool) -> None:
+        self.files, self.crop, self.slots, self.skip = files, crop, slots, skip
 
-    def _cut(self, path: str, side: int, x: float, y: float) -> Pixels:
-        image = decode(path, side)
-        if self.view == "crop":
-            image = crop_scaled(image, side, self.crop, x, y)
-        else:
-            image = resize(image, side)
-            if self.view == "centre":
-                left, top = (round((length - self.crop) / 2.0) for length in image.size)
-                image = image.crop((left, top, left + self.crop, top + self.crop))
-        return np.asarray(image)
+    @torch.inference_mode()
+    def __call__(self, task: tuple[int, list[Cut]]) -> tuple[Integers, list[str]]:
+        slot, cuts = task
+        labels: list[int] = []
+        damaged: list[str] = []
+        for cut in cuts:
+            replacements = len(self.files) if cut.place is not None else 1
+            for index in range(cut.which, cut.which + replacements):
+                index %= len(self.files)
+                try:
+                    pixels = self._view(index, cut)
+                except DamagedError:
+                    if not self.skip:
+                        raise
+                    damaged.append(self.files.name(index))
+                    continue
+                self.slots[slot][len(labels)] = pixels.permute(1, 2, 0)
+                labels.append(int(self.files.labels[index]))
+                break
+            else:
+                if cut.place is not None:
+                    raise DataError(f"every image file in {self.files.folder} is damaged")
+        return np.array(labels, dtype=np.int64), damaged
 
-
-def _collate(items: list[tuple[Pixels, int, list[str]]]) -> tuple[Tensor, Tensor, list[str]]:
-    pixels = torch.from_numpy(np.stack([item[0] for item in items]))
-    labels = torch.tensor([item[1] for item in items], dtype=torch.int64)
-    return pixels, labels, [path for item in items for path in item[2]]
-
-
-def _quiet(worker: int) -> None:
-    """A worker decodes on one thread and leaves Ctrl-C to the training, which then lets it go."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    assert get_worker_info() is not None
+    def _view(self, index: int, cut: Cut) -> Tensor:
+        path = self.files.path(index)
+        if cut.place is None:
+            return centre_crop(resize(decode(path), cut.side), self.crop)
+        return scaled_crop(decode(path, at_least=cut.side), cut.side, self.crop, *cut.place)
 
 
-def _loaded(
-    cutter: _Cutter, batches: Sequence[list[Key]], workers: int | None, *, pin: bool
-) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    """uint8 (B, H, W, 3), labels (B,) and skipped files of each batch of keys, in their order."""
-    count = machine.usable_cores() if workers is None else workers
-    options: dict[str, Any] = {}
-    if count:
-        options = {"prefetch_factor": PREFETCH, "worker_init_fn": _quiet}
-    loader: DataLoader[Any] = DataLoader(
-        cutter,  # type: ignore[arg-type]
-        batch_sampler=batches,
-        num_workers=count,
-        collate_fn=_collate,
-        pin_memory=pin,
-        generator=torch.Generator(),  # its base seed must not come from the global state
-        **options,
-    )
-    try:
-        yield from loader
-    except DataError:
-        raise
-    except RuntimeError as error:
-        if "DataLoader worker" in str(error):
-            raise DataError(
-                f"a process that decodes images is gone ({str(error).splitlines()[0]}); "
-                "out of memory? The same command goes on from the last checkpoint"
-            ) from None
-        raise
+class _Resizer:
+    """What a worker does for `Photos.resized`: neighbours of one size, stacked."""
+
+    def __init__(self, files: Files, side: int) -> None:
+        self.files, self.side = files, side
+
+    @torch.inference_mode()
+    def __call__(self, task: range) -> list[tuple[Pixels, Integers]]:
+        images = [resize(decode(self.files.path(index)), self.side).numpy() for index in task]
+        groups = [
+            list(group) for _, group in itertools.groupby(task, lambda i: images[i - task.start].shape)
+        ]
+        return [
+            (np.stack([images[i - task.start] for i in group]), self.files.labels[group])
+            for group in groups
+        ]
+
+
+def _task_size(side: int) -> int:
+    """Images of about that size that a worker takes at a time."""
+    return max(1, min(500, TASK_PIXELS // side**2))
+
+
+def crops(
+    photos: Photos, split: str, cuts: Iterable[list[Cut]], crop: int, together: int, ahead: int = 1
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Crops uint8 (n, crop, crop, 3) and labels (n,) for each list of at most `together` cuts.
+
+    The pixels hold until the next are asked for. At least `ahead` lists are cut beforehand. Names of
+    damaged files go to `photos.damaged`.
+    """
+    files = photos.splits[split]
+    workers = photos.workers_for(files)
+    each = max(2, -(-ahead // workers)) if workers else 0
+    slots = _Slots(workers * each + 1, together, crop)
+    turns = itertools.cycle(range(workers * each + 1))
+    tasks = zip(itertools.cycle(range(workers * each + 1)), cuts, strict=False)
+    cutter = _Cutter(files, crop, slots, photos.skip_damaged)
+    for labels, damaged in in_order(cutter, tasks, workers, each):
+        photos.damaged.update(damaged)
+        yield slots[next(turns)][: len(labels)], torch.from_numpy(labels)
 
 
 # --- training ---------------------------------------------------------------------------------
 
 
 class Views(NamedTuple):
-    """What the images of one epoch, in order, go through: all (N,), colour (N, 3)."""
+    """What the images of an epoch, in order, go through: all (N,), colour (N, 3)."""
 
-    which: Tensor  # index of the image
+    which: Tensor
     side: Tensor
     x: Tensor
     y: Tensor
     flip: Tensor
-    colour: Tensor
+    colour: Tensor  # AlexNet's alpha
 
-    def cut(self, rows: slice) -> Views:
+    def rows(self, rows: slice) -> Views:
         return Views(*(part[rows] for part in self))
 
-
-@dataclass(frozen=True)
-class Statistics:
-    """Of the training images in their single view: mean image, channels, and colours in 0..1.
-
-    `mean` (3, crop, crop) and `deviation` (3,) in 0..255. `colours` (3, 3): the columns are the
-    eigenvectors of the covariance of RGB values in 0..1, each times its eigenvalue.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-    colours: Tensor
+    def cuts(self) -> list[Cut]:
+        columns = (part.tolist() for part in (self.which, self.side, self.x, self.y))
+        return [Cut(which, side, (x, y)) for which, side, x, y in zip(*columns, strict=True)]
 
 
 class Streamed:
-    """A `data.Feed` from files."""
+    """A `data.Feed` from files: images of Sec. 3.4, by a recipe with `crop` and `scale`."""
 
     def __init__(
         self,
@@ -355,25 +535,19 @@ class Streamed:
         seed: int,
         device: torch.device,
         dtype: torch.dtype,
-        share: Share,
-        workers: int | None = None,
+        share: Share = data.ALONE,
     ) -> None:
-        assert recipe.crop is not None
-        assert recipe.scale is not None
+        if recipe.crop is None or recipe.scale is None:
+            raise UsageError(f"recipe {recipe.name} does not crop; {photos.label} has larger images")
         self.images = len(photos.splits["train"])
-        self.damaged: set[str] = set()  # files left out so far, as far as this process has seen
+        self.damaged = photos.damaged  # names of files left out so far, as far as this process saw
         self._photos, self._recipe, self._seed = photos, recipe, seed
         self._device, self._share = device, share
         self._crop, self._scale = recipe.crop, recipe.scale
-        cores = machine.usable_cores()
-        self._workers = max(1, cores // share.ranks) if workers is None else workers
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
-        statistics = measure(photos, self._crop, self._scale[0], self._workers)
-        self._colours = statistics.colours.to(device, dtype)
-        mean, divisor = statistics.mean, torch.full((3, 1, 1), 255.0, dtype=torch.float64)
-        if recipe.mean == "channel":
-            mean, divisor = mean.mean(dim=(1, 2), keepdim=True), statistics.deviation.view(3, 1, 1)
-        self.normalise = Normalise(mean, divisor).to(device, dtype)
+        statistics = measure(photos, self._crop, self._scale[0])
+        self.normalise = statistics.normalise(recipe.mean).to(device, dtype)
+        self._colours = statistics.colours().to(device, dtype)
 
     def _draw_epoch(self, epoch: int) -> Views:
         """The epoch's permutation, and each image's scale, place, mirroring and colour."""
@@ -385,130 +559,178 @@ class Streamed:
             x=torch.rand(count, generator=random, dtype=torch.float64),
             y=torch.rand(count, generator=random, dtype=torch.float64),
             flip=(torch.randint(2, (count,), generator=random) * int(self._recipe.flip)).bool(),
-            colour=0.1 * torch.randn(count, 3, generator=random),  # AlexNet's deviation of alpha
+            colour=0.1 * torch.randn(count, 3, generator=random, dtype=torch.float64),
         )
 
     def views(self, step: int) -> Views:
         """This process's share of what `step` sees; a batch may straddle epochs, as in `data.Order`."""
-        batch = self._recipe.batch_size
-        rows = self._share.of(batch)
-        first, last = step * batch + rows.start, step * batch + rows.stop
-        parts = []
+        rows = self._share.of(self._recipe.batch_size)
+        first = step * self._recipe.batch_size + rows.start
+        last = step * self._recipe.batch_size + rows.stop
+        pieces = []
         for epoch in range(first // self.images, (last - 1) // self.images + 1):
             begin = max(first - epoch * self.images, 0)
-            parts.append(self._epoch(epoch).cut(slice(begin, last - epoch * self.images)))
-        return Views(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
+            pieces.append(self._epoch(epoch).rows(slice(begin, last - epoch * self.images)))
+        return Views(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, 3, crop, crop), labels (B,), on the device.
 
-        Sec. 3.4: the shorter side drawn from `scale`, a random square, its mirror image half the time,
-        AlexNet's colour shift, the mean subtracted. The shift is E (alpha * lambda) on pixels in 0..1,
-        with alpha drawn from N(0, 0.1) for each image, E and lambda from `Statistics`.
+        Sec. 3.4: the shorter side drawn from `scale` (both ends included), a random square, its mirror
+        image half the time, the mean subtracted, the colours shifted.
         """
-        photos = self._photos
-        cutter = _Cutter(photos.splits["train"], "crop", self._crop, photos.damaged)
-        keys = _Steps(self, start, stop)
-        pin = self._device.type == "cuda"
-        for step, (pixels, labels, skipped) in enumerate(
-            _loaded(cutter, keys, self._workers, pin=pin),  # type: ignore[arg-type]
-            start,
-        ):
-            self.damaged.update(skipped)
-            yield self._finish(pixels, self.views(step)), labels.to(self._device, non_blocking=pin)
+        parts = self._parts()
+        found = self.crops(start, stop)
+        for step in range(start, stop):
+            views, labels = self.views(step), []
+            images = torch.empty(
+                (parts[-1].stop, 3, self._crop, self._crop),
+                dtype=self.normalise.mean.dtype,
+                device=self._device,
+            )
+            for part in parts:
+                pixels, classes = next(found)
+                images[part] = self.augment(self._moved(pixels), views.rows(part))
+                labels.append(classes)
+            yield images, torch.cat(labels).to(self._device)
 
-    def _finish(self, pixels: Tensor, views: Views) -> Tensor:
-        pixels = pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)  # (B, 3, crop, crop)
-        flip = views.flip.to(self._device).view(-1, 1, 1, 1)
-        pixels = torch.where(flip, pixels.flip(-1), pixels)
+    def crops(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same images as they come from the workers: uint8 (n, crop, crop, 3), labels (n,).
+
+        Several together are a batch. The pixels hold until the next are asked for.
+        """
+        parts = self._parts()
+        cuts = (self.views(step).rows(part).cuts() for step in range(start, stop) for part in parts)
+        together = parts[0].stop
+        return crops(self._photos, "train", cuts, self._crop, together, ahead=len(parts))
+
+    def _parts(self) -> list[slice]:
+        """A batch, or this process's share of it, in the parts that workers take."""
+        rows = self._share.of(self._recipe.batch_size)
+        count, each = rows.stop - rows.start, _task_size(self._crop)
+        return [slice(i, min(i + each, count)) for i in range(0, count, each)]
+
+    def _moved(self, pixels: Tensor) -> Tensor:
+        """uint8 (n, S, S, 3) of a slot -> (n, 3, S, S) on the device; the slot is free again."""
+        if self._device.type == "cuda":
+            pixels = pixels.pin_memory().to(self._device, non_blocking=True)
+        return pixels.permute(0, 3, 1, 2).contiguous()
+
+    def augment(self, pixels: Tensor, views: Views) -> Tensor:
+        """uint8 (n, 3, S, S) -> mirrored, normalised, colours shifted (n, 3, S, S), on the device.
+
+        AlexNet's shift: E (alpha * lambda) is added to every pixel of an image, alpha drawn from
+        N(0, 0.1) anew for each image and use, E and lambda from the covariance of pixels in 0..1.
+        """
+        if self._recipe.flip:
+            flip = views.flip.to(self._device).view(-1, 1, 1, 1)
+            pixels = torch.where(flip, pixels.flip(-1), pixels)
         images = self.normalise(pixels)
         if self._recipe.colour == "pca":
-            shift = views.colour.to(self._device, self._colours.dtype) @ self._colours.T  # (B, 3)
-            images = images + (255 * shift).view(-1, 3, 1, 1) / self.normalise.divisor
+            shift = views.colour.to(self._device, images.dtype) @ self._colours.T  # (n, 3), in 0..1
+            images += 255 * shift.view(-1, 3, 1, 1) / self.normalise.divisor
         return images
 
     def plain(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Each image once over all processes: shorter side at the lower end of `scale`, centre crop.
 
-        A damaged file is replaced as in training, where that was asked for.
+        Damaged files are left out where that was asked for.
         """
-        photos = self._photos.splits[split]
-        cutter = _Cutter(photos, "centre", self._crop, self._photos.damaged)
-        mine = range(self._share.rank, len(photos), self._share.ranks)
-        keys = [
-            [(index, self._scale[0], 0.0, 0.0) for index in mine[i : i + 100]]
-            for i in range(0, len(mine), 100)
-        ]
-        for pixels, labels, skipped in _loaded(cutter, keys, self._workers, pin=False):
-            self.damaged.update(skipped)
-            images = pixels.to(self._device).permute(0, 3, 1, 2)
-            yield self.normalise(images), labels.to(self._device)
+        mine = range(self._share.rank, len(self._photos.splits[split]), self._share.ranks)
+        for pixels, labels in _single_views(self._photos, split, mine, self._scale[0], self._crop):
+            yield self.normalise(self._moved(pixels)), labels.to(self._device)
 
 
-class _Steps:
-    """The keys of steps [start, stop), drawn as the loader asks for them."""
-
-    def __init__(self, feed: Streamed, start: int, stop: int) -> None:
-        self._feed, self._start, self._stop = feed, start, stop
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        for step in range(self._start, self._stop):
-            views = self._feed.views(step)
-            columns = (views.which, views.side, views.x, views.y)
-            yield list(zip(*(column.tolist() for column in columns), strict=True))
+def _single_views(
+    photos: Photos, split: str, indices: range | list[int], side: int, crop: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    each = _task_size(crop)
+    cuts = ([Cut(index, side) for index in indices[i : i + each]] for i in range(0, len(indices), each))
+    for pixels, labels in crops(photos, split, cuts, crop, min(each, len(indices))):
+        if len(labels):  # else all of them were damaged
+            yield pixels, labels
 
 
-def measure(photos: Photos, crop: int, side: int, workers: int | None = None) -> Statistics:
-    """Mean image, deviations and colours of at most MEASURED_IMAGES training images, cached.
+# --- mean and colours -------------------------------------------------------------------------
 
-    The images are a seeded choice in their single view: shorter side `side`, centre `crop`. (The paper
-    takes the mean over all 1.28 million and does not say of which view.) Damaged files are left out
-    where that was asked for, else DataError.
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of training images in their single view: the mean image, and how the colours vary.
+
+    `mean` (3, crop, crop), of pixels in 0..255. `covariance` (3, 3) of red, green and blue over all
+    pixels of all these images, in 0..1.
     """
-    cache = photos.root / "cache" / f"statistics-{photos.fingerprint[:16]}-{side}-{crop}.npz"
+
+    mean: Tensor
+    covariance: Tensor
+
+    def normalise(self, kind: str) -> Normalise:
+        """ "pixel": the mean image is subtracted, divided by 255; "channel": means and deviations."""
+        if kind == "pixel":
+            return Normalise(self.mean, torch.full((3, 1, 1), 255.0, dtype=torch.float64))
+        variance = 255**2 * self.covariance.diagonal().view(3, 1, 1)
+        return Normalise(self.mean.mean(dim=(1, 2), keepdim=True), variance.clamp(min=1e-6).sqrt())
+
+    def colours(self) -> Tensor:
+        """(3, 3): the eigenvectors of the covariance as columns, each times its eigenvalue.
+
+        The unit matters, as eigenvalues are squares: AlexNet's 0.1 fits pixels in 0..1.
+        """
+        values, vectors = torch.linalg.eigh(self.covariance)
+        largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))
+        found: Tensor = vectors * largest.sign() * values.clamp(min=0)  # no library decides the sign
+        return found
+
+
+def measure(photos: Photos, crop: int, side: int) -> Statistics:
+    """Statistics of at most MEASURED_IMAGES training images, a seeded choice, kept in the cache.
+
+    In the single view: shorter side `side`, centre `crop`. (The paper does not say of which images or
+    views its mean is.) Damaged files are left out where that was asked for. The sums are exact, so the
+    number of workers does not matter.
+    """
+    from tqdm import tqdm
+
+    key = f"{photos.fingerprint}-{side}-{crop}-{MEASURED_IMAGES}"
+    key = hashlib.sha256(key.encode()).hexdigest()[:16]
+    cache = photos.root / "cache" / f"statistics-{key}.npz"
+    # A bad cache is only measured anew.
     with contextlib.suppress(Exception), np.load(cache, allow_pickle=False) as stored:
-        # A bad cache is only measured anew.
-        return Statistics(
-            *(torch.from_numpy(stored[name]) for name in ("mean", "deviation", "colours"))
-        )
+        return Statistics(torch.from_numpy(stored["mean"]), torch.from_numpy(stored["covariance"]))
+
     train = photos.splits["train"]
-    chosen = torch.randperm(len(train), generator=generator(0, "mean"))[:MEASURED_IMAGES].tolist()
-    cutter = _Cutter(train, "centre", crop, photos.damaged)
-    keys = [
-        [(index, side, 0.0, 0.0) for index in chosen[i : i + 100]] for i in range(0, len(chosen), 100)
-    ]
+    chosen = torch.randperm(len(train), generator=generator(0, "mean"))[:MEASURED_IMAGES]
+    indices = chosen.sort().values.tolist()
+    count = 0
     total = torch.zeros(crop, crop, 3, dtype=torch.float64)
     products = torch.zeros(3, 3, dtype=torch.float64)
-    for pixels, _, _ in _loaded(cutter, keys, workers, pin=False):
-        values = pixels.double()  # (B, crop, crop, 3)
-        total += values.sum(dim=0)
-        flat = values.flatten(0, 2)
-        products += flat.T @ flat
-    mean = total.permute(2, 0, 1) / len(chosen)  # (3, crop, crop)
-    channel = mean.mean(dim=(1, 2))
-    covariance = products / (len(chosen) * crop * crop) - torch.outer(channel, channel)
-    values, vectors = torch.linalg.eigh(covariance / 255**2)
-    vectors = vectors * vectors.sum(dim=0).sign()  # an eigenvector's sign is arbitrary: fix it
-    statistics = Statistics(
-        mean.contiguous(),
-        covariance.diagonal().clamp(min=1e-6).sqrt(),
-        vectors * values.clamp(min=0),
-    )
+    with tqdm(total=len(indices), desc=f"mean and colours of {photos.label}", leave=False) as bar:
+        for pixels, labels in _single_views(photos, "train", indices, side, crop):
+            values = pixels.double()  # whole numbers far below 2**53: sums have no rounding
+            total += values.sum(dim=0)
+            flat = values.flatten(0, 2)  # (B * crop * crop, 3)
+            products += flat.T @ flat
+            count += len(labels)
+            bar.update(len(labels))
+    if count == 0:
+        raise DataError(f"every image file in {train.folder} is damaged")
+    mean = total.permute(2, 0, 1).contiguous() / count  # (3, crop, crop)
+    channels = mean.mean(dim=(1, 2))
+    covariance = products / (count * crop * crop) - torch.outer(channels, channels)
+    statistics = Statistics(mean, covariance / 255**2)
     _keep(cache, statistics)
     return statistics
 
 
 def _keep(cache: Path, statistics: Statistics) -> None:
-    import io
-
-    from resnetlab import results
-
     buffer = io.BytesIO()
-    arrays = {name: getattr(statistics, name).numpy() for name in ("mean", "deviation", "colours")}
-    np.savez(buffer, **arrays)
-    with contextlib.suppress(OSError):  # measured again next time
+    np.savez(buffer, mean=statistics.mean.numpy(), covariance=statistics.covariance.numpy())
+    try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         results.atomic_write(cache, buffer.getvalue())
+    except OSError as error:
+        print(
+            f"note: {cache} could not be written ({error.strerror}); measured again next time",
+            file=sys.stderr,
+        )

@@ -328,7 +328,8 @@ def check_size(spec: config.Network, height: int, width: int) -> None:
     if min(height, width) < spec.smallest_image:
         hint = ""
         if spec.design == "imagenet" and spec.depth % 6 == 2:
-            hint = f"; the {spec.depth}-layer network for small images is cifar-{spec.name}"
+            small = f"cifar-{'plain' if spec.shortcut == 'none' else 'resnet'}-{spec.depth}"
+            hint = f"; the {spec.depth}-layer network for small images is {small}"
         elif spec.design == "imagenet":
             hint = "; for small images take a depth of 6n+2, such as 20 or 32"
         raise UsageError(
@@ -546,9 +547,8 @@ def load_torchvision(network: Network, state_dict: Mapping[str, Any]) -> None:
     unknown = sorted(set(map(str, state_dict)) - set(names.values()))
     for what, found in (("missing", missing), ("not known to it", unknown)):
         if found:
-            raise UsageError(
-                f"these are not the weights of {who}: {len(found)} {what} ({', '.join(found[:3])}, ...)"
-            )
+            shown = ", ".join([*found[:3], *(["..."] if len(found) > 3 else [])])
+            raise UsageError(f"these are not the weights of {who}: {len(found)} {what} ({shown})")
     for ours, theirs in names.items():
         value = state_dict.get(theirs, own[ours])
         if not isinstance(value, Tensor):
@@ -556,6 +556,8 @@ def load_torchvision(network: Network, state_dict: Mapping[str, Any]) -> None:
         if value.shape != own[ours].shape:
             wanted, got = tuple(own[ours].shape), tuple(value.shape)
             raise UsageError(f"these are not the weights of {who}: {theirs} is {got}, not {wanted}")
+        if value.is_floating_point() != own[ours].is_floating_point():
+            raise UsageError(f"these are not the weights of {who}: {theirs} holds {value.dtype}")
     network.load_state_dict({ours: state_dict.get(names[ours], own[ours]) for ours in names})
 
 

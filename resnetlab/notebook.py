@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from resnetlab import config, results
 from resnetlab.config import UsageError
 
 KERNEL, LANGUAGE = "python3", "python"
+T = TypeVar("T")
 
 
 # --- inside a notebook ------------------------------------------------------------------------
@@ -48,6 +49,45 @@ def injected_names(cells: Iterable[str]) -> list[str]:
 def by_hand() -> bool:
     """True where somebody watches: a kernel that JupyterLab or VS Code started, not papermill."""
     return any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID"))
+
+
+def values_of(value: object, kind: type[T], what: str) -> tuple[T, ...]:
+    """A list parameter: `[18, 34]`, or the text `18,34` that papermill's -p makes of it.
+
+    Raises UsageError if it is neither, naming the parameter.
+    """
+    parts: list[Any]
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+    elif isinstance(value, list | tuple):
+        parts = list(value)
+    else:
+        parts = [value]
+    try:
+        whole = kind is int and any(isinstance(part, bool | float) for part in parts)
+        found = tuple(kind(part) for part in parts)  # type: ignore[call-arg]
+    except (TypeError, ValueError):
+        whole = True
+        found = ()
+    if whole:
+        raise UsageError(f"{what}: should be a list such as [18, 34], got {value!r}")
+    return found
+
+
+class Lines:
+    """A watcher for `study.collect` that prints a line as each run ends."""
+
+    def begin(self, todo: Sequence[Any], done: Sequence[Any], jobs: int, threads: int) -> None:
+        print(f"{len(todo)} runs to train, {len(done)} there; {jobs} at a time", flush=True)
+
+    def tick(self, running: Sequence[Any]) -> None:
+        pass
+
+    def ended(self, execution: Any, status: str) -> None:
+        print(f"{execution.name}: {status}", flush=True)
+
+    def reporting(self, notebook_name: str) -> None:
+        pass
 
 
 def set_up_figures() -> None:

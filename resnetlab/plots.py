@@ -21,14 +21,20 @@ from resnetlab import paper
 _DEPTH_COLOURS = {
     8: "#999999",
     14: "#0072B2",
+    18: "#56B4E9",
     20: "#E69F00",
     26: "#7A5195",
     32: "#56B4E9",
+    34: "#D55E00",
     38: "#8C6D31",
     44: "#009E73",
+    50: "#009E73",
     56: "#D55E00",
+    101: "#7A5195",
     110: "#CC79A7",
+    152: "#8C6D31",
 }
+_SHORTCUT_COLOURS = {"none": "#D55E00", "A": "#0072B2", "B": "#009E73", "C": "#CC79A7"}
 _OTHER_COLOURS = ("#0072B2", "#7A5195", "#8C6D31", "#999999", "#CC79A7")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
@@ -128,8 +134,8 @@ def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figur
     """Figure 6: error against step, plain left, residual right; mean over seeds, band from min to max.
 
     `metrics` as `results.metrics_of`. Dashed: running training error (augmented, training mode). Bold:
-    test error, or the held-out part's where the runs have one. Networks of one depth with several
-    shortcut options share their colour; legend and hover tell them apart.
+    test error, or the held-out part's where the runs have one. Where all networks have one depth,
+    colour is the shortcut option; else options of one depth share it, and legend and hover tell.
     """
     drawn = metrics.dropna(subset=["train_error"]) if len(metrics) else metrics
     if drawn.empty:
@@ -144,17 +150,20 @@ def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figur
     )
     options = keys[keys["shortcut"] != "none"].groupby("depth")["shortcut"].nunique()
     several = bool((options > 1).any())
+    by_option = several and keys["depth"].nunique() == 1
     lines = []
     for depth, shortcut, network in keys.itertuples(index=False):
         own = metrics[metrics["network"] == network]
-        group = f"{depth}-{shortcut}" if several and shortcut not in ("none", "A") else f"{depth}"
+        apart = by_option or (several and shortcut not in ("none", "A"))
+        group = f"{depth}-{shortcut}" if apart else f"{depth}"
         shared = {"legendgroup": group, "row": 1, "col": 1 if shortcut == "none" else 2}
-        name = f"{depth} layers" + (f", option {shortcut}" if group != f"{depth}" else "")
+        option = "no shortcut" if shortcut == "none" else f"option {shortcut}"
+        name = f"{depth} layers" + (f", {option}" if apart else "")
         for quantity, dash, width in ((tested, "solid", 3.2), ("train_error", "dash", 1.6)):
             line = _over_seeds(own, quantity)
             if line.empty:
                 continue
-            colour = depth_colour(depth)
+            colour = _SHORTCUT_COLOURS[shortcut] if by_option else depth_colour(depth)
             label = f"{network} {quantity.removesuffix('_error')}"
             style = {"color": colour, "dash": dash, "width": width}
             lines.append((line, name, label, style, shared))
@@ -260,6 +269,58 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
     return _finish(
         figure, "Error against depth: one point a run, the line is the mean", theme, subtitle=subtitle
     ).update_layout(margin_t=118 if note else 96)
+
+
+def error_by_network(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+    """Final error of each network side by side: every finished run a point, the mean a bar.
+
+    `table` as `Study.table`. Left training error (running), right test error; by depth, then by
+    shortcut option, whose colour they have.
+    """
+    finished = table[table["status"] == "finished"]
+    if finished.empty:
+        return empty("No finished run yet.", theme)
+    figure = make_subplots(
+        1, 2, horizontal_spacing=0.08, subplot_titles=["training error", "test error"]
+    )
+    keys = finished[["depth", "shortcut", "network"]].drop_duplicates()
+    keys = keys.sort_values(["depth", "shortcut"], key=_in_order)
+    for column, quantity in enumerate(("train_error", "test_error"), start=1):
+        for _, shortcut, network in keys.itertuples(index=False):
+            own = finished[finished["network"] == network]
+            colour = _SHORTCUT_COLOURS[shortcut]
+            mean = own[quantity].mean()
+            figure.add_bar(
+                x=[network],
+                y=[mean],
+                marker={"color": _rgba(colour, 0.3), "line": {"color": colour, "width": 2}},
+                text=[f"{mean:.1f}"],
+                textposition="outside",
+                cliponaxis=False,
+                showlegend=False,
+                hovertemplate=f"{network}: mean %{{y:.2f}} %, n = {len(own)}<extra></extra>",
+                row=1,
+                col=column,
+            )
+            figure.add_scatter(
+                x=[network] * len(own),
+                y=own[quantity],
+                mode="markers",
+                showlegend=False,
+                marker={"color": colour, "size": 9},
+                customdata=own["seed"],
+                hovertemplate=f"{network}, seed %{{customdata}}: %{{y:.2f}} %<extra></extra>",
+                row=1,
+                col=column,
+            )
+    figure.update_yaxes(title_text="final error (%)", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(rangemode="tozero", row=1, col=2)
+    title = "Final error: a bar is the mean, a point is a run"
+    return _finish(figure, title, theme, subtitle=conditions(finished))
+
+
+def _in_order(column: pd.Series[Any]) -> pd.Series[Any]:
+    return column.map(_SHORTCUT_ORDER.index) if column.name == "shortcut" else column
 
 
 def _add_paper_points(
@@ -440,3 +501,42 @@ def gradient_norm_profile(
     figure.update_yaxes(type="log", exponentformat="power", dtick=max(1, round((high - low) / 6)))
     figure.update_yaxes(title_text="gradient norm (L2)", title_standoff=14, automargin=True, col=1)
     return _finish(figure, "Gradient norm by layer", theme, height=500, subtitle=conditions(probes))
+
+
+def learning_rate(
+    rates: pd.DataFrame, name: str, subtitle: str = "", *, theme: Theme = "neutral"
+) -> go.Figure:
+    """A recipe's learning rate against step on a log axis, with the rule behind every change.
+
+    `rates` has a row for each stretch of one rate: step, until, lr, why (`schedule.stretches`).
+    """
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[*rates["step"], rates["until"].iloc[-1]],
+        y=[*rates["lr"], rates["lr"].iloc[-1]],
+        line={"shape": "hv", "width": 3, "color": _OTHER_COLOURS[0]},
+        mode="lines",
+        showlegend=False,
+        hovertemplate="step %{x:,}: %{y:g}<extra></extra>",
+    )
+    end = rates["until"].iloc[-1]
+    for row in rates.itertuples():
+        # Above the line where it begins; near the right edge, and after a short stretch, to its left.
+        late = row.step > 0.75 * end
+        figure.add_annotation(
+            x=row.step,
+            y=float(np.log10(row.lr)),
+            text=f"{row.lr:g} at {row.step:,}<br>{escape(row.why)}".replace(", ", "<br>"),
+            showarrow=False,
+            xanchor="right" if late else "left",
+            yanchor="bottom",
+            align="right" if late else "left",
+            font_size=12,
+        )
+    low, high = float(np.log10(rates["lr"].min())), float(np.log10(rates["lr"].max()))
+    figure.update_xaxes(title_text="step (optimizer updates)", range=[-0.01 * end, 1.02 * end])
+    figure.update_yaxes(title_text="learning rate", type="log", dtick=1, range=[low - 0.2, high + 0.4])
+    title = f"Learning rate of recipe {escape(name)}"
+    return _finish(figure, title, theme, height=420, subtitle=escape(subtitle)).update_layout(
+        margin_b=60
+    )

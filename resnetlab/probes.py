@@ -22,3 +22,37 @@ def gradient_norms(network: nn.Module) -> Tensor:
             raise ValueError(f"layer {name} has no gradient: run a backward pass first")
         gradients.append(layer.weight.grad)
     return torch.stack([torch.linalg.vector_norm(gradient.detach()) for gradient in gradients])
+
+
+def saved_bytes(network: nn.Module, images: Tensor) -> int:
+    """Bytes that a forward pass in training mode keeps for the backward pass.
+
+    They grow with the batch and are most of the memory of training. Every storage counts once, the
+    network's own parameters and buffers do not; of blocks that are computed again
+    (`models.recompute_activations`) only the inputs are kept. On the meta device the count is the same
+    and takes no memory.
+    """
+    own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}  # alive until the sum, so that no address comes twice
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return tensor
+
+    modes = {module: module.training for module in network.modules()}
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    devices = [images.device] if images.is_cuda else []
+    try:
+        network.train()
+        hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+        with torch.random.fork_rng(devices), torch.enable_grad(), hooks:
+            network(images)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+    return sum(storage.nbytes() for storage in kept.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from resnetlab.config import Events, Recipe, lr_at
 
@@ -85,3 +85,37 @@ def tests_without_progress(errors: Sequence[float], margin: float) -> int:
         else:
             since += 1
     return since
+
+
+class Stretch(NamedTuple):
+    """Updates that share one rate: those after `step` up to, not including, `until` finished ones."""
+
+    step: int
+    until: int
+    lr: float
+    why: str
+
+
+def stretches(recipe: Recipe, events: Events) -> list[Stretch]:
+    """The learning rate of a whole run, in the order of its changes, each with the rule behind it."""
+    reasons = {0: ["from the start"]}
+    warm_until = recipe.warmup_steps or events.warm_until
+    if recipe.warmup_lr is not None:
+        by_error = f"training error over {recipe.warmup_window} steps below {recipe.warmup_error:g} %"
+        ends = f"{recipe.warmup_steps:,} steps" if recipe.warmup_steps else by_error
+        reasons[0] = [f"warm-up, until: {ends}"]
+        if warm_until is not None:
+            reasons.setdefault(warm_until, []).append(f"warm-up over: {ends}")
+    for at in recipe.milestones:
+        reasons.setdefault(at, []).append("milestone")
+    for at in events.drops:
+        reasons.setdefault(at, []).append(f"plateau: {recipe.plateau_patience} tests without progress")
+    starts = sorted(step for step in reasons if step < recipe.steps)
+    found: list[Stretch] = []
+    for step, until in zip(starts, [*starts[1:], recipe.steps], strict=True):
+        lr, why = lr_at(step, recipe, events), ", ".join(reasons[step])
+        if found and found[-1].lr == lr:  # a milestone during the warm-up changes nothing yet
+            found[-1] = found[-1]._replace(until=until)
+        else:
+            found.append(Stretch(step, until, lr, why))
+    return found

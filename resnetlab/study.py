@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -28,56 +28,103 @@ from resnetlab import config, machine, notebook, results
 from resnetlab.config import UsageError
 
 TRAIN_NOTEBOOK = "train.ipynb"
-QUESTION_NOTEBOOK = "01_degradation.ipynb"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The runs of a study: every depth with every shortcut option and seed, on one recipe."""
+    """The runs of a study: every depth with every shortcut option and seed, on one recipe.
+
+    `also` names further networks. `question` is the notebook that looks at the whole.
+    """
 
     name: str
     data: str = "digits"
     recipe: str = ""  # "" is the data set's default
     depths: tuple[int, ...] = (20, 32, 44, 56)
     shortcuts: tuple[str, ...] = ("none", "A")
+    also: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     precision: str = "fp32"
     validation: int = 0
+    damaged: str = "error"
     overrides: Mapping[str, Any] = field(default_factory=dict)  # recipe fields, None = unchanged
+    question: str = "01_degradation.ipynb"
 
     def parameters(self) -> dict[str, dict[str, Any]]:
         """Run name -> the parameters of its notebook, in the order in which they start.
 
         Raises UsageError for anything that is no valid run, for an empty grid and for repetitions.
         """
-        for what in ("depths", "shortcuts", "seeds"):
+        for what in ("depths", "shortcuts", "seeds", "also"):
             values = getattr(self, what)
-            if not values or len(set(values)) != len(values):
+            if (not values and what != "also") or len(set(values)) != len(values):
                 raise UsageError(f"{what} must name each value once, got {list(values)}")
-        out = {}
+        networks: list[dict[str, Any]] = [{"network": name} for name in self.also]
         # Deep networks take longest: started first, no core waits for one at the end.
         for depth in sorted(self.depths, reverse=True):
+            networks += [{"depth": depth, "shortcut": shortcut} for shortcut in self.shortcuts]
+        out: dict[str, dict[str, Any]] = {}
+        common = {
+            "data": self.data,
+            "validation": self.validation,
+            "recipe": self.recipe,
+            "precision": self.precision,
+        }
+        common |= {"damaged": self.damaged} if self.damaged != "error" else {}
+        common |= {key: v for key, v in self.overrides.items() if v is not None}
+        for network in networks:
             for seed in self.seeds:
-                for shortcut in self.shortcuts:
-                    values = {
-                        "depth": depth,
-                        "shortcut": shortcut,
-                        "data": self.data,
-                        "validation": self.validation,
-                        "recipe": self.recipe,
-                        "seed": seed,
-                        "precision": self.precision,
-                    }
-                    values |= {key: v for key, v in self.overrides.items() if v is not None}
-                    run = config.run_from_parameters(**values)
-                    out[run.name_in_study] = values
+                values = network | common | {"seed": seed}
+                run = config.run_from_parameters(**values)
+                if run.name_in_study in out:
+                    raise UsageError(f"{run.network.name} is asked for twice")
+                out[run.name_in_study] = values
         return out
+
+    def networks(self) -> list[config.Network]:
+        """The networks of the grid, each once."""
+        runs = (config.run_from_parameters(**values) for values in self.parameters().values())
+        return list(dict.fromkeys(run.network for run in runs))
+
+    def question_parameters(self) -> dict[str, Any]:
+        """The parameters with which the question notebook finds exactly these runs."""
+        first = config.run_from_parameters(**next(iter(self.parameters().values())))
+        if self.question == Grid.question:  # it looks at any study, by labels
+            labels = {"data": first.data.label, "recipe": first.recipe.label}
+            return {"study": self.name, "precision": first.precision} | labels
+        return {
+            "study": self.name,
+            "data": self.data,
+            "depths": list(self.depths),
+            "shortcuts": list(self.shortcuts),
+            "also": list(self.also),
+            "seeds": list(self.seeds),
+            "recipe": self.recipe,
+            "precision": self.precision,
+            "validation": self.validation,
+            "damaged": self.damaged,
+            "overrides": {key: v for key, v in self.overrides.items() if v is not None},
+        }
 
 
 GRIDS: dict[str, Grid] = {
     "digits": Grid("digits"),
     "short": Grid("short", data="cifar10", recipe="short", depths=(20, 56)),
     "figure-6": Grid("figure-6", data="cifar10", recipe="paper"),
+    "shortcuts": Grid(
+        "shortcuts",
+        depths=(56,),
+        shortcuts=("none", "A", "B", "C"),
+        seeds=(0, 1, 2),
+        question="05_shortcut_options.ipynb",
+    ),
+    "imagenet": Grid(
+        "imagenet",
+        data="digits-large",
+        depths=(18, 34),
+        also=("resnet-50",),
+        question="06_imagenet.ipynb",
+    ),
 }
 
 
@@ -95,7 +142,9 @@ def grid_named(
     grid = GRIDS[name]
     if data is not None and data != grid.data:
         label = re.sub(r"[^A-Za-z0-9._-]", "_", config.Data.parse({"name": data}).label)
-        recipe = "" if name == "digits" else grid.recipe
+        recipe = grid.recipe
+        if grid.question == GRIDS["imagenet"].question and data.startswith("folder:"):
+            recipe = config.IMAGENET_SMALL.name  # a folder's default is for small images
         grid = replace(grid, name=f"{name}-{label}", data=data, recipe=recipe)
     precision = changes.get("precision")
     if precision not in (None, "fp32"):
@@ -267,6 +316,7 @@ def run(
     jobs: int | None = None,
     device: str = "auto",
     report: bool = True,
+    only: Collection[str] | None = None,
     watcher: Watcher | None = None,
 ) -> Outcome:
     """Execute the grid: skip what has ended, resume what was interrupted, go on when one fails.
@@ -274,11 +324,12 @@ def run(
     Everything is checked before the first process starts: the grid, the results folder, that no run
     folder holds another configuration, the device and the data. By default one run a core, with one
     thread (`benchmarks/README.md` says why), and on a GPU one run at a time. SIGINT and SIGTERM stop
-    the running ones after their step, each with a checkpoint. Ends by executing the question notebook.
+    the running ones after their step, each with a checkpoint. Ends by executing the question notebook,
+    unless `report` is off. `only` names the runs to execute.
     """
     watcher = watcher or Silent()
     folder = results.prepare_root(root) / results.check_name("study", grid.name)
-    source, question = notebook.find(TRAIN_NOTEBOOK), notebook.find(QUESTION_NOTEBOOK)
+    source, question = notebook.find(TRAIN_NOTEBOOK), notebook.find(grid.question)
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs must be at least 1, got {jobs}")
     parameters = grid.parameters()
@@ -291,6 +342,8 @@ def run(
     place = "" if root == results.results_root() else str(root)
     todo, done = [], []
     for name, values in parameters.items():
+        if only is not None and name not in only:
+            continue
         asked = config.run_from_parameters(**values)
         there = results.check_folder(folder / name, asked)
         if there is not None and there.status in results.ENDED:
@@ -322,9 +375,7 @@ def run(
             return Outcome(folder, tuple(failed), tuple(notes), bool(stopped), None)
 
         watcher.reporting(question.name)
-        first = config.run_from_parameters(**next(iter(parameters.values())))
-        values = {"study": grid.name, "results": place, "data": first.data.label}
-        values |= {"recipe": first.recipe.label, "precision": first.precision}
+        values = grid.question_parameters() | {"results": place}
         final = Execution(question.name, question, folder / question.name, values)
         for _ in _side_by_side([final], 1, environment, stopped, Silent()):
             if final.error:
@@ -333,20 +384,60 @@ def run(
     return Outcome(folder, tuple(failed), tuple(notes), bool(stopped), executed)
 
 
+def collect(
+    grid: Grid,
+    *,
+    root: Path,
+    jobs: int | None = None,
+    device: str = "auto",
+    watcher: Watcher | None = None,
+) -> list[results.RunRecord]:
+    """The grid's runs, all ended: those that are there, own or committed, and the rest trained now.
+
+    For question notebooks. A run counts if it is the same configuration in the study's folder of the
+    results, else in that of the reference results. Raises RuntimeError, with the reasons, if one
+    fails, and KeyboardInterrupt if it was stopped.
+    """
+    wanted = {name: config.run_from_parameters(**v) for name, v in grid.parameters().items()}
+
+    def there() -> dict[str, results.RunRecord]:
+        found = {}
+        for place in (root / results.REFERENCE / grid.name, root / grid.name):
+            for record in results.read_study(place).runs:
+                if wanted.get(record.name) == record.config and record.status in results.ENDED:
+                    found[record.name] = record
+        return found
+
+    missing = wanted.keys() - there()
+    if missing:
+        outcome = run(
+            grid, root=root, jobs=jobs, device=device, report=False, only=missing, watcher=watcher
+        )
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        if outcome.failed:
+            raise RuntimeError("\n".join(outcome.failed))
+    found = there()
+    return [found[name] for name in wanted]
+
+
 def _check_machine_and_data(grid: Grid, device: str) -> None:
     """What every run of the grid would trip over is said once, before the first process starts.
 
     It also decodes a folder of images once, in sight of its progress bar, rather than once a process.
     Loads torch, so the default study on the digits, which needs no check, goes without.
     """
-    embedded = grid.data == "digits" and grid.validation == 0
+    small = all(n.design == "cifar" for n in grid.networks())
+    embedded = grid.data == "digits" and grid.validation == 0 and small
     if embedded and device in ("auto", "cpu") and grid.precision != "tf32":
         return
-    from resnetlab import data, train
+    from resnetlab import train
 
     asked = [config.run_from_parameters(**values) for values in grid.parameters().values()]
     train.check_precision(asked[0].precision, train.resolve_device(device))
-    data.load(asked[0].data)
+    dataset = train.load_data(asked[0])
+    for run in asked:
+        train.check_run(run, dataset)
 
 
 def _side_by_side(

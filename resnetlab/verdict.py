@@ -7,6 +7,7 @@ runs with the same seed are subtracted from one another.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def one_condition(
 
 @dataclass(frozen=True)
 class Contrast:
-    """Final training error of one network minus another's, seed by seed (percentage points)."""
+    """Final error of one network minus another's, seed by seed (percentage points)."""
 
     worse: str  # the network that the question suspects
     better: str
@@ -134,12 +135,14 @@ class Contrast:
         return f"{self.mean:+.1f} ± {self.spread:.1f} points (mean ± standard deviation), n = {self.n}"
 
 
-def contrast(table: pd.DataFrame, worse: str, better: str) -> Contrast | None:
+def contrast(
+    table: pd.DataFrame, worse: str, better: str, quantity: str = "train_error"
+) -> Contrast | None:
     """Paired over the seeds that both networks finished; None if there is none."""
-    finished = table[table["status"] == "finished"].dropna(subset=["train_error"])
+    finished = table[table["status"] == "finished"].dropna(subset=[quantity])
     finished = finished.drop_duplicates(["network", "seed"])
     errors = {
-        name: finished[finished["network"] == name].set_index("seed")["train_error"]
+        name: finished[finished["network"] == name].set_index("seed")[quantity]
         for name in (worse, better)
     }
     seeds = sorted(set(errors[worse].index) & set(errors[better].index))
@@ -190,7 +193,8 @@ def degradation(table: pd.DataFrame) -> list[str]:
             sentences.append(_depth_sentence(family, found))
     if plain is not None and residual is not None:
         across = contrast(table, plain[0], residual[0])
-        if across is not None and plain[0].split("-")[1] == residual[0].split("-")[1]:
+        depths = table.drop_duplicates("network").set_index("network")["depth"]
+        if across is not None and depths[plain[0]] == depths[residual[0]]:
             sentences.append(_shortcut_sentence(across))
     diverged = table[table["status"] == "diverged"]
     if len(diverged):
@@ -198,6 +202,40 @@ def degradation(table: pd.DataFrame) -> list[str]:
             f"{len(diverged)} run(s) diverged and are not in the means: {', '.join(diverged['run'])}."
         )
     return sentences
+
+
+def shortcuts(table: pd.DataFrame) -> list[str]:
+    """Sentences that answer Table 3's question: what do shortcuts A, B and C gain at equal depth?
+
+    `table` as for `degradation`. Neighbours in the order none, A, B, C are compared, on the training
+    error (is the degradation gone?) and on the test error (Table 3), at every depth that has them.
+    """
+    if table.empty or not (table["status"] == "finished").any():
+        return ["No finished run yet: nothing can be said."]
+    sentences = []
+    for _, own in table[table["status"] == "finished"].groupby("depth"):
+        names = own.drop_duplicates("shortcut").set_index("shortcut")["network"]
+        there = [names[option] for option in ("none", "A", "B", "C") if option in names]
+        for worse, better in itertools.pairwise(there):
+            for quantity, word in (("train_error", "training"), ("test_error", "test")):
+                found = contrast(table, worse, better, quantity)
+                if found is None:
+                    continue
+                head = f"Final {word} error of {worse} minus {better}: {found}."
+                sentences.append(f"{head} {_comparison(found)}")
+    return sentences or ["No two shortcut options of one depth are finished."]
+
+
+def _comparison(found: Contrast) -> str:
+    if found.n < ENOUGH_SEEDS:
+        return f"Too few seeds to say: {ENOUGH_SEEDS} are needed."
+    if found.sign > 0:
+        return f"{found.better} is ahead."
+    if found.sign < 0:
+        return f"{found.worse} is ahead."
+    if found.negligible:
+        return f"Less than {NEGLIGIBLE:g} point apart, with 95 % confidence."
+    return "These seeds do not settle it."
 
 
 def _depth_sentence(family: str, found: Contrast) -> str:

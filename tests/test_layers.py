@@ -30,7 +30,8 @@ RANKS = [
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 
-COMPUTE = {"ranks", "models", "data", "imagenet", "probes", "surgery", "train", "evaluate"}  # know torch, never draw
+# Know torch and never draw.
+COMPUTE = {"ranks", "models", "data", "imagenet", "probes", "surgery", "train", "evaluate"}
 READING = [m for m in MODULES if m not in COMPUTE]  # load without torch
 DRAWING = {"plotly", "streamlit", "matplotlib", "altair", "IPython", "ipywidgets"}
 TORCH = {"torch", "torchvision", "torchaudio"}
