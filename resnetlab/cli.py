@@ -426,7 +426,9 @@ def evaluate(
 
     Results are stored with the run; those of weights given as a file are only shown.
     """
-    from resnetlab import config, data as images, evaluate as tests, paper, train  # fmt: skip
+    from resnetlab import config, paper, train  # fmt: skip
+    from resnetlab import data as images
+    from resnetlab import evaluate as tests
     from resnetlab import results as store
     from resnetlab.config import UsageError
 
@@ -587,7 +589,12 @@ def _print_evaluations(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         names = ("top1_error", "top5_error", "paper_top1_error", "paper_top5_error")
         errors = ["–" if row[name] is None else f"{row[name]:.2f}" for name in names]
-        cells = [_protocol_in_words(row), f"{row['images']:,}", *errors, row["paper_source"] or "–"]
+        cells = [
+            _protocol_in_words({str(key): value for key, value in row.items()}),
+            f"{row['images']:,}",
+            *errors,
+            row["paper_source"] or "–",
+        ]
         table.add_row(*map(Text, cells))
     console = _console()
     console.print(Text(title))
@@ -703,9 +710,9 @@ def show(
     for row in record.evaluations.to_dict("records"):
         errors = {"top-1": row["top1_error"], "top-5": row["top5_error"]}
         shown = [f"{name} {value:.2f} %" for name, value in errors.items() if value and value == value]
-        lines[f"{_protocol_in_words(row)}, step {row['step']}"] = (
-            f"{', '.join(shown)} of {row['images']} images of {row['data']}"
-        )
+        lines[
+            f"{_protocol_in_words({str(key): value for key, value in row.items()})}, step {row['step']}"
+        ] = f"{', '.join(shown)} of {row['images']} images of {row['data']}"
     for key, value in lines.items():
         if isinstance(value, Mapping):
             value = ", ".join(f"{name} {inner}" for name, inner in value.items())
@@ -1068,7 +1075,8 @@ def _recipe_in_words(recipe: config.Recipe) -> dict[str, str]:
     )
     return {
         "length": f"{recipe.steps:,} steps (updates) of {recipe.batch_size} images",
-        "optimizer": f"SGD, momentum {recipe.momentum:g}, weight decay {recipe.weight_decay:g} on {decayed}",
+        "optimizer": f"SGD, momentum {recipe.momentum:g}, "
+        f"weight decay {recipe.weight_decay:g} on {decayed}",
         "rate": _rate_in_words(recipe),
         "images": ", ".join(views),
         "batch norm": norm,
