@@ -453,7 +453,7 @@ def evaluate(
     record, recipe, crop = None, None, tests.CROP
     if run is not None:
         record = store.find_run(run, results)
-        recipe, crop = record.config.recipe, record.config.recipe.crop
+        recipe, crop = record.config.recipe, record.config.recipe.crop  # type: ignore[assignment]
         subject = tests.trained(record, place)
         chosen = record.config.data if data is None else config.Data.parse({"name": data})
     else:
@@ -690,7 +690,7 @@ def show(
     record = store.find_run(run, results)
     if as_json:
         info = {"row": record.as_row(), "run": dict(record.info), "summary": record.summary}
-        info["evaluations"] = record.evaluations.to_dict("records")
+        info["evaluations"] = record.evaluations.to_dict("records")  # type: ignore[assignment]
         _print_json(info | {"problems": list(record.problems), "command": reproduce(record)})
         return
     from rich import box
@@ -725,7 +725,15 @@ def show(
 # Recipe fields that `resnetlab train` has an option for, and those only the notebook takes.
 _TRAIN_FIELDS = ("steps", "lr", "batch_size", "crop")
 _MEASURING_FIELDS = ("log_every", "test_every", "probe_every", "checkpoint_every")
-_NOTEBOOK_FIELDS = ("momentum", "weight_decay", "pad", "flip", "mean", "colour", "ghost_batch")
+_NOTEBOOK_FIELDS: tuple[str, ...] = (
+    "momentum",
+    "weight_decay",
+    "pad",
+    "flip",
+    "mean",
+    "colour",
+    "ghost_batch",
+)
 _NOTEBOOK_FIELDS += ("decay_norm", "recompute_norm", "warmup_lr", "warmup_error", "warmup_window")
 _NOTEBOOK_FIELDS += ("warmup_steps", "plateau_patience", "plateau_margin", "plateau_drops")
 _NOTEBOOK_FIELDS += _MEASURING_FIELDS

@@ -134,7 +134,7 @@ _FIGURE_4_ENDS = {
 }
 
 FIGURE_4: tuple[Reported, ...] = tuple(
-    Reported(network, quantity, value, "imagenet", "single", "Figure 4", note=f"550,000 steps, {_ENDS}")
+    Reported(network, quantity, value, "imagenet", "single", "Figure 4", note=f"550,000 steps, {_ENDS}")  # type: ignore[arg-type]
     for network, (train, validation) in _FIGURE_4_ENDS.items()
     for quantity, value in (("train_error", train), ("top1_error", validation))
 )
@@ -164,7 +164,7 @@ _FIGURE_6_ENDS = {
 }
 
 FIGURE_6: tuple[Reported, ...] = tuple(
-    Reported(network, quantity, value, "cifar10", "single", "Figure 6", note=_ENDS)
+    Reported(network, quantity, value, "cifar10", "single", "Figure 6", note=_ENDS)  # type: ignore[arg-type]
     for network, (train, test) in _FIGURE_6_ENDS.items()
     for quantity, value in (("train_error", train), ("test_error", test))
 )

@@ -6,6 +6,7 @@ paper's Figure 6. Callers load, show and save; nothing here reads a file or inve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any, Literal
@@ -525,8 +526,8 @@ def learning_rate(
         late = row.step > 0.75 * end
         figure.add_annotation(
             x=row.step,
-            y=float(np.log10(row.lr)),
-            text=f"{row.lr:g} at {row.step:,}<br>{escape(row.why)}".replace(", ", "<br>"),
+            y=math.log10(float(row.lr)),  # type: ignore[arg-type]
+            text=f"{row.lr:g} at {row.step:,}<br>{escape(str(row.why))}".replace(", ", "<br>"),
             showarrow=False,
             xanchor="right" if late else "left",
             yanchor="bottom",
