@@ -72,7 +72,6 @@ def test_every_record_is_complete_and_stands_once() -> None:
             assert record.quantity in ("train_error", "test_error")
             assert 0 < record.value < 100
             assert record.protocol == "single"
-            assert "single view" in record.protocol
 
 
 def test_only_cifar_10_with_the_papers_recipe_is_comparable() -> None:
