@@ -106,14 +106,14 @@ def test_synchronised_batch_norm_is_one_process_on_the_whole_batch(two: Path) ->
 
 @pytest.mark.slow
 def test_it_resumes_with_as_many_processes_and_with_no_other_number(two: Path) -> None:
-    """Stopped after step 20's checkpoint is gone and step 10's is left, it ends at the same bits."""
+    """Killed between its last checkpoint and its summary, it ends at the same bits."""
     folder = two / "s" / "r"
     wanted = json.loads((folder / "summary.json").read_text())
     logs = {name: (folder / name).read_bytes() for name in ("metrics.jsonl", "probes.jsonl")}
     again = [*WORDS, str(two), "--run-name", "r"]
     (folder / "summary.json").unlink()
     one = run(*again, processes=1)
-    assert one.returncode == 2
+    assert one.returncode != 0  # torchrun has its own exit codes
     assert "began with 2 process(es)" in one.stderr
     done = run(*again)
     assert done.returncode == 0, done.stderr
