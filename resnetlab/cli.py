@@ -709,10 +709,10 @@ def show(
     lines["again"] = reproduce(record)
     for row in record.evaluations.to_dict("records"):
         errors = {"top-1": row["top1_error"], "top-5": row["top5_error"]}
-        shown = [f"{name} {value:.2f} %" for name, value in errors.items() if value and value == value]
-        lines[
-            f"{_protocol_in_words({str(key): value for key, value in row.items()})}, step {row['step']}"
-        ] = f"{', '.join(shown)} of {row['images']} images of {row['data']}"
+        known = {k: float(v) for k, v in errors.items() if v is not None and v == v}  # 0 is known too
+        shown = ", ".join(f"{name} {value:.2f} %" for name, value in known.items())
+        what = _protocol_in_words({str(key): value for key, value in row.items()})
+        lines[f"{what}, step {row['step']}"] = f"{shown} of {row['images']} images of {row['data']}"
     for key, value in lines.items():
         if isinstance(value, Mapping):
             value = ", ".join(f"{name} {inner}" for name, inner in value.items())
@@ -1042,23 +1042,19 @@ def _scripted(
 
 
 def _rate_in_words(recipe: config.Recipe) -> str:
-    times = f"x{recipe.decay:g}"
+    lower, fall = f"divided by {1 / recipe.decay:g}", "constant"
     if recipe.milestones:
-        fall = f"{times} at {', '.join(f'{at:,}' for at in recipe.milestones)}"
+        fall = f"{lower} at {' and '.join(f'{at:,}' for at in recipe.milestones)}"
     elif recipe.plateau_patience is not None:
         fall = (
-            f"{times} when {recipe.plateau_patience} tests in a row bring the error down by less than "
+            f"{lower} when {recipe.plateau_patience} tests in a row have not brought the error down by "
             f"{recipe.plateau_margin:g} points, at most {recipe.plateau_drops} times"
         )
-    else:
-        fall = "constant"
     warm = ""
     if recipe.warmup_lr is not None:
-        until = f"{recipe.warmup_steps:,} steps are done"
-        if recipe.warmup_steps is None:
-            until = (
-                f"the training error of {recipe.warmup_window} steps is below {recipe.warmup_error:g} %"
-            )
+        until = f"the training error of {recipe.warmup_window} steps is below {recipe.warmup_error:g} %"
+        if recipe.warmup_steps is not None:
+            until = f"{recipe.warmup_steps:,} steps are done"
         warm = f"{recipe.warmup_lr:g} until {until}, then "
     return f"{warm}{recipe.lr:g}, {fall}"
 

@@ -123,7 +123,16 @@ TABLE_4: tuple[Reported, ...] = (
 
 TABLE_5: tuple[Reported, ...] = (*_errors("ensemble of six", None, 3.57, "ensemble", "Table 5"),)
 
-_ENDS = "mean of the last three points of the curve"
+
+def _ends(
+    curves: dict[str, tuple[float, float]], data: str, tested: Quantity, source: str, after: str = ""
+) -> Iterator[Reported]:
+    """Of curves at their end, (training, test) error, the two records each."""
+    note = ", ".join(filter(None, (after, "mean of the last three points of the curve")))
+    for network, (train, test) in curves.items():
+        yield Reported(network, "train_error", train, data, "single", source, note=note)
+        yield Reported(network, tested, test, data, "single", source, note=note)
+
 
 # Figure 4 at the end: (train, validation). "The validation error of the center crops".
 _FIGURE_4_ENDS = {
@@ -134,9 +143,7 @@ _FIGURE_4_ENDS = {
 }
 
 FIGURE_4: tuple[Reported, ...] = tuple(
-    Reported(network, quantity, value, "imagenet", "single", "Figure 4", note=f"550,000 steps, {_ENDS}")  # type: ignore[arg-type]
-    for network, (train, validation) in _FIGURE_4_ENDS.items()
-    for quantity, value in (("train_error", train), ("top1_error", validation))
+    _ends(_FIGURE_4_ENDS, "imagenet", "top1_error", "Figure 4", "550,000 steps")
 )
 
 
@@ -163,11 +170,7 @@ _FIGURE_6_ENDS = {
     "resnet-1202": (0.09, 7.86),
 }
 
-FIGURE_6: tuple[Reported, ...] = tuple(
-    Reported(network, quantity, value, "cifar10", "single", "Figure 6", note=_ENDS)  # type: ignore[arg-type]
-    for network, (train, test) in _FIGURE_6_ENDS.items()
-    for quantity, value in (("train_error", train), ("test_error", test))
-)
+FIGURE_6: tuple[Reported, ...] = tuple(_ends(_FIGURE_6_ENDS, "cifar10", "test_error", "Figure 6"))
 
 _FIVE = "mean of 5 runs"
 

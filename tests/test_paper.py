@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from resnetlab import paper
-from resnetlab.config import PAPER, Network
+from resnetlab.config import IMAGENET_RECIPE, PAPER, PAPER_110, Network
 from resnetlab.paper import comparable, reported
 
 # He et al. 2015, Table 6, test error on CIFAR-10. For 110 layers the table prints the best of five
@@ -64,20 +66,195 @@ def test_what_the_paper_does_not_say_is_none() -> None:
     assert reported("resnet-56", "train_error_clean") is None
 
 
-def test_every_record_is_complete_and_stands_once() -> None:
-    for records in (paper.TABLE_6, paper.FIGURE_6):
-        assert len({(r.network, r.quantity) for r in records}) == len(records)
-        for record in records:
-            assert Network.from_name(record.network).name == record.network
-            assert record.quantity in ("train_error", "test_error")
-            assert 0 < record.value < 100
-            assert record.protocol == "single"
+# --- ImageNet ---------------------------------------------------------------------------------
+
+TABLE_1 = {18: 1.8e9, 34: 3.6e9, 50: 3.8e9, 101: 7.6e9, 152: 11.3e9}  # FLOPs, its last row
+
+# Tables 2 and 3, 10-crop: top-1, top-5 (None: not printed).
+TEN_CROP = {
+    "plain-18": (27.94, None),
+    "resnet-18": (27.88, None),
+    "plain-34": (28.54, 10.02),
+    "resnet-34": (25.03, 7.76),
+    "resnet-34-B": (24.52, 7.46),
+    "resnet-34-C": (24.19, 7.40),
+    "resnet-50": (22.85, 6.71),
+    "resnet-101": (21.75, 6.05),
+    "resnet-152": (21.43, 5.71),
+    "VGG-16": (28.07, 9.33),
+    "GoogLeNet": (None, 9.15),
+    "PReLU-net": (24.27, 7.38),
+}
+# Table 4, single model; ours by fully convolutional testing at several scales.
+MULTI_SCALE = {
+    "resnet-34-B": (21.84, 5.71),
+    "resnet-34-C": (21.53, 5.60),
+    "resnet-50": (20.74, 5.25),
+    "resnet-101": (19.87, 4.60),
+    "resnet-152": (19.38, 4.49),
+}
+TABLE_4_OTHERS = {"VGG v5": (24.4, 7.1), "PReLU-net": (21.59, 5.71), "BN-inception": (21.99, 5.81)}
+# Figure 4 at the end: training, validation by centre crop.
+FIGURE_4 = {
+    "plain-18": (31.2, 31.4),
+    "plain-34": (32.4, 32.4),
+    "resnet-18": (30.1, 31.1),
+    "resnet-34": (24.6, 28.3),
+}
 
 
-def test_only_cifar_10_with_the_papers_recipe_is_comparable() -> None:
+def value(network: str, quantity: str, protocol: str, data: str = "imagenet") -> float | None:
+    record = reported(network, quantity, protocol=protocol, data=data)
+    return None if record is None else record.value
+
+
+@pytest.mark.parametrize("depth", TABLE_1)
+def test_table_1(depth: int) -> None:
+    for name in [f"resnet-{depth}", *([f"plain-{depth}"] if depth < 50 else [])]:
+        assert value(name, "multiply_adds", "counted") == TABLE_1[depth]
+
+
+def test_table_1_says_nothing_of_options_and_plain_bottlenecks() -> None:
+    for name in ("resnet-34-B", "resnet-34-C", "plain-50", "resnet-50-A", "resnet-50-3x3"):
+        assert value(name, "multiply_adds", "counted") is None
+
+
+@pytest.mark.parametrize(
+    ("protocol", "table"),
+    [("ten-crop", TEN_CROP), ("multi-scale", MULTI_SCALE), ("own", TABLE_4_OTHERS)],
+)
+def test_tables_2_3_and_4(protocol: str, table: dict[str, tuple[float | None, float | None]]) -> None:
+    for network, (top1, top5) in table.items():
+        assert value(network, "top1_error", protocol) == top1
+        assert value(network, "test_error", protocol) == top1  # the same thing by another name
+        assert value(network, "top5_error", protocol) == top5
+    said = {r.network for r in paper.RECORDS if (r.protocol, r.data) == (protocol, "imagenet")}
+    assert said == set(table)
+
+
+@pytest.mark.parametrize("network", FIGURE_4)
+def test_figure_4(network: str) -> None:
+    train, validation = FIGURE_4[network]
+    assert value(network, "train_error", "single") == train
+    assert value(network, "top1_error", "single") == validation
+    record = reported(network, "top1_error", data="imagenet")
+    assert record is not None
+    assert (record.source, record.conditions) == (
+        "Figure 4",
+        "ImageNet, single centre view, 550,000 steps, mean of the last three points of the curve",
+    )
+
+
+def test_one_network_has_one_error_by_each_protocol_and_they_are_not_mixed_up() -> None:
+    # More views, fewer errors: 34 layers with option A and B, as the paper tested them.
+    assert value("resnet-34", "top1_error", "single") == 28.3
+    assert value("resnet-34", "top1_error", "ten-crop") == 25.03
+    assert value("resnet-34", "top1_error", "multi-scale") is None  # Table 4 has B and C only
+    assert value("resnet-34-B", "top1_error", "ten-crop") == 24.52
+    assert value("resnet-34-B", "top1_error", "multi-scale") == 21.84
+    assert reported("resnet-34", "top1_error") is None  # on CIFAR-10, without a word
+    assert value("resnet-50", "top1_error", "single") is None
+    assert value("ensemble of six", "top5_error", "ensemble") == 3.57  # Table 5
+
+
+# --- CIFAR-10, the rest -----------------------------------------------------------------------
+
+
+def test_table_6_parameters() -> None:
+    printed = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.7, 1202: 19.4}  # millions
+    for depth, millions in printed.items():
+        assert value(f"resnet-{depth}", "parameters", "counted", "cifar10") == millions * 1e6
+    assert value("plain-56", "parameters", "counted", "cifar10") == 0.85e6  # as many, Sec. 4.2
+    assert value("plain-1202", "parameters", "counted", "cifar10") is None  # no such net in the paper
+    assert value("resnet-20-B", "parameters", "counted", "cifar10") is None
+
+
+def test_table_6_others_and_the_best_of_five_runs() -> None:
+    others = {r.network: r.value for r in paper.TABLE_6_OTHERS}
+    assert others == {"Maxout": 9.38, "NIN": 8.81, "DSN": 8.22, "FitNet": 8.39, "Highway": 7.72}
+    best = {r.network: (r.value, r.spread, r.best) for r in paper.RECORDS if r.best is not None}
+    assert best == {"resnet-110": (6.61, 0.16, 6.43), "Highway": (7.72, 0.16, 7.54)}
+    assert all("its authors" in record.conditions for record in paper.TABLE_6_OTHERS)
+
+
+def test_figure_7() -> None:
+    means = {r.network: r.value for r in paper.FIGURE_7}
+    assert means == {
+        "plain-20": 1.82,
+        "plain-56": 1.51,
+        "resnet-20": 1.62,
+        "resnet-56": 1.13,
+        "resnet-110": 0.98,
+    }
+    record = reported("resnet-56", "response_std")
+    assert record is not None
+    assert "before ReLU or addition" in record.conditions
+
+
+# --- all of them ------------------------------------------------------------------------------
+
+
+def test_every_record_is_complete() -> None:
+    foreign = {"VGG-16", "VGG v5", "GoogLeNet", "PReLU-net", "BN-inception", "ensemble of six"}
+    foreign |= {record.network for record in paper.TABLE_6_OTHERS}
+    for record in paper.RECORDS:
+        if record.network not in foreign:
+            network = Network.from_name(record.network)
+            assert network.name == record.network
+            assert record.data == {"cifar": "cifar10", "imagenet": "imagenet"}[network.design]
+            assert record.protocol != "own"
+        assert record.quantity in get_args(paper.Quantity)
+        assert record.protocol in get_args(paper.Protocol)
+        assert record.source.split()[0] in ("Table", "Figure")
+        assert record.conditions.startswith(paper.CONDITIONS[record.data, record.protocol])
+        assert record.value > 0
+        if record.quantity.endswith("_error"):
+            assert record.value < 100
+        assert (record.protocol == "counted") == (record.quantity in ("parameters", "multiply_adds"))
+
+
+def test_a_question_has_one_answer_in_all_tables() -> None:
+    found: dict[tuple[str, ...], set[float]] = {}
+    for r in paper.RECORDS:
+        found.setdefault((r.network, r.quantity, r.protocol, r.data), set()).add(r.value)
+    several = {key for key, values in found.items() if len(values) > 1}
+    # Table 6 against the end of the curve of Figure 6, which `reported` takes only without a table.
+    assert several <= {(f"resnet-{depth}", "test_error", "single", "cifar10") for depth in TABLE_6}
+
+
+@pytest.mark.parametrize("protocol", ["tencrop", "counted", "", "own"])
+def test_a_protocol_that_the_paper_did_not_use_has_no_value(protocol: str) -> None:
+    assert reported("resnet-50", "top1_error", protocol=protocol, data="imagenet") is None
+
+
+# --- what may be compared ---------------------------------------------------------------------
+
+
+def test_only_the_papers_data_with_the_papers_recipe_are_comparable() -> None:
     assert comparable("cifar10", PAPER.label) is None
-    for data in ("digits", "cifar100", "a folder"):
+    assert comparable("cifar10", PAPER_110.label) is None
+    assert comparable("imagenet", IMAGENET_RECIPE.label) is None
+    for data in ("digits", "cifar100", "a folder", "digits-large", "cifar10 (5000 held out)"):
         assert data in str(comparable(data, PAPER.label))
     for recipe in ("quick", "short", PAPER.replace(steps=100).label, PAPER.replace(lr=0.2).label):
         assert recipe in str(comparable("cifar10", recipe))
-    assert comparable("cifar10", PAPER.replace(log_every=7).label) is None  # measured, not trained
+        assert recipe in str(comparable("imagenet", recipe))
+    assert "imagenet-small" in str(comparable("imagenet", "imagenet-small"))
+    assert "the paper recipe" in str(comparable("imagenet", PAPER.label))
+    assert "the imagenet recipe" in str(comparable("cifar10", IMAGENET_RECIPE.label))
+
+
+def test_what_is_the_papers_own_or_only_measured_stays_comparable() -> None:
+    for changes in (
+        {"log_every": 7},
+        {"ghost_batch": 64},  # two GPUs, 64 images each
+        {"recompute_norm": True},
+        {"ghost_batch": 64, "recompute_norm": True, "log_every": 7},
+    ):
+        assert comparable("cifar10", PAPER.replace(**changes).label) is None
+        assert comparable("cifar10", PAPER_110.replace(**changes).label) is None
+    assert comparable("imagenet", IMAGENET_RECIPE.replace(log_every=7).label) is None
+    for changes in ({"ghost_batch": 32}, {"decay_norm": False}, {"log_every": 7, "mean": "channel"}):
+        assert comparable("cifar10", PAPER.replace(**changes).label) is not None
+    small = IMAGENET_RECIPE.replace(crop=112)
+    assert small.label in str(comparable("imagenet", small.label))
