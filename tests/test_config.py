@@ -91,6 +91,163 @@ def test_the_explicit_name_of_option_a_is_the_short_one() -> None:
     assert Network.from_name("resnet-20-A").name == "resnet-20"
 
 
+every_network = st.one_of(
+    networks,
+    st.builds(
+        lambda depth, shortcut, block: Network(
+            depth=depth, shortcut=shortcut, block=block, design="cifar"
+        ),
+        depth=st.one_of(depths, st.sampled_from([50, 152])),
+        shortcut=st.sampled_from(["A", "B", "C"]),
+        block=st.sampled_from(["basic", "single"]),
+    ),
+    st.builds(Network, depth=st.sampled_from([18, 34]), shortcut=st.sampled_from(SHORTCUTS)),
+    st.builds(
+        Network,
+        depth=st.sampled_from([18, 34]),
+        shortcut=st.sampled_from(["A", "B", "C"]),
+        block=st.just("single"),
+    ),
+    st.builds(
+        Network,
+        depth=st.sampled_from([50, 101, 152]),
+        shortcut=st.sampled_from(SHORTCUTS),
+        stride_in=st.sampled_from(["1x1", "3x3"]),
+    ),
+)
+
+
+@given(every_network)
+def test_every_network_of_both_designs_has_one_name_and_one_json(network: Network) -> None:
+    assert Network.from_name(network.name) == network
+    written = json.loads(json.dumps(network.model_dump(mode="json")))
+    assert Network.parse(written) == network
+    assert {"depth", "shortcut"} <= set(written)
+    assert Network.parse(network.model_dump()) == network
+
+
+@given(every_network, every_network)
+def test_two_networks_never_share_a_name_or_a_hash(one: Network, other: Network) -> None:
+    assert (one == other) == (one.name == other.name)
+    assert (one == other) == (one.model_dump(mode="json") == other.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("plain-18", (18, "none", "imagenet", "basic", "1x1")),
+        ("resnet-34", (34, "A", "imagenet", "basic", "1x1")),
+        ("resnet-34-C", (34, "C", "imagenet", "basic", "1x1")),
+        ("resnet-50", (50, "B", "imagenet", "bottleneck", "1x1")),
+        ("resnet-101-A", (101, "A", "imagenet", "bottleneck", "1x1")),
+        ("resnet-152-3x3", (152, "B", "imagenet", "bottleneck", "3x3")),
+        ("resnet-50-C-3x3", (50, "C", "imagenet", "bottleneck", "3x3")),
+        ("plain-50", (50, "none", "imagenet", "bottleneck", "1x1")),
+        ("resnet-18-single", (18, "A", "imagenet", "single", "1x1")),
+        ("resnet-20-B-single", (20, "B", "cifar", "single", "1x1")),
+        ("cifar-resnet-50", (50, "A", "cifar", "basic", "1x1")),
+        ("cifar-plain-152", (152, "none", "cifar", "basic", "1x1")),
+    ],
+)
+def test_names_of_table_1_and_of_its_namesakes(name: str, fields: tuple[Any, ...]) -> None:
+    network = Network.from_name(name)
+    keys = ("depth", "shortcut", "design", "block", "stride_in")
+    assert tuple(getattr(network, key) for key in keys) == fields
+    assert network.name == name
+
+
+@pytest.mark.parametrize(
+    ("long", "short"),
+    [
+        ("resnet-34-A", "resnet-34"),
+        ("resnet-50-B", "resnet-50"),
+        ("resnet-101-B-3x3", "resnet-101-3x3"),
+        ("cifar-resnet-50-A", "cifar-resnet-50"),
+        ("cifar-resnet-20", "resnet-20"),
+    ],
+)
+def test_the_papers_choice_is_not_spelt_out(long: str, short: str) -> None:
+    assert Network.from_name(long).name == short
+
+
+@pytest.mark.parametrize(
+    ("depth", "blocks", "native", "smallest"),
+    [
+        (18, (2, 2, 2, 2), 224, 32),
+        (34, (3, 4, 6, 3), 224, 32),
+        (50, (3, 4, 6, 3), 224, 32),
+        (101, (3, 4, 23, 3), 224, 32),
+        (152, (3, 8, 36, 3), 224, 32),
+        (110, (18, 18, 18), 32, 8),
+        (1202, (200, 200, 200), 32, 8),
+    ],
+)
+def test_blocks_and_sizes(depth: int, blocks: tuple[int, ...], native: int, smallest: int) -> None:
+    network = Network(depth=depth)
+    assert (network.blocks, network.native_size, network.smallest_image) == (blocks, native, smallest)
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"depth": 20, "design": "imagenet"}, "depth 20 is not in Table 1; .* 18, 34, 50, 101, 152"),
+    ({"depth": 18, "design": "cifar"}, r"depth 18 is not 6n\+2 .* 14 and 20"),
+    ({"depth": 36}, r"32 and 38 \(ImageNet networks have 18, 34, 50, 101, 152\)"),
+    ({"depth": 18, "shortcut": "D"}, "shortcut: input should be 'none', 'A', 'B' or 'C', got 'D'"),
+    (
+        {"depth": 34, "block": "bottleneck"},
+        "34 layers of the imagenet design have basic blocks, not bott",
+    ),
+    (
+        {"depth": 50, "block": "basic"},
+        "50 layers of the imagenet design have bottleneck blocks, not basic",
+    ),
+    ({"depth": 50, "block": "single"}, "have bottleneck blocks, not single"),
+    ({"depth": 56, "block": "bottleneck"}, "56 layers of the cifar design have basic blocks"),
+    (
+        {"depth": 50, "design": "cifar", "block": "bottleneck"},
+        "50 layers of the cifar design have basic",
+    ),
+    (
+        {"depth": 34, "block": "single", "shortcut": "none"},
+        "a plain network has no blocks: single-layer",
+    ),
+    (
+        {"depth": 34, "stride_in": "3x3"},
+        "stride_in 3x3 is a choice of bottleneck blocks, 34 .* basic ones",
+    ),
+    ({"depth": 56, "stride_in": "3x3"}, "stride_in 3x3 is a choice of bottleneck blocks"),
+    ({"depth": 50, "stride_in": "3x1"}, "stride_in: input should be '1x1' or '3x3', got '3x1'"),
+    ({"depth": 50, "design": "vgg"}, "design: input should be 'cifar' or 'imagenet', got 'vgg'"),
+    ({"depth": 50, "block": None}, "block: .*got None"),
+    ({"depth": 50, "strides": "3x3"}, "'strides'; did you mean 'stride_in'"),
+]
+
+
+@pytest.mark.parametrize(("values", "said"), WRONG)
+def test_combinations_that_the_paper_does_not_have_say_why(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Network.parse(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("plain-34-single", "a plain network has no blocks"),
+        ("resnet-34-3x3", "stride_in 3x3 is a choice of bottleneck"),
+        ("resnet-50-single", "bottleneck blocks, not single"),
+        ("plain-50-B", "unknown network"),
+        ("resnet-50-1x1", "unknown network 'resnet-50-1x1'; did you mean 'resnet-50"),
+        ("resnet-50-3x3-B", "unknown network"),
+        ("cifar-resnet-18", "14 and 20"),
+        ("resnet-19", "14 and 20"),
+        ("imagenet-resnet-50", "unknown network"),
+        ("resnet50", "did you mean 'resnet-50'"),
+    ],
+)
+def test_names_of_networks_that_do_not_exist_say_why(name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Network.from_name(name)
+
+
 @pytest.mark.parametrize(
     ("depth", "said"),
     [
@@ -317,6 +474,47 @@ def test_the_hash_is_the_same_in_another_process() -> None:
     code = "from resnetlab.config import *; print(Run(network=Network(depth=20)).hash())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == Run(network=Network(depth=20)).hash()
+
+
+def test_choices_that_came_later_stay_unwritten_and_old_runs_keep_their_hash() -> None:
+    # As results/reference/digits/plain-20-seed0 was written before there were designs and blocks.
+    old = {
+        "network": {"depth": 20, "shortcut": "none"},
+        "data": {"name": "digits", "validation": 0},
+        "recipe": {
+            "name": "quick", "steps": 400, "batch_size": 128, "lr": 0.1, "momentum": 0.9,
+            "weight_decay": 0.0001, "milestones": [350, 380], "decay": 0.1, "pad": 0, "flip": False,
+            "log_every": 10, "test_every": 20, "probe_every": 10, "checkpoint_every": 100,
+        },
+        "seed": 0,
+        "precision": "fp32",
+    }  # fmt: skip
+    run = Run.parse(old)
+    assert run.hash() == "98e6b23ae45e"
+    assert run.model_dump(mode="json") == old
+    assert run == Run(network=Network(depth=20, shortcut="none"))
+    longer = old | {"network": {"depth": 20, "shortcut": "none", "design": "cifar", "block": "basic"}}
+    assert Run.parse(longer).hash() == "98e6b23ae45e"
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("resnet-34", {"depth": 34, "shortcut": "A"}),
+        ("resnet-50", {"depth": 50, "shortcut": "B"}),
+        ("resnet-50-3x3", {"depth": 50, "shortcut": "B", "stride_in": "3x3"}),
+        ("resnet-18-single", {"depth": 18, "shortcut": "A", "block": "single"}),
+        ("cifar-plain-50", {"depth": 50, "shortcut": "none", "design": "cifar"}),
+        (
+            "cifar-resnet-50-single",
+            {"depth": 50, "shortcut": "A", "design": "cifar", "block": "single"},
+        ),
+    ],
+)
+def test_only_unusual_choices_are_written(name: str, written: dict[str, Any]) -> None:
+    network = Network.from_name(name)
+    assert network.model_dump(mode="json") == written
+    assert Network.parse(written) == network
 
 
 def test_a_whole_number_and_its_float_are_one_rate() -> None:

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, cross_entropy
 
 from resnetlab.config import SHORTCUTS, Network, UsageError
 from resnetlab.models import (
     BasicBlock,
+    BatchNorm,
+    BottleneckBlock,
     CifarNetwork,
+    ImageNetNetwork,
     PaddedIdentity,
     Projection,
+    SingleBlock,
     build,
+    census,
+    check_size,
+    count_multiply_adds,
     count_parameters,
     initialise,
+    load_torchvision,
+    recompute_activations,
+    to_torchvision,
     trace_shapes,
+    use_ghost_batches,
     weighted_layers,
 )
 
@@ -28,7 +42,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def on_meta(name: str, **kwargs: Any) -> CifarNetwork:
+def on_meta(name: str, **kwargs: Any) -> CifarNetwork | ImageNetNetwork:
     """The network without memory: names, shapes and counts only."""
     with torch.device("meta"):
         return build(name, **kwargs)
@@ -63,6 +77,141 @@ def test_plain_and_option_a_have_the_papers_parameters_to_the_unit(depth: int) -
 @pytest.mark.parametrize("name", PROJECTED)
 def test_projections_add_exactly_their_weights(name: str) -> None:
     assert count_parameters(on_meta(name)) == PROJECTED[name]
+
+
+# Sec. 4.2, convolutions and classifier, in millions: plain and A.
+CIFAR_MULTIPLY_ADDS = {20: "40.55", 32: "68.86", 44: "97.17", 56: "125.49", 110: "252.89"}
+
+# Table 1 with batch norm and without biases: parameters (torchvision documents the same for 18 B, 34 B,
+# 50, 101, 152) and multiply-adds in billions, which the paper prints as 1.8, 3.6, 3.8, 7.6 and 11.3.
+IMAGENET_COUNTS = {
+    "plain-18": (11_515_688, "1.795"),
+    "resnet-18": (11_515_688, "1.795"),
+    "resnet-18-B": (11_689_512, "1.814"),
+    "plain-34": (21_623_848, "3.644"),
+    "resnet-34": (21_623_848, "3.644"),
+    "resnet-34-B": (21_797_672, "3.664"),
+    "resnet-34-C": (22_716_840, "3.831"),
+    "resnet-50": (25_557_032, "3.858"),
+    "resnet-101": (44_549_160, "7.570"),
+    "resnet-152": (60_192_808, "11.282"),
+    "resnet-50-3x3": (25_557_032, "4.089"),
+    "resnet-101-3x3": (44_549_160, "7.801"),
+    "resnet-152-3x3": (60_192_808, "11.514"),
+}
+
+Convolution = tuple[int, int, int, int]  # kernel, channels in and out, side of the map it writes
+
+
+def cifar_by_hand(depth: int, option: str) -> Iterator[Convolution]:
+    """Sec. 4.2: 3x3/16, then 2n layers each on maps 32, 16, 8 with 16, 32, 64 filters."""
+    n = (depth - 2) // 6
+    yield 3, 3, 16, 32
+    for before, width, side in ((16, 16, 32), (16, 32, 16), (32, 64, 8)):
+        yield 3, before, width, side
+        for _ in range(2 * n - 1):
+            yield 3, width, width, side
+        if option == "C" or (option == "B" and before != width):
+            yield 1, before, width, side
+        if option == "C":
+            for _ in range(n - 1):
+                yield 1, width, width, side
+
+
+def table_1_by_hand(depth: int, option: str, stride_in: str) -> Iterator[Convolution]:
+    """Table 1: 7x7/64 to 112, then conv2_x to conv5_x on maps 56, 28, 14, 7."""
+    counts = {
+        18: (2, 2, 2, 2),
+        34: (3, 4, 6, 3),
+        50: (3, 4, 6, 3),
+        101: (3, 4, 23, 3),
+        152: (3, 8, 36, 3),
+    }
+    yield 7, 3, 64, 112
+    channels, came = 64, 56
+    for width, side, count in zip((64, 128, 256, 512), (56, 28, 14, 7), counts[depth], strict=True):
+        for _ in range(count):
+            out = width if depth < 50 else 4 * width
+            if depth < 50:
+                yield 3, channels, width, side
+                yield 3, width, width, side
+            else:
+                yield 1, channels, width, side if stride_in == "1x1" else came
+                yield 3, width, width, side
+                yield 1, width, out, side
+            if option == "C" or (option == "B" and channels != out):
+                yield 1, channels, out, side
+            channels, came = out, side
+
+
+def added_up(layers: list[Convolution], classes: int) -> tuple[int, int]:
+    """Parameters (each convolution with a batch norm of two numbers a channel) and multiply-adds."""
+    out = layers[-1][2]
+    parameters = sum(k * k * i * o + 2 * o for k, i, o, _ in layers) + out * classes + classes
+    return parameters, sum(k * k * i * o * side**2 for k, i, o, side in layers) + out * classes
+
+
+@pytest.mark.parametrize("name", IMAGENET_COUNTS)
+def test_table_1_to_the_unit(name: str) -> None:
+    network = on_meta(name)
+    parameters, multiply_adds = IMAGENET_COUNTS[name]
+    assert count_parameters(network) == parameters
+    assert f"{count_multiply_adds(network) / 1e9:.3f}" == multiply_adds
+
+
+@pytest.mark.parametrize("option", SHORTCUTS)
+@pytest.mark.parametrize(
+    ("depth", "stride_in"),
+    [(18, "1x1"), (34, "1x1"), (50, "1x1"), (50, "3x3"), (101, "1x1"), (101, "3x3"), (152, "1x1")],
+)
+def test_imagenet_counts_are_those_of_a_count_by_hand(depth: int, stride_in: Any, option: Any) -> None:
+    layers = list(table_1_by_hand(depth, option, stride_in))
+    spec = Network.parse({"depth": depth, "shortcut": option, "stride_in": stride_in})
+    found = census(spec)
+    assert (found["parameters"], found["macs"]) == added_up(layers, 1000)
+    assert found["layers"] == depth
+    assert found["layers"] + found["projections"] == len(layers) + 1
+
+
+@pytest.mark.parametrize("option", SHORTCUTS)
+@pytest.mark.parametrize("depth", [8, 14, 20, 26, 50, 56, 98, 110, 152, 164])
+def test_cifar_counts_are_those_of_a_count_by_hand(depth: int, option: Any) -> None:
+    layers = list(cifar_by_hand(depth, option))
+    found = census(Network.parse({"depth": depth, "shortcut": option, "design": "cifar"}))
+    assert (found["parameters"], found["macs"]) == added_up(layers, 10)
+    assert found["layers"] + found["projections"] == len(layers) + 1
+    if option in ("none", "A"):
+        assert found["parameters"] == 97_216 * (depth - 2) // 6 - 21_926
+    if option in ("none", "A") and depth in CIFAR_MULTIPLY_ADDS:
+        assert f"{found['macs'] / 1e6:.2f}" == CIFAR_MULTIPLY_ADDS[depth]
+
+
+@pytest.mark.parametrize("depth", CIFAR_MULTIPLY_ADDS)
+def test_multiply_adds_of_section_4_2(depth: int) -> None:
+    for name in (f"plain-{depth}", f"resnet-{depth}"):
+        assert f"{count_multiply_adds(on_meta(name)) / 1e6:.2f}" == CIFAR_MULTIPLY_ADDS[depth]
+
+
+@pytest.mark.parametrize(
+    ("single", "basic"), [("resnet-20-single", "plain-20"), ("resnet-34-single", "plain-34")]
+)
+def test_single_layer_blocks_cost_what_the_plain_network_costs(single: str, basic: str) -> None:
+    ours, theirs = (census(Network.from_name(name)) for name in (single, basic))
+    assert ours == theirs
+    assert (
+        len([m for m in on_meta(single).modules() if isinstance(m, SingleBlock)]) == ours["layers"] - 2
+    )
+
+
+def test_multiply_adds_follow_the_size_and_leave_the_network_alone() -> None:
+    network = build("resnet-18", generator=generator()).train()
+    before = state(network)
+    native = count_multiply_adds(network)
+    classifier = 512 * 1000
+    assert count_multiply_adds(network, 448) - classifier == 4 * (native - classifier)
+    assert same(before, state(network))
+    assert network.training
+    assert not any(module._forward_hooks for module in network.modules())
 
 
 def test_counts_follow_classes_and_channels() -> None:
@@ -198,6 +347,186 @@ def test_trace_shapes_reports_what_hooks_see_and_leaves_the_network_alone() -> N
     assert not any(module._forward_hooks for module in network.modules())
 
 
+# --- structure of Table 1 ---------------------------------------------------------------------
+
+IMAGENET_NAMES = [
+    *("plain-18", "resnet-18", "resnet-18-C", "resnet-18-single", "resnet-34-B"),
+    *("plain-50", "resnet-50", "resnet-50-A", "resnet-50-C", "resnet-50-3x3", "resnet-101"),
+]
+
+
+@pytest.mark.parametrize("name", [*IMAGENET_NAMES, "plain-34", "resnet-152"])
+def test_shapes_of_table_1_at_224(name: str) -> None:
+    network = on_meta(name).eval()
+    seen, blocks = {}, dict[str, set[tuple[int, ...]]]()
+    for part, module in network.named_children():
+        module.register_forward_hook(lambda _m, _i, out, part=part: seen.update({part: out.shape}))
+        if part.startswith("stage"):
+            for block in module.children():
+                block.register_forward_hook(
+                    lambda _m, _i, out, part=part: blocks.setdefault(part, set()).add(tuple(out.shape))
+                )
+    logits = network(torch.empty(2, 3, 224, 224, device="meta"))
+    wider = 4 if network.spec.block == "bottleneck" else 1
+    assert seen["conv"] == seen["bn"] == (2, 64, 112, 112)
+    assert seen["pool"] == (2, 64, 56, 56)
+    for stage, (width, side) in enumerate(((64, 56), (128, 28), (256, 14), (512, 7)), start=1):
+        assert seen[f"stage{stage}"] == (2, width * wider, side, side)
+        assert blocks[f"stage{stage}"] == {(2, width * wider, side, side)}  # the first has the stride
+    assert logits.shape == (2, 1000)
+
+
+@pytest.mark.parametrize("name", [*IMAGENET_NAMES, "plain-50-3x3"])
+def test_only_the_first_block_of_conv3_to_conv5_strides_and_in_the_right_place(name: str) -> None:
+    network = on_meta(name)
+    convolutions = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)]
+    strided = [n for n, m in convolutions if m.stride != (1, 1) and ".shortcut." not in n]
+    where = "conv2" if name.endswith("3x3") else "conv1"
+    assert strided == ["conv", *(f"stage{stage}.0.residual.{where}" for stage in (2, 3, 4))]
+    beside = [n for n, m in convolutions if m.stride != (1, 1) and ".shortcut." in n]
+    projects = network.spec.shortcut in ("B", "C")
+    assert beside == [f"stage{stage}.0.shortcut.conv" for stage in (2, 3, 4) if projects]
+    assert all(m.stride in ((1, 1), (2, 2)) for _, m in convolutions)
+    assert (network.pool.kernel_size, network.pool.stride, network.pool.padding) == (3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "kernels", "filters"),
+    [
+        ("resnet-34", [3, 3], [128, 128]),
+        ("plain-50", [1, 3, 1], [128, 128, 512]),
+        ("resnet-50-3x3", [1, 3, 1], [128, 128, 512]),
+        ("resnet-18-single", [3], [128]),
+    ],
+)
+def test_a_block_is_that_of_figure_5(name: str, kernels: list[int], filters: list[int]) -> None:
+    block = on_meta(name).stage2[1]
+    layers = [m for m in block.residual if isinstance(m, nn.Conv2d)]
+    assert [m.kernel_size for m in layers] == [(k, k) for k in kernels]
+    assert [m.out_channels for m in layers] == filters
+    assert all(m.padding == (k // 2, k // 2) for m, k in zip(layers, kernels, strict=True))
+    assert isinstance(block.residual[-1], BatchNorm)  # no ReLU before the addition
+
+
+@pytest.mark.parametrize("name", IMAGENET_NAMES)
+def test_every_layer_of_table_1_has_its_batch_norm_and_no_bias(name: str) -> None:
+    network, seen = on_meta(name).eval(), list[nn.Module]()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+            module.register_forward_hook(lambda module, *_: seen.append(module))
+    network(torch.empty(1, 3, 64, 64, device="meta"))
+    for convolution, norm in zip(seen[::2], seen[1::2], strict=True):
+        assert isinstance(convolution, nn.Conv2d)
+        assert convolution.bias is None
+        assert isinstance(norm, BatchNorm)
+        assert norm.num_features == convolution.out_channels
+    assert network.classifier.bias is not None
+
+
+@pytest.mark.parametrize("name", IMAGENET_NAMES)
+def test_the_order_of_layers_is_that_of_the_forward_pass(name: str) -> None:
+    network, seen = on_meta(name).eval(), list[str]()
+    for layer_name, layer in weighted_layers(network).items():
+        layer.register_forward_hook(lambda *_, name=layer_name: seen.append(name))
+    network(torch.empty(1, 3, 64, 64, device="meta"))
+    assert seen == list(weighted_layers(network))
+    assert len([n for n in seen if ".shortcut." not in n]) == network.spec.depth
+
+
+def test_plain_and_option_a_of_table_1_have_equal_names_and_shapes() -> None:
+    for depth in (18, 34):
+        plain, residual = on_meta(f"plain-{depth}"), on_meta(f"resnet-{depth}")
+        assert [(n, p.shape) for n, p in plain.named_parameters()] == [
+            (n, p.shape) for n, p in residual.named_parameters()
+        ]
+
+
+@pytest.mark.parametrize(
+    ("option", "kinds"),
+    [
+        ("A", [PaddedIdentity, nn.Identity, nn.Identity]),  # 64 to 256 channels on the same map
+        ("B", [Projection, nn.Identity, nn.Identity]),
+        ("C", [Projection] * 3),
+        ("none", [type(None)] * 3),
+    ],
+)
+def test_shortcuts_of_the_first_bottleneck_stage(option: Any, kinds: list[type]) -> None:
+    with torch.device("meta"):
+        network = build(Network(depth=50, shortcut=option))
+    assert [type(block.shortcut) for block in network.stage1] == kinds
+    assert all(isinstance(block, BottleneckBlock) for block in network.stage1)
+
+
+def test_a_single_layer_block_is_nearly_linear() -> None:
+    block = build("resnet-8-single").stage1[0].eval()
+    x = torch.randn(2, 16, 8, 8, generator=generator())
+    wanted = torch.relu(conv2d(x, block.residual.conv1.weight, padding=1) / (1 + 1e-5) ** 0.5 + x)
+    torch.testing.assert_close(block(x), wanted)
+
+
+def test_images_need_not_be_square_and_small_ones_are_refused() -> None:
+    network = on_meta("resnet-18", num_classes=7).eval()
+    assert network(torch.empty(1, 3, 160, 192, device="meta")).shape == (1, 7)
+    assert network(torch.empty(1, 3, 32, 33, device="meta")).shape == (1, 7)
+    for shape in ((1, 3, 31, 64), (1, 3, 64, 31), (1, 1, 64, 64), (3, 64, 64)):
+        with pytest.raises(ValueError, match=r"resnet-18 takes images \(batch, 3, H, W\)") as caught:
+            network(torch.empty(shape, device="meta"))
+        assert "H, W >= 32" in str(caught.value)
+        assert str(shape) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "said"),
+    [
+        ("plain-34", (28, 28), "28x28 are too small for plain-34, which needs 32.*such as 20 or 32"),
+        ("resnet-50", (8, 8), "8x8 are too small for resnet-50, .* is cifar-resnet-50$"),
+        ("resnet-50-3x3", (224, 31), "31x224 are too small.* is cifar-resnet-50$"),
+        ("plain-152", (31, 224), "224x31 are too small.* is cifar-plain-152$"),
+        ("resnet-20", (7, 32), "32x7 are too small for resnet-20, which needs 8 pixels or more$"),
+    ],
+)
+def test_too_small_images_are_refused_before_any_training(
+    name: str, size: tuple[int, int], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        check_size(Network.from_name(name), *size)
+    proposed = str(caught.value).partition("small images is ")[2]
+    assert not proposed or Network.from_name(proposed).design == "cifar"
+    check_size(Network.from_name(name), 32, 32)
+
+
+def test_trace_shapes_of_table_1() -> None:
+    rows = {row["part"]: row for row in trace_shapes(on_meta("resnet-50"), (3, 224, 224))}
+    assert rows["stage4"]["output"] == "2048 x 7 x 7"
+    assert sum(int(str(row["parameters"])) for row in rows.values()) == 25_557_032
+    assert sum(int(str(row["weighted layers"])) for row in rows.values()) == 50 + 4
+
+
+def test_stride_in_and_classes_are_said_when_building() -> None:
+    network = on_meta("resnet-50", stride_in="3x3")
+    assert network.spec == Network.from_name("resnet-50-3x3")
+    assert on_meta("resnet-50").spec.stride_in == "1x1"
+    assert on_meta("resnet-50").classifier.out_features == 1000
+    assert on_meta("cifar-resnet-50").classifier.out_features == 10
+    with pytest.raises(UsageError, match="stride_in 3x3 is a choice of bottleneck blocks"):
+        build("resnet-34", stride_in="3x3")
+    with pytest.raises(UsageError, match="stride_in"):
+        build("resnet-50", stride_in="2x2")  # type: ignore[arg-type]
+
+
+def test_pooling_then_classifying_is_the_mean_of_the_1x1_convolutions_score_map() -> None:
+    network = perturbed(build("resnet-18", num_classes=7, generator=generator())).double().eval()
+    features: list[Tensor] = []
+    network.stage4.register_forward_hook(lambda _m, _i, out: features.append(out))
+    with torch.no_grad():
+        logits = network(torch.randn(2, 3, 96, 160, generator=generator(1), dtype=torch.float64))
+        weight, bias = network.classifier.weight, network.classifier.bias
+        score_map = conv2d(features[0], weight[:, :, None, None], bias)  # (2, 7, 3, 5)
+    assert score_map.shape == (2, 7, 3, 5)
+    assert score_map.std(dim=(2, 3)).min() > 0
+    torch.testing.assert_close(logits, score_map.mean(dim=(2, 3)))
+
+
 # --- shortcuts --------------------------------------------------------------------------------
 
 
@@ -289,6 +618,17 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
         assert parameter.grad.abs().sum() > 0, parameter_name
 
 
+@pytest.mark.parametrize("name", IMAGENET_NAMES[:-1])
+def test_every_parameter_of_an_imagenet_network_gets_a_gradient(name: str) -> None:
+    network = build(name, num_classes=5, generator=generator())
+    images = torch.randn(4, 3, 64, 64, generator=generator(1))
+    cross_entropy(network(images), torch.arange(4)).backward()
+    for parameter_name, parameter in network.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad.abs().sum() > 0, parameter_name
+
+
 def test_weights_start_as_in_he_et_al_2015() -> None:
     network = build("resnet-20-C", generator=generator())
     for name, layer in weighted_layers(network).items():
@@ -306,6 +646,19 @@ def test_weights_start_as_in_he_et_al_2015() -> None:
             assert not module.bias.any()
             assert not module.running_mean.any()  # type: ignore[union-attr]
             assert (module.running_var == 1).all()  # type: ignore[union-attr, operator]
+
+
+def perturbed(network: nn.Module) -> nn.Module:
+    """Batch norms away from the identity, so that a statistic in the wrong place is seen."""
+    random = generator(7)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for tensor in (module.weight, module.running_var):
+                    tensor.uniform_(0.5, 1.5, generator=random)
+                for tensor in (module.bias, module.running_mean):
+                    tensor.normal_(0, 0.3, generator=random)
+    return network
 
 
 def state(network: nn.Module) -> dict[str, Tensor]:
@@ -345,3 +698,234 @@ def test_without_a_generator_the_global_seed_decides() -> None:
         torch.manual_seed(1)
         assert same(first, state(build("resnet-8")))
         assert not same(first, state(build("resnet-8")))
+
+
+# --- ghost batches ----------------------------------------------------------------------------
+
+
+def test_ghost_batches_are_the_parts_one_after_the_other() -> None:
+    x = torch.randn(10, 4, 3, 3, generator=generator(), dtype=torch.float64)
+    ours, theirs = (perturbed(kind(4)).double() for kind in (BatchNorm, nn.BatchNorm2d))
+    ours.group = 4
+    wanted = torch.cat([theirs(x[:4]), theirs(x[4:8]), theirs(x[8:])])
+    assert torch.equal(ours(x), wanted)
+    assert same(state(ours), state(theirs))
+    assert int(ours.num_batches_tracked) == 3
+    # By hand: each part has mean 0 and variance 1 before scale and shift.
+    plain = ((wanted - ours.bias[:, None, None]) / ours.weight[:, None, None]).detach()
+    for part in plain.split(4):
+        torch.testing.assert_close(part.mean(dim=(0, 2, 3)), torch.zeros(4).double())
+        variance = part.var(dim=(0, 2, 3), unbiased=False)
+        torch.testing.assert_close(variance, torch.ones(4).double(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("group", [None, 10, 64])
+def test_a_group_as_large_as_the_batch_is_batch_norm(group: int | None) -> None:
+    x = torch.randn(10, 4, 3, 3, generator=generator())
+    ours, theirs = BatchNorm(4), nn.BatchNorm2d(4)
+    ours.group = group
+    assert torch.equal(ours(x), theirs(x))
+    assert same(state(ours), state(theirs))
+
+
+def test_testing_does_not_know_of_ghost_batches() -> None:
+    network = perturbed(build("resnet-8-C", generator=generator())).eval()
+    x = torch.randn(9, 3, 8, 8, generator=generator(1))
+    before = network(x)
+    use_ghost_batches(network, 2)
+    assert torch.equal(network(x), before)
+    use_ghost_batches(network.train(), 3)
+    ghost = network(x)
+    use_ghost_batches(network, None)
+    assert not torch.allclose(network(x), ghost)
+
+
+# --- activations computed again ---------------------------------------------------------------
+
+
+def one_step(name: str, size: int, group: int | None, recompute: bool) -> dict[str, Tensor]:
+    """Loss, gradients and all statistics after two forward and backward passes."""
+    network = build(name, num_classes=5, generator=generator())
+    use_ghost_batches(network, group)
+    recompute_activations(network, recompute)
+    out: dict[str, Tensor] = {}
+    for step in range(2):
+        images = torch.randn(6, 3, size, size, generator=generator(step))
+        loss = cross_entropy(network(images), torch.arange(6) % 5)
+        loss.backward()
+        out[f"loss {step}"] = loss.detach()
+    out |= {f"gradient of {n}": p.grad for n, p in network.named_parameters() if p.grad is not None}
+    assert len(out) == 2 + len(list(network.parameters()))
+    return out | state(network)
+
+
+@pytest.mark.parametrize("group", [None, 2])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("plain-14", 8), ("resnet-14", 8), ("resnet-14-C", 8), ("resnet-18-B", 64), ("resnet-50-A", 64)],
+)
+def test_recomputing_gives_the_same_to_the_last_bit(name: str, size: int, group: int | None) -> None:
+    usual, again = (one_step(name, size, group, recompute) for recompute in (False, True))
+    assert usual.keys() == again.keys()
+    different = [key for key in usual if not torch.equal(usual[key], again[key])]
+    assert not different
+    tracked = {int(value) for key, value in again.items() if key.endswith("num_batches_tracked")}
+    assert tracked == {2 if group is None else 6}  # once a forward pass and group, not twice
+
+
+def test_recomputing_leaves_the_very_same_statistics_in_place() -> None:
+    network = build("resnet-8", generator=generator())
+    recompute_activations(network)
+    before = dict(network.named_buffers())
+    network(torch.randn(4, 3, 8, 8, generator=generator())).sum().backward()
+    assert all(buffer is before[name] for name, buffer in network.named_buffers())
+    recompute_activations(network, False)
+    assert not any(getattr(module, "recompute", False) for module in network.modules())
+
+
+# --- torchvision's weights --------------------------------------------------------------------
+
+PAIRS = {"resnet-18-B": "resnet18", "resnet-34-B": "resnet34", "resnet-50-3x3": "resnet50"}
+LARGE_PAIRS = {"resnet-101-3x3": "resnet101", "resnet-152-3x3": "resnet152"}
+SIZES = [(224, 224), (160, 192)]
+
+
+def theirs_named(name: str, **kwargs: Any) -> nn.Module:
+    """torchvision's network with random weights and batch norms away from the identity."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network: nn.Module = getattr(torchvision.models, name)(weights=None, **kwargs)
+    return perturbed(network).eval()
+
+
+def images_of(height: int, width: int) -> Tensor:
+    return torch.randn(1, 3, height, width, generator=generator(2), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        *PAIRS.items(),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in LARGE_PAIRS.items()),
+    ],
+)
+@torch.no_grad()
+def test_logits_equal_torchvisions_in_both_directions(ours: str, theirs: str) -> None:
+    source = theirs_named(theirs).double()
+    network = build(ours).double().eval()
+    load_torchvision(network, source.state_dict())
+    back = to_torchvision(network)
+    assert same(back, state(source))
+    target = theirs_named(theirs).double()
+    for parameter in target.parameters():
+        parameter.zero_()
+    target.load_state_dict(back, strict=True)
+    for size in SIZES:
+        x = images_of(*size)
+        wanted = source(x)
+        assert wanted.std() > 0.1
+        assert torch.equal(target(x), wanted)
+        # In double precision all that is left is the order of additions in pooling.
+        torch.testing.assert_close(network(x), wanted, rtol=1e-9, atol=1e-9 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@torch.no_grad()
+def test_in_single_precision_too(size: tuple[int, int]) -> None:
+    source = theirs_named("resnet18")
+    network = build("resnet-18-B").eval()
+    load_torchvision(network, source.state_dict())
+    x = images_of(*size).float()
+    wanted = source(x)
+    torch.testing.assert_close(network(x), wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+
+
+@torch.no_grad()
+def test_the_papers_stride_takes_the_same_weights_and_gives_other_logits() -> None:
+    source = theirs_named("resnet50")
+    x = images_of(64, 64).float()
+    wanted, found = source(x), {}
+    for stride_in in ("1x1", "3x3"):
+        network = build("resnet-50", stride_in=stride_in).eval()  # type: ignore[arg-type]
+        load_torchvision(network, source.state_dict())
+        assert same(to_torchvision(network), state(source))
+        found[stride_in] = float((network(x) - wanted).abs().max() / wanted.abs().max())
+    assert found["3x3"] < 1e-4
+    assert found["1x1"] > 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("plain-34", "plain-34 has no counterpart in torchvision: it has no shortcuts"),
+        ("plain-50", "no shortcuts"),
+        ("resnet-34", "option B: build 'resnet-34-B' instead"),
+        ("resnet-34-C", "option B: build 'resnet-34-B' instead"),
+        ("resnet-50-A", "option B: build 'resnet-50' instead"),
+        ("resnet-18-B-single", "its blocks have a single layer"),
+        ("resnet-20-B", "small images; torchvision has resnet18, 34, 50, 101 and 152"),
+        ("cifar-resnet-50-B", "small images"),
+        ("plain-20", "no shortcuts"),
+    ],
+)
+def test_networks_that_torchvision_does_not_have_say_why(name: str, said: str) -> None:
+    network = on_meta(name)
+    with pytest.raises(UsageError, match=said):
+        to_torchvision(network)
+    with pytest.raises(UsageError, match=said):
+        load_torchvision(network, {})
+
+
+def refused(network: nn.Module, weights: Any, said: str) -> None:
+    before = state(network)
+    with pytest.raises(UsageError, match=said):
+        load_torchvision(network, weights)  # type: ignore[arg-type]
+    assert same(before, state(network)), "nothing is loaded"
+
+
+def test_weights_of_another_network_are_refused_and_nothing_is_loaded() -> None:
+    network = build("resnet-18-B", generator=generator())
+    good = {key: value + 1 for key, value in to_torchvision(network).items()}
+    deeper = to_torchvision(build("resnet-34-B"))
+    refused(network, deeper, r"not the weights of resnet-18-B: 96 not known to it \(layer1.2.bn1.bias,")
+    refused(build("resnet-34-B"), good, r"weights of resnet-34-B: \d+ missing \(layer1.2.conv1.weight,")
+    refused(network, {k: v for k, v in good.items() if k != "fc.bias"}, r"1 missing \(fc.bias\)$")
+    refused(network, good | {"layer1.9.conv1.weight": torch.zeros(1)}, r"1 not known to it \(layer1.9")
+    refused(network, good | {3: torch.zeros(1)}, r"1 not known to it \(3\)")
+    refused(
+        network, good | {"fc.weight": torch.zeros(10, 512)}, r"fc.weight is \(10, 512\), not \(1000"
+    )
+    refused(network, good | {"fc.weight": [[0.0]]}, "fc.weight is no tensor")
+    refused(network, good | {"fc.weight": None}, "fc.weight is no tensor")
+    refused(
+        network, good | {"fc.bias": torch.zeros(1000, dtype=torch.int8)}, "fc.bias holds torch.int8"
+    )
+    refused(
+        network, good | {"fc.bias": torch.zeros(1000, dtype=torch.cfloat)}, "fc.bias holds torch.comp"
+    )
+    refused(network, {"state_dict": good}, "missing")
+    refused(network, {}, "missing")
+    for weights in (None, [], "resnet18.pth", list(good.items())):
+        refused(network, weights, "a state dict is needed")
+    load_torchvision(network, good)
+    assert same(good, to_torchvision(network))
+
+
+def test_old_files_without_counts_of_batches_are_accepted() -> None:
+    network = build("resnet-18-B", generator=generator())
+    good = {key: value + 1 for key, value in to_torchvision(network).items()}
+    old = {key: value for key, value in good.items() if not key.endswith("num_batches_tracked")}
+    load_torchvision(network, old)
+    loaded = to_torchvision(network)
+    assert same({key: loaded[key] for key in old}, old)
+    assert all(not value for key, value in loaded.items() if key not in old)
+
+
+def test_exported_weights_are_copies() -> None:
+    network = build("resnet-18-B", generator=generator())
+    weights = to_torchvision(network)
+    before = state(network)
+    for value in weights.values():
+        assert not value.requires_grad
+        value.zero_()
+    assert same(before, state(network))

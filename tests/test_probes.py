@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from resnetlab.models import build, weighted_layers
-from resnetlab.probes import gradient_norms
+from resnetlab.models import build, count_parameters, recompute_activations, weighted_layers
+from resnetlab.probes import gradient_norms, saved_bytes
 
 NAMES = ["plain-8", "resnet-8", "resnet-8-C"]
 
@@ -99,3 +99,105 @@ def test_gradients_that_are_not_finite_are_reported_not_hidden() -> None:
     norms = gradient_norms(network)
     assert norms[0].isnan()
     assert norms[1:].isfinite().all()
+
+
+# --- bytes kept for the backward pass ---------------------------------------------------------
+
+
+def on_meta(name: str, *, recompute: bool = False) -> nn.Module:
+    with torch.device("meta"):
+        network = build(name)
+    recompute_activations(network, recompute)
+    return network
+
+
+def small_images(batch: int, device: str = "meta") -> Tensor:
+    return torch.zeros(batch, 3, 32, 32, device=device)
+
+
+def test_saved_bytes_of_two_linear_layers_by_hand() -> None:
+    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    # The input, 2x4 floats, and the ReLU's output, 2x3: two operations keep it, it counts once.
+    assert saved_bytes(network, torch.zeros(2, 4)) == 4 * (2 * 4 + 2 * 3)
+
+
+def resnet_20_by_hand(batch: int) -> int:
+    """Floats: of the batch, and mean and deviation of each batch norm's channels."""
+    maps = {16: 16 * 32 * 32, 32: 32 * 16 * 16, 64: 64 * 8 * 8}
+    image = 3 * 32 * 32 + 2 * maps[16] + 64  # conv's input; its output, ReLU's output; pooled
+    norms = 16
+    # A block keeps the outputs of conv1, relu, conv2 and of the last ReLU: the next one's input.
+    image += 4 * 3 * sum(maps.values())
+    norms += 6 * (16 + 32 + 64)
+    return batch * image + 2 * norms
+
+
+@pytest.mark.parametrize("batch", [2, 5])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_saved_bytes_of_a_network_by_hand(batch: int, device: str) -> None:
+    network = build("resnet-20") if device == "cpu" else on_meta("resnet-20")
+    assert saved_bytes(network, small_images(batch, device)) == 4 * resnet_20_by_hand(batch)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_with_blocks_computed_again_only_their_inputs_are_kept(device: str) -> None:
+    network = build("resnet-20") if device == "cpu" else on_meta("resnet-20")
+    recompute_activations(network)
+    full, half, quarter = 16 * 32 * 32, 32 * 16 * 16, 64 * 8 * 8
+    # The image, conv's output, the inputs of nine blocks, what is pooled; one batch norm outside.
+    inputs = 3 * full + (full + 2 * half) + (half + 2 * quarter)
+    wanted = 4 * (2 * (3 * 32 * 32 + full + inputs + 64) + 2 * 16)
+    assert saved_bytes(network, small_images(2, device)) == wanted
+
+
+@pytest.mark.parametrize("name", ["plain-20", "resnet-20", "resnet-20-C"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_saved_bytes_grow_in_proportion_to_the_batch(name: str, recompute: bool) -> None:
+    network = on_meta(name, recompute=recompute)
+    two, four, eight = (saved_bytes(network, small_images(batch)) for batch in (2, 4, 8))
+    assert 0 < four - two < two < four
+    assert eight - four == 2 * (four - two)
+    constant = two - (four - two)  # batch norms' means and deviations
+    assert 0 < constant < 0.01 * two
+
+
+def test_saved_bytes_leave_no_trace() -> None:
+    network = backward("resnet-8-C").train()
+    network.get_submodule("stage2").eval()
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    buffers = dict(network.named_buffers())
+    gradients = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+    modes = [module.training for module in network.modules()]
+    rng = torch.get_rng_state()
+    images, _ = batch()
+    kept = saved_bytes(network, images)
+    with torch.no_grad():
+        assert saved_bytes(network, images) == kept > 0
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert all(buffer is buffers[name] for name, buffer in network.named_buffers())
+    assert all(
+        p.grad is not None and torch.equal(p.grad, gradients[n]) for n, p in network.named_parameters()
+    )
+    assert [module.training for module in network.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), rng)
+    with pytest.raises(ValueError, match="takes images"):
+        saved_bytes(network, images[:, :1])
+    assert [module.training for module in network.modules()] == modes
+
+
+@pytest.mark.slow
+def test_resnet_1202_trains_in_16_gb_at_batch_128() -> None:
+    """Saved for the backward pass, one block twice (again, and its gradients), weights thrice."""
+    network = on_meta("resnet-1202")
+    block, x = network.get_submodule("stage1.1"), torch.zeros(128, 16, 32, 32, device="meta")
+    block_bytes = saved_bytes(block, x.requires_grad_())
+    assert block_bytes == pytest.approx(4 * 5 * x.numel(), rel=1e-4)  # input, conv, ReLU, conv, ReLU
+    weights = 3 * 4 * count_parameters(network)  # themselves, gradients, momentum
+    totals = {}
+    for recompute in (False, True):
+        recompute_activations(network, recompute)
+        two, four, all_images = (saved_bytes(network, small_images(batch)) for batch in (2, 4, 128))
+        assert all_images == two + 63 * (four - two)
+        totals[recompute] = all_images + 2 * block_bytes + weights
+    assert totals[True] < 4e9 < 16e9
+    assert totals[False] > 3 * totals[True]
