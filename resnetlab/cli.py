@@ -905,9 +905,8 @@ def networks(
         row = {"name": spec.name, "design": spec.design, "depth": spec.depth}
         row |= {"shortcut": spec.shortcut, "block": spec.block, "stride_in": spec.stride_in}
         row |= {"image_size": spec.native_size, **census(spec)}
-        data = "imagenet" if spec.design == "imagenet" else "cifar10"
         for ours, theirs in (("parameters", "parameters"), ("macs", "multiply_adds")):
-            record = paper.reported(spec.name, theirs, protocol="counted", data=data)
+            record = paper.reported(spec.name, theirs, protocol="counted", data=_theirs(spec))
             row[f"paper_{ours}"] = round(record.value) if record else None
             row[f"paper_{ours}_source"] = record.source if record else None
         rows.append(row)

@@ -70,7 +70,10 @@ def decode(path: str | Path, at_least: int | None = None) -> Tensor:
         from torchvision.io import ImageReadMode, decode_jpeg
 
         # A file that this decoder refuses is Pillow's to read, or to say what is wrong with it.
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # of the decoder's place, not its pixels
             found: Tensor = decode_jpeg(
                 torch.from_numpy(encoded), ImageReadMode.RGB, apply_exif_orientation=True
             )

@@ -6,7 +6,6 @@ paper's Figure 6. Callers load, show and save; nothing here reads a file or inve
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any, Literal
@@ -521,15 +520,16 @@ def learning_rate(
         hovertemplate="step %{x:,}: %{y:g}<extra></extra>",
     )
     end = rates["until"].iloc[-1]
-    for row in rates.itertuples():
-        # Above the line where it begins; near the right edge, and after a short stretch, to its left.
-        late = row.step > 0.75 * end
+    for step, until, lr, why in rates[["step", "until", "lr", "why"]].itertuples(index=False):
+        late = step > 0.75 * end
+        short = until - step < 0.03 * end  # its words would lie on the next line's rise
         figure.add_annotation(
-            x=row.step,
-            y=math.log10(float(row.lr)),  # type: ignore[arg-type]
-            text=f"{row.lr:g} at {row.step:,}<br>{escape(str(row.why))}".replace(", ", "<br>"),
+            x=until if short else step,
+            y=float(np.log10(lr)),
+            text=f"{lr:g} at {step:,}<br>{escape(str(why))}",
             showarrow=False,
             xanchor="right" if late else "left",
+            xshift=-6 if late else 6,
             yanchor="bottom",
             align="right" if late else "left",
             font_size=12,
@@ -538,6 +538,6 @@ def learning_rate(
     figure.update_xaxes(title_text="step (optimizer updates)", range=[-0.01 * end, 1.02 * end])
     figure.update_yaxes(title_text="learning rate", type="log", dtick=1, range=[low - 0.2, high + 0.4])
     title = f"Learning rate of recipe {escape(name)}"
-    return _finish(figure, title, theme, height=420, subtitle=escape(subtitle)).update_layout(
-        margin_b=60
-    )
+    return _finish(
+        figure, title, theme, height=420, subtitle=escape(subtitle, quote=False)
+    ).update_layout(margin_b=60)

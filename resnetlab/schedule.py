@@ -101,9 +101,9 @@ def stretches(recipe: Recipe, events: Events) -> list[Stretch]:
     reasons = {0: ["from the start"]}
     warm_until = recipe.warmup_steps or events.warm_until
     if recipe.warmup_lr is not None:
-        by_error = f"training error over {recipe.warmup_window} steps below {recipe.warmup_error:g} %"
+        by_error = f"training error over {recipe.warmup_window} steps < {recipe.warmup_error:g} %"
         ends = f"{recipe.warmup_steps:,} steps" if recipe.warmup_steps else by_error
-        reasons[0] = [f"warm-up, until: {ends}"]
+        reasons[0] = [f"warm-up until {ends}"]
         if warm_until is not None:
             reasons.setdefault(warm_until, []).append(f"warm-up over: {ends}")
     for at in recipe.milestones:

@@ -245,6 +245,71 @@ def test_a_second_call_returns_the_ended_run(resnetlab, trained):
     assert "recipe.steps: 12 != 13" in error
 
 
+def test_networks_are_the_papers_with_its_values_beside(resnetlab):
+    code, out, _ = resnetlab("networks", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 0
+    for row in rows.values():
+        assert config.Network.from_name(row["name"]).name == row["name"]
+        assert row["layers"] == row["depth"]
+    # Table 1 (FLOPs) and Table 6 (parameters); counts as in tests/test_models.py.
+    flops = {"plain-18": 1.8, "resnet-34": 3.6, "resnet-50": 3.8, "resnet-101": 7.6, "resnet-152": 11.3}
+    for name, billions in flops.items():
+        row = rows[name]
+        assert (row["paper_macs"], row["paper_macs_source"]) == (billions * 1e9, "Table 1")
+        assert abs(row["macs"] / 1e9 - billions) < 0.1
+    sizes = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.7, 1202: 19.4}
+    for depth, millions in sizes.items():
+        row = rows[f"resnet-{depth}"]
+        assert (row["paper_parameters"], row["paper_parameters_source"]) == (millions * 1e6, "Table 6")
+        assert abs(row["parameters"] / 1e6 - millions) < (0.005 if millions < 1 else 0.05)
+    families = {
+        (row["design"], row["shortcut"], row["block"], row["stride_in"]) for row in rows.values()
+    }
+    for shortcut in ("none", "A", "B", "C"):
+        assert ("imagenet", shortcut, "basic", "1x1") in families
+        assert ("imagenet", shortcut, "bottleneck", "1x1") in families
+        assert ("cifar", shortcut, "basic", "1x1") in families
+    assert ("imagenet", "B", "bottleneck", "3x3") in families
+    assert ("cifar", "A", "single", "1x1") in families
+    assert rows["resnet-34-C"]["parameters"] == 22_716_840
+    assert rows["resnet-34-C"]["paper_macs"] is None
+
+
+def test_networks_on_request_and_their_table(resnetlab):
+    code, out, _ = resnetlab("networks", "resnet-50", "plain-26", "--json")
+    first, second = json.loads(out)
+    assert code == 0
+    wanted = {"name": "resnet-50", "depth": 50, "shortcut": "B", "parameters": 25_557_032}
+    assert first.items() >= wanted.items()
+    assert (first["projections"], first["image_size"], f"{first['macs'] / 1e9:.3f}") == (
+        4,
+        224,
+        "3.858",
+    )
+    assert (second["name"], second["parameters"]) == ("plain-26", 97_216 * 4 - 21_926)
+    _, out, _ = resnetlab("networks", "resnet-34-C", "resnet-152-C", "resnet-101-3x3", "resnet-56")
+    assert "22,716,840    3.831 G –" in out
+    assert "853,018   125.49 M 0.85 M (Table 6)" in out
+    assert "3x3 stride" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("plain-21", "20 and 26"),
+        ("resnet50", "did you mean 'resnet-50'"),
+        ("resnet-34-3x3", "bottleneck blocks"),
+    ],
+)
+def test_networks_that_do_not_exist_exit_with_2(name, said, resnetlab):
+    code, out, error = resnetlab("networks", "resnet-20", name)
+    assert code == 2
+    assert said in error
+    assert not out
+
+
 def test_data_show(resnetlab):
     code, out, _ = resnetlab("data", "show", "digits", "--json")
     info = json.loads(out)
