@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from resnetlab import config, data, models, results, train
 from resnetlab.config import UsageError
@@ -384,6 +387,219 @@ def test_speed_after_a_resume_counts_the_window_from_its_beginning(tmp_path, mon
     timing = record.metrics.dropna(subset=["seconds"])
     speeds = 8 * 128 / timing["seconds"].diff().fillna(timing["seconds"])
     assert timing["images_per_second"].tolist() == pytest.approx(speeds.tolist(), rel=1e-3)
+
+
+# --- rules that follow the run's own errors ---------------------------------------------------
+
+WARM = {"warmup_lr": 0.01, "warmup_window": 3, "warmup_error": 80.0, "log_every": 1}
+
+
+def weights_of(record):
+    path = sorted((record.path / "checkpoints").glob("*.pt"))[-1]
+    return torch.load(path, weights_only=True)["network"]
+
+
+def interrupted_after(run, root, step):
+    def on_row(row):
+        if row["step"] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+
+    record = fit(run, root, on_row=on_row)
+    assert record.status == "interrupted"
+    return record
+
+
+@pytest.fixture(scope="module")
+def warmed(tmp_path_factory):
+    return fit(make_run(**WARM), tmp_path_factory.mktemp("warmed"))
+
+
+def test_the_warm_up_ends_by_the_training_error_and_is_recorded(warmed):
+    errors = warmed.metrics["train_error"].tolist()  # of each step
+    ends = next(n for n in range(3, 25) if sum(errors[n - 3 : n]) / 3 < 80)
+    assert 4 < ends < 20  # else this run shows nothing
+    rates = warmed.metrics["lr"].tolist()
+    assert rates[:ends] == [0.01] * ends
+    assert rates[ends:21] == [0.1] * (21 - ends)
+    assert rates[21:] == pytest.approx(
+        [0.01] * 2 + [0.001]
+    )  # 24 steps: quick's milestones at 21 and 23
+    assert warmed.summary["warm_until"] == ends
+    assert warmed.summary["drops"] == []
+    assert warmed.info["events"] == {"warm_until": ends, "drops": []}
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_warm_up_interrupted_inside_its_window_resumes_to_the_same_bits(before, warmed, tmp_path):
+    run = make_run(**WARM)
+    interrupted_after(run, tmp_path, warmed.summary["warm_until"] - before)
+    record = fit(run, tmp_path)
+    assert log_bytes(record.path) == log_bytes(warmed.path)
+    for name in ("weights_sha256", "warm_until"):
+        assert record.summary[name] == warmed.summary[name]
+    assert record.info["events"] == warmed.info["events"]
+
+
+def test_a_plateau_drops_the_rate_and_resumes_to_the_same_bits(tmp_path):
+    """A margin of 100 points that no test reaches: the first is a best, two more are a plateau."""
+    often = {"log_every": 2, "test_every": 2, "checkpoint_every": 6}
+    run = make_run(milestones=[], plateau_patience=2, plateau_margin=100.0, **often)
+    whole = fit(run, tmp_path / "whole")
+    assert whole.summary["drops"] == [6, 12]
+    assert whole.info["events"] == {"warm_until": None, "drops": [6, 12]}
+    rates = [0.1] * 3 + [0.01] * 3 + [0.001] * 6
+    assert whole.metrics["lr"].tolist() == pytest.approx(rates)
+    interrupted_after(run, tmp_path / "parts", 10)
+    parts = fit(run, tmp_path / "parts")
+    assert log_bytes(parts.path) == log_bytes(whole.path)
+    assert parts.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+# --- what the paper leaves open ---------------------------------------------------------------
+
+
+def one_step(**changes):
+    """A training before and after its first update: (training, parameters before, images)."""
+    run = make_run(**changes)
+    training = train._Training(run, data.load(run.data), torch.device("cpu"))
+    images, _ = next(training.feed.batches(0, 1))
+    before = {name: value.detach().clone() for name, value in training.network.named_parameters()}
+    training.network.train()
+    training.advance()
+    return training, before, images
+
+
+@pytest.mark.parametrize("decay_norm", [True, False])
+def test_weight_decay_of_batch_norm_is_a_choice(decay_norm):
+    """The first update by hand, w - lr (g + wd w), with a decay that is not to be overlooked."""
+    training, before, _ = one_step(decay_norm=decay_norm, weight_decay=0.5)
+    norms = {name for name in before if "bn" in name}
+    assert len(norms) == 2 * 7  # scale and shift of each convolution's
+    for name, value in training.network.named_parameters():
+        decay = 0.5 if decay_norm or name not in norms else 0.0
+        expected = before[name] - 0.1 * (value.grad + decay * before[name])
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_ghost_batches_have_statistics_of_their_own():
+    """Two groups of 64 of a batch of 128: each is normalised by itself and moves the running mean."""
+    training, before, images = one_step(ghost_batch=64)
+    out = torch.nn.functional.conv2d(images, before["conv.weight"], padding=1)
+    running = torch.zeros(16)
+    for part in out.split(64):
+        running = 0.9 * running + 0.1 * part.mean(dim=(0, 2, 3))
+    torch.testing.assert_close(training.network.bn.running_mean, running, rtol=1e-4, atol=1e-6)
+    whole, _, _ = one_step()
+    assert not torch.equal(whole.network.conv.weight, training.network.conv.weight)
+
+
+def test_recomputed_statistics_are_averages_over_the_training_images(tmp_path):
+    run = make_run(recompute_norm=True)
+    record = fit(run, tmp_path)
+    state = weights_of(record)
+    network = models.build("plain-8", in_channels=1)
+    network.load_state_dict(state)
+    seen = {}
+
+    def look(name):
+        def hook(module, inputs):
+            values = inputs[0].transpose(0, 1).flatten(1).double()  # (C, B H W)
+            seen.setdefault(name, []).append((values.mean(dim=1), values.var(dim=1)))
+
+        return hook
+
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.register_forward_pre_hook(look(name))
+    digits = data.load(run.data)
+    mean = digits.train.images.double().mean(0).float()
+    network.train()
+    with torch.no_grad():
+        for part in digits.train.images.split(500):
+            network((part.float() - mean) / 255)
+    assert len(seen) == 7
+    for name, parts in seen.items():
+        for index, statistic in enumerate(("running_mean", "running_var")):
+            expected = torch.stack([part[index] for part in parts]).mean(dim=0).float()
+            torch.testing.assert_close(state[f"{name}.{statistic}"], expected, rtol=1e-3, atol=1e-5)
+    # and the test of the last step is made with them
+    network.load_state_dict(state)
+    network.eval()
+    with torch.no_grad():
+        found = network((digits.test.images.float() - mean) / 255).argmax(1)
+    wrong = 100 * float((found != digits.test.labels).float().mean())
+    assert record.summary["test_error"] == pytest.approx(wrong, abs=1.5 * 100 / len(digits.test))
+    assert "recompute_norm True" in record.config.recipe.label
+
+
+def test_channel_mean_against_numpy():
+    run = make_run(mean="channel")
+    digits = data.load(run.data)
+    training = train._Training(run, digits, torch.device("cpu"))
+    images = digits.train.images.numpy().astype("float64")
+    mean, deviation = images.mean(axis=(0, 2, 3)), images.std(axis=(0, 2, 3))
+    batch, _ = next(training.feed.plain("test"))
+    raw = digits.test.images[: len(batch)].numpy()
+    expected = (raw - mean[:, None, None]) / deviation[:, None, None]
+    torch.testing.assert_close(batch, torch.from_numpy(expected).float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["plain-8", "resnet-8"])
+def test_recomputed_activations_change_no_bit(network, tmp_path, monkeypatch):
+    """What 1,202 layers do to fit into memory."""
+    run = make_run(network=network, steps=8)
+    kept = fit(run, tmp_path / "kept")
+    monkeypatch.setattr(train, "RECOMPUTE_LAYERS", 0)
+    again = fit(run, tmp_path / "again")
+    assert kept.info["execution"]["activations"] == "kept"
+    assert again.info["execution"]["activations"] == "recomputed"
+    assert log_bytes(again.path) == log_bytes(kept.path)
+    assert again.summary["weights_sha256"] == kept.summary["weights_sha256"]
+
+
+# --- larger images ----------------------------------------------------------------------------
+
+LARGE = {"recipe": "imagenet-small", "batch_size": 16, "steps": 12, "log_every": 2, "test_every": 4}
+
+
+@pytest.mark.slow
+def test_larger_images_end_to_end_and_resumed_to_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "data_root", lambda: tmp_path / "data")
+    run = make_run(data="digits-large", **LARGE)
+    whole = fit(run, tmp_path / "whole")
+    assert whole.status == "finished"
+    assert whole.summary["skipped_images"] == []
+    interrupted_after(run, tmp_path / "parts", 6)
+    parts = fit(run, tmp_path / "parts")
+    assert log_bytes(parts.path) == log_bytes(whole.path)
+    assert parts.summary["weights_sha256"] == whole.summary["weights_sha256"]
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A folder of two classes, one training file of which is no image."""
+    monkeypatch.setattr(data, "data_root", lambda: tmp_path / "data")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 9), ("test", 3)):
+        for name in ("cat", "dog"):
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for index in range(count):
+                image = Image.fromarray(random.integers(0, 256, (40, 44, 3), dtype=np.uint8))
+                image.save(tmp_path / "photos" / split / name / f"{index}.jpg")
+    bad = tmp_path / "photos" / "train" / "cat" / "4.jpg"
+    bad.write_bytes(bad.read_bytes()[:200])
+    return tmp_path / "photos", bad
+
+
+def test_a_damaged_file_is_named_or_on_request_skipped_and_counted(photos, tmp_path):
+    folder, bad = photos
+    values = {"data": f"folder:{folder}"} | LARGE | {"batch_size": 4}
+    with pytest.raises(data.DataError, match=re.escape(str(bad))):
+        fit(make_run(**values), tmp_path / "strict")
+    record = fit(make_run(**values, damaged="skip"), tmp_path / "skipped")
+    assert record.status == "finished"
+    assert record.summary["skipped_images"] == ["train/cat/4.jpg"]
 
 
 # --- refused before anything is written -------------------------------------------------------
