@@ -450,10 +450,11 @@ def evaluate(
         raise UsageError("--scales: a list like 224,256 is needed")
 
     place = train.resolve_device(device)
-    record, recipe, crop = None, None, tests.CROP
+    record, recipe = None, None
+    crop: int | None = tests.CROP
     if run is not None:
         record = store.find_run(run, results)
-        recipe, crop = record.config.recipe, record.config.recipe.crop  # type: ignore[assignment]
+        recipe, crop = record.config.recipe, record.config.recipe.crop
         subject = tests.trained(record, place)
         chosen = record.config.data if data is None else config.Data.parse({"name": data})
     else:
@@ -689,8 +690,8 @@ def show(
 
     record = store.find_run(run, results)
     if as_json:
-        info = {"row": record.as_row(), "run": dict(record.info), "summary": record.summary}
-        info["evaluations"] = record.evaluations.to_dict("records")  # type: ignore[assignment]
+        info: dict[str, Any] = {"row": record.as_row(), "run": dict(record.info)}
+        info |= {"summary": record.summary, "evaluations": record.evaluations.to_dict("records")}
         _print_json(info | {"problems": list(record.problems), "command": reproduce(record)})
         return
     from rich import box
@@ -1177,6 +1178,54 @@ def data_download(name: Annotated[str, typer.Argument(help="cifar10 or cifar100"
     from resnetlab import data
 
     print(f"{name} is in {data.download(name)}")
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[
+        str, typer.Argument(help="A folder with train/ and test/ or val/; imagenet:PATH too")
+    ],
+    fast: Annotated[bool, typer.Option("--fast", help="Read headers only, decode nothing")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at every image of a folder before a long run; exit code 1 if something would spoil it."""
+    from collections.abc import Iterable
+
+    from tqdm import tqdm
+
+    from resnetlab import census, imagenet
+
+    def progress(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
+        return tqdm(items, what, total, leave=False, disable=as_json or None)  # type: ignore[no-any-return]
+
+    kind, colon, rest = path.partition(":")
+    named = bool(colon) and kind in ("folder", "imagenet")
+    found = census.inspect(
+        Path(rest if named else path).expanduser(),
+        classes=imagenet.IMAGENET_CLASSES if named and kind == "imagenet" else None,
+        headers_only=fast,
+        progress=progress,
+    )
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        for split in found.splits.values():
+            kinds = ", ".join(f"{count:,} {name}" for name, count in split.kinds.items())
+            print(f"{split.folder}/  {split.images:,} images in {len(split.classes):,} classes")
+            for what, numbers in (
+                ("a class", split.per_class),
+                ("width", split.width),
+                ("height", split.height),
+            ):
+                span = f"{numbers.least:,} to {numbers.greatest:,}, median {numbers.median:,g}"
+                print(f"  {what:<8} {span}")
+            print(f"  {'kinds':<8} {kinds or 'none'}; {split.bytes / 1e6:,.1f} MB")
+        for word, sentences in (("note", found.notes), ("problem", found.problems)):
+            for sentence in sentences:
+                print(f"{word}: {sentence}")
+        print(f"{len(found.problems)} problem(s)" if found.problems else "no problem found")
+    if found.problems:
+        raise typer.Exit(1)
 
 
 @data_app.command("show")

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from resnetlab import config, data, imagenet, models, results
 from resnetlab.config import UsageError
+from resnetlab.imagenet import centre_crop
 
 Protocol = Literal["single", "ten-crop", "multi-scale"]
 Average = Literal["softmax", "logits"]
@@ -77,12 +78,6 @@ def single_view(
 
 
 # --- views ------------------------------------------------------------------------------------
-
-
-def centre_crop(images: Tensor, size: int) -> Tensor:
-    """The square of `size` in the middle of (B, C, H, W), rounded as torchvision does."""
-    top, left = (round((side - size) / 2.0) for side in images.shape[-2:])
-    return images[..., top : top + size, left : left + size]  # (B, C, size, size)
 
 
 def ten_crop(images: Tensor, size: int) -> Tensor:

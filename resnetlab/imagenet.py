@@ -67,13 +67,12 @@ def decode(path: str | Path, at_least: int | None = None) -> Tensor:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from None
     if encoded[:2].tobytes() == b"\xff\xd8" and (at_least is None or len(encoded) < LARGE_FILE):
-        from torchvision.io import ImageReadMode, decode_jpeg
+        # A file that this decoder refuses is Pillow's to read, or to say what is wrong with it; so are
+        # all files where a later torchvision has no decoders any more, as it warns.
+        with contextlib.suppress(RuntimeError, ImportError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from torchvision.io import ImageReadMode, decode_jpeg
 
-        # A file that this decoder refuses is Pillow's to read, or to say what is wrong with it.
-        with contextlib.suppress(RuntimeError), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # of the decoder's place, not its pixels
             found: Tensor = decode_jpeg(
                 torch.from_numpy(encoded), ImageReadMode.RGB, apply_exif_orientation=True
             )

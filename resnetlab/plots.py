@@ -331,6 +331,8 @@ def _add_paper_points(
         for depth, network in own[["depth", "network"]].drop_duplicates().itertuples(index=False)
         if (record := paper.reported(network, quantity))
     ]
+    if not records:
+        return
     figure.add_scatter(
         x=[depth for depth, _ in records],
         y=[record.value for _, record in records],

@@ -21,7 +21,7 @@ RANKS = [
     {"results", "models"},
     {"data", "probes", "surgery", "plots", "verdict"},
     {"imagenet"},
-    {"evaluate"},
+    {"evaluate", "census"},
     {"train", "notebook"},
     {"study"},
     {"cluster"},
@@ -31,7 +31,8 @@ RANKS = [
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 
 # Know torch and never draw.
-COMPUTE = {"ranks", "models", "data", "imagenet", "probes", "surgery", "train", "evaluate"}
+COMPUTE = {"ranks", "models", "data", "imagenet", "probes", "surgery", "train"}
+COMPUTE |= {"evaluate", "census"}
 READING = [m for m in MODULES if m not in COMPUTE]  # load without torch
 DRAWING = {"plotly", "streamlit", "matplotlib", "altair", "IPython", "ipywidgets"}
 TORCH = {"torch", "torchvision", "torchaudio"}
