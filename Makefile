@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv (once; about 7 GB with torch's CUDA libraries, a few minutes)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; use make PYTHON=python3.12")'
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,figures]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,figures,export]'
 	@touch $(READY)
 	@echo "set up"
 
@@ -58,8 +58,8 @@ figures: $(READY)
 
 bench: $(READY)
 	@echo "measuring; leave the machine alone for a few minutes"
-	@$(BIN)/python benchmarks/overhead.py $(ARGS)
-	@$(BIN)/python benchmarks/side_by_side.py
+	@for part in overhead side_by_side protocols input_pipeline processes many_runs; do \
+	    $(BIN)/python benchmarks/$$part.py $(ARGS) || exit 1; done
 
 clean:
 	@echo "removing .venv and caches"

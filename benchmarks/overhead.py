@@ -9,7 +9,6 @@ whole runs with and without would bury 1 % in the machine's noise.)
 
 from __future__ import annotations
 
-import platform
 import resource
 import statistics
 import sys
@@ -19,13 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import tables
 import torch
 
-from resnetlab import config, data, machine, models, probes, results, train
+from resnetlab import config, data, models, probes, results, train
 
 ROUNDS = 40
-HERE = Path(__file__).parent
-BEGIN, END = "<!-- overhead -->", "<!-- /overhead -->"  # the table's place in README.md
 
 
 def images_32() -> data.Dataset:
@@ -103,39 +101,22 @@ def main() -> None:
         for dataset, recipe, divide in ((digits, config.QUICK, 1), (large, config.SHORT, 5))
         for network in ("plain-20", "resnet-20", "plain-56", "resnet-56")
     ]
-    processor = train._device_name(torch.device("cpu"))
-    report = {
-        "date": results.now()[:10],
-        "machine": f"{processor}, {machine.usable_cores()} cores, one thread used",
-        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "rows": rows,
-    }
-    results.write_json(HERE / "overhead.json", report)
-    table = as_table(report)
-    print(table)
-    page = HERE / "README.md"
-    head, _, rest = page.read_text().partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    results.atomic_write(page, f"{head}{BEGIN}\n{table}\n{END}{tail}".encode())
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    report = {**tables.conditions(), "peak_memory_mb": memory, "rows": rows}
+    columns = ["network", "data, recipe", "step", "log and gradient norms", "checkpoint"]
+    table = tables.markdown(columns, [as_line(row) for row in rows])
+    tables.publish("overhead", report, f"One thread used, peak memory {memory} MB.", table)
 
 
-def as_table(report: dict[str, Any]) -> str:
-    """The report in Markdown."""
-    lines = [
-        f"{report['machine']}; {report['versions']}; {report['date']}. Peak memory "
-        f"{report['peak_memory_mb']} MB.",
-        "",
-        "| network | data, recipe | step | log and gradient norms | checkpoint |",
-        "|---|---|---|---|---|",
+def as_line(row: dict[str, Any]) -> list[str]:
+    share, step = row["percent_of_a_step"], 1e3 * row["seconds"]["step"]
+    return [
+        row["network"],
+        f"{row['data']}, {row['recipe']}",
+        f"{step:.0f} ms",
+        f"{share['log'] + share['probe']:.2f} %",
+        f"{share['checkpoint']:.2f} %",
     ]
-    for row in report["rows"]:
-        share, step = row["percent_of_a_step"], 1e3 * row["seconds"]["step"]
-        lines.append(
-            f"| {row['network']} | {row['data']}, {row['recipe']} | {step:.0f} ms "
-            f"| {share['log'] + share['probe']:.2f} % | {share['checkpoint']:.2f} % |"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -9,36 +9,20 @@ medians are compared, and a ratio is the median of the rounds' own ratios.
 
 from __future__ import annotations
 
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import photos
+import tables
 import torch
-from PIL import Image
 
-from resnetlab import config, data, evaluate, machine, models, results, train
+from resnetlab import config, data, evaluate, models
 
 ROUNDS, IMAGES = 5, 32
 NETWORK = "resnet-18"
-HERE = Path(__file__).parent
-BEGIN, END = "<!-- protocols -->", "<!-- /protocols -->"  # the table's place in README.md
-
-
-def make_photos(folder: Path, count: int) -> None:
-    """`count` test images in two classes, 500x375 JPEG files: ImageNet's usual size, smooth noise."""
-    random = np.random.default_rng(0)
-    for split, images in (("train", 2), ("test", count)):
-        for index in range(images):
-            place = folder / split / "ab"[index % 2]
-            place.mkdir(parents=True, exist_ok=True)
-            small = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-            large = small.resize((500, 375), Image.Resampling.BICUBIC)
-            large.save(place / f"{index:04d}.jpg", quality=90)
 
 
 def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
@@ -62,7 +46,7 @@ def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     with tempfile.TemporaryDirectory() as folder:
-        make_photos(Path(folder), IMAGES)
+        photos.make(Path(folder), 2, IMAGES)
         times = measure(Path(folder), rounds)
     rows = [
         {
@@ -74,38 +58,22 @@ def main() -> None:
         }
         for name, seconds in times.items()
     ]
-    processor = train._device_name(torch.device("cpu"))
     report = {
-        "date": results.now()[:10],
-        "machine": f"{processor}, {machine.usable_cores()} cores",
-        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
+        **tables.conditions(),
         "network": NETWORK,
         "images": IMAGES,
         "rounds": rounds,
         "rows": rows,
     }
-    results.write_json(HERE / "protocols.json", report)
-    table = as_table(report)
-    print(table)
-    page = HERE / "README.md"
-    head, _, rest = page.read_text().partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    results.atomic_write(page, f"{head}{BEGIN}\n{table}\n{END}{tail}".encode())
-
-
-def as_table(report: dict[str, Any]) -> str:
-    """The report in Markdown."""
     lines = [
-        f"{report['machine']}; {report['versions']}; {report['date']}. {report['network']}, "
-        f"{report['images']} images of 500x375, medians of {report['rounds']} rounds.",
-        "",
-        "| protocol | seconds | times the single view |",
-        "|---|---|---|",
+        [str(row["protocol"]), f"{row['seconds']:.1f}", f"{row['times_the_single_view']:.2f}"]
+        for row in rows
     ]
-    for row in report["rows"]:
-        ratio = row["times_the_single_view"]
-        lines.append(f"| {row['protocol']} | {row['seconds']:.1f} | {ratio:.2f} |")
-    return "\n".join(lines)
+    table = tables.markdown(["protocol", "seconds", "times the single view"], lines)
+    remark = (
+        f"{NETWORK}, {IMAGES} images of {photos.WIDTH}x{photos.HEIGHT}, medians of {rounds} rounds."
+    )
+    tables.publish("protocols", report, remark, table)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """What the pages read, remembered: the only place that caches.
 
 Everything is keyed by path and by the modification time and size of the files behind it, so a growing
-run is read again and a finished one is not. Caches are bounded and live in memory only. Paths are
-bytes in the keys, because a name on disk need not be valid text.
+run is read again and a finished one is not. Caches are bounded and live in memory only. What they give
+is shared by all pages and visitors, not copied: nobody may write into it. (Copies of a thousand runs
+took seconds a page.)
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -45,12 +47,20 @@ def study(path: Path) -> results.Study:
         folders = sorted(item for item in path.iterdir() if item.is_dir())
     except OSError:
         folders = []
-    return _study(os.fsencode(path), tuple((os.fsencode(item), stamp(item)) for item in folders))
+    return _study(_key(path, *((item, stamp(item)) for item in folders)), path)
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
-def _study(path: bytes, stamps: tuple[tuple[bytes, Stamp], ...]) -> results.Study:
-    return results.read_study(os.fsdecode(path))
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _study(key: str, _path: Path) -> results.Study:
+    return results.read_study(_path)
+
+
+def _key(*parts: object) -> str:
+    """One word for paths and stamps: Streamlit's own hashing of a thousand of them takes long.
+
+    Through repr, because a name on disk need not be valid text.
+    """
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def state(runs: results.Study) -> tuple[tuple[str, str, Stamp], ...]:
@@ -66,8 +76,13 @@ def state(runs: results.Study) -> tuple[tuple[str, str, Stamp], ...]:
 
 
 def metrics(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
-    """`results.metrics_of`."""
-    return results.metrics_of(_loaded(runs, "metrics"))
+    """`results.metrics_of`. Shared: not to be written into."""
+    return _metrics(_key(*((run.path, stamp(run.path)) for run in runs)), runs)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _metrics(key: str, _runs: Sequence[results.RunRecord]) -> pd.DataFrame:
+    return results.metrics_of(_loaded(_runs, "metrics"))
 
 
 def probes(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
@@ -82,30 +97,36 @@ def table(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
 
 def problems(run: results.RunRecord) -> tuple[str, ...]:
     """`RunRecord.problems`. Reads every log of the run once."""
-    return _problems(os.fsencode(run.path), stamp(run.path), run.status)
+    return _problems(_key(run.path, stamp(run.path), run.status), run.path)
 
 
 def _loaded(
     runs: Sequence[results.RunRecord], part: Literal["metrics", "probes"]
 ) -> list[results.RunRecord]:
     """The runs with that part of their logs in memory; vanished runs are left out."""
-    found = (_run(os.fsencode(run.path), stamp(run.path), part) for run in runs)
+    found = (_run(_key(run.path, stamp(run.path)), part, run.path) for run in runs)
     return [run for run in found if run is not None]
 
 
-@st.cache_data(max_entries=2048, show_spinner=False)
-def _run(path: bytes, stamps: Stamp, part: Literal["metrics", "probes"]) -> results.RunRecord | None:
+@st.cache_resource(max_entries=4096, show_spinner=False)
+def _run(key: str, part: Literal["metrics", "probes"], _path: Path) -> results.RunRecord | None:
     try:
-        run = results.read_run(os.fsdecode(path))
+        run = results.read_run(_path)
     except UsageError:
         return None
     _ = run.metrics if part == "metrics" else run.probe()  # read now, so that the cache holds it
     return run
 
 
-@st.cache_data(max_entries=2048, show_spinner=False)
-def _problems(path: bytes, stamps: Stamp, status: str) -> tuple[str, ...]:
+@st.cache_data(max_entries=4096, show_spinner=False)
+def _problems(key: str, _path: Path) -> tuple[str, ...]:
     try:
-        return results.read_run(os.fsdecode(path)).problems
+        return results.read_run(_path).problems
     except UsageError:
         return ()
+
+
+def logged(run: results.RunRecord) -> pd.DataFrame:
+    """`RunRecord.metrics` of one run, no rows if it has vanished. Shared: not to be written into."""
+    found = _loaded([run], "metrics")
+    return found[0].metrics if found else pd.DataFrame({"step": pd.Series(dtype=int)})

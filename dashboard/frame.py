@@ -54,8 +54,60 @@ def count(number: int, noun: str) -> str:
 # --- the study --------------------------------------------------------------------------------
 
 
-def pick_study() -> None:
-    """The study picker, in the sidebar of every page; the choice stands in the page's address."""
+def sidebar() -> None:
+    """What stands beside every page: the study picker and how the page is shown.
+
+    The choices stand in the page's address, so that a link shows what its sender saw.
+    """
+    _pick_study()
+    st.sidebar.toggle(
+        "Projector",
+        key="projector",
+        bind="query-params",
+        help="Large type, thick lines, full contrast: for the back row of a hall.",
+    )
+    st.sidebar.toggle(
+        "Hide controls",
+        key="bare",
+        bind="query-params",
+        help="Only figures and words: for a slide, or a link that shows one thing. The page's address "
+        "holds everything chosen here; copy it to share.",
+    )
+    if projector():
+        st.html(f"<style>{_PROJECTOR}</style>")
+    if st.session_state.get("bare"):
+        st.html(f"<style>{_BARE}</style>")
+        st.button("Show controls", icon=":material/tune:", type="tertiary", on_click=_show_controls)
+
+
+def projector() -> bool:
+    """Whether the page is shown to a hall."""
+    return bool(st.session_state.get("projector"))
+
+
+def _show_controls() -> None:
+    st.session_state["bare"] = False
+
+
+# Streamlit's own names of its parts: without them these rules do nothing, and a browser test notices.
+_PROJECTOR = """
+[data-testid="stMain"] { font-size: 1.5rem; }
+[data-testid="stMain"] p, [data-testid="stMain"] li, [data-testid="stMain"] label p,
+[data-testid="stText"], [data-testid="stText"] * { font-size: 1.5rem !important; line-height: 1.5; }
+[data-testid="stMain"] h1 { font-size: 3.2rem; }
+[data-testid="stMain"] h2 { font-size: 2.4rem; }
+[data-testid="stMainBlockContainer"] { padding-top: 2rem; max-width: 100%; }
+"""
+_BARE = """
+[data-testid="stSidebar"], [data-testid="stSidebarCollapsedControl"],
+[data-testid="stExpandSidebarButton"], [data-testid="stSelectbox"], [data-testid="stMultiSelect"],
+[data-testid="stSlider"], [data-testid="stSelectSlider"], [data-testid="stCheckbox"],
+[data-testid="stSegmentedControl"], [data-testid="stNumberInput"], [data-testid="stButtonGroup"],
+[data-testid="stDownloadButton"], [data-testid="stHeader"] { display: none; }
+"""
+
+
+def _pick_study() -> None:
     studies = _studies()
     if studies:
         st.sidebar.selectbox(
@@ -204,8 +256,14 @@ def theme() -> plots.Theme:
 
 def chart(figure: go.Figure, key: str) -> None:
     """A figure of `plots` in the page's width, on the page's own background."""
+    if projector():
+        dark = st.context.theme.type == "dark"
+        plots.enlarge(figure).update_layout(font_color="#ffffff" if dark else "#000000")
     figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
+    shown_points, logged = plots.thin_lines(figure)
     st.plotly_chart(figure, key=key, width="stretch", theme=None, config=plots.CONFIG)
+    if shown_points < logged:
+        st.caption(f"{shown_points:,} of {logged:,} points: the lowest and highest of every stretch.")
 
 
 # --- tables -----------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def _tell_outcome(outcome: study.Outcome, found: results.Study) -> None:
     table = found.table()
     console.print()
     _print_means(verdict.by_network(table))
-    for sentence in verdict.degradation(table):
+    for sentence in verdict.answers(table):
         console.print(Text(f"  {sentence}"))
     for note in outcome.notes:
         console.print(Text(f"note: {note}"), style="yellow")
@@ -276,7 +276,7 @@ def _print_means(rows: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from resnetlab import paper, verdict
+    from resnetlab import verdict
 
     ours = ("train_error", "train_error_clean", "test_error")
     theirs = ("paper_train_error", "paper_test_error")
@@ -302,9 +302,9 @@ def _print_means(rows: Any) -> None:
     console.print("Final error in percent, mean ± standard deviation over finished runs")
     console.print(table)
     console.print(Text(f"  Ours: {'; '.join(kinds) or 'no runs'}."))
-    console.print(
-        f"  The paper: {paper.CONDITIONS['cifar10', 'single']} (Table 6; plain and train: Figure 6)."
-    )
+    for said, group in rows[rows["paper_source"] != ""].groupby("paper_conditions"):
+        sources = dict.fromkeys(source for line in group["paper_source"] for source in line.split(", "))
+        console.print(Text(f"  The paper: {said} ({', '.join(sorted(sources))})."))
     console.print("  train: running, training mode. clean: a full pass, evaluation mode.\n")
 
 
@@ -539,7 +539,7 @@ def _paper_beside(spec: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     name = config.Network.parse(spec.model_dump() | {"stride_in": "1x1"}).name
     out: dict[str, Any] = {"paper_source": None}
     for quantity in ("top1_error", "top5_error"):
-        record = paper.reported(name, quantity, protocol=row["protocol"], data=_theirs(spec))
+        record = paper.reported(name, quantity, protocol=row["protocol"])
         out[f"paper_{quantity}"] = record.value if record else None
         if record and out["paper_source"] is None:
             out["paper_source"] = record.source
@@ -792,7 +792,7 @@ def compare(
 
     if len(names) == 1:
         table = store.find_study(names[0], results).table()
-        means, said = verdict.by_network(table), verdict.degradation(table)
+        means, said = verdict.by_network(table), verdict.answers(table)
         if as_json:
             _print_json({"networks": means.to_dict("records"), "verdict": said})
             return
@@ -867,6 +867,78 @@ def figures(
             print(target)
 
 
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="A study, reference/STUDY, or the folder of one")],
+    results: ResultsOption = None,
+    out: Annotated[
+        str | None, typer.Option(help="File to write [default: report.html in the study]")
+    ] = None,
+) -> None:
+    """Write a study as one HTML file that needs no network: figures, tables, verdict, versions."""
+    from resnetlab import report as reports
+    from resnetlab import results as store
+
+    found = _one_study(study, results)
+    target = Path(out).expanduser() if out else found.path / reports.FILE
+    reports.check_target(target)
+    page = reports.page(found, {run.name: reproduce(run) for run in found.runs})
+    store.atomic_write(target, page)
+    print(f"{target}  ({len(page) / 1e6:.1f} MB, opens in any browser without a network)")
+
+
+@app.command()
+def export(
+    study: Annotated[str, typer.Argument(help="A study, reference/STUDY, or the folder of one")],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="csv, parquet, tensorboard, or several: csv,parquet [default: all]"
+        ),
+    ] = None,
+    results: ResultsOption = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder to write into [default: STUDY-export here]")
+    ] = None,
+) -> None:
+    """Write every logged point of a study for other tools: CSV, Parquet, TensorBoard event files."""
+    from resnetlab import export as exports
+
+    asked = _list_of(formats, "--format", str) if formats is not None else None
+    wanted = exports.formats_asked(asked)
+    found = _one_study(study, results)
+    # Not in the study's folder, where it would pass for a run.
+    folder = Path(out).expanduser() if out else Path(f"{found.name}-export")
+    exports.write(found, folder, wanted, print)
+    if exports.TENSORBOARD not in wanted and asked is None:
+        print(f"left out: {exports.TO_INSTALL}", file=sys.stderr)
+
+
+def _one_study(name: str, folder: str | None) -> results.Study:
+    """The study called NAME or reference/NAME, or that lies in the folder NAME; it has a run.
+
+    Folders in it that are no readable run are named on standard error. UsageError if there is no study,
+    or nothing readable in it.
+    """
+    from resnetlab import results as store
+    from resnetlab.config import UsageError
+
+    root = store.results_root(folder)
+    named = {path.relative_to(root).as_posix(): path for path in reversed(store.find_studies(root))}
+    if name in named:
+        found = store.read_study(named[name])
+    elif name not in {path.name for path in named.values()} and Path(name).is_dir():
+        found = store.read_study(Path(name).absolute())
+    else:
+        found = store.find_study(name, folder)
+    reasons = [f"{item.path.name}: {item.reason}" for item in found.skipped]
+    if not found.runs:
+        raise UsageError("\n  ".join([f"{found.path} holds no readable run", *reasons]))
+    for reason in reasons:
+        print(f"skipped {reason}", file=sys.stderr)
+    return found
+
+
 # --- networks ---------------------------------------------------------------------------------
 
 _NETWORKS = (
@@ -907,7 +979,7 @@ def networks(
         row |= {"shortcut": spec.shortcut, "block": spec.block, "stride_in": spec.stride_in}
         row |= {"image_size": spec.native_size, **census(spec)}
         for ours, theirs in (("parameters", "parameters"), ("macs", "multiply_adds")):
-            record = paper.reported(spec.name, theirs, protocol="counted", data=_theirs(spec))
+            record = paper.reported(spec.name, theirs, protocol="counted")
             row[f"paper_{ours}"] = round(record.value) if record else None
             row[f"paper_{ours}_source"] = record.source if record else None
         rows.append(row)
@@ -1249,26 +1321,56 @@ def data_show(
 @app.command()
 def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
+    listen: Annotated[
+        str, typer.Option(help="Address to listen on; another than this machine's opens it to others")
+    ] = "127.0.0.1",
+    lab: Annotated[
+        bool | None,
+        typer.Option("--lab/--no-lab", help="Start runs from the page [default: only on 127.0.0.1]"),
+    ] = None,
     results: ResultsOption = None,
     browser: Annotated[bool, typer.Option(help="Open the page")] = True,
 ) -> None:
     """Open the dashboard on 127.0.0.1. It reads results and never loads torch."""
+    import ipaddress
+
     from resnetlab import results as store
     from resnetlab.config import UsageError
 
     script = store.project_root() / "dashboard" / "app.py"
     if not script.is_file():
         raise UsageError(f"{script} is missing: run this inside the project's folder")
+    listen = "127.0.0.1" if listen == "localhost" else listen
+    try:
+        address = ipaddress.ip_address(listen)
+    except ValueError:
+        raise UsageError(
+            f"--listen: an address such as 127.0.0.1 or 0.0.0.0 is needed, got {listen!r}"
+        ) from None
+    with_lab = address.is_loopback if lab is None else lab
     settings = {
-        "server.address": "127.0.0.1",
+        "server.address": listen,
         "server.port": port,
         "server.headless": "false" if browser else "true",
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
     }
+    if not address.is_loopback:
+        settings["server.allowedHosts"] = "*"  # the names by which others reach it are not known here
     words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-    environment = os.environ | {"RESNETLAB_RESULTS": str(store.results_root(results).resolve())}
-    print(f"http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
+    environment = os.environ | {
+        "RESNETLAB_RESULTS": str(store.results_root(results).resolve()),
+        "RESNETLAB_LAB": "1" if with_lab else "0",
+    }
+    host = f"[{listen}]" if address.version == 6 else listen
+    print(f"http://{host}:{port}  (Ctrl-C ends it)", flush=True)
+    if not address.is_loopback:
+        may = "read every result here" + (" and start runs on this machine" if with_lab else "")
+        off = "--no-lab turns the Live lab off" if with_lab else "the Live lab is off"
+        print(
+            f"warning: everyone who can reach {listen} may {may}: no password, no encryption; {off}.",
+            flush=True,
+        )
     command = [sys.executable, "-m", "streamlit", "run", str(script), *words]
     os.execve(sys.executable, command, environment)  # signals then reach Streamlit itself
 

@@ -25,6 +25,7 @@ AVERAGES: tuple[Average, ...] = get_args(Average)
 
 SIDE, CROP = 256, 224  # shorter side of the resized image, and the square cut out of it
 SCALES = (224, 256, 384, 480, 640)  # shorter sides of the fully convolutional test (Sec. 3.4)
+LARGEST_SIDE = 4096  # beyond, one image alone can take all of a machine's memory
 
 # Pixels that run through the network together. On a CPU large batches are slower: eight crops of 224
 # took 12 ms each and 64 took 19 ms, which made 10-crop more than 11 times a single view.
@@ -371,6 +372,8 @@ def evaluate(
                     f"multi-scale runs over whole images, {network.spec.name} takes square ones; "
                     "use single or ten-crop"
                 )
+        if max(sides) > LARGEST_SIDE:
+            raise UsageError(f"a shorter side of {max(sides)} is more than {LARGEST_SIDE} pixels")
         smallest = min(sides) if protocol == "multi-scale" else crop
         models.check_size(network.spec, smallest, smallest)
         if protocol != "multi-scale" and side < crop:

@@ -400,6 +400,18 @@ def build(
     return network
 
 
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode; then every module's own mode again, also after an error."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        network.eval()
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 def use_ghost_batches(network: nn.Module, group: int | None) -> None:
     """Let every batch norm take its training statistics over groups of that many images."""
     for module in network.modules():

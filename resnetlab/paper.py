@@ -6,9 +6,12 @@ Our names stand for networks throughout: resnet-34 is option A, resnet-50, 101 a
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Literal
 
 TITLE = "Deep Residual Learning for Image Recognition (He, Zhang, Ren, Sun, 2015)"
@@ -240,20 +243,80 @@ RECORDS: tuple[Reported, ...] = (
 
 
 def reported(
-    network: str, quantity: str, *, protocol: str = "single", data: str = "cifar10"
+    network: str, quantity: str, *, protocol: str = "single", data: str | None = None
 ) -> Reported | None:
-    """The paper's value of that quantity for that network, by that test protocol on that data set.
+    """The paper's value of that quantity for that network, by that test protocol.
 
-    Without more words the final CIFAR-10 value: Table 6 where it has one, else Figure 6. `quantity`
-    is one of Quantity, `protocol` one of Protocol (counts are "counted"), `data` cifar10 or imagenet.
-    A test error is a top-1 error: either word finds both. None if the paper does not say.
+    Without more words the final value in a single view; of CIFAR-10 networks that of Table 6 where it
+    has one, else of Figure 6. `quantity` is one of Quantity, `protocol` one of Protocol (counts are
+    "counted"), `data` cifar10 or imagenet; None: the one for which the paper built that network. A test
+    error is a top-1 error: either word finds both. None if the paper does not say.
     """
     same = ("test_error", "top1_error")
     quantities = same if quantity in same else (quantity,)
     for record in RECORDS:
-        where = (record.network, record.protocol, record.data)
-        if where == (network, protocol, data) and record.quantity in quantities:
+        same_network = (record.network, record.protocol) == (network, protocol)
+        if same_network and data in (None, record.data) and record.quantity in quantities:
             return record
+    return None
+
+
+# --- curves -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a figure, read from the vector paths of the paper's own figures."""
+
+    network: str
+    quantity: str  # train_error or test_error: percent against updates; response: against layers
+    data: str  # cifar10 or imagenet
+    source: str
+    x: tuple[float, ...]  # updates; for responses the layer, 1 the first convolution
+    y: tuple[float, ...]
+
+
+# The prefixes of series in figure_points.csv. Figures 1 and 6 show plain-20 and -56 twice: 6 is kept;
+# of 110 layers the middle panel. Responses in the order of layers: the sorted ones hide points.
+_FIGURES = {
+    "fig4": ("Figure 4", "imagenet"),
+    "fig6L": ("Figure 6", "cifar10"),
+    "fig6M": ("Figure 6", "cifar10"),
+    "fig6R": ("Figure 6", "cifar10"),
+    "fig7_top": ("Figure 7", "cifar10"),
+}
+_QUANTITIES = {"train": "train_error", "test": "test_error", "val": "test_error"}
+
+
+@cache
+def curves() -> tuple[Curve, ...]:
+    """The lines of Figures 4, 6 and 7 as numbers (`figure_points.csv`, beside this file)."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    with (files(__package__) / "figure_points.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            points.setdefault(row["series"], []).append((float(row["x"]), float(row["y"])))
+    found: dict[tuple[str, str], Curve] = {}
+    for series, pairs in points.items():
+        parts = re.fullmatch(r"(fig7_top|fig\w+?)_(plain|resnet)(\d+)(?:_(\w+))?", series)
+        if parts is None or parts[1] not in _FIGURES:
+            continue
+        source, data = _FIGURES[parts[1]]
+        network = f"{parts[2]}-{parts[3]}"
+        quantity = _QUANTITIES[parts[4]] if parts[4] else "response"
+        ordered = sorted(pairs)
+        # Updates are drawn in units of 10^4, layers one by one.
+        scale = 1e4 if parts[4] else 1
+        x = tuple(round(scale * at) for at, _ in ordered)
+        curve = Curve(network, quantity, data, source, x, tuple(value for _, value in ordered))
+        found.setdefault((network, quantity), curve)
+    return tuple(found.values())
+
+
+def curve(network: str, quantity: str) -> Curve | None:
+    """That network's line in Figure 4, 6 or 7; None where the paper draws none."""
+    for line in curves():
+        if (line.network, line.quantity) == (network, quantity):
+            return line
     return None
 
 

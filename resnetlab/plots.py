@@ -6,7 +6,8 @@ paper's Figure 6. Callers load, show and save; nothing here reads a file or inve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from resnetlab import paper
+from resnetlab import paper, series, verdict
 
 # Okabe-Ito, which colour-blind readers can tell apart; the paper's depths keep one colour everywhere.
 _DEPTH_COLOURS = {
@@ -38,6 +39,9 @@ _SHORTCUT_COLOURS = {"none": "#D55E00", "A": "#0072B2", "B": "#009E73", "C": "#C
 _OTHER_COLOURS = ("#0072B2", "#7A5195", "#8C6D31", "#999999", "#CC79A7")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
+FIGURE_6 = tuple(
+    f"{family}-{depth}" for family in ("plain", "resnet") for depth in (20, 32, 44, 56, 110)
+)
 _SHORTCUT_ORDER = ("none", "A", "B", "C")
 Theme = Literal["neutral", "light", "dark"]
 # neutral is drawn on whatever page it stands on; light and dark are for files.
@@ -130,12 +134,16 @@ def _over_seeds(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:
     return out[out["count"] == out["count"].max()] if len(out) else out
 
 
-def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def error_curves(
+    metrics: pd.DataFrame, *, theme: Theme = "neutral", with_paper: bool = False
+) -> go.Figure:
     """Figure 6: error against step, plain left, residual right; mean over seeds, band from min to max.
 
     `metrics` as `results.metrics_of`. Dashed: running training error (augmented, training mode). Bold:
     test error, or the held-out part's where the runs have one. Where all networks have one depth,
     colour is the shortcut option; else options of one depth share it, and legend and hover tell.
+    `with_paper` lays the paper's own curves faint underneath; ValueError if data set or recipe are not
+    the paper's (`paper.comparable`).
     """
     drawn = metrics.dropna(subset=["train_error"]) if len(metrics) else metrics
     if drawn.empty:
@@ -151,6 +159,11 @@ def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figur
     options = keys[keys["shortcut"] != "none"].groupby("depth")["shortcut"].nunique()
     several = bool((options > 1).any())
     by_option = several and keys["depth"].nunique() == 1
+    if with_paper:
+        if reason := _not_comparable(metrics):
+            raise ValueError(reason)
+        for depth, shortcut, network in keys.itertuples(index=False):
+            _add_paper_curves(figure, network, depth_colour(depth), 1 if shortcut == "none" else 2)
     lines = []
     for depth, shortcut, network in keys.itertuples(index=False):
         own = metrics[metrics["network"] == network]
@@ -198,9 +211,73 @@ def error_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figur
     title = f"Error during training: dashed train, bold {tested.removesuffix('_error')}"
     note = "<br>Lines are means over seeds, bands reach from the lowest seed to the highest."
     banded = any(line["count"].max() > 1 for line, *_ in lines)
-    subtitle = conditions(metrics) + (note if banded else "")
+    theirs = "; thin, without markers: the paper's" if with_paper else ""
+    subtitle = conditions(metrics) + theirs + (note if banded else "")
     finished = _finish(figure, title, theme, height=520, subtitle=subtitle)
     return finished.update_layout(margin_t=118 if banded else 96)
+
+
+def _not_comparable(frame: pd.DataFrame) -> str | None:
+    """Why the paper's numbers may not stand beside these runs; None if they may."""
+    kinds = frame[["data", "recipe"]].drop_duplicates().itertuples(index=False)
+    reasons = sorted(filter(None, {paper.comparable(data, recipe) for data, recipe in kinds}))
+    return reasons[0] if reasons else None
+
+
+def _add_paper_curves(figure: go.Figure, network: str, colour: str, column: int) -> None:
+    for quantity, dash in (("test_error", "solid"), ("train_error", "dash")):
+        line = paper.curve(network, quantity)
+        if line is None:
+            continue
+        label = f"the paper, {network} {quantity.removesuffix('_error')}"
+        figure.add_scatter(
+            x=line.x,
+            y=line.y,
+            mode="lines",
+            showlegend=False,
+            line={"color": _rgba(colour, 0.45), "dash": dash, "width": 1.2},
+            hovertemplate=f"{label}: %{{y:.1f}} % at step %{{x:,}} ({line.source})<extra></extra>",
+            row=1,
+            col=column,
+        )
+
+
+def paper_error_curves(networks: Sequence[str] = FIGURE_6, *, theme: Theme = "neutral") -> go.Figure:
+    """The paper's own error curves of these networks, plain left, residual right: nothing of ours.
+
+    Names without a curve in Figure 4 or 6 are left out. Those figures end at 20 % (6) and 63 % (4).
+    """
+    figure = make_subplots(
+        1, 2, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=["plain", "residual"]
+    )
+    sources = set()
+    for network in networks:
+        depth, column = int(network.split("-")[1]), 1 if network.startswith("plain") else 2
+        for quantity, dash, width in (("test_error", "solid", 3.2), ("train_error", "dash", 1.6)):
+            line = paper.curve(network, quantity)
+            if line is None:
+                continue
+            sources.add((line.source, paper.CONDITIONS[line.data, "single"]))
+            name = f"{depth} layers"
+            figure.add_scatter(
+                x=line.x,
+                y=line.y,
+                mode="lines",
+                name=name,
+                legendgroup=name,
+                showlegend=name not in {trace.name for trace in figure.data},
+                line={"color": depth_colour(depth), "dash": dash, "width": width},
+                hovertemplate=f"{network} {quantity.removesuffix('_error')}: "
+                "%{y:.1f} % at step %{x:,}<extra></extra>",
+                row=1,
+                col=column,
+            )
+    figure.update_xaxes(title_text="step (optimizer updates)")
+    figure.update_yaxes(title_text="error (%)", row=1, col=1)
+    figure.update_yaxes(rangemode="tozero")
+    said = "; ".join(f"{source}: {where}" for source, where in sorted(sources))
+    title = "The paper's own curves: dashed train, bold test"
+    return _finish(figure, title, theme, height=520, subtitle=escape(said))
 
 
 def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
@@ -220,10 +297,7 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
         horizontal_spacing=0.03,
         subplot_titles=["training error", "test error"],
     )
-    reasons = {
-        paper.comparable(data, recipe)
-        for data, recipe in finished[["data", "recipe"]].drop_duplicates().itertuples(index=False)
-    }
+    reason = _not_comparable(finished)
     colours = {"plain": "#D55E00", "residual": "#0072B2"}
     for column, quantity in enumerate(("train_error", "test_error"), start=1):
         for shortcut in sorted(finished["shortcut"].unique(), key=_SHORTCUT_ORDER.index):
@@ -231,7 +305,22 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
             family = "plain" if shortcut == "none" else "residual"
             name = "plain" if shortcut == "none" else f"residual (option {shortcut})"
             colour = colours[family]
-            mean = own.groupby("depth")[quantity].mean()
+            over_seeds = own.groupby("depth")[quantity].agg(["mean", "min", "max", "count"])
+            mean = over_seeds["mean"]
+            if over_seeds["count"].max() > 1 and len(mean) > 1:
+                figure.add_scatter(
+                    x=[*mean.index, *mean.index[::-1]],
+                    y=[*over_seeds["max"], *over_seeds["min"][::-1]],
+                    mode="lines",
+                    fill="toself",
+                    fillcolor=_rgba(colour, 0.12),
+                    line={"width": 0},
+                    hoverinfo="skip",
+                    legendgroup=name,
+                    showlegend=False,
+                    row=1,
+                    col=column,
+                )
             dash = "solid" if shortcut in ("none", "A") else {"B": "dash", "C": "dot"}[shortcut]
             figure.add_scatter(
                 x=mean.index,
@@ -258,17 +347,19 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
                 row=1,
                 col=column,
             )
-            if reasons == {None}:
+            if reason is None:
                 _add_paper_points(figure, own, quantity, colour, name, column)
     figure.update_xaxes(
         title_text="depth (weighted layers)", tickvals=sorted(finished["depth"].unique())
     )
     figure.update_yaxes(title_text="final error (%)", rangemode="tozero", row=1, col=1)
-    note = next((escape(reason) for reason in sorted(filter(None, reasons))), "")
-    subtitle = conditions(finished) + (f"<br>Paper's values not drawn: {note}" if note else "")
-    return _finish(
-        figure, "Error against depth: one point a run, the line is the mean", theme, subtitle=subtitle
-    ).update_layout(margin_t=118 if note else 96)
+    subtitle = conditions(finished)
+    if reason:
+        subtitle += f"<br>The paper's values are not drawn: {escape(reason).replace(': ', ':<br>')}"
+    title = "Error against depth: points are runs, lines their means"
+    lines = subtitle.count("<br>")
+    finished_figure = _finish(figure, title, theme, height=460 + 20 * lines, subtitle=subtitle)
+    return finished_figure.update_layout(margin_t=96 + 20 * lines)
 
 
 def error_by_network(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
@@ -315,6 +406,7 @@ def error_by_network(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Fig
             )
     figure.update_yaxes(title_text="final error (%)", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(rangemode="tozero", row=1, col=2)
+    figure.update_xaxes(title_text="network")
     title = "Final error: a bar is the mean, a point is a run"
     return _finish(figure, title, theme, subtitle=conditions(finished))
 
@@ -505,6 +597,102 @@ def gradient_norm_profile(
     return _finish(figure, "Gradient norm by layer", theme, height=500, subtitle=conditions(probes))
 
 
+def gradient_ratio(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+    """Gradient norm of the first weighted layer over that of the last, against step, log axis.
+
+    `probes` as `results.probes_of`. Lines are geometric means over seeds, bands reach from the lowest
+    seed to the highest; dotted: beyond them `verdict` calls gradients exploding or vanishing.
+    """
+    ratios = verdict.gradient_ratios(probes)
+    if ratios.empty:
+        return empty("No gradient norms logged yet.", theme)
+    figure = go.Figure()
+    keys = ratios[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
+    for depth, shortcut, network in keys.itertuples(index=False):
+        own = ratios[ratios["network"] == network]
+        logged = np.log10(own["ratio"]).groupby(own["step"]).agg(["mean", "min", "max", "count"])
+        logged = logged[logged["count"] == logged["count"].max()]
+        colour = depth_colour(depth)
+        style = {"color": colour, "width": 3, "dash": "dash" if shortcut == "none" else "solid"}
+        if logged["count"].max() > 1:
+            figure.add_scatter(
+                x=[*logged.index, *logged.index[::-1]],
+                y=10 ** np.concatenate([logged["max"], logged["min"][::-1]]),
+                mode="lines",
+                fill="toself",
+                fillcolor=_rgba(colour, 0.12),
+                line={"width": 0},
+                hoverinfo="skip",
+                legendgroup=network,
+                showlegend=False,
+            )
+        figure.add_scatter(
+            x=logged.index,
+            y=10 ** logged["mean"],
+            mode="lines" if len(logged) > 1 else "markers",
+            name=network,
+            legendgroup=network,
+            line=style,
+            hovertemplate=f"{network}: %{{y:.3g}} at step %{{x:,}}<extra></extra>",
+        )
+    for limit, word in ((verdict.EXPLODING, "exploding"), (verdict.VANISHING, "vanishing")):
+        figure.add_hline(y=limit, line={"dash": "dot", "color": "#78808c"})
+        # On a log axis a line takes the value, an annotation its logarithm.
+        place = {"x": 1, "xref": "paper", "xanchor": "right", "y": float(np.log10(limit))}
+        above = limit > 1
+        figure.add_annotation(
+            text=word, showarrow=False, yanchor="bottom" if above else "top", font_size=12, **place
+        )
+    figure.update_xaxes(title_text="step (optimizer updates)")
+    figure.update_yaxes(title_text="norm, first layer / last", type="log", exponentformat="power")
+    title = "First layer's gradient over the last one's (dashed plain, solid residual)"
+    return _finish(figure, title, theme, subtitle=conditions(probes))
+
+
+def thin_lines(figure: go.Figure) -> tuple[int, int]:
+    """Leave at most `series.MOST_POINTS` points of every line, in place: points left, points before.
+
+    The lowest and highest of every stretch stay (`series.thin`), so no spike is lost; of a band the
+    upper and the lower edge each. Markers, bars and heatmaps are left as they are.
+    """
+    shown = logged = 0
+    for trace in figure.data:
+        if trace.type != "scatter" or trace.x is None or "lines" not in (trace.mode or ""):
+            continue
+        x, y = np.asarray(trace.x), np.asarray(trace.y)
+        logged += 0 if trace.fill else len(x)
+        ends = [(0, len(x))]
+        if trace.fill == "toself":
+            half = len(x) // 2  # there along the upper edge, back along the lower one
+            ends = [(0, half), (half, len(x))]
+        if max(stop - start for start, stop in ends) > series.MOST_POINTS:
+            kept = [start + series.thin(x[start:stop], y[start:stop]) for start, stop in ends]
+            trace.x, trace.y = x[np.concatenate(kept)], y[np.concatenate(kept)]
+        shown += 0 if trace.fill else len(trace.x)
+    return shown, logged
+
+
+def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
+    """The same figure for the back row of a hall: type, lines and markers larger, in place."""
+    layout = figure.layout
+    size = layout.font.size or 14
+    layout.font.size = round(size * factor)
+    layout.title.text = (layout.title.text or "").replace(
+        "font-size:13px", f"font-size:{round(13 * factor * 0.85)}px"
+    )
+    for note in layout.annotations:
+        note.font.size = round((note.font.size or size) * factor)
+    for trace in figure.data:
+        if trace.type in ("scatter", "scattergl"):
+            if trace.line.width != 0:  # 0 is the edge of a band
+                trace.line.width = (trace.line.width or 2) * factor
+            trace.marker.size = (trace.marker.size or 6) * factor if trace.mode != "lines" else None
+    margin = layout.margin
+    grown = {side: round((getattr(margin, side) or 0) * factor) for side in ("l", "t", "b")}
+    figure.update_layout(margin=grown, height=round((layout.height or 460) * 1.25))
+    return figure
+
+
 def learning_rate(
     rates: pd.DataFrame, name: str, subtitle: str = "", *, theme: Theme = "neutral"
 ) -> go.Figure:
@@ -543,3 +731,424 @@ def learning_rate(
     return _finish(
         figure, title, theme, height=420, subtitle=escape(subtitle, quote=False)
     ).update_layout(margin_b=60)
+
+
+# --- comparing runs ---------------------------------------------------------------------------
+
+# As many as can be told apart at a glance; then the same again, dashed.
+_LINE_COLOURS = tuple("#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #7A5195 #8C6D31".split())
+_MOST_DRAWN = 200_000  # points of one figure: a browser draws them in about a second
+_MOST_IN_LEGEND = 40
+
+
+def compare_curves(
+    lines: Sequence[series.Line],
+    quantity: str,
+    axis: series.Axis = "step",
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    smoothing: float = 0.0,
+    bold: Collection[str] = (),
+    subtitle: str = "",
+    theme: Theme = "neutral",
+) -> go.Figure:
+    """Curves of any runs in one panel: one colour a line, its runs thin under their mean and band.
+
+    `lines` as `series.line` makes them. With `smoothing` (only to say it and to draw the raw values
+    faint beneath: the lines hold both). `bold`: names of lines to stand out, the others fade. Curves
+    are thinned to `series.MOST_POINTS`, fewer if there are very many; `layout.meta` says the points
+    of runs that are `shown` and `logged`, and how many of the latter a log axis cannot hold (`off`).
+    """
+    drawn = [line for line in lines if any(len(curve) for curve in line.curves)]
+    if not drawn:
+        return empty(f"No values of {quantity} logged yet.", theme)
+    number = sum(len(line.curves) * (1 + (smoothing > 0)) + 4 * line.averaged for line in drawn)
+    most = max(100, min(series.MOST_POINTS, _MOST_DRAWN // number))
+    colours = [depth_colour(line.depth) for line in drawn]
+    if len(set(colours)) < len(colours):  # depths alone do not tell them apart
+        colours = [_LINE_COLOURS[index % len(_LINE_COLOURS)] for index in range(len(drawn))]
+    figure = go.Figure()
+    foreground: list[dict[str, Any]] = []
+    shown = logged = off = 0
+    width = 2.6 if len(drawn) <= 12 else 1.8
+    y_name = series.QUANTITIES.get(quantity, quantity)
+    at = "step %{customdata[0]:,}" + ("" if axis == "step" else f", {_AXIS_WORDS[axis]}")
+    for index, (line, colour) in enumerate(zip(drawn, colours, strict=True)):
+        name = _in_hover(line.name)
+        dash = _DASHES[index // len(_LINE_COLOURS) % len(_DASHES)]
+        fade = 0.2 if bold and line.name not in bold else 1.0
+        shared = {"mode": "lines", "legendgroup": str(index)}
+        style = {"color": colour, "dash": dash, "width": width}
+        for run, curve in zip(line.runs, line.curves, strict=True):
+            if curve.empty:
+                continue
+            x, step = curve["x"].to_numpy(), curve["step"].to_numpy()
+            y, smooth = curve["y"].to_numpy(), curve["line"].to_numpy()
+            logged += len(y)
+            off += int(((log_y & (y <= 0)) | (log_x & (x <= 0))).sum())
+            kept = series.thin(x, smooth, most, log=log_x)
+            shown += len(kept)
+            if smoothing > 0 and not line.averaged:
+                raw = series.thin(x, y, most, log=log_x)
+                figure.add_scatter(
+                    x=x[raw],
+                    y=y[raw],
+                    line=style | {"width": 1, "dash": "solid"},
+                    opacity=0.45 * fade,
+                    showlegend=False,
+                    hoverinfo="skip",
+                    **shared,
+                )
+            who = f"{name}, {_in_hover(run)}" if line.averaged and run else name
+            trace: dict[str, Any] = {
+                "x": x[kept],
+                "y": smooth[kept],
+                "customdata": step[kept, None],
+                "hovertemplate": f"{who}: %{{y:.4~g}} at {at}<extra></extra>",
+                "opacity": fade * (0.45 if line.averaged else 1),
+                "showlegend": not line.averaged,
+                "name": name,
+                "line": style | ({"width": 1, "dash": "solid"} if line.averaged else {}),
+            }
+            if len(kept) == 1:
+                trace |= {"mode": "markers", "marker": {"color": colour, "size": 8}}
+            if line.averaged:
+                figure.add_scatter(**(shared | trace))
+            else:
+                foreground.append(shared | trace)
+        if line.averaged:
+            _add_band(figure, line, colour, fade, most, log_x, log_y, shared)
+            foreground += _means(line, name, style, fade, most, log_x, smoothing, at, shared)
+    for trace in foreground:
+        figure.add_scatter(**trace)
+    figure.update_xaxes(title_text=series.AXES[axis], type="log" if log_x else "linear")
+    figure.update_yaxes(title_text=y_name, type="log" if log_y else "linear")
+    # Every label whole: a 2 between 10 and 100 may be read as two. 9k, as 8000 and 9000 would touch.
+    figure.update_xaxes(automargin=True, minorloglabels="complete")
+    if log_x and axis in ("step", "images"):
+        figure.update_xaxes(tickformat="~s")
+    figure.update_yaxes(automargin=True, minorloglabels="complete")
+    # What the legend needs: rows of about 950 pixels, 8 pixels a letter and the sample before it.
+    rows = -(-sum(8 * len(line.name) + 60 for line in drawn) // 950)
+    in_legend = len(drawn) <= _MOST_IN_LEGEND
+    room = 22 * (min(rows, 20) - 1) if in_legend else 0
+    title = y_name[0].upper() + y_name[1:]
+    _finish(figure, title, theme, height=520 + room, subtitle=escape(subtitle, quote=False))
+    # Zoom and hidden lines stay while the same axes are drawn, whatever is added to them.
+    return figure.update_layout(
+        margin_b=104 + room,
+        showlegend=in_legend,
+        uirevision=f"{quantity} {axis} {log_x} {log_y}",
+        meta={"shown": shown, "logged": logged, "off": off},
+    )
+
+
+_AXIS_WORDS: dict[series.Axis, str] = {
+    "epoch": "epoch %{x:.4~g}",
+    "seconds": "%{x:,.1f} s",
+    "images": "%{x:,} images",
+}
+
+
+def _in_hover(name: str) -> str:
+    """Text for legends and tooltips: plotly reads tags there, and %{...} as a value."""
+    return escape(name).replace("%{", "&#37;{")
+
+
+def _add_band(
+    figure: go.Figure,
+    line: series.Line,
+    colour: str,
+    fade: float,
+    most: int,
+    log_x: bool,
+    log_y: bool,
+    shared: dict[str, Any],
+) -> None:
+    """The spread of a line's runs as a filled shape, under its mean."""
+    band = line.mean.dropna(subset=["low", "high"])
+    if log_y:  # mean minus deviation may reach below 0, which has no place there: cut the band
+        positive = [curve["line"][curve["line"] > 0].min() for curve in line.curves]
+        floor = min((value for value in positive if value > 0), default=np.nan)
+        band = band.assign(low=band["low"].clip(lower=floor))
+        band = band[(band["low"] > 0) & (band["high"] >= band["low"])]
+    if len(band) < 2:
+        return
+    x, low, high = (band[key].to_numpy() for key in ("x", "low", "high"))
+    above, below = series.thin(x, high, most, log=log_x), series.thin(x, low, most, log=log_x)
+    figure.add_scatter(
+        x=np.concatenate([x[above], x[below][::-1]]),
+        y=np.concatenate([high[above], low[below][::-1]]),
+        fill="toself",
+        fillcolor=_rgba(colour, 0.16 * fade),
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+        **shared,
+    )
+
+
+def _means(
+    line: series.Line,
+    name: str,
+    style: dict[str, Any],
+    fade: float,
+    most: int,
+    log_x: bool,
+    smoothing: float,
+    at: str,
+    shared: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """The mean of a line's runs, and faint beneath it the mean of their raw values."""
+    traces: list[dict[str, Any]] = []
+    mean = line.mean
+    x = mean["x"].to_numpy()
+    if smoothing > 0:
+        y = line.raw["mean"].to_numpy()
+        kept = series.thin(x, y, most, log=log_x)
+        faint = {"line": style | {"width": 1, "dash": "solid"}, "opacity": 0.45 * fade}
+        traces.append(shared | faint | {"x": x[kept], "y": y[kept]})
+        traces[-1] |= {"showlegend": False, "hoverinfo": "skip"}
+    y = mean["mean"].to_numpy()
+    kept = series.thin(x, y, most, log=log_x)
+    banded = mean["low"].notna().any()
+    spread = " (%{customdata[1]:.4~g} to %{customdata[2]:.4~g})" if banded else ""
+    n = int(mean["n"].iloc[0])
+    mode = {} if len(mean) > 1 else {"mode": "markers", "marker": {"color": style["color"], "size": 8}}
+    traces.append(
+        shared
+        | {
+            "x": x[kept],
+            "y": y[kept],
+            "customdata": mean[["step", "low", "high"]].to_numpy()[kept],
+            "name": f"{name} (n = {n})",
+            "hovertemplate": f"{name}, mean of {n}: %{{y:.4~g}}{spread} at {at}<extra></extra>",
+            "line": style,
+            "opacity": fade,
+        }
+        | mode
+    )
+    return traces
+
+
+# --- inside a network -------------------------------------------------------------------------
+
+# Before the first stage, the stages, the classifier.
+_STAGE_COLOURS = ("#999999", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#999999")
+_SHORTCUT_LINES = {
+    "identity": ("identity shortcut", "solid"),
+    "padded": ("identity, zero-padded", "dot"),
+    "projection": ("projection (1×1)", "dash"),
+}
+
+
+def part_label(part: Mapping[str, Any]) -> str:
+    """`stage 2, block 1` of an entry of `probes.anatomy`; counted from 1."""
+    if part["kind"] == "stem":
+        return "first convolution"
+    if part["kind"] == "classifier":
+        return "classifier"
+    return f"stage {part['stage']}, block {int(part['name'].rpartition('.')[2]) + 1}"
+
+
+def _kernels(part: Mapping[str, Any]) -> list[str]:
+    """`3×3, 16` for each convolution on the main path, `10 classes` for the classifier."""
+    if part["kind"] == "classifier":
+        return [f"{part['layers'][0]['filters']} classes"]
+    main = [layer for layer in part["layers"] if ".shortcut." not in layer["name"]]
+    return [f"{layer['kernel']}×{layer['kernel']}, {layer['filters']}" for layer in main]
+
+
+def network_drawing(
+    networks: Mapping[str, Sequence[Mapping[str, Any]]],
+    chosen: str = "",
+    *,
+    theme: Theme = "neutral",
+) -> go.Figure:
+    """Networks side by side: a row a stage, a box a block, an arc a shortcut; data flow downwards.
+
+    `networks` has name -> `probes.anatomy`; one or two. The block named `chosen` is outlined. Every
+    box carries its module's name as customdata.
+    """
+    if not networks:
+        return empty("No network to draw.", theme)
+    _, ink = _THEMES[theme]
+    figure = make_subplots(
+        1, len(networks), horizontal_spacing=0.04, subplot_titles=[escape(name) for name in networks]
+    )
+    drawn: set[str] = set()
+    rows = max(part["stage"] for parts in networks.values() for part in parts)
+    stages = Counter((name, part["stage"]) for name, parts in networks.items() for part in parts)
+    widest = max(4, *stages.values())
+    roomy = widest <= 4  # words fit into a box
+    for column, parts in enumerate(networks.values(), start=1):
+        place = {"row": 1, "col": column}
+        for stage in range(rows + 1):
+            own = [part for part in parts if part["stage"] == stage]
+            if not own:
+                continue
+            y = -stage
+            # Between the boxes only: plotly draws lines above bars.
+            across: list[tuple[float | None, float | None]] = []
+            for index in range(len(own) + 1):
+                start = -0.6 if index == 0 else index - 0.69
+                across += [(start, y), (index - 0.31 if index < len(own) else index - 0.4, y)]
+                across += [(None, None)] if index < len(own) else []
+            if any(part["stage"] > stage for part in parts):  # on to the next row
+                end = len(own) - 0.4
+                across += [(end, y - 0.52), (-0.6, y - 0.52), (-0.6, y - 1)]
+            figure.add_scatter(
+                x=[point[0] for point in across],
+                y=[point[1] for point in across],
+                mode="lines",
+                line={"color": "rgba(128,128,128,0.7)", "width": 1.5},
+                hoverinfo="skip",
+                showlegend=False,
+                **place,
+            )
+            text = ["<br>".join(_kernels(part)) if roomy else "" for part in own]
+            picked = [part["name"] == chosen for part in own]
+            figure.add_bar(
+                x=list(range(len(own))),
+                y=[0.46] * len(own),
+                base=[y - 0.23] * len(own),
+                width=0.62,
+                marker={
+                    "color": _STAGE_COLOURS[stage if stage <= rows - 1 else -1],
+                    "line": {"color": ink, "width": [3.5 if one else 0 for one in picked]},
+                },
+                # A click is a selection: the others shall not fade.
+                selected={"marker": {"opacity": 1}},
+                unselected={"marker": {"opacity": 1}},
+                text=text,
+                textposition="inside",
+                insidetextanchor="middle",
+                textangle=0,
+                textfont={"color": "#111111", "size": 11},
+                constraintext="none",
+                customdata=[part["name"] for part in own],
+                hovertext=[_hover(part) for part in own],
+                hovertemplate="%{hovertext}<extra></extra>",
+                showlegend=False,
+                **place,
+            )
+            for kind, (name, dash) in _SHORTCUT_LINES.items():
+                arcs = [index for index, part in enumerate(own) if part["shortcut"] == kind]
+                if not arcs:
+                    continue
+                x, height = _arcs(arcs, y)
+                figure.add_scatter(
+                    x=x,
+                    y=height,
+                    mode="lines",
+                    name=name,
+                    legendgroup=kind,
+                    showlegend=kind not in drawn,
+                    line={"color": "#0072B2", "width": 2.2, "dash": dash},
+                    hoverinfo="skip",
+                    **place,
+                )
+                drawn.add(kind)
+            figure.add_annotation(
+                x=-0.5,
+                y=y - 0.38,
+                text=_row_label(own, stage),
+                showarrow=False,
+                xanchor="left",
+                font_size=11,
+                **place,
+            )
+    figure.update_xaxes(range=[-0.8, widest - 0.2], visible=False, fixedrange=True)
+    figure.update_yaxes(range=[-rows - 0.55, 0.6], visible=False, fixedrange=True)
+    title = "A box is a block, an arc its shortcut; images enter at the top"
+    return _finish(figure, title, theme, height=100 * (rows + 1) + 130).update_layout(
+        barmode="overlay", margin={"l": 10, "r": 10, "t": 80, "b": 50}, dragmode=False
+    )
+
+
+def _arcs(blocks: Sequence[int], y: float) -> tuple[list[float | None], list[float | None]]:
+    """Half ellipses over boxes at these places, with gaps between them."""
+    turn = np.linspace(0, np.pi, 15)
+    x: list[float | None] = []
+    height: list[float | None] = []
+    for block in blocks:
+        x += [*(block - 0.42 * np.cos(turn)), None]
+        height += [*(y + 0.41 * np.sin(turn)), None]
+    return x, height
+
+
+def _row_label(parts: Sequence[Mapping[str, Any]], stage: int) -> str:
+    shape = parts[-1]["shape_out"]
+    if parts[0]["kind"] == "classifier":
+        return f"average pooling and classifier: {shape[0]} scores"
+    size = "×".join(str(side) for side in shape)
+    if parts[0]["kind"] == "stem":
+        return f"first convolution: {size} out"
+    blocks = f"{len(parts)} block" + ("" if len(parts) == 1 else "s")
+    return f"stage {stage}: {blocks}, {size} out"
+
+
+def _hover(part: Mapping[str, Any]) -> str:
+    shapes = " → ".join("×".join(map(str, part[key])) for key in ("shape_in", "shape_out"))
+    lines = [f"<b>{part_label(part)}</b>", "; ".join(_kernels(part)), shapes]
+    lines.append(f"{part['parameters']:,} parameters, {part['multiply_adds']:,} multiply-adds")
+    return "<br>".join(lines)
+
+
+def layer_responses(
+    responses: pd.DataFrame, papers: Sequence[paper.Curve] = (), *, theme: Theme = "neutral"
+) -> go.Figure:
+    """Figure 7: deviation of each 3x3 layer's response; above in order, below sorted by magnitude.
+
+    `responses` has the columns of `results.IDENTITY`, layer (0-based) and value
+    (`probes.layer_responses`).
+    Colour is depth, plain networks are dashed, as in the paper; seeds are averaged, layer by layer.
+    `papers` are lines of the paper's own figure, drawn thin.
+    """
+    if responses.empty and not papers:
+        return empty("No layer responses measured yet.", theme)
+    figure = make_subplots(
+        2,
+        1,
+        vertical_spacing=0.2,
+        subplot_titles=["in the order of the layers", "sorted by magnitude"],
+    )
+    lines: list[tuple[str, int, bool, np.ndarray[Any, Any], np.ndarray[Any, Any], str]] = []
+    for curve in papers:
+        depth, plain = int(curve.network.rpartition("-")[2]), curve.network.startswith("plain")
+        name = f"{curve.network}, the paper (CIFAR-10)"
+        lines.append((name, depth, plain, np.array(curve.x), np.array(curve.y), "paper"))
+    if len(responses):
+        keys = responses[["depth", "shortcut", "network"]].drop_duplicates()
+        for depth, shortcut, network in keys.sort_values(["depth", "shortcut"]).itertuples(index=False):
+            own = responses[responses["network"] == network]
+            mean = own.groupby("layer")["value"].mean()
+            name = f"{network} (n = {own[['study', 'run']].drop_duplicates().shape[0]})"
+            x, y = mean.index.to_numpy() + 1, mean.to_numpy()
+            lines.append((name, depth, shortcut == "none", x, y, "ours"))
+    for name, depth, plain, x, y, whose in lines:
+        style: dict[str, Any] = {"color": depth_colour(depth), "dash": "dash" if plain else "solid"}
+        style |= {"width": 2.6 if whose == "ours" else 1.1}
+        ordered = np.sort(y)[::-1]
+        for row, (at, values) in enumerate(((x, y), (np.arange(1, len(y) + 1), ordered)), start=1):
+            what = "layer" if row == 1 else "rank"
+            figure.add_scatter(
+                x=at,
+                y=values,
+                mode="lines",
+                name=name,
+                legendgroup=name,
+                showlegend=row == 1,
+                opacity=1 if whose == "ours" else 0.75,
+                line=style,
+                hovertemplate=f"{name}, {what} %{{x}}: %{{y:.3g}}<extra></extra>",
+                row=row,
+                col=1,
+            )
+    figure.update_xaxes(title_text="layer (1 = first convolution)", row=1)
+    figure.update_xaxes(title_text="rank (1 = largest response)", row=2)
+    figure.update_yaxes(title_text="standard deviation", rangemode="tozero")
+    subtitle = conditions(responses) if len(responses) else "The paper's own lines; none of ours."
+    title = "Layer responses after batch norm: dashed plain, solid residual"
+    return _finish(figure, title, theme, height=800, subtitle=subtitle).update_layout(margin_b=170)

@@ -8,6 +8,7 @@ here does nothing.
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 import os
 from collections.abc import Iterator
@@ -159,6 +160,7 @@ def join(device: str) -> Iterator[tuple[Ranks, str]]:
     try:
         ranks = Ranks(rank, count, here, dist.new_group(backend="gloo") if on_gpu else dist.group.WORLD)
         yield ranks, f"cuda:{local}" if on_gpu else device
+        gc.collect()  # what still refers to the group in a cycle would keep its threads at exit
         dist.barrier()  # nobody leaves while another still listens
     finally:
         with contextlib.suppress(RuntimeError):  # after a loss there may be nobody to say goodbye to

@@ -16,6 +16,7 @@ import os
 import re
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -176,9 +177,8 @@ def prepare_root(root: Path) -> Path:
         raise UsageError(f"results folder {root} is a file; give a folder with --results")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        # Of its own name, because the threads of a server come here at once; gone when it is closed.
+        tempfile.TemporaryFile(dir=root).close()
     except OSError as error:
         raise UsageError(
             f"results folder {root} cannot be written ({error.strerror}); give another with --results"
@@ -829,10 +829,14 @@ def table_of(runs: Iterable[RunRecord]) -> pd.DataFrame:
 
 def _identified(runs: Iterable[RunRecord], frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """The runs' frames below one another, each row with who it is."""
-    parts = [
-        frame.assign(**run.identity()) for run, frame in zip(runs, frames, strict=True) if len(frame)
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(IDENTITY))
+    parts = [(run.identity(), frame) for run, frame in zip(runs, frames, strict=True) if len(frame)]
+    if not parts:
+        return pd.DataFrame(columns=list(IDENTITY))
+    together = pd.concat([frame for _, frame in parts], ignore_index=True)
+    lengths = [len(frame) for _, frame in parts]
+    who = pd.DataFrame([identity for identity, _ in parts], columns=list(IDENTITY))
+    each_row = who.loc[who.index.repeat(lengths)].reset_index(drop=True)
+    return pd.concat([together, each_row], axis="columns")
 
 
 def metrics_of(runs: Sequence[RunRecord]) -> pd.DataFrame:

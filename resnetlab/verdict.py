@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from resnetlab import paper
@@ -32,8 +33,8 @@ def by_network(table: pd.DataFrame) -> pd.DataFrame:
 
     Columns: those of GROUP; n (finished runs), diverged, unfinished; for train_error,
     train_error_clean and test_error (percent, final): mean, and `_sd`, the sample standard deviation
-    (NaN for n = 1); paper_train_error, paper_test_error and paper_source (CIFAR-10, 64,000 steps,
-    single view, whatever our data).
+    (NaN for n = 1); paper_train_error, paper_test_error, paper_source and paper_conditions (in a
+    single view, by the paper's own data and schedule, whatever ours).
     """
     rows = []
     for key, group in table.groupby(GROUP, sort=True):
@@ -45,16 +46,19 @@ def by_network(table: pd.DataFrame) -> pd.DataFrame:
         for quantity in MEASURED:
             values = pd.to_numeric(finished[quantity])
             row[quantity], row[f"{quantity}_sd"] = values.mean(), values.std()
-        sources = []
+        sources, conditions = [], []
         for quantity in ("train_error", "test_error"):
             record = paper.reported(row["network"], quantity)
             row[f"paper_{quantity}"] = record.value if record else math.nan
-            sources += [record.source] if record else []
+            if record:
+                sources.append(record.source)
+                conditions.append(paper.CONDITIONS[record.data, record.protocol])
         row["paper_source"] = ", ".join(dict.fromkeys(sources))
+        row["paper_conditions"] = "; ".join(dict.fromkeys(conditions))
         rows.append(row)
     counts, spreads = ["n", "diverged", "unfinished"], [f"{quantity}_sd" for quantity in MEASURED]
     means = [name for pair in zip(MEASURED, spreads, strict=True) for name in pair]
-    papers = ["paper_train_error", "paper_test_error", "paper_source"]
+    papers = ["paper_train_error", "paper_test_error", "paper_source", "paper_conditions"]
     return pd.DataFrame(rows, columns=[*GROUP, *counts, *means, *papers])
 
 
@@ -152,7 +156,7 @@ def contrast(
     return Contrast(worse, better, tuple(pairs))
 
 
-def _pick(table: pd.DataFrame, shortcuts: Sequence[str]) -> tuple[str, str] | None:
+def deepest_pair(table: pd.DataFrame, *shortcuts: str) -> tuple[str, str] | None:
     """(deepest, shallowest) network of the first of these shortcut options that has two depths.
 
     20 stands for shallow where it was run. Both have one option: only depth may differ.
@@ -168,6 +172,9 @@ def _pick(table: pd.DataFrame, shortcuts: Sequence[str]) -> tuple[str, str] | No
     return None
 
 
+_MIXED = "These runs differ in data set, recipe or precision; choose one of each for a verdict."
+
+
 def degradation(table: pd.DataFrame) -> list[str]:
     """Sentences that answer: do deeper plain networks train worse, and do residual ones?
 
@@ -177,11 +184,10 @@ def degradation(table: pd.DataFrame) -> list[str]:
     """
     if table.empty or not (table["status"] == "finished").any():
         return ["No finished run yet: nothing can be said."]
-    kinds = table[["data", "recipe", "precision"]].drop_duplicates()
-    if len(kinds) > 1:
-        return ["These runs differ in data set, recipe or precision; choose one of each for a verdict."]
+    if len(table[["data", "recipe", "precision"]].drop_duplicates()) > 1:
+        return [_MIXED]
     sentences = []
-    plain, residual = _pick(table, ["none"]), _pick(table, ["A", "B", "C"])
+    plain, residual = deepest_pair(table, "none"), deepest_pair(table, "A", "B", "C")
     for family, pair in (("plain", plain), ("residual", residual)):
         if pair is None:
             sentences.append(f"Fewer than two depths of {family} networks are finished.")
@@ -196,12 +202,14 @@ def degradation(table: pd.DataFrame) -> list[str]:
         depths = table.drop_duplicates("network").set_index("network")["depth"]
         if across is not None and depths[plain[0]] == depths[residual[0]]:
             sentences.append(_shortcut_sentence(across))
-    diverged = table[table["status"] == "diverged"]
-    if len(diverged):
-        sentences.append(
-            f"{len(diverged)} run(s) diverged and are not in the means: {', '.join(diverged['run'])}."
-        )
-    return sentences
+    return sentences + _diverged(table)
+
+
+def _diverged(table: pd.DataFrame) -> list[str]:
+    runs = table[table["status"] == "diverged"]["run"]
+    if runs.empty:
+        return []
+    return [f"{len(runs)} run(s) diverged and are not in the means: {', '.join(runs)}."]
 
 
 def shortcuts(table: pd.DataFrame) -> list[str]:
@@ -212,6 +220,8 @@ def shortcuts(table: pd.DataFrame) -> list[str]:
     """
     if table.empty or not (table["status"] == "finished").any():
         return ["No finished run yet: nothing can be said."]
+    if len(table[["data", "recipe", "precision"]].drop_duplicates()) > 1:
+        return [_MIXED]
     sentences = []
     for _, own in table[table["status"] == "finished"].groupby("depth"):
         names = own.drop_duplicates("shortcut").set_index("shortcut")["network"]
@@ -223,7 +233,15 @@ def shortcuts(table: pd.DataFrame) -> list[str]:
                     continue
                 head = f"Final {word} error of {worse} minus {better}: {found}."
                 sentences.append(f"{head} {_comparison(found)}")
-    return sentences or ["No two shortcut options of one depth are finished."]
+    missing = ["No two shortcut options of one depth share a finished seed."]
+    return (sentences or missing) + _diverged(table)
+
+
+def answers(table: pd.DataFrame) -> list[str]:
+    """What these runs can say: `degradation` where they have two depths, else `shortcuts`."""
+    finished = table[table["status"] == "finished"] if len(table) else table
+    one_depth = len(finished) > 0 and finished["depth"].nunique() == 1
+    return shortcuts(table) if one_depth and finished["shortcut"].nunique() > 1 else degradation(table)
 
 
 def _comparison(found: Contrast) -> str:
@@ -272,3 +290,72 @@ def _shortcut_sentence(found: Contrast) -> str:
     if found.sign < 0:
         return f"{head} Here the plain network is ahead."
     return f"{head} These seeds do not settle it."
+
+
+# --- gradient norms ---------------------------------------------------------------------------
+
+# A first layer whose gradient is a hundred times the last one's, or a hundredth. A convention, not the
+# paper's: it writes "healthy norms" (Sec. 4.1) and gives no number.
+EXPLODING, VANISHING = 1e2, 1e-2
+
+
+def gradient_ratios(probes: pd.DataFrame) -> pd.DataFrame:
+    """Norm of the first weighted layer's gradient over the last one's: one row a run and logged step.
+
+    `probes` as `results.probes_of`. Columns: study, run, network, depth, shortcut, seed, step, ratio.
+    Steps at which either norm is zero or not finite are left out.
+    """
+    who = ["study", "run", "network", "depth", "shortcut", "seed", "step"]
+    if probes.empty:
+        return pd.DataFrame(columns=[*who, "ratio"])
+    ends = probes.groupby(["study", "run"])["layer"].transform("max")
+    first = probes[probes["layer"] == 0].set_index(who)["value"]
+    last = probes[probes["layer"] == ends].set_index(who)["value"]
+    ratios = (first / last).rename("ratio").reset_index()
+    usable = np.isfinite(ratios["ratio"]) & (ratios["ratio"] > 0)
+    return pd.DataFrame(ratios[usable].reset_index(drop=True))
+
+
+def gradients(probes: pd.DataFrame) -> list[str]:
+    """One sentence a network: do its gradients vanish, explode, or stay healthy, with the numbers.
+
+    The ratio of `gradient_ratios` at the first logged step, and its geometric mean over the later
+    half of the logged steps; geometric means over seeds.
+    """
+    ratios = gradient_ratios(probes)
+    if ratios.empty:
+        return ["No gradient norms logged yet: nothing can be said."]
+    sentences = []
+    ratios["residual"] = ratios["shortcut"] != "none"  # plain first, as everywhere
+    for (_, _, _, network), own in ratios.groupby(["depth", "residual", "shortcut", "network"]):
+        seeds = own["seed"].nunique()
+        steps = sorted(own["step"].unique())
+        start = _geometric(own[own["step"] == steps[0]]["ratio"])
+        head = f"{network} ({seeds} seed{'s' if seeds > 1 else ''}): at step {steps[0]:,} the first "
+        head += f"layer's gradient is {_times(start)} times the last one's, {_health(start)}"
+        later = steps[len(steps) // 2 :]
+        if len(steps) > 1:
+            mean = _geometric(own[own["step"].isin(later)]["ratio"])
+            head += f"; from step {later[0]:,} on {_times(mean)} times, {_health(mean)}"
+            between = own[own["step"] > steps[0]].groupby("step")["ratio"].agg(_geometric)
+            for step, extreme in ((between.idxmin(), between.min()), (between.idxmax(), between.max())):
+                if _health(extreme) not in ("healthy", _health(mean)):
+                    head += f"; at step {step:,} {_times(extreme)} times, {_health(extreme)}"
+        sentences.append(head + ".")
+    return sentences
+
+
+def _geometric(values: pd.Series[Any]) -> float:
+    return float(np.exp(np.log(values).mean()))
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}" if 10 <= ratio < 1e6 else f"{ratio:.2g}"
+
+
+def _health(ratio: float) -> str:
+    if ratio > EXPLODING:
+        return f"exploding towards the input (more than {EXPLODING:,.0f})"
+    if ratio < VANISHING:
+        return f"vanishing towards the input (less than 1/{1 / VANISHING:,.0f})"
+    return "healthy"

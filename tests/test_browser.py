@@ -141,7 +141,7 @@ def wait_for(page: Any, script: str) -> Any:
     return page.wait_for_function(script, timeout=PATIENCE)
 
 
-@pytest.mark.parametrize(("page", "count"), [("", 2), ("gradients", 2), ("runs", 1)])
+@pytest.mark.parametrize(("page", "count"), [("", 2), ("gradients", 3), ("runs", 1)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_charts_appear_on_every_page(
     server: Server, open_page: Callable[..., Any], page: str, count: int, scheme: str
@@ -163,7 +163,7 @@ def test_the_menu_leads_to_every_page_and_keeps_the_study(
     tab = open_page("other")
     tab.wait_for_selector(CHART)
     for name in ("Gradient norms", "Runs"):
-        tab.get_by_test_id("stSidebarNav").get_by_text(name).click()
+        tab.get_by_test_id("stSidebarNav").get_by_text(name, exact=True).click()
         tab.get_by_role("heading", name=name, exact=True).wait_for()
         tab.wait_for_selector(CHART)
         tab.wait_for_url("**study=other*", timeout=PATIENCE)
@@ -177,9 +177,9 @@ def test_hostile_names_do_nothing(server: Server, open_page: Callable[..., Any])
     study = server.root / "hostile"
     (study / "plain-14-seed0").rename(study / HOSTILE.replace("/", "_"))
     study.rename(server.root / "<b onclick=alert(1)>![x](y)")
-    for page in ("", "gradients", "runs"):
+    for page in ("", "gradients", "runs", "compare", "paper", "notebooks", "health"):
         tab = open_page("<b onclick=alert(1)>![x](y)", page)
-        tab.wait_for_selector(CHART)
+        tab.wait_for_selector("h1" if page in ("paper", "notebooks", "health") else CHART)
         assert tab.locator("main img, b[onclick]").count() == 0
     tab.get_by_text("evil.example/x").first.wait_for()  # it is there, as text
 

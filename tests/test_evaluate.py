@@ -3,7 +3,6 @@
 import json
 import pickle
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import torchvision
 from PIL import Image
 from torchvision.transforms import functional
 
-from resnetlab import cli, config, data, evaluate, models, results, train
+from resnetlab import config, data, evaluate, models, results, train
 from resnetlab.config import UsageError
 
 CPU = torch.device("cpu")
@@ -294,23 +293,6 @@ def test_bottlenecks_of_torchvision_need_its_stride(tmp_path):
 # --- runs, and the command --------------------------------------------------------------------
 
 
-@pytest.fixture
-def resnetlab(capsys, monkeypatch):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["resnetlab", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
 def folder_of_photos(path, classes=("cat", "dog"), each=3):
     random = np.random.default_rng(0)
     for split in ("train", "test"):
@@ -447,6 +429,7 @@ def test_weights_given_as_a_file_are_reported_and_not_stored(trained, weights, r
         (["large", "--protocol", "multi-scale", "--scales", "-3"], "too small for resnet-18"),
         (["large", "--protocol", "multi-scale", "--scales", "32,x"], "--scales: a list"),
         (["large", "--protocol", "multi-scale", "--scales", ""], "--scales: a list"),
+        (["large", "--protocol", "multi-scale", "--scales", "32,5000"], "more than 4096 pixels"),
         (["large", "--side", "31"], "have no crop of 32"),
         (["large", "--side", "0"], "have no crop of 32"),
         (["large", "--data", "digits"], "has small images"),

@@ -17,14 +17,14 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 # From the bottom up; a module imports only what stands below it. A new module takes its place here.
 RANKS = [
     {"paper", "config", "machine"},
-    {"schedule", "ranks"},
-    {"results", "models"},
-    {"data", "probes", "surgery", "plots", "verdict"},
+    {"schedule", "ranks", "series"},
+    {"results", "models", "verdict"},
+    {"data", "probes", "surgery", "plots"},
     {"imagenet"},
     {"evaluate", "census"},
     {"train", "notebook"},
     {"study"},
-    {"cluster"},
+    {"cluster", "report", "export"},
     {"cli"},
     {"__main__"},
 ]

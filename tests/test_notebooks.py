@@ -83,9 +83,9 @@ def test_execute_refuses_unknown_names_and_leaves_nothing(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def papermill(target, *words, cwd):
+def papermill(target, *words, cwd, name="train.ipynb"):
     """The plain papermill command, as anybody would type it."""
-    command = [sys.executable, "-m", "papermill", str(FOLDER / "train.ipynb"), str(target), *words]
+    command = [sys.executable, "-m", "papermill", str(FOLDER / name), str(target), *words]
     environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
 
@@ -131,3 +131,50 @@ def test_plain_papermill_stops_before_training(words, message, tmp_path):
     assert done.returncode != 0
     assert message in done.stderr
     assert not (tmp_path / "here").exists()
+
+
+def said(cells):
+    """All the text that an executed notebook printed or drew as Markdown."""
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    texts = (o.get("text") or o.get("data", {}).get("text/markdown", "") for o in outputs)
+    return "\n".join(map(str, texts))
+
+
+@pytest.mark.slow
+def test_shortcut_options_train_what_is_missing_and_only_that(tmp_path):
+    name, words = (
+        "05_shortcut_options.ipynb",
+        ["-p", "results", str(tmp_path / "here"), "-p", "steps", "4"],
+    )
+    words += ["-y", "depths: [8]\nseeds: [0]"]
+    for out in ("first.ipynb", "again.ipynb"):
+        done = papermill(tmp_path / out, *words, cwd=FOLDER.parent, name=name)
+        assert done.returncode == 0, done.stderr
+    study = results.read_study(tmp_path / "here" / "shortcuts")
+    assert {run.network.name for run in study.runs} == {
+        "plain-8",
+        "resnet-8",
+        "resnet-8-B",
+        "resnet-8-C",
+    }
+    assert {run.status for run in study.runs} == {"finished"}
+    first, again = (said(read(tmp_path / out).cells) for out in ("first.ipynb", "again.ipynb"))
+    assert "plain-8-seed0" in first
+    assert "finished" in first
+    assert "finished" not in again, "the second time nothing is trained"
+    assert "Final training error of plain-8 minus resnet-8" in again
+    assert "Too few seeds to say" in again
+
+
+@pytest.mark.slow
+def test_imagenet_notebook_on_images_that_it_makes_claims_nothing_about_imagenet(tmp_path):
+    words = ["-p", "results", str(tmp_path / "here"), "-p", "steps", "3"]
+    words += ["-y", "depths: [18]\nalso: [resnet-50]\noverrides: {batch_size: 8}"]
+    done = papermill(tmp_path / "out.ipynb", *words, cwd=FOLDER.parent, name="06_imagenet.ipynb")
+    assert done.returncode == 0, done.stderr
+    text = said(read(tmp_path / "out.ipynb").cells)
+    assert "**Measured on digits-large**: 1,442 training and 355 test images of 10 classes" in text
+    assert "Not ImageNet: nothing here is a claim about ImageNet." in text
+    study = results.read_study(tmp_path / "here" / "imagenet")
+    assert {run.network.name for run in study.runs} == {"plain-18", "resnet-18", "resnet-50"}
+    assert {run.status for run in study.runs} == {"finished"}

@@ -152,7 +152,7 @@ def test_one_network_has_one_error_by_each_protocol_and_they_are_not_mixed_up() 
     assert value("resnet-34", "top1_error", "multi-scale") is None  # Table 4 has B and C only
     assert value("resnet-34-B", "top1_error", "ten-crop") == 24.52
     assert value("resnet-34-B", "top1_error", "multi-scale") == 21.84
-    assert reported("resnet-34", "top1_error") is None  # on CIFAR-10, without a word
+    assert reported("resnet-34", "top1_error", data="cifar10") is None
     assert value("resnet-50", "top1_error", "single") is None
     assert value("ensemble of six", "top5_error", "ensemble") == 3.57  # Table 5
 
@@ -258,3 +258,43 @@ def test_what_is_the_papers_own_or_only_measured_stays_comparable() -> None:
         assert comparable("cifar10", PAPER.replace(**changes).label) is not None
     small = IMAGENET_RECIPE.replace(crop=112)
     assert small.label in str(comparable("imagenet", small.label))
+
+
+# --- curves -----------------------------------------------------------------------------------
+
+
+def test_the_curves_end_where_the_tables_say() -> None:
+    # Figure 6 ends at 64,000 updates; its last points are the errors that RECORDS hold for Figure 6.
+    for network in ("plain-20", "plain-32", "plain-44", "plain-56", "resnet-56", "resnet-110"):
+        for quantity in ("train_error", "test_error"):
+            line = paper.curve(network, quantity)
+            assert line is not None
+            assert (line.source, line.data) == ("Figure 6", "cifar10")
+            assert line.x[-1] == pytest.approx(64_000, rel=0.01)
+            assert max(line.y) <= 20.1, "the figure is cut off at 20 %"
+    assert paper.curve("plain-56", "train_error").y[-1] == pytest.approx(5.8, abs=0.15)
+    assert paper.curve("resnet-110", "test_error").y[-1] == pytest.approx(6.5, abs=0.15)
+
+
+def test_imagenet_curves_are_those_of_figure_4() -> None:
+    line = paper.curve("resnet-34", "test_error")
+    assert line is not None
+    assert (line.source, line.data) == ("Figure 4", "imagenet")
+    assert line.x[-1] == pytest.approx(550_000, rel=0.01)
+    assert line.y[-1] == pytest.approx(28.2, abs=0.1)
+
+
+def test_responses_have_one_value_a_3x3_layer() -> None:
+    for network, layers in (("plain-20", 19), ("plain-56", 55), ("resnet-20", 19), ("resnet-110", 109)):
+        line = paper.curve(network, "response")
+        assert line is not None
+        assert list(line.x) == list(range(1, layers + 1)), network
+    assert paper.curve("resnet-26", "response") is None
+
+
+def test_every_curve_has_steps_that_rise_and_errors_in_percent() -> None:
+    assert len(paper.curves()) == 33
+    for line in paper.curves():
+        assert list(line.x) == sorted(line.x)
+        assert len(line.x) == len(line.y)
+        assert all(0 <= value <= 100 for value in line.y)

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from resnetlab import plots, results
+from resnetlab import paper, plots, results
 from resnetlab.config import Network
 
 STEPS = (10, 20, 30, 40)
@@ -99,6 +99,8 @@ FIGURES: list[tuple[Callable[..., go.Figure], Callable[..., pd.DataFrame]]] = [
     (plots.run_curves, metrics),
     (plots.gradient_norm_heatmap, probes),
     (plots.gradient_norm_profile, probes),
+    (plots.gradient_ratio, probes),
+    (plots.error_by_network, finals),
 ]
 IDS = [draw.__name__ for draw, _ in FIGURES]
 
@@ -141,6 +143,9 @@ NOTHING: list[tuple[Callable[..., go.Figure], Any]] = [
     (plots.run_curves, results.metrics_of([])),
     (plots.gradient_norm_heatmap, results.probes_of([])),
     (plots.gradient_norm_profile, results.probes_of([])),
+    (plots.gradient_ratio, results.probes_of([])),
+    (plots.gradient_ratio, probes(("plain-20", 0), scale=0.0)),
+    (plots.error_by_network, finals()),
     (plots.error_against_depth, finals(*FOUR, status="running")),
     (plots.error_against_depth, finals()),
 ]
@@ -285,8 +290,8 @@ def diamonds(figure: go.Figure) -> list[Any]:
 def test_the_papers_values_are_not_drawn_beside_other_conditions(changes: Any, reason: str) -> None:
     figure = plots.error_against_depth(finals(*FOUR, **changes))
     assert diamonds(figure) == []
-    assert "Paper's values not drawn" in figure.layout.title.text
-    assert reason in figure.layout.title.text
+    assert "The paper's values are not drawn" in figure.layout.title.text
+    assert reason in figure.layout.title.text.replace("<br>", " ")
 
 
 def test_the_papers_values_are_drawn_where_they_compare() -> None:
@@ -406,3 +411,85 @@ def test_seeds_of_a_profile_are_averaged_geometrically() -> None:
     frame = pd.concat([probes(("plain-20", 0)), probes(("plain-20", 1), scale=100)])
     line = lines(plots.gradient_norm_profile(frame, steps=[10]))[0]
     assert numbers(line.y) == pytest.approx([100, 200, 300, 400])  # sqrt(1 * 100) = 10 times
+
+
+# --- the paper's own curves -------------------------------------------------------------------
+
+
+def test_the_papers_curves_lie_under_ours_only_where_they_compare() -> None:
+    ours = metrics(*FOUR, data="cifar10", recipe="paper")
+    figure = plots.error_curves(ours, with_paper=True)
+    theirs = [trace for trace in figure.data if "the paper" in (trace.hovertemplate or "")]
+    assert len(theirs) == 8  # train and test of four networks
+    assert list(figure.data[:8]) == theirs, "first, so that ours lie above"
+    assert all(trace.line.width < 1.6 and not trace.showlegend for trace in theirs)
+    plain = next(t for t in theirs if "plain-56 train" in t.hovertemplate)
+    line = paper.curve("plain-56", "train_error")
+    assert line is not None
+    assert (tuple(plain.x), tuple(plain.y)) == (line.x, line.y)
+    assert len(plots.error_curves(ours).data) == len(figure.data) - 8
+    with pytest.raises(ValueError, match="these runs on digits"):
+        plots.error_curves(metrics(*FOUR), with_paper=True)
+
+
+def test_the_papers_figure_by_itself_has_its_ten_networks_and_no_others() -> None:
+    figure = plots.paper_error_curves()
+    assert len(figure.data) == 18  # plain-110 has no curve
+    assert len({trace.name for trace in figure.data}) == 5
+    assert len(plots.paper_error_curves(["plain-20", "resnet-26"]).data) == 2
+
+
+# --- gradient ratio and projector -------------------------------------------------------------
+
+
+def test_the_ratio_is_first_over_last_layer_averaged_geometrically_over_seeds() -> None:
+    two = pd.concat([probes(("plain-20", 0)), probes(("plain-20", 1))])
+    two.loc[(two["seed"] == 1) & (two["layer"] == 0), "value"] *= 16
+    figure = plots.gradient_ratio(two)
+    line = next(trace for trace in figure.data if trace.name == "plain-20")
+    drawn = numbers(line.y)
+    assert drawn == pytest.approx([1.0] * len(drawn))  # 1/4 and 16/4
+    band = next(trace for trace in figure.data if trace.fill == "toself")
+    assert max(numbers(band.y)) == pytest.approx(4)
+    assert min(numbers(band.y)) == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize(("draw", "frame"), FIGURES, ids=IDS)
+def test_for_a_hall_everything_is_larger_and_no_value_changes(draw: Any, frame: Any) -> None:
+    small, large = (draw(frame(*EIGHT)) for _ in range(2))
+    plots.enlarge(large)
+    assert large.layout.font.size > 1.5 * small.layout.font.size
+    assert large.layout.height > small.layout.height
+    for before, after in zip(small.data, large.data, strict=True):
+        assert str(before.y) == str(after.y)
+        if before.type == "scatter" and before.line.width:
+            assert after.line.width > 1.5 * before.line.width
+
+
+def test_long_curves_are_thinned_and_keep_their_spikes() -> None:
+    steps = np.arange(1, 20_001)
+    rows = [metrics(("plain-20", seed)).iloc[:1] for seed in (0, 1)]
+    frame = pd.concat([row.loc[row.index.repeat(len(steps))].assign(step=steps) for row in rows])
+    noise = np.random.default_rng(0).normal(50, 1, len(frame))
+    noise[12_345] = 99.0
+    figure = plots.error_curves(frame.assign(train_error=noise, test_error=noise))
+    before = [trace for trace in figure.data if not trace.fill]
+    highest = max(max(numbers(trace.y)) for trace in before)
+    shown, logged = plots.thin_lines(figure)
+    assert logged == 40_000
+    assert shown <= 2 * 2_000
+    for trace in figure.data:
+        assert len(trace.x) <= 2 * 2_000
+        assert len(trace.x) == len(trace.y)
+    assert max(max(numbers(trace.y)) for trace in figure.data if not trace.fill) == highest
+    band = next(trace for trace in figure.data if trace.fill == "toself")
+    assert max(numbers(band.y)) == 99.0
+    assert plots.thin_lines(plots.error_curves(metrics(*FOUR)))[0] > 0
+
+
+def test_short_curves_are_left_whole() -> None:
+    figure = plots.error_curves(metrics(*EIGHT))
+    lengths = [len(trace.x) for trace in figure.data]
+    shown, logged = plots.thin_lines(figure)
+    assert shown == logged
+    assert [len(trace.x) for trace in figure.data] == lengths

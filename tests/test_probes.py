@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from resnetlab.models import build, count_parameters, recompute_activations, weighted_layers
-from resnetlab.probes import gradient_norms, saved_bytes
+from resnetlab.models import (
+    build,
+    count_multiply_adds,
+    count_parameters,
+    recompute_activations,
+    weighted_layers,
+)
+from resnetlab.probes import anatomy, gradient_norms, layer_responses, response_layers, saved_bytes
 
 NAMES = ["plain-8", "resnet-8", "resnet-8-C"]
 
@@ -201,3 +209,150 @@ def test_resnet_1202_trains_in_16_gb_at_batch_128() -> None:
         totals[recompute] = all_images + 2 * block_bytes + weights
     assert totals[True] < 4e9 < 16e9
     assert totals[False] > 3 * totals[True]
+
+
+# --- layer responses (Figure 7) ---------------------------------------------------------------
+
+
+def trained_a_little(name: str) -> nn.Module:
+    """Running statistics and gradients that are nobody's defaults."""
+    return backward(name).train()
+
+
+def responses_by_hand(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """The forward pass of a CIFAR network of basic blocks, spelt out, with every response."""
+    modules, found = dict(network.named_modules()), []
+
+    def respond(x: Tensor, conv: str, bn: str) -> Tensor:
+        weight, norm = modules[conv].weight, modules[bn]
+        y = nn.functional.conv2d(x, weight, stride=modules[conv].stride, padding=1)
+        shape = (1, -1, 1, 1)
+        y = (y - norm.running_mean.view(shape)) / (norm.running_var.view(shape) + norm.eps).sqrt()
+        y = y * norm.weight.view(shape) + norm.bias.view(shape)
+        found.append(y)
+        return y
+
+    with torch.no_grad():
+        x = respond(images, "conv", "bn").clamp(min=0)
+        for stage in ("stage1", "stage2", "stage3"):
+            for index, block in enumerate(modules[stage].children()):
+                head = f"{stage}.{index}.residual."
+                y = respond(x, f"{head}conv1", f"{head}bn1").clamp(min=0)
+                y = respond(y, f"{head}conv2", f"{head}bn2")
+                if block.shortcut is not None:
+                    was = block.shortcut.training
+                    y = y + block.shortcut.eval()(x)
+                    block.shortcut.train(was)
+                x = y.clamp(min=0)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_responses_are_those_of_the_forward_pass_spelt_out(name: str) -> None:
+    network, (images, _) = trained_a_little(name).double(), batch(torch.float64)
+    wanted = []
+    for response in responses_by_hand(network, images):
+        values = response.flatten()
+        wanted.append(float(((values - values.sum() / len(values)) ** 2).sum() / len(values)) ** 0.5)
+    found = layer_responses(network, images)
+    assert found.shape == (7,)  # 6n+1
+    torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float64), rtol=1e-10, atol=0)
+
+
+def test_the_response_is_before_relu_and_before_the_addition() -> None:
+    """Statistics 0 and 1, scale s, shift 5: the deviation scales with s and ignores the shift."""
+    network, (images, _) = build("resnet-8").double(), batch(torch.float64)
+    before = layer_responses(network, images)
+    norm = network.get_submodule("stage3.0.residual.bn2")  # the last: nothing comes after it
+    with torch.no_grad():
+        norm.weight.mul_(3)
+        norm.bias.fill_(-5)
+    after = layer_responses(network, images)
+    torch.testing.assert_close(after[-1], 3 * before[-1])
+    assert torch.equal(after[:-1], before[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("plain-20", 19), ("resnet-56", 55), ("resnet-20-C", 19), ("resnet-34", 33), ("resnet-50", 17)],
+)
+def test_layers_are_the_first_convolution_and_all_3x3_ones(name: str, count: int) -> None:
+    layers = response_layers(on_meta(name))
+    assert len(layers) == count
+    assert next(iter(layers)) == "conv"
+    assert not any("shortcut" in layer for layer in layers)
+    assert len(set(layers.values())) == count
+
+
+@pytest.mark.parametrize("error", [False, True])
+def test_responses_leave_no_trace_even_after_an_error(error: bool) -> None:
+    network, (images, _) = trained_a_little("resnet-8-C"), batch()
+    network.get_submodule("stage2").eval()
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    gradients = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+    modes = [module.training for module in network.modules()]
+    hooks = [len(module._forward_hooks) for module in network.modules()]
+    rng = torch.get_rng_state()
+    if error:
+        with pytest.raises(ValueError, match="takes images"):
+            layer_responses(network, images[:, :1])
+    else:
+        found = layer_responses(network, images)
+        assert not found.requires_grad
+        assert torch.equal(layer_responses(network, images), found)
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert all(
+        p.grad is not None and torch.equal(p.grad, gradients[n]) for n, p in network.named_parameters()
+    )
+    assert [module.training for module in network.modules()] == modes
+    assert [len(module._forward_hooks) for module in network.modules()] == hooks
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert torch.is_grad_enabled()
+
+
+def test_a_network_without_such_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="no 3x3 convolution"):
+        layer_responses(nn.Sequential(nn.Linear(2, 2)), torch.zeros(1, 2))
+    bare = nn.Sequential(nn.Conv2d(1, 1, 3))
+    with pytest.raises(ValueError, match="no batch norm behind it"):
+        layer_responses(bare, torch.zeros(1, 1, 4, 4))
+
+
+# --- anatomy ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("plain-20", 32), ("resnet-20", 8), ("resnet-56-B", 32), ("resnet-20-C", 32), ("resnet-50", 224)],
+)
+def test_the_parts_add_up_to_the_network(name: str, size: int) -> None:
+    network = build(name)
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    parts = anatomy(network, size)
+    assert sum(part["parameters"] for part in parts) == count_parameters(network)
+    assert sum(part["multiply_adds"] for part in parts) == count_multiply_adds(network, size)
+    assert [layer["name"] for part in parts for layer in part["layers"]] == list(
+        weighted_layers(network)
+    )
+    assert len(parts) == 2 + sum(network.spec.blocks)
+    for before, after in itertools.pairwise(parts):
+        assert before["shape_out"] == after["shape_in"]
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert network.training
+
+
+def test_the_anatomy_of_resnet_20_by_hand() -> None:
+    parts = {part["name"]: part for part in anatomy(build("resnet-20"), 32)}
+    block = parts["stage2.0"]
+    assert (block["stage"], block["kind"], block["shortcut"]) == (2, "BasicBlock", "padded")
+    assert (block["shape_in"], block["shape_out"]) == ([16, 32, 32], [32, 16, 16])
+    assert block["parameters"] == 9 * 16 * 32 + 9 * 32 * 32 + 4 * 32
+    assert block["multiply_adds"] == 16 * 16 * (9 * 16 * 32 + 9 * 32 * 32)
+    assert block["layers"][0] == {
+        "name": "stage2.0.residual.conv1", "kernel": 3, "stride": 2, "filters": 32,
+    }  # fmt: skip
+    assert parts["stage2.1"]["shortcut"] == "identity"
+    assert (parts["conv"]["stage"], parts["classifier"]["stage"]) == (0, 4)
+    assert parts["classifier"]["shape_out"] == [10]
+    options = {name: anatomy(build(name), 32)[1]["shortcut"] for name in ("plain-20", "resnet-20-C")}
+    assert options == {"plain-20": "none", "resnet-20-C": "projection"}

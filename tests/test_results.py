@@ -371,7 +371,7 @@ def test_a_results_folder_that_cannot_be_written_is_refused(
     def denied(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", denied)
+    monkeypatch.setattr("tempfile.TemporaryFile", denied)
     with pytest.raises(UsageError, match="Permission denied"):
         RunWriter(tmp_path / "new", "s", "r", RUN)
 
@@ -1018,3 +1018,12 @@ def test_the_reader_has_a_column_for_every_documented_quantity(folder: Path) -> 
     record = read_run(folder)
     wanted = {*results.SCHEMA["metrics.jsonl"], *results.SCHEMA["timing.jsonl"]} - {"nonfinite"}
     assert set(record.metrics.columns) == wanted
+
+
+def test_many_threads_prepare_one_folder_at_once(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(results.prepare_root, [tmp_path / "results"] * 400))
+    assert set(found) == {tmp_path / "results"}
+    assert not any((tmp_path / "results").iterdir())

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from resnetlab import results
 from resnetlab.config import Network, UsageError
-from resnetlab.verdict import Contrast, by_network, contrast, degradation, one_condition
+from resnetlab.verdict import (
+    Contrast,
+    answers,
+    by_network,
+    contrast,
+    degradation,
+    gradient_ratios,
+    gradients,
+    one_condition,
+    shortcuts,
+)
 
 
 def rows(name: str, errors: dict[int, float | None], **changes: Any) -> list[dict[str, Any]]:
@@ -342,3 +352,96 @@ def test_the_table_is_left_as_it_was() -> None:
     by_network(DEGRADED)
     degradation(DEGRADED)
     pd.testing.assert_frame_equal(DEGRADED, before)
+
+
+OPTIONS = table(
+    rows("plain-56", {0: 50.0, 1: 52.0, 2: 51.0}),
+    rows("resnet-56", {0: 5.0, 1: 6.0, 2: 5.5}),
+    rows("resnet-56-B", {0: 4.9, 1: 6.1, 2: 5.6}),  # -0.1, +0.1, +0.1 from A
+    rows("resnet-56-C", {0: 9.0, 1: 3.0, 2: 5.0}),  # the seeds disagree
+)
+
+
+def test_options_are_compared_with_their_neighbour_in_the_order_none_a_b_c() -> None:
+    said = shortcuts(OPTIONS)
+    heads = [line.partition(":")[0] for line in said]
+    assert heads == [
+        f"Final {word} error of {worse} minus {better}"
+        for worse, better in (
+            ("plain-56", "resnet-56"),
+            ("resnet-56", "resnet-56-B"),
+            ("resnet-56-B", "resnet-56-C"),
+        )
+        for word in ("training", "test")
+    ]
+    assert "+45.5 ± 0.5 points" in said[0]
+    assert said[0].endswith("resnet-56 is ahead.")
+    assert said[2].endswith("Less than 1 point apart, with 95 % confidence.")
+    assert said[4].endswith("These seeds do not settle it.")
+
+
+def test_options_need_three_seeds_and_a_shared_one() -> None:
+    few = shortcuts(OPTIONS[OPTIONS["seed"] < 2])
+    assert all(line.endswith("Too few seeds to say: 3 are needed.") for line in few)
+    apart = table(rows("plain-56", {0: 50.0}), rows("resnet-56", {1: 5.0, 2: None}))
+    assert shortcuts(apart) == [
+        "No two shortcut options of one depth share a finished seed.",
+        "1 run(s) diverged and are not in the means: resnet-56-seed2.",
+    ]
+    assert shortcuts(table()) == ["No finished run yet: nothing can be said."]
+    assert "differ in data set" in shortcuts(pd.concat([OPTIONS, OPTIONS.assign(recipe="x")]))[0]
+
+
+def test_the_answer_is_about_what_varies() -> None:
+    assert answers(OPTIONS) == shortcuts(OPTIONS)
+    assert answers(DEGRADED) == degradation(DEGRADED)
+    one = OPTIONS[OPTIONS["shortcut"] == "A"]
+    assert answers(one) == degradation(one)
+    assert answers(table()) == degradation(table())
+
+
+def test_imagenet_networks_have_their_own_numbers_of_the_paper() -> None:
+    means = by_network(table(rows("plain-34", {0: 1.0}), rows("resnet-34", {0: 1.0})))
+    assert means["paper_test_error"].round(1).tolist() == [32.4, 28.3]  # Figure 4, its last points
+    assert set(means["paper_source"]) == {"Figure 4"}
+
+
+# --- gradients --------------------------------------------------------------------------------
+
+
+def norms(name: str, ratios: dict[int, float], seed: int = 0) -> pd.DataFrame:
+    """As `results.probes_of`: three layers; the first one's norm is `ratio` times the last one's."""
+    network = Network.from_name(name)
+    who = {"study": "s", "run": f"{name}-seed{seed}", "network": name, "depth": network.depth}
+    who |= {"shortcut": network.shortcut, "family": network.family, "seed": seed}
+    return pd.DataFrame(
+        who | {"step": step, "layer": layer, "name": f"l{layer}", "value": value}
+        for step, ratio in ratios.items()
+        for layer, value in enumerate((0.5 * ratio, 7.0, 0.5))
+    )
+
+
+def test_gradients_are_named_by_their_numbers() -> None:
+    frame = norms("plain-56", {0: 2400.0, 10: 1e-4, 20: 0.5, 30: 0.5})
+    (said,) = gradients(frame)
+    assert "plain-56 (1 seed): at step 0" in said
+    assert "2,400 times the last one's, exploding towards the input (more than 100)" in said
+    assert "from step 20 on 0.5 times, healthy" in said
+    assert "at step 10 0.0001 times, vanishing towards the input (less than 1/100)" in said
+
+
+def test_gradients_over_seeds_are_averaged_geometrically() -> None:
+    frame = pd.concat([norms("resnet-20", {0: 1.0, 5: 1.0}), norms("resnet-20", {0: 16.0, 5: 4.0}, 1)])
+    (said,) = gradients(frame)
+    assert said == (
+        "resnet-20 (2 seeds): at step 0 the first layer's gradient is 4 times the last one's, healthy; "
+        "from step 5 on 2 times, healthy."
+    )
+
+
+def test_norms_of_zero_or_none_have_no_ratio() -> None:
+    frame = norms("plain-8", {0: 1.0, 5: 0.0})
+    assert gradient_ratios(frame)["step"].tolist() == [0]
+    frame["value"] = math.nan
+    assert gradients(frame) == ["No gradient norms logged yet: nothing can be said."]
+    assert gradients(results.probes_of([])) == gradients(frame)

@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import plots, results
+from resnetlab import plots, results, verdict
 
 MOST_RUNS = 8  # panels of the heatmap
 
@@ -68,6 +68,18 @@ probes = cached.probes([runs[label] for label in chosen if label in runs][:MOST_
 if probes.empty:
     st.info("Choose runs with logged gradient norms.", icon=":material/gradient:")
     st.stop()
+
+st.header("What is seen", anchor=False)
+with st.container(border=True):
+    for sentence in verdict.gradients(probes):
+        st.text(frame.shown(sentence, 2000))
+st.markdown(
+    "The paper (Sec. 4.1): *“We also verify that the backward propagated gradients exhibit healthy "
+    "norms with BN. So neither forward nor backward signals vanish.”* It gives no number; here a "
+    f"network is healthy while the ratio stays between {verdict.VANISHING:g} and "
+    f"{verdict.EXPLODING:g}."
+)
+frame.chart(plots.gradient_ratio(probes, theme=frame.theme()), "ratio")
 
 st.header("Every layer, every step", anchor=False)
 st.markdown(

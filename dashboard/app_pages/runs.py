@@ -1,4 +1,4 @@
-"""Every run of a study: how far it is, how it ended, what is wrong with it, and its own curves."""
+"""Every run of a study: how far it is, how it ended, and its own curves."""
 
 import json
 
@@ -6,38 +6,6 @@ import streamlit as st
 
 from dashboard import cached, frame
 from resnetlab import plots, results
-
-MOST_PROBLEMS = 40  # shown
-
-REMEDIES = {
-    "failed": "Mend the cause; the same command tries this run again.",
-    "diverged": "Nothing to mend: in this study that is a result, and its data are kept.",
-    "interrupted": "The same command resumes it from its last checkpoint.",
-    "running": "Nothing to do: it is still training.",
-    "finished": "Nothing to do: everything else of it was read.",
-}
-
-
-def remedy(reason: str) -> str:
-    """What to do about a folder that is no readable run."""
-    if reason.startswith(f"no {results.RUN_FILE}"):
-        return "If it is no run, move it out of the study's folder; if it is one, run it again."
-    if "version" in reason:
-        return "Written by another version of resnetlab: read it with that one, or update."
-    return "Move the folder away and give the same command again: the run is made anew."
-
-
-def problems(study: results.Study) -> list[tuple[str, str, str]]:
-    """Where and in which state, the reason, the remedy: one a problem."""
-    found = [
-        (f"{run.name}, {run.status}", reason, REMEDIES[run.status])
-        for run in study.runs
-        for reason in cached.problems(run)
-    ]
-    return found + [
-        (f"{item.path.name}, left out", item.reason, remedy(item.reason)) for item in study.skipped
-    ]
-
 
 study = frame.open_study(
     "Runs",
@@ -83,18 +51,12 @@ if study.runs:
         },
     )
 
-found = problems(study)
-st.header("Problems", anchor=False)
-if not found:
-    st.markdown("None: every folder of this study was read whole.")
-else:
-    st.markdown("What could not be read or did not end well. Everything healthy is shown regardless.")
-for where, reason, what_to_do in found[:MOST_PROBLEMS]:
-    with st.container(border=True, gap="xsmall"):
-        st.text(frame.shown(f"{where}: {reason}"))  # may hold anything: never markdown
-        st.markdown(f":material/build: {what_to_do}")
-if len(found) > MOST_PROBLEMS:
-    st.markdown(f"And {frame.count(len(found) - MOST_PROBLEMS, 'more problem')}.")
+ill = sum(1 for run in study.runs if cached.problems(run)) + len(study.skipped)
+if ill:
+    st.markdown(
+        f":material/monitor_heart: {frame.count(ill, 'folder')} of this study with something wrong: "
+        "**Health** has the reason and the remedy."
+    )
 
 if study.runs:
     st.header("One run", anchor=False)

@@ -1,0 +1,183 @@
+"""The dashboard over many runs: seconds to the first chart, and from a click to the new picture.
+
+    python benchmarks/many_runs.py [RUNS]    # needs Chromium; writes many_runs.json and README.md
+
+RUNS runs of 640 logged steps, written by the real writer (the numbers are made up: only their amount
+matters), one study of 8 networks. A server is started and warmed by one visit; then, `ROUNDS` times, a
+fresh browser tab opens each page (until a chart is drawn) and changes one thing on it (until the chart
+differs). Memory is the server's peak (VmHWM).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tables
+
+from resnetlab import config, results
+
+RUNS, POINTS, ROUNDS = 1_000, 640, 5
+NETWORKS = [f"{family}-{depth}" for family in ("plain", "resnet") for depth in (20, 32, 44, 56)]
+STUDY = "many"
+CHART = ".js-plotly-plot .main-svg"
+
+
+def write_runs(root: Path, count: int) -> None:
+    """`count` finished runs of POINTS rows each, gradient norms every tenth row."""
+    chance = random.Random(0)
+    for index in range(count):
+        network = NETWORKS[index % len(NETWORKS)]
+        run = config.run_from_parameters(
+            network=network, seed=index // len(NETWORKS), data="cifar10", recipe="paper"
+        )
+        layers = [f"layer{i}" for i in range(run.network.depth)]
+        with results.RunWriter(root, STUDY, run.name_in_study, run) as writer:
+            writer.begin(
+                execution={"device": "cpu", "device_name": "", "threads": 1, "engine": "eager"},
+                versions={},
+                dataset={"name": "cifar10", "classes": 10},
+                layers={"gradient_norm": layers},
+                parameters=1,
+            )
+            metrics, timing, probes = [], [], []
+            for row in range(1, POINTS + 1):
+                step = 100 * row
+                error = 10 + 80 * math.exp(-row / 80) + chance.gauss(0, 1)
+                line: dict[str, Any] = {"step": step, "epoch": step / 391, "lr": 0.1}
+                line |= {"train_loss": error / 40, "train_error": error}
+                if row % 5 == 0:
+                    line |= {"test_loss": error / 30, "test_error": error + 2}
+                metrics.append(line)
+                timing.append({"step": step, "seconds": step / 50, "images_per_second": 6400.0})
+                if row % 10 == 0:
+                    norms = [chance.random() for _ in layers]
+                    probes.append({"step": step, "kind": "gradient_norm", "values": norms})
+            for name, rows in (
+                (results.METRICS_FILE, metrics),
+                (results.TIMING_FILE, timing),
+                (results.PROBES_FILE, probes),
+            ):
+                for entry in rows:
+                    writer.append(name, entry)
+            summary = {"steps": 64_000, "train_error": error, "train_error_clean": error}
+            summary |= {"test_error": error + 2, "seconds": 1280.0, "images_per_second": 6400.0}
+            writer.finish("finished", step=64_000, error=None, summary=summary)
+
+
+@contextmanager
+def server(root: Path) -> Iterator[tuple[str, int]]:
+    """Address and process of a dashboard over `root`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["-m", "streamlit", "run", "dashboard/app.py", "--server.headless", "true"]
+    process = subprocess.Popen(
+        [sys.executable, *words, "--server.port", str(port)],
+        cwd=tables.HERE.parent,
+        env=os.environ | {"RESNETLAB_RESULTS": str(root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/_stcore/health", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield url, process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def peak_memory_mb(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) // 1024
+    raise SystemExit("error: this system does not tell a process's peak memory")
+
+
+def first_chart(browser: Any, url: str) -> tuple[float, Any]:
+    """Seconds until a chart is drawn, and the tab."""
+    tab = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
+    tab.set_default_timeout(300_000)
+    began = time.perf_counter()
+    tab.goto(url)
+    tab.wait_for_selector(CHART)
+    return time.perf_counter() - began, tab
+
+
+FINGERPRINT = """Array.from(document.querySelectorAll('.js-plotly-plot'))
+    .map(p => p._fullLayout ? p._fullLayout.title.text + JSON.stringify(p._fullLayout.font)
+        + p._fullData.length + p._fullData.map(t => (t.y || [])[7]).join() : '').join('|')"""
+
+
+def after(tab: Any, act: Any) -> float:
+    """Seconds from an action to another picture."""
+    before = tab.evaluate(FINGERPRINT)
+    began = time.perf_counter()
+    act()
+    tab.wait_for_function(
+        f"before => {{ const now = {FINGERPRINT}; return now !== before; }}", arg=before
+    )
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    from playwright.sync_api import sync_playwright
+
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else RUNS
+    times: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        root = Path(folder) / "results"
+        write_runs(root, count)
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        with server(root) as (url, pid):
+            cold, _ = first_chart(browser, f"{url}/?study={STUDY}")
+            for _ in range(ROUNDS):
+                for page in ("", "gradients", "compare", "runs"):
+                    seconds, tab = first_chart(browser, f"{url}/{page}?study={STUDY}")
+                    times.setdefault(f"/{page}: first chart", []).append(seconds)
+                    tab.wait_for_timeout(3_000)
+                    seconds = after(tab, lambda tab=tab: tab.get_by_text("Projector").click())
+                    times.setdefault(f"/{page}: a switch drawn anew", []).append(seconds)
+                    tab.context.close()
+            memory = peak_memory_mb(pid)
+        browser.close()
+    rows = [[name, f"{statistics.median(seconds):.2f}"] for name, seconds in times.items()]
+    report = {
+        **tables.conditions(),
+        "runs": count,
+        "points": POINTS,
+        "rounds": ROUNDS,
+        "cold_seconds": cold,
+        "peak_memory_mb": memory,
+        "seconds": {name: statistics.median(seconds) for name, seconds in times.items()},
+    }
+    remark = (
+        f"{count:,} runs of {POINTS} rows; medians of {ROUNDS} rounds. The very first page after the "
+        f"server's start took {cold:.1f} s; peak memory {memory:,} MB."
+    )
+    tables.publish("many_runs", report, remark, tables.markdown(["page", "seconds"], rows))
+
+
+if __name__ == "__main__":
+    main()

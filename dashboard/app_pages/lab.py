@@ -1,0 +1,327 @@
+"""A network trained in front of the class: choose, start, watch it grow, stop."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import cached, frame, lab
+from resnetlab import config, plots, results, verdict
+from resnetlab.config import UsageError
+
+MOST_DRAWN = 8  # runs in the figures
+LOOK_SECONDS = 1.0  # while something is under way
+
+PHASES = {
+    "starting": "starting: its process loads the libraries",
+    "running": "training",
+    "stopping": "stopping after its step, with a checkpoint",
+}
+SAID = {
+    "started": "started",
+    "waiting": "waits for a free core and then starts by itself",
+    "under way": "is under way already",
+    "ended": "has ended already: it is drawn below, nothing has to be trained again",
+}
+SHORTCUTS = {
+    "none": "none: a plain network",
+    "A": "A: identity, zero padding",
+    "B": "B: projection where shapes change",
+    "C": "C: projection everywhere",
+}
+
+
+# --- what is asked for ------------------------------------------------------------------------
+
+
+def said(icon: str, head: str, lines: list[str]) -> None:
+    """A message whose lines may hold anything."""
+    with st.container(border=True, gap="xsmall"):
+        st.markdown(f":material/{icon}: **{head}**")
+        for line in lines:
+            st.text(frame.shown(line, 1000))
+
+
+def ask(root: Path, requests: list[lab.Request]) -> None:
+    """Hand the runs to the queue and say what became of them."""
+    try:
+        answers = lab.submit(root, requests)
+    except UsageError as error:
+        said("error", "Not started", str(error).splitlines())
+        return
+    lines = [
+        f"{request.run().label} {SAID[answer]}"
+        for request, answer in zip(requests, answers, strict=True)
+    ]
+    said("science", "In the lab", lines)
+
+
+def controls(root: Path) -> None:
+    """The lesson's button and the form. What the browser sends is checked by the library."""
+    with st.container(border=True):
+        text, button = st.columns([3, 1], vertical_alignment="center")
+        text.markdown(
+            "**The lesson:** plain-20, plain-56 and resnet-56 on the digits, one seed, "
+            f"{lab.LESSON_STEPS} steps each. Does depth make a plain network train worse, and do "
+            "shortcuts mend it? About a minute on two cores."
+        )
+        taught = button.button(
+            "Start the lesson",
+            type="primary",
+            icon=":material/school:",
+            key="lesson",
+            width="stretch",
+        )
+    with st.container(border=True):
+        top, bottom = st.columns(3), st.columns(3)
+        depth = top[0].number_input(
+            "Depth (6n+2)",
+            value=20,
+            step=6,
+            key="lab_depth",
+            bind="query-params",
+            help=f"Weighted layers: 8, 14, 20, … at most {lab.MOST_DEPTH}.",
+        )
+        shortcut = top[1].selectbox(
+            "Shortcut",
+            list(SHORTCUTS),
+            format_func=SHORTCUTS.__getitem__,
+            key="lab_shortcut",
+            bind="query-params",
+        )
+        data = top[2].selectbox(
+            "Data",
+            lab.data_sets(),
+            key="lab_data",
+            bind="query-params",
+            help="The digits, and what `resnetlab data download` has fetched.",
+        )
+        lr = bottom[0].number_input(
+            "Learning rate",
+            value=0.1,
+            step=0.01,
+            format="%.4g",
+            key="lab_lr",
+            bind="query-params",
+            help="Until the schedule divides it by ten; the paper's is 0.1.",
+        )
+        steps = bottom[1].number_input(
+            "Steps",
+            value=lab.LESSON_STEPS,
+            step=100,
+            key="lab_steps",
+            bind="query-params",
+            help=f"Optimizer updates, at most {lab.MOST_STEPS:,}; the schedule moves along.",
+        )
+        seed = bottom[2].number_input(
+            "Seed",
+            value=0,
+            step=1,
+            key="lab_seed",
+            bind="query-params",
+            help="Weights, order and augmentation follow from it.",
+        )
+        start = st.button("Start", icon=":material/play_arrow:", key="start")
+    if taught:
+        ask(root, list(lab.LESSON))
+    if start:
+        ask(root, [lab.Request(depth, str(shortcut), lr, str(data), steps, seed)])
+
+
+# --- what is under way ------------------------------------------------------------------------
+
+
+def under_way(root: Path, entries: list[lab.Entry], runs: dict[str, results.RunRecord]) -> None:
+    """A line for each run that trains or waits, with the button that ends it."""
+    waiting = [entry.name for entry in entries if entry.phase == "waiting"]
+    active = len(entries) - len(waiting)
+    st.markdown(
+        f":green-badge[:material/sensors: live] {active} training of at most {lab.slots()} at a time"
+        + (f", {len(waiting)} waiting" if waiting else "")
+    )
+    for entry in entries:
+        record = runs.get(entry.name)
+        planned = entry.run.recipe.steps
+        step = record.info.get("step") if record is not None else 0
+        logged = record.steps_done if record is not None else 0
+        done = min(planned, max(logged, step if type(step) is int else 0))
+        if entry.phase == "waiting":
+            state = f"waiting, number {waiting.index(entry.name) + 1}"
+        else:
+            state = PHASES[entry.phase]
+        text, button = st.columns([6, 1], vertical_alignment="center")
+        text.progress(done / planned, text=f"{title(entry.run)}: {state}, {done:,} done")
+        if lab_is_on:
+            button.button(
+                "Take out" if entry.phase == "waiting" else "Stop",
+                icon=":material/stop:",
+                key=f"stop {entry.name}",
+                disabled=entry.phase == "stopping",
+                width="stretch",
+                on_click=attempt,
+                args=(lab.stop, root, entry.name),
+            )
+
+
+def title(run: config.Run) -> str:
+    """What tells a run of the lab from the others, in its own numbers."""
+    what = f"{run.network.name}, seed {run.seed}, {run.data.label}"
+    return f"{what}, rate {run.recipe.lr:g}, {run.recipe.steps:,} steps"
+
+
+def to_continue(
+    root: Path, entries: list[lab.Entry], runs: list[results.RunRecord], notes: dict[str, str]
+) -> None:
+    """Runs that did not end, each with why and the button that goes on with it."""
+    busy = {entry.name for entry in entries}
+    recorded = {run.name for run in runs}
+    for name, reason in notes.items():
+        if name not in busy | recorded:
+            st.text(frame.shown(f"{name}: {reason}"))
+    for run in runs:
+        if run.name in busy or run.status not in ("interrupted", "failed"):
+            continue
+        request = lab.Request.like(run.config)
+        reason = notes.get(run.name) or str(run.info.get("error") or "its process is gone")
+        text, button = st.columns([6, 1], vertical_alignment="center")
+        where = f"{run.status} after {run.steps_done:,}"
+        text.text(frame.shown(f"{title(run.config)}: {where}; {reason}"))
+        if lab_is_on and request is not None:
+            button.button(
+                "Continue",
+                icon=":material/resume:",
+                key=f"continue {run.name}",
+                width="stretch",
+                on_click=attempt,
+                args=(lab.submit, root, [request]),
+            )
+
+
+def attempt(action: Callable[..., object], *words: object) -> None:
+    """What a button beside a run does; a refusal is said at the next drawing."""
+    try:
+        action(*words)
+    except UsageError as error:
+        st.session_state["lab refused"] = str(error).splitlines()
+
+
+# --- the figures ------------------------------------------------------------------------------
+
+
+def newest(runs: list[results.RunRecord]) -> list[results.RunRecord]:
+    """The latest started runs first."""
+
+    def begun(run: results.RunRecord) -> str:
+        starts = run.info.get("starts")
+        last = starts[-1] if isinstance(starts, list) and starts else {}
+        return str(last.get("time", "")) if isinstance(last, dict) else ""
+
+    return sorted(runs, key=begun, reverse=True)
+
+
+def held(runs: list[results.RunRecord], paused: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs' metrics and gradient norms, while paused as they were at its beginning.
+
+    Streamlit makes a new chart, without the reader's zoom, of new data; the same data it leaves alone.
+    """
+    names = [run.name for run in runs]
+    before = st.session_state.get("lab held")
+    if paused and before is not None and before[0] == names:
+        return before[1], before[2]
+    now = names, cached.metrics(runs), cached.probes(runs)
+    st.session_state["lab held"] = now if paused else None
+    return now[1], now[2]
+
+
+def figures(study: results.Study, entries: list[lab.Entry]) -> None:
+    """Error curves, one figure for each data set and recipe, and the gradient norms."""
+    ordered = newest(list(study.runs))
+    labels = frame.labelled((title(run.config), run) for run in ordered)
+    busy = {entry.name for entry in entries}
+    live = [label for label, run in labels.items() if run.name in busy]
+    # The runs of the lesson that has just ended stay while the next one begins.
+    offered = (live + [label for label in labels if label not in live])[: max(3, len(live))]
+    pick, switch = st.columns([6, 1], vertical_alignment="bottom")
+    chosen = pick.multiselect(
+        "Runs to look at",
+        list(labels),
+        default=frame.follow("lab_runs", offered[:MOST_DRAWN], study),
+        key="lab_runs",
+        bind="query-params",
+        max_selections=MOST_DRAWN,
+        help=f"Up to {MOST_DRAWN}. At first what trains now, or the latest three.",
+    )
+    runs = [labels[label] for label in chosen if label in labels][:MOST_DRAWN]
+    if not runs:
+        st.info("Choose runs to look at.", icon=":material/show_chart:")
+        return
+    paused = bool(entries) and switch.toggle(
+        "Pause",
+        key="lab_pause",
+        help="Hold the picture still: charts keep zoom and legend as long as nothing is redrawn.",
+    )
+    metrics, probes = held(runs, paused)
+    theme = frame.theme()
+    groups: dict[tuple[str, ...], list[results.RunRecord]] = {}
+    for run in runs:  # runs that cannot be averaged or subtracted get figures of their own
+        condition = (run.config.data.label, run.config.recipe.label, run.config.precision)
+        groups.setdefault(condition, []).append(run)
+    for number, own in enumerate(groups.values()):
+        names = [run.name for run in own]
+        figure = plots.error_curves(metrics[metrics["run"].isin(names)], theme=theme)
+        if len(groups) > 1:  # one scale, so that figures can be compared with one another
+            figure.update_yaxes(range=[0, 100])
+        frame.chart(figure, f"lab_curves_{number}")
+        table = cached.table(own)
+        sentences = [*verdict.degradation(table), *verdict.shortcuts(table)]
+        for sentence in dict.fromkeys(sentences):
+            if " minus " in sentence:  # what is missing goes without saying while a lesson runs
+                st.text(frame.shown(sentence, 2000))
+    frame.chart(plots.gradient_norm_heatmap(probes, theme=theme), "lab_gradients")
+
+
+# --- the page ---------------------------------------------------------------------------------
+
+
+def live(root: Path, was_busy: bool) -> None:
+    """Everything that changes by itself."""
+    try:
+        entries = lab.tend(root) if lab_is_on else lab.look(root)
+    except UsageError as error:
+        said("error", "The queue does not move", str(error).splitlines())
+        entries = lab.look(root)
+    if bool(entries) != was_busy:
+        st.rerun()  # looks more or less often from now on
+    study = cached.study(root / lab.STUDY)
+    runs = {run.name: run for run in study.runs}
+    refused = st.session_state.pop("lab refused", None)
+    if refused:
+        said("error", "Not done", refused)
+    if entries:
+        under_way(root, entries, runs)
+    to_continue(root, entries, list(study.runs), lab.notes(root))
+    if study.runs:
+        figures(study, entries)
+    elif not entries:
+        st.info("No run has been started here yet.", icon=":material/hourglass_empty:")
+
+
+st.title("Live lab", anchor=False)
+st.markdown(
+    "Train a network here and watch it. Each run is a process of its own: close the page, and it goes "
+    f"on; come back, and it is here. The runs lie in the study `{lab.STUDY}` like any others."
+)
+results_folder = cached.root()
+lab_is_on = lab.enabled(st.get_option("server.address"))
+if lab_is_on:
+    controls(results_folder)
+else:
+    st.info(
+        "The Live lab is off: whoever reaches this dashboard from another machine could start "
+        "processes here. `resnetlab dashboard --lab` turns it on.",
+        icon=":material/lock:",
+    )
+busy = bool(lab.look(results_folder))
+every = LOOK_SECONDS if busy else frame.IDLE_SECONDS
+st.fragment(live, run_every=every)(results_folder, busy)

@@ -1,0 +1,159 @@
+"""What only torch can tell about a network, asked of a process of its own: pages never import torch.
+
+`anatomy` and `responses` start `python -m dashboard.inside`, give it a question as JSON and remember
+its answer; `main` is that process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from resnetlab import config, results
+from resnetlab.config import UsageError
+
+SECONDS = 300  # that an answer may take
+IMAGES, LARGE_IMAGES = 256, 32  # test images that the responses are measured on
+
+Weights = tuple[tuple[str, int, int], ...]  # (file, mtime in ns, bytes) of the checkpoints
+
+
+def weights(run: results.RunRecord) -> Weights:
+    """The run's checkpoints as they look from outside; empty if it came without."""
+    found = []
+    try:
+        for path in sorted((run.path / results.CHECKPOINTS).glob("*.pt")):
+            seen = path.stat()
+            found.append((path.name, seen.st_mtime_ns, seen.st_size))
+    except OSError:
+        return ()
+    return tuple(found)
+
+
+def anatomy(name: str, classes: int, channels: int, size: int) -> list[dict[str, Any]]:
+    """`probes.anatomy` of the network of that name. Raises UsageError with what went wrong."""
+    return _anatomy(name, classes, channels, size)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _anatomy(name: str, classes: int, channels: int, size: int) -> list[dict[str, Any]]:
+    question = {"network": name, "classes": classes, "channels": channels, "size": size}
+    parts: list[dict[str, Any]] = _ask(question)["parts"]
+    return parts
+
+
+def responses(run: results.RunRecord) -> dict[str, Any]:
+    """`probes.layer_responses` of the run's newest whole checkpoint: layers, values, step, images.
+
+    Raises UsageError with what went wrong.
+    """
+    return _responses(os.fsencode(run.path), weights(run))
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _responses(path: bytes, stamps: Weights) -> dict[str, Any]:
+    return _ask({"run": os.fsdecode(path)})
+
+
+def _ask(question: dict[str, Any]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "dashboard.inside"]
+    here = str(Path(__file__).resolve().parent.parent)
+    paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(question),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+            env=os.environ | {"PYTHONPATH": paths},
+        )
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"the measurement took more than {SECONDS} seconds and was ended") from None
+    except (OSError, ValueError, IndexError):
+        raise UsageError("the process that was to measure ended without an answer") from None
+    if "error" in answer:
+        raise UsageError(str(answer["error"]))
+    return dict(answer)
+
+
+# --- the process ------------------------------------------------------------------------------
+
+
+def measure(question: dict[str, Any]) -> dict[str, Any]:
+    """The answer to one question, in the process that has torch."""
+    from resnetlab import models, probes
+
+    if "network" in question:
+        network = models.build(
+            config.Network.from_name(question["network"]),
+            num_classes=question["classes"],
+            in_channels=question["channels"],
+        )
+        models.check_size(network.spec, question["size"], question["size"])
+        return {"parts": probes.anatomy(network, question["size"])}
+
+    import torch
+
+    from resnetlab import evaluate
+
+    run = results.read_run(question["run"])
+    trained = evaluate.trained(run, torch.device("cpu"))
+    images = trained.normalise(_images(run.config))
+    values = probes.layer_responses(trained.network, images)
+    return {
+        "layers": list(probes.response_layers(trained.network)),
+        "values": [results.significant(value) for value in values.tolist()],
+        "step": trained.step,
+        "images": len(images),
+    }
+
+
+def _images(run: config.Run) -> Any:
+    """Test images from all over the test set, uint8 (B, C, S, S), in a single view."""
+    from dataclasses import replace
+
+    import torch
+
+    from resnetlab import data, evaluate, imagenet
+
+    crop = run.recipe.crop
+    if crop is None:
+        test = data.load(run.data).test.images
+        return test[_spread(len(test), IMAGES)]
+    photos = imagenet.load(run.data)
+    files = photos.splits["test"]
+    few = replace(photos, splits={"test": files.take(_spread(len(files), LARGE_IMAGES))}, workers=0)
+    side = run.recipe.scale[0] if run.recipe.scale else round(evaluate.SIDE * crop / evaluate.CROP)
+    views = [imagenet.centre_crop(pixels, crop) for pixels, _ in few.resized("test", side)]
+    return torch.cat(views)
+
+
+def _spread(count: int, most: int) -> Any:
+    """Up to `most` of `count` indices, evenly spaced: files are sorted by class."""
+    import torch
+
+    return torch.linspace(0, count - 1, min(most, count)).round().long()
+
+
+def main() -> None:
+    """Read a question from standard input, write its answer as the last line of standard output."""
+    try:
+        answer = measure(json.load(sys.stdin))
+    except UsageError as error:
+        answer = {"error": str(error)}
+    except Exception as error:  # damaged weights or images: said on the page, never a traceback there
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer, allow_nan=False))
+
+
+if __name__ == "__main__":
+    main()

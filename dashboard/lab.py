@@ -1,0 +1,498 @@
+"""The live lab without its page: what may be asked for, the queue on disk, starting and stopping.
+
+Everything lies in files under results/live-lab/.queue, changed under one lock, so a killed server, a
+killed worker and two browsers at once leave nothing half done. Any process may advance the queue: the
+server does so when a page looks at it, and one worker (`python -m dashboard.lab RESULTS`) does so
+when no page is open. Training itself is `resnetlab train`, a process in a session of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+import psutil
+
+from resnetlab import config, machine, results
+from resnetlab.config import UsageError
+
+STUDY = "live-lab"
+MOST_DEPTH, MOST_STEPS, MOST_LR, MOST_WAITING = 110, 2_000, 10.0, 20
+MOST_ON_A_GPU = 4  # each process keeps a context of its own in the GPU's memory
+STOP_SECONDS = 60.0  # for the step under way and its checkpoint; then the process is killed
+POLL_SECONDS = 0.5
+LOCK_SECONDS = 10.0
+MOST_FAILURES = 1_000  # of the worker in a row, each POLL_SECONDS after the last
+PROJECT = Path(__file__).resolve().parent.parent
+
+Phase = Literal["waiting", "starting", "running", "stopping"]
+Answer = Literal["started", "waiting", "under way", "ended"]
+
+# The worker that this process started, by queue: it needs a moment until it holds its lock.
+_workers: dict[Path, subprocess.Popen[bytes]] = {}
+
+
+def enabled(address: str | None) -> bool:
+    """Whether this server may start runs: as RESNETLAB_LAB says, else only if it listens here alone."""
+    said = os.environ.get("RESNETLAB_LAB")
+    if said in ("0", "1"):
+        return said == "1"
+    return address in ("127.0.0.1", "localhost", "::1")
+
+
+def slots() -> int:
+    """How many runs train at a time, one thread each."""
+    cores = machine.usable_cores()
+    return min(cores, MOST_ON_A_GPU) if machine.has_gpu() else cores
+
+
+def data_sets() -> list[str]:
+    """The data sets that a run may use: the digits, and what has been fetched. No paths."""
+
+    def there(name: str) -> bool:
+        try:
+            return any(item.is_dir() for item in (results.project_root() / "data" / name).iterdir())
+        except OSError:
+            return False
+
+    return ["digits", *(name for name in ("cifar10", "cifar100") if there(name))]
+
+
+# --- what may be asked for --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run as the page asks for it. Nothing is checked before `run`."""
+
+    depth: int
+    shortcut: str
+    lr: float = 0.1
+    data: str = "digits"
+    steps: int = 400
+    seed: int = 0
+
+    def run(self) -> config.Run:
+        """The strict run. Raises UsageError for what is no valid run or beyond the lab's limits."""
+        if self.data not in data_sets():
+            raise UsageError(
+                f"data {self.data!r} is not offered here: {', '.join(data_sets())} "
+                "(`resnetlab data download cifar10` fetches more)"
+            )
+        run = config.run_from_parameters(**asdict(self))
+        for what, value, most in (
+            ("depth", run.network.depth, MOST_DEPTH),
+            ("steps", run.recipe.steps, MOST_STEPS),
+            ("learning rate", run.recipe.lr, MOST_LR),
+        ):
+            if value > most:
+                raise UsageError(f"{what} {value:,} is more than the lab's limit of {most:,}")
+        return run
+
+    @classmethod
+    def parse(cls, values: object) -> Request:
+        """From the JSON of a queue file. UsageError if it is no request that may be run."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            raise UsageError("is no request of the live lab")
+        request = cls(**values)
+        request.run()
+        return request
+
+    @classmethod
+    def like(cls, run: config.Run) -> Request | None:
+        """The request for exactly that run, None if the lab has none."""
+        recipe = run.recipe
+        found = cls(
+            run.network.depth, run.network.shortcut, recipe.lr, run.data.name, recipe.steps, run.seed
+        )
+        with contextlib.suppress(UsageError):
+            return found if found.run() == run else None
+        return None
+
+
+# 300 steps: with the digits' own 400 the three would not end within 90 seconds on two cores.
+LESSON_STEPS = 300
+LESSON = tuple(
+    Request(depth, shortcut, steps=LESSON_STEPS)
+    for depth, shortcut in ((20, "none"), (56, "none"), (56, "A"))
+)
+
+
+# --- the queue --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run that is waiting or has a process."""
+
+    name: str  # of the run's folder
+    run: config.Run
+    phase: Phase
+
+
+def submit(root: Path, requests: Sequence[Request]) -> list[Answer]:
+    """Put runs into the queue, all or none, and start what there is room for.
+
+    Returns for each what became of it; one that has ended, waits or trains is not queued again. Raises
+    UsageError for a bad request, a full queue and a results folder that cannot be written.
+    """
+    runs = [request.run() for request in requests]
+    queue = _Queue(results.prepare_root(root))
+    with queue.locked():
+        queue.advance()
+        waiting, active = queue.waiting(), queue.markers()
+        places, fresh = [], 0
+        for run in runs:
+            record = results.check_folder(queue.study / run.default_name, run)
+            known = run.default_name in waiting or run.default_name in active
+            ended = record is not None and record.status in results.ENDED
+            elsewhere = record is not None and record.status == "running"
+            places.append("under way" if known or elsewhere else "ended" if ended else "fresh")
+            fresh += places[-1] == "fresh"
+        room = max(0, slots() - len(active))
+        if fresh and len(waiting) + fresh > MOST_WAITING + room:
+            raise UsageError(
+                f"{len(waiting)} runs wait and {MOST_WAITING} may: take one out, or wait for an end"
+            )
+        for request, run, place in zip(requests, runs, places, strict=True):
+            if place == "fresh":
+                queue.add(run.default_name, request)
+        left = queue.advance()
+        active = queue.markers()
+    if left:
+        _ensure_worker(queue)
+    answers: list[Answer] = []
+    for run, place in zip(runs, places, strict=True):
+        if place == "fresh":
+            answers.append("started" if run.default_name in active else "waiting")
+        else:
+            answers.append("ended" if place == "ended" else "under way")
+    return answers
+
+
+def stop(root: Path, name: str) -> None:
+    """Take the run out of the queue, or ask its process to end after its step, with a checkpoint."""
+    queue = _Queue(root)
+    if not queue.folder.is_dir():
+        return
+    with queue.locked():
+        for path in queue.waiting().get(name, ()):
+            path.unlink(missing_ok=True)
+        marker = queue.markers().get(name)
+        if marker is not None and marker.get("stop") is None:
+            queue.mark(name, marker | {"stop": time.time()})
+            process = queue.process(name, marker)
+            if process is not None:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(signal.SIGTERM)
+
+
+def tend(root: Path) -> list[Entry]:
+    """Close what has ended, start what waits, see to the worker; what is under way then."""
+    queue = _Queue(root)
+    if queue.folder.is_dir():
+        with queue.locked():
+            left = queue.advance()
+        if left:
+            _ensure_worker(queue)
+    return look(root)
+
+
+def look(root: Path) -> list[Entry]:
+    """What is under way, training first, then in the order of waiting. Changes nothing."""
+    queue = _Queue(root)
+    entries = []
+    active = queue.markers()
+    for name, marker in active.items():
+        run = _run_of(marker.get("request"), name)
+        if run is None:
+            continue
+        phase: Phase = "starting"
+        with contextlib.suppress(UsageError):
+            record = results.read_run(queue.study / name)
+            # A resumed run's file is from its earlier start until its process has loaded everything.
+            if record.status == "running" and record.info.get("pid") == marker.get("pid"):
+                phase = "running"
+        entries.append(Entry(name, run, "stopping" if marker.get("stop") is not None else phase))
+    for name, paths in queue.waiting().items():
+        run = _run_of(_json(paths[0]), name)
+        if run is not None and name not in active:
+            entries.append(Entry(name, run, "waiting"))
+    return entries
+
+
+def notes(root: Path) -> dict[str, str]:
+    """Run name -> why its process ended without finishing it, one line, until it is started again."""
+    found = {}
+    for path in _files(_Queue(root).folder / "notes"):
+        said = (_json(path) or {}).get("note")
+        if isinstance(said, str):
+            found[path.stem] = said
+    return found
+
+
+class _Queue:
+    """The queue's folder: `waiting` requests, `running` markers, `notes` of what went wrong, `logs`.
+
+    Methods that change something are called inside `locked`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.study = self.root / STUDY
+        self.folder = self.study / ".queue"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        try:
+            for name in ("waiting", "running", "notes", "logs"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.folder / "queue.lock")
+            lock.acquire(timeout=LOCK_SECONDS)
+        except filelock.Timeout:
+            raise UsageError("the lab's queue is busy; try again in a moment") from None
+        except OSError as error:
+            raise UsageError(f"the lab's queue cannot be written ({error.strerror})") from None
+        try:
+            yield
+        except OSError as error:
+            raise UsageError(f"the lab's queue cannot be written ({error.strerror})") from None
+        finally:
+            lock.release()
+
+    def worker_lock(self) -> filelock.BaseFileLock:
+        return filelock.FileLock(self.folder / "worker.lock")
+
+    def waiting(self) -> dict[str, list[Path]]:
+        """Run name -> its request files, in the order of asking. NUMBER.NAME.json is a file's name."""
+        found: dict[str, list[Path]] = {}
+        for path in _files(self.folder / "waiting"):
+            found.setdefault(path.stem.partition(".")[2], []).append(path)
+        return found
+
+    def markers(self) -> dict[str, dict[str, Any]]:
+        """Run name -> request, pid, created (process start, s since 1970) and stop (asked when)."""
+        found = {path.stem: _json(path) for path in _files(self.folder / "running")}
+        return {name: marker for name, marker in found.items() if marker is not None}
+
+    def mark(self, name: str, marker: Mapping[str, Any]) -> None:
+        results.write_json(self.folder / "running" / f"{name}.json", marker)
+
+    def add(self, name: str, request: Request) -> None:
+        numbers = [path.name.partition(".")[0] for path in _files(self.folder / "waiting")]
+        number = max((int(n) for n in numbers if n.isdecimal()), default=0) + 1
+        results.write_json(self.folder / "waiting" / f"{number:08d}.{name}.json", asdict(request))
+
+    def note(self, name: str, text: str) -> None:
+        results.write_json(self.folder / "notes" / f"{name}.json", {"note": text[:400]})
+
+    def advance(self) -> bool:
+        """Close what has ended, start what there is room for. True if something is left to do."""
+        active = 0
+        for path in _files(self.folder / "running"):
+            name, marker = path.stem, _json(path)
+            process = self.process(name, marker) if marker is not None else None
+            if marker is None or process is None:
+                self._close(name, marker)
+                path.unlink(missing_ok=True)
+                continue
+            active += 1
+            asked = marker.get("stop")
+            if isinstance(asked, int | float) and time.time() - asked > STOP_SECONDS:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+        left = 0
+        for name, paths in self.waiting().items():
+            alive = (self.folder / "running" / f"{name}.json").exists()
+            if not alive and active >= slots():
+                left += 1
+                continue
+            if not alive:  # else its starter was killed before it could remove the request
+                active += self._start(name, _json(paths[0]))
+            for path in paths:
+                path.unlink(missing_ok=True)
+        return active + left > 0
+
+    def process(self, name: str, marker: Mapping[str, Any]) -> psutil.Process | None:
+        """The process that trains for this marker, and no other that has got its number since."""
+        run = _run_of(marker.get("request"), name)
+        if run is None:
+            return None
+        words, pid, created = _command(run, self.root)[1:], marker.get("pid"), marker.get("created")
+        try:
+            # Without a number its starter was killed in between: its words then tell which it is.
+            found = [psutil.Process(pid)] if type(pid) is int and pid > 0 else psutil.process_iter()
+        except (psutil.Error, OverflowError):
+            return None
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                same_start = created is None or abs(process.create_time() - created) < 60
+                if process.cmdline()[1:] == words and same_start:
+                    return process
+        return None
+
+    def _start(self, name: str, values: object) -> bool:
+        """Start the run's process; False, with a note, if that cannot be."""
+        run = _run_of(values, name)
+        if run is None:
+            self.note(name, "its request in the queue was damaged and has been removed")
+            return False
+        (self.folder / "notes" / f"{name}.json").unlink(missing_ok=True)
+        marker = {"request": values, "pid": None, "created": None, "stop": None}
+        self.mark(name, marker)
+        try:
+            with (self.folder / "logs" / f"{name}.txt").open("wb") as log:
+                child = _spawn(_command(run, self.root), log)
+        except OSError as error:
+            self.note(name, f"its process could not be started ({error.strerror})")
+            (self.folder / "running" / f"{name}.json").unlink(missing_ok=True)
+            return False
+        created = None
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(child.pid)
+            created = process.create_time()
+            process.nice(5)  # the page stays quick while all cores train
+        self.mark(name, marker | {"pid": child.pid, "created": created})
+        return True
+
+    def _close(self, name: str, marker: Mapping[str, Any] | None) -> None:
+        """Note why a process that is gone did not finish its run, if it did not."""
+        log = self.folder / "logs" / f"{name}.txt"
+        status: str | None = None
+        with contextlib.suppress(UsageError):
+            status = results.read_run(self.study / name).status
+        asked = marker is not None and marker.get("stop") is not None
+        if status in results.ENDED or (status == "interrupted" and asked):
+            log.unlink(missing_ok=True)
+        elif asked:
+            self.note(name, "stopped before its first step")
+        else:
+            lines = [line for line in _text(log).splitlines() if line.strip()]
+            said = f"; the last it said: {lines[-1].strip()}" if lines else ""
+            self.note(name, f"its process ended unexpectedly{said}")
+
+
+def _command(run: config.Run, root: Path) -> list[str]:
+    """The words of the training process; they tell it from every other, too."""
+    words = {
+        "--data": run.data.name,
+        "--steps": run.recipe.steps,
+        "--lr": run.recipe.lr,
+        "--seed": run.seed,
+        "--threads": 1,
+        "--study": STUDY,
+        "--run-name": run.default_name,
+        "--results": root.absolute(),
+    }
+    flat = [str(word) for pair in words.items() for word in pair]
+    return [sys.executable, "-m", "resnetlab", "train", run.network.name, *flat]
+
+
+def _spawn(command: Sequence[str], output: Any) -> subprocess.Popen[bytes]:
+    """A process that outlives this one: its own session, nothing of this one's terminal."""
+    path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONPATH": path},
+        start_new_session=True,
+    )
+    # Unless somebody waits for it, it stays a zombie after its end and reads as a running run.
+    threading.Thread(target=child.wait, daemon=True).start()
+    return child
+
+
+def _run_of(values: object, name: str) -> config.Run | None:
+    """The run that a queue file asks for, None if the file is damaged or belongs to another name."""
+    with contextlib.suppress(UsageError, TypeError):
+        run = Request.parse(values).run()
+        return run if run.default_name == name else None
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    """The JSON files of a folder of the queue, by name; half-written ones have other names."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix == ".json" and p.name[0] != ".")
+    except OSError:
+        return []
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes()[-4_000:].decode(errors="replace")
+    except OSError:
+        return ""
+
+
+# --- the worker -------------------------------------------------------------------------------
+
+
+def worker_lives(root: Path) -> bool:
+    """Whether some process holds the worker's lock; its death releases it."""
+    queue = _Queue(root)
+    if not queue.folder.is_dir():
+        return False
+    lock = queue.worker_lock()
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _ensure_worker(queue: _Queue) -> None:
+    mine = _workers.get(queue.root)
+    if (mine is not None and mine.poll() is None) or worker_lives(queue.root):
+        return
+    words = [sys.executable, "-m", "dashboard.lab", str(queue.root)]
+    with contextlib.suppress(OSError):  # the page still advances the queue while it is open
+        _workers[queue.root] = _spawn(words, subprocess.DEVNULL)
+
+
+def work(root: Path) -> None:
+    """Advance the queue until nothing is left in it; returns at once if another worker does so."""
+    queue = _Queue(root)
+    lock = queue.worker_lock()
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)  # whoever asks whether a worker lives holds it for a moment
+    except filelock.Timeout:
+        return
+    failures = 0
+    while failures < MOST_FAILURES and queue.folder.is_dir():
+        try:
+            with queue.locked():
+                if not queue.advance():
+                    lock.release()  # inside: a request that comes now finds no worker and starts one
+                    return
+            failures = 0
+        except UsageError:  # a full disk, say: it may pass, and a page that looks says so
+            failures += 1
+        time.sleep(POLL_SECONDS)
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

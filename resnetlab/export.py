@@ -1,0 +1,400 @@
+"""Every logged point of a study as files for other tools: CSV, Parquet, TensorBoard event files.
+
+Five tables (`TABLES`), one row a run, a logged step, a probed layer, a test; and the event files of
+each run. What the log has no value for is empty; what was measured and was not finite is NaN (the log
+does not say whether infinite or not a number). Every file is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime as dt
+import importlib.util
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from resnetlab import results, series
+from resnetlab.config import UsageError, did_you_mean
+
+FORMATS = ("csv", "parquet", "tensorboard")
+TENSORBOARD = "tensorboard"  # the folder of event files, a folder a run in it
+# A fixed name: exported again, the file is replaced, and TensorBoard shows no point twice.
+EVENTS_FILE = "events.out.tfevents.0.resnetlab"
+TO_INSTALL = "event files need the package tensorboard: pip install 'resnetlab[export]'"
+
+_TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
+_EXACT = 2**53  # whole numbers up to here are the same in every tool
+
+_IDENTITY_MEANING = {
+    "study": "name of the study folder",
+    "run": "name of the run folder",
+    "network": "name of the network",
+    "depth": "weighted layers",
+    "shortcut": "none (plain), A, B or C",
+    "family": "plain or residual",
+    "data": "data set trained on",
+    "recipe": "how it was trained: the preset, with what was changed in it",
+    "seed": "from which weights, order and augmentation follow",
+    "precision": "of training",
+}
+
+
+def _meaning(file: str, *names: str) -> dict[str, str]:
+    return {name: results.SCHEMA[file][name] for name in names}
+
+
+# table -> column -> meaning; they are written beside the tables, as the table `columns`.
+TABLES: dict[str, dict[str, str]] = {
+    "runs": _IDENTITY_MEANING
+    | {
+        "status": "finished, diverged, running, interrupted or failed",
+        "steps": "optimizer updates done",
+        "steps_planned": "optimizer updates of the recipe",
+    }
+    | _meaning(results.SUMMARY_FILE, *results.FINAL)
+    | _meaning(results.RUN_FILE, "created", "commit", "parameters", "config_hash")
+    | {
+        "device": "kind of device and its name",
+        "torch": "version of torch at the first start",
+        "config": "the full configuration as JSON",
+        "problems": "what was skipped or is wrong, in sentences",
+    },
+    "metrics": _IDENTITY_MEANING
+    | _meaning(results.METRICS_FILE, "step", "epoch")
+    | {"images_seen": "training images seen: step times batch size"}
+    | _meaning(results.TIMING_FILE, "seconds", "images_per_second")
+    | {
+        name: said
+        for name, said in results.SCHEMA[results.METRICS_FILE].items()
+        if name not in ("step", "epoch", "nonfinite")
+    },
+    "probes": {name: _IDENTITY_MEANING[name] for name in ("study", "run", "network", "seed")}
+    | {
+        "kind": results.SCHEMA[results.PROBES_FILE]["kind"],
+        "step": results.SCHEMA[results.PROBES_FILE]["step"],
+        "layer": "its number in forward order; 1 is the first convolution",
+        "name": "its name in the network",
+        "value": "the measured number",
+    },
+    "evaluations": {name: _IDENTITY_MEANING[name] for name in ("study", "run", "network", "seed")}
+    | results.SCHEMA[results.EVALUATIONS_FILE],
+}
+_WHOLES = {"depth", "seed", "step", "steps", "steps_planned", "images_seen", "layer", "parameters"}
+_WHOLES |= {"crop", "images"}
+_REALS = {*results.FINAL, *results.SCHEMA[results.TIMING_FILE], "top1_error", "top5_error", "value"}
+_REALS |= {*results.SCHEMA[results.METRICS_FILE]} - {"nonfinite"}
+
+
+def _type(name: str) -> pa.DataType:
+    return _WHOLE if name in _WHOLES else _REAL if name in _REALS else _TEXT
+
+
+SCHEMAS = {
+    table: pa.schema([(name, _type(name)) for name in columns]) for table, columns in TABLES.items()
+}
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+
+def printable(value: object) -> str:
+    """Text as UTF-8 can hold it: a file name's bytes that are none become `\\udc..`."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _cell(value: Any, kind: pa.DataType) -> Any:
+    """`value` as that kind of column takes it, None for what is no such value."""
+    if value is None:
+        return None
+    if kind == _TEXT:
+        return printable(value)
+    if type(value) not in (int, float):
+        return None
+    if kind == _WHOLE:
+        return int(value) if abs(value) < _EXACT and value == int(value) else None
+    try:
+        number = float(value)
+    except OverflowError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def _table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    schema, found = SCHEMAS[name], list(rows)
+    columns = [[_cell(row.get(field.name), field.type) for row in found] for field in schema]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def runs_table(runs: Iterable[results.RunRecord]) -> pa.Table:
+    """One row a run: who it is, its outcome, where it ran, its configuration, its problems."""
+
+    def row(run: results.RunRecord) -> dict[str, Any]:
+        info = run.info
+        versions, execution = (
+            value if isinstance(value := info.get(key), Mapping) else {}
+            for key in ("versions", "execution")
+        )
+        device = [str(execution[key]) for key in ("device", "device_name") if execution.get(key)]
+        return run.as_row() | {
+            **{key: info.get(key) for key in ("created", "commit", "parameters", "config_hash")},
+            "device": ", ".join(device) or None,
+            "torch": versions.get("torch"),
+            "config": json.dumps(run.config.model_dump(mode="json")),
+            "problems": "; ".join(run.problems),
+        }
+
+    return _table("runs", (row(replace(run)) for run in runs))  # copies: what they read goes with them
+
+
+def _logged(run: results.RunRecord) -> dict[str, set[int]]:
+    """Metric -> the steps at which the log has a value for it, finite or not."""
+    steps: dict[str, set[int]] = {}
+    rows, _ = results.read_lines(run.path / results.METRICS_FILE)
+    for row in rows:
+        unsound = row.get("nonfinite")
+        names = {key for key, value in row.items() if value is not None}
+        names |= (
+            {name for name in unsound if isinstance(name, str)} if isinstance(unsound, list) else set()
+        )
+        for name in names:
+            steps.setdefault(name, set()).add(row["step"])
+    return steps
+
+
+def metrics_table(run: results.RunRecord) -> pa.Table:
+    """One row a logged step of the run, with its time and the images seen so far.
+
+    null: the log has no such value at this step; NaN: it has, and the value was not finite.
+    """
+    frame, logged, count = run.metrics, _logged(run), len(run.metrics)
+    who, arrays = run.identity(), []
+    seen = frame["step"] * run.config.recipe.batch_size  # every update sees a whole batch
+    for field in SCHEMAS["metrics"]:
+        if field.name in who:
+            arrays.append(pa.array([_cell(who[field.name], field.type)] * count, field.type))
+        elif field.name in ("step", "images_seen"):
+            values = frame["step"] if field.name == "step" else seen
+            arrays.append(pa.array(values.to_numpy(), field.type))
+        else:
+            values = frame[field.name].to_numpy(dtype=float)
+            # Times are never noted as not finite: a missing one is missing.
+            there = frame["step"].isin(list(logged.get(field.name, ()))).to_numpy()
+            arrays.append(pa.array(values, field.type, mask=np.isnan(values) & ~there))
+    return pa.Table.from_arrays(arrays, schema=SCHEMAS["metrics"])
+
+
+def probes_table(run: results.RunRecord) -> pa.Table:
+    """One row a probed layer and step of the run; NaN where the measured number was not finite."""
+    kinds = run.info.get("layers")
+    kinds = [kind for kind in kinds if isinstance(kind, str)] if isinstance(kinds, Mapping) else []
+    frames = [run.probe(kind).assign(kind=kind) for kind in sorted(kinds)]
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["step"])
+    who, count, arrays = run.identity(), len(frame), []
+    for field in SCHEMAS["probes"]:
+        if field.name in who:
+            arrays.append(pa.array([_cell(who[field.name], field.type)] * count, field.type))
+        elif not count:
+            arrays.append(pa.array([], field.type))
+        elif field.type == _TEXT:
+            arrays.append(pa.array([printable(value) for value in frame[field.name]], field.type))
+        else:
+            values = frame[field.name].to_numpy()
+            arrays.append(pa.array(values + 1 if field.name == "layer" else values, field.type))
+    return pa.Table.from_arrays(arrays, schema=SCHEMAS["probes"])
+
+
+def evaluations_table(run: results.RunRecord) -> pa.Table:
+    """One row a test protocol by which the run was tested (`resnetlab evaluate`)."""
+    rows = []
+    for row in run.evaluations.to_dict("records"):
+        known = {str(key): None if value != value else value for key, value in row.items()}
+        for name in ("step", "crop", "images"):  # a column with gaps holds its numbers as floats
+            known[name] = int(v) if isinstance(v := known[name], float) and v == int(v) else v
+        sides = known["sides"]
+        known["sides"] = " ".join(map(str, sides)) if isinstance(sides, list) else sides
+        rows.append(run.identity() | known)
+    return _table("evaluations", rows)
+
+
+_BY_RUN: dict[str, Callable[[results.RunRecord], pa.Table]] = {
+    "metrics": metrics_table,
+    "probes": probes_table,
+    "evaluations": evaluations_table,
+}
+
+
+def _parts(name: str, runs: Sequence[results.RunRecord]) -> Iterator[pa.Table]:
+    """A table in parts, a run each: of a thousand runs no more than one is held."""
+    if name == "runs":
+        yield runs_table(runs)
+        return
+    for run in runs:
+        yield _BY_RUN[name](replace(run))  # a copy: what it read goes with it
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`; what was written there takes its place when all went well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_csv(path: Path, columns: Sequence[str], parts: Iterable[pa.Table]) -> None:
+    """Numbers as Python's repr writes them: they read back as they were, to the last bit.
+
+    Empty: there is no value; nan: it was not finite. Text is made safe by `series.safe_cell`.
+    """
+    with _whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for part in parts:
+            cells = [column.to_pylist() for column in part.itercolumns()]
+            for index, field in enumerate(part.schema):
+                if field.type == _TEXT:
+                    cells[index] = [series.safe_cell(value) for value in cells[index]]
+            writer.writerows(zip(*cells, strict=True))
+        file.flush()
+
+
+def _write_parquet(path: Path, schema: pa.Schema, parts: Iterable[pa.Table]) -> None:
+    with _whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for part in parts:
+            if part.num_rows:
+                writer.write_table(part)
+
+
+def _described() -> pa.Table:
+    rows = [(t, c, said) for t, columns in TABLES.items() for c, said in columns.items()]
+    names = ("table", "column", "meaning")
+    return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+
+
+# --- TensorBoard ------------------------------------------------------------------------------
+
+
+def has_tensorboard() -> bool:
+    return importlib.util.find_spec("tensorboard") is not None
+
+
+def _tag(metric: str) -> str:
+    """TensorBoard puts what stands before the slash under one heading: error/train_error, loss/..."""
+    last = metric.rsplit("_", 1)[-1]
+    return f"{last if last in ('error', 'loss') else 'progress'}/{metric}"
+
+
+def scalars(run: results.RunRecord) -> Iterator[tuple[float, int, dict[str, float]]]:
+    """What TensorBoard is told of a run: (wall time in seconds since 1970, step, tag -> value).
+
+    The wall time is the first start plus the training time so far: breaks between starts are left out.
+    Values that were not finite are NaN.
+    """
+    try:
+        began = dt.datetime.fromisoformat(str(run.info.get("created"))).timestamp()
+    except (ValueError, OverflowError):
+        began = 0.0
+    rows = metrics_table(run).to_pylist()
+    timed = [(row["step"], row["seconds"]) for row in rows if row["seconds"] is not None]
+    steps, seconds = zip(*timed, strict=True) if timed else ((0,), (0.0,))
+    names = [name for name in TABLES["metrics"] if name not in (*_IDENTITY_MEANING, "step")]
+    found: dict[int, dict[str, float]] = {}
+    for row in rows:
+        found[row["step"]] = {_tag(name): row[name] for name in names if row[name] is not None}
+    for row in probes_table(run).to_pylist():
+        tag = f"{printable(row['kind'])}/{row['layer']:03d} {row['name']}"
+        found.setdefault(row["step"], {})[tag] = row["value"]
+    for step in sorted(found):
+        yield began + float(np.interp(step, steps, seconds)), step, found[step]
+
+
+def event_file(run: results.RunRecord) -> bytes:
+    """A run as a TensorBoard event file. Its values have 32 bits, which hold the log's six digits."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    buffer = io.BytesIO()
+    writer = RecordWriter(buffer)
+    first = True
+    for time, step, values in scalars(run):
+        if first:
+            writer.write(Event(wall_time=time, file_version="brain.Event:2").SerializeToString())
+            first = False
+        with np.errstate(over="ignore"):
+            points = [
+                Summary.Value(tag=tag, simple_value=float(np.float32(value)))
+                for tag, value in values.items()
+            ]
+        event = Event(wall_time=time, step=step, summary=Summary(value=points))
+        writer.write(event.SerializeToString())
+    return buffer.getvalue()
+
+
+# --- a study ----------------------------------------------------------------------------------
+
+
+def formats_asked(asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The formats to write; None: all that is possible here.
+
+    UsageError for an unknown one, RuntimeError for `tensorboard` where that package is missing.
+    """
+    if asked is None:
+        return FORMATS if has_tensorboard() else FORMATS[:-1]
+    for name in asked:
+        if name not in FORMATS:
+            raise UsageError(f"unknown format {name!r}{did_you_mean(name, FORMATS)}")
+    if not asked:
+        raise UsageError(f"--format: at least one of {', '.join(FORMATS)} is needed")
+    if TENSORBOARD in asked and not has_tensorboard():
+        raise RuntimeError(TO_INSTALL)
+    return tuple(dict.fromkeys(asked))
+
+
+def write(
+    study: results.Study, folder: Path, formats: Sequence[str], note: Callable[[Path], None]
+) -> None:
+    """Write the study's readable runs into `folder`; `note` is told each file, or folder of runs.
+
+    What an earlier export left there under the same names is replaced. UsageError if `folder` cannot
+    be a folder, OSError if it cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; give a folder with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    described = _described()
+    for kind in (kind for kind in formats if kind != TENSORBOARD):
+        for name, schema in (*SCHEMAS.items(), ("columns", described.schema)):
+            path = folder / f"{name}.{kind}"
+            parts = iter([described]) if name == "columns" else _parts(name, study.runs)
+            if kind == "csv":
+                _write_csv(path, schema.names, parts)
+            else:
+                _write_parquet(path, schema, parts)
+            note(path)
+    if TENSORBOARD in formats:
+        for run in study.runs:
+            place = folder / TENSORBOARD / printable(run.name)
+            place.mkdir(parents=True, exist_ok=True)
+            results.atomic_write(place / EVENTS_FILE, event_file(replace(run)))
+        note(folder / TENSORBOARD)

@@ -1,0 +1,604 @@
+"""A study as one HTML file for the road: it holds what it shows and asks no network for anything.
+
+Figures are those of `plots`, drawn by the plotly.js that stands in the file; the page's own policy
+(Content-Security-Policy) lets nothing else run and nothing be fetched. Whatever comes from disk is
+escaped: a folder may be called anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from resnetlab import config, paper, plots, results, series, verdict
+from resnetlab import study as studies
+from resnetlab.config import UsageError
+
+FILE = "report.html"
+_MARK = "<!doctype html>\n<!-- a report of resnetlab -->\n"
+MOST_PROBED_STEPS = 160  # of a heatmap: a screen has no more columns for it
+_CELL, _SENTENCE = 400, 4000  # characters of one text from disk at most
+
+# What a study asks: the title of its page, and what the figures are looked at for.
+_DEGRADATION = (
+    "Do deeper plain networks train worse, and do residual ones not?",
+    "From some depth on, adding layers to a plain network raises its error on the training set. That "
+    "is not overfitting: the deeper network could copy the shallower one and let the added layers be "
+    "the identity. With shortcuts that is easy, and the problem goes away (Sec. 1, 4.1 and 4.2).",
+)
+_SHORTCUTS = (
+    "Does it matter how the shortcut grows: A, B, C or none?",
+    "Where a stage halves the map and doubles the channels, a block's input no longer fits its output. "
+    "A takes every second pixel and fills up with zeros, B projects there, C projects everywhere; none "
+    "is the plain network (Sec. 3.3 and 4.1, Table 3).",
+)
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa;
+  --page: #ffffff; --accent: #0a58ab; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa4af; --line: #3a424c;
+  --card: #161b22; --page: #0d1117; --accent: #79b8ff; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 16px/1.55 system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 32px 32px 64px; }
+h1 { font-size: 30px; line-height: 1.25; margin: 4px 0 12px; }
+h2 { font-size: 22px; margin: 48px 0 12px; padding-top: 16px; border-top: 1px solid var(--line); }
+h3 { font-size: 17px; margin: 28px 0 8px; }
+p, ul { max-width: 82ch; margin: 8px 0 12px; }
+.over, .soft, figcaption { color: var(--soft); }
+.over { font-size: 14px; letter-spacing: .04em; text-transform: uppercase; }
+.soft, figcaption { font-size: 14px; }
+.said { border-left: 4px solid var(--accent); background: var(--card); padding: 4px 20px; }
+.said ul { padding-left: 18px; max-width: none; }
+figure { margin: 24px 0; }
+.plot { min-height: 220px; }
+.plot svg text:not(.hoverlayer text) { fill: var(--ink) !important; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 14px; margin: 8px 0; font-variant-numeric: tabular-nums; }
+th, td { padding: 3px 16px 3px 0; text-align: left; vertical-align: top;
+  border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+td:first-child { min-width: 13ch; }
+th { color: var(--soft); font-weight: 600; overflow-wrap: normal; }
+.n { text-align: right; white-space: nowrap; }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 12px 16px;
+  overflow-x: auto; font: 13px/1.5 ui-monospace, 'DejaVu Sans Mono', monospace; }
+@page { margin: 14mm; }
+@media print {
+  :root { color-scheme: light; --ink: #000000; --soft: #444444; --line: #bbbbbb; --card: #f4f4f4;
+    --page: #ffffff; --accent: #0a58ab; }
+  body { font-size: 12px; } main { max-width: none; padding: 0; } h1 { font-size: 22px; }
+  h2 { font-size: 17px; margin-top: 24px; } h3 { font-size: 14px; } h2, h3 { break-after: avoid; }
+  table, pre, .soft, figcaption { font-size: 10px; } th, td { padding-right: 8px; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; } .scroll { overflow: visible; }
+  figure, tr, .said { break-inside: avoid; } .modebar-container { display: none !important; }
+  .plot { zoom: .64; }
+}
+"""
+
+_DRAW = """
+for (const place of document.querySelectorAll(".plot")) {
+  const drawn = JSON.parse(document.getElementById(place.dataset.figure).textContent);
+  place.textContent = "";
+  Plotly.newPlot(place, drawn.data, drawn.layout, drawn.config);
+}
+"""
+
+
+# --- text and tables --------------------------------------------------------------------------
+
+
+def _text(value: object, length: int = _CELL) -> str:
+    """Text from anywhere as HTML, escaped: one line, what cannot be printed is marked, long is cut."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    return escape(line if len(line) <= length else f"{line[: length - 1]}…")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _items(sentences: Iterable[object]) -> str:
+    return (
+        "<ul>" + "".join(f"<li>{_text(sentence, _SENTENCE)}</li>" for sentence in sentences) + "</ul>"
+    )
+
+
+def _table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Iterable[str] = ()
+) -> str:
+    """An HTML table, every cell escaped; the columns named in `numbers` stand to the right."""
+    right = [' class="n"' if heading in set(numbers) else "" for heading in headings]
+
+    def line(tag: str, cells: Iterable[object]) -> str:
+        marked = zip(cells, right, strict=True)
+        return (
+            "<tr>" + "".join(f"<{tag}{kind}>{_text(cell)}</{tag}>" for cell, kind in marked) + "</tr>"
+        )
+
+    body = "\n".join(line("td", row) for row in rows)
+    head = line("th", headings)
+    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+
+
+def _error(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) and value == value else "–"
+
+
+class _Figures:
+    """The figures of a page: each a place to draw into, and its data as JSON in the page."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, figure: go.Figure, caption: str) -> str:
+        self._count += 1
+        name = f"figure-{self._count}"
+        # Transparent, in the page's ink (the style sheet): one figure for light, dark and paper.
+        figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", autosize=True)
+        whole = json.loads(figure.to_json())
+        settings = plots.CONFIG | {"responsive": True, "plotlyServerURL": ""}
+        data = json.dumps({"data": whole["data"], "layout": whole["layout"], "config": settings})
+        data = data.replace("<", "\\u003c")  # nothing in it can end the element
+        label = escape(caption)
+        return (
+            f'<figure><div class="plot" data-figure="{name}" role="img" aria-label="{label}"></div>'
+            f"<figcaption>{label}</figcaption>\n"
+            f'<script type="application/json" id="{name}">{data}</script></figure>'
+        )
+
+
+# --- what is measured, a part for each condition ----------------------------------------------
+
+
+def _thinned(metrics: pd.DataFrame) -> pd.DataFrame:
+    """At most about `series.MOST_POINTS` steps of each network, the same ones of all its seeds."""
+    parts = []
+    for _, own in metrics.groupby("network", sort=False):
+        kept: set[int] = set()
+        for quantity in ("train_error", "validation_error", "test_error"):
+            line = own.dropna(subset=[quantity]).groupby("step")[quantity].mean()
+            steps = line.index.to_numpy()
+            kept |= set(steps[series.thin(steps, line.to_numpy(), series.MOST_POINTS // 2)].tolist())
+        parts.append(own[own["step"].isin(kept)])
+    return pd.concat(parts, ignore_index=True) if parts else metrics
+
+
+def _probed(runs: Sequence[results.RunRecord]) -> tuple[pd.DataFrame, str]:
+    """Gradient norms of the shallowest and deepest networks of a family, and which runs they are of.
+
+    Of each network the lowest seed that has some; of many steps every k-th, and the last.
+    """
+    depths: dict[str, set[int]] = {}
+    for run in runs:
+        depths.setdefault(run.network.family, set()).add(run.network.depth)
+    ends = {end for own in depths.values() for end in (min(own), max(own))}
+    chosen: dict[str, results.RunRecord] = {}
+    for run in sorted(runs, key=lambda run: run.config.seed):
+        wanted = run.network.depth in ends and run.network.name not in chosen
+        if wanted and not run.probe().empty:
+            chosen[run.network.name] = run
+    probes = results.probes_of(list(chosen.values()))
+    if probes.empty:
+        return probes, ""
+    said, parts = "", []
+    for _, own in probes.groupby("run", sort=False):
+        steps = np.sort(own["step"].unique())
+        every = -(-len(steps) // MOST_PROBED_STEPS)
+        if every > 1:
+            said = f"; of each {len(steps):,} measured steps one in {every} is drawn"
+        parts.append(own[own["step"].isin([*steps[::every], steps[-1]])])
+    all_ends = ends == {run.network.depth for run in runs}
+    which = "every network" if all_ends else "the shallowest and the deepest networks"
+    return pd.concat(parts, ignore_index=True), f"{which}, the lowest seed of each{said}"
+
+
+def _limits(table: pd.DataFrame, runs: Sequence[results.RunRecord]) -> list[str]:
+    """What these runs cannot say, in sentences."""
+    first = runs[0].config
+    found = []
+    if reason := paper.comparable(first.data.label, first.recipe.label):
+        found.append(f"{reason[0].upper()}{reason[1:]}.")
+    finished = table[table["status"] == "finished"]
+    seeds = finished.groupby("network")["seed"].nunique()
+    if len(seeds) and seeds.min() < verdict.ENOUGH_SEEDS:
+        few = ", ".join(seeds.index[seeds < verdict.ENOUGH_SEEDS])
+        found.append(
+            f"Whether the gaps of {few} would come again: fewer than {verdict.ENOUGH_SEEDS} seeds."
+        )
+    if left := len(table) - len(finished):
+        found.append(f"{_count(left, 'run')} of {len(table)} did not finish and stand in no mean.")
+    found.append(f"Whether a network that is behind after {first.recipe.steps:,} steps is only slower.")
+    if first.recipe.ghost_batch is None:
+        found.append(
+            f"What smaller groups in batch norm would change: it sees the {first.recipe.batch_size} "
+            "images of the batch here, the paper's two GPUs each saw 64 of 128 on CIFAR-10."
+        )
+    if set(finished["shortcut"]) & {"B", "C"}:
+        found.append("Whether B and C help because they project or because they add parameters.")
+    found.append("Why it happens: the curves show that it does, not the cause.")
+    return found
+
+
+def _means(table: pd.DataFrame) -> str:
+    """The table of means, ours beside the paper's, each with its conditions."""
+    means = verdict.by_network(table)
+    quantities = {"train": "train_error", "train, clean": "train_error_clean", "test": "test_error"}
+    headings = ["network", "finished", "diverged", "unfinished", *quantities]
+    headings += ["paper: train", "paper: test", "paper: source"]
+    rows = [
+        [row["network"], row["n"], row["diverged"], row["unfinished"]]
+        + [verdict.with_spread(row, quantity) or "–" for quantity in quantities.values()]
+        + [
+            _error(row["paper_train_error"]),
+            _error(row["paper_test_error"]),
+            row["paper_source"] or "–",
+        ]
+        for _, row in means.iterrows()
+    ]
+    notes = [
+        "Final error in percent, mean ± sample standard deviation over finished runs (n in the column "
+        "finished). Train: running, in training mode. Clean: a full pass over the training images in "
+        "evaluation mode."
+    ]
+    notes.append(f"Ours: {plots.conditions(table)}.")  # escaped there
+    for said in sorted(set(means["paper_conditions"]) - {""}):
+        notes.append(f"The paper: {escape(said)}.")
+    body = _table(headings, rows, numbers=headings[1:-1])
+    return body + "".join(f'<p class="soft">{note}</p>' for note in notes)
+
+
+def _evaluations(runs: Sequence[results.RunRecord]) -> str:
+    """What `resnetlab evaluate` stored with the runs; "" if nothing is."""
+    headings = ["run", "step", "protocol", "tested on", "images", "top-1 (%)", "top-5 (%)"]
+    rows = [
+        [run.name, *(row[name] for name in ("step", "protocol", "data", "images"))]
+        + [_error(row[name]) for name in ("top1_error", "top5_error")]
+        for run in runs
+        for row in run.evaluations.to_dict("records")
+    ]
+    return (
+        "<h3>Other test protocols</h3>" + _table(headings, rows, numbers=headings[4:]) if rows else ""
+    )
+
+
+def _measured(runs: Sequence[results.RunRecord], title: str, figures: _Figures) -> str:
+    """Verdict, figures, means and limits of runs that share data set, recipe and precision."""
+    table = results.table_of(runs)
+    metrics = results.metrics_of(runs)
+    parts = [f"<h2>{_text(title)}</h2>", '<div class="said">', _items(verdict.answers(table)), "</div>"]
+    first = runs[0].config
+    theirs = paper.comparable(first.data.label, first.recipe.label) is None
+    if len(metrics):
+        curves = plots.error_curves(_thinned(metrics), with_paper=theirs)
+        parts.append(
+            figures.add(
+                curves,
+                "Error during training, plain left, residual right, as in Figure 6 of the paper.",
+            )
+        )
+    if (table["status"] == "finished").any():
+        if table["depth"].nunique() > 1:
+            caption = "Final error against depth: points are runs, lines their means."
+            parts.append(figures.add(plots.error_against_depth(table), caption))
+        else:
+            caption = "Final error of each network: a bar is the mean, a point is a run."
+            parts.append(figures.add(plots.error_by_network(table), caption))
+    probes, which = _probed(runs)
+    if len(probes):
+        caption = (
+            f"Gradient norms of {which}. Layer 1 is the first convolution, the last the classifier."
+        )
+        parts.append(figures.add(plots.gradient_norm_heatmap(probes), caption))
+        caption = (
+            f"Gradient norm by layer at the first, the middle and the last measured step: {which}."
+        )
+        parts.append(figures.add(plots.gradient_norm_profile(probes), caption))
+        parts += ["<h3>Are the gradients gone?</h3>", _items(verdict.gradients(probes))]
+        parts.append(
+            '<p class="soft">The paper: with batch norm the backward gradients of its plain networks '
+            "have healthy norms; vanishing gradients are unlikely to be the cause (Sec. 4.1). Where "
+            "healthy ends is this project's convention, not the paper's.</p>"
+        )
+    parts += ["<h3>Means</h3>", _means(table), _evaluations(runs)]
+    parts += ["<h3>What the data cannot say</h3>", _items(_limits(table, runs))]
+    return "\n".join(parts)
+
+
+# --- the runs themselves ----------------------------------------------------------------------
+
+
+def _outcomes(study: results.Study) -> str:
+    headings = ["run", "status", "steps", "train (%)", "train, clean (%)", "validation (%)", "test (%)"]
+    headings += ["time (s)", "images/s"]
+    rows = []
+    for run in study.runs:
+        row = run.as_row()
+        errors = [_error(row[f"{name}_error"]) for name in ("train",)]
+        errors += [
+            _error(row[name]) for name in ("train_error_clean", "validation_error", "test_error")
+        ]
+        speed = [
+            "–" if row[name] is None else f"{row[name]:,.0f}"
+            for name in ("seconds", "images_per_second")
+        ]
+        steps = f"{row['steps']:,} of {row['steps_planned']:,}"
+        rows.append([run.name, row["status"], steps, *errors, *speed])
+    note = "Errors are final, at the last step, not the best. Time is training only."
+    return _table(headings, rows, numbers=headings[2:]) + f'<p class="soft">{note}</p>'
+
+
+def _problems(study: results.Study) -> str:
+    # Copies: the logs read for this go with them.
+    rows = [(run.name, problem) for run in study.runs for problem in replace(run).problems]
+    rows += [(item.path.name, f"left out: {item.reason}") for item in study.skipped]
+    if not rows:
+        return (
+            "<p>None: every folder of the study is a readable run, and no line of a log is damaged.</p>"
+        )
+    return _table(["run", "what was skipped or is wrong"], rows)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as `recipe.lr`: text."""
+    out: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = json.dumps(value) if not isinstance(value, str) else value
+    return out
+
+
+def _configurations(study: results.Study) -> str:
+    """What all runs share, and what differs between them."""
+    settings = {run.name: _flat(run.config.model_dump(mode="json")) for run in study.runs}
+    keys = dict.fromkeys(key for values in settings.values() for key in values)
+    # What came later is left unwritten at its usual value.
+    values = {key: [own.get(key, "the usual") for own in settings.values()] for key in keys}
+    common = [(key, found[0]) for key, found in values.items() if len(set(found)) == 1]
+    differ = [key for key, found in values.items() if len(set(found)) > 1]
+    parts = ["<h3>The same in all runs</h3>", _table(["setting", "value"], common)]
+    if differ:
+        rows = [[name, *(values[key][at] for key in differ)] for at, name in enumerate(settings)]
+        parts += ["<h3>What differs</h3>", _table(["run", *differ], rows)]
+    return "\n".join(parts)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _origins(study: results.Study) -> str:
+    """Versions, code, machine, data set and times of the runs, and how many have each."""
+    found: dict[str, Counter[str]] = {}
+
+    def note(what: str, value: object) -> None:
+        if value not in (None, ""):
+            found.setdefault(what, Counter())[str(value)] += 1
+
+    for run in study.runs:
+        info = run.info
+        for name, number in _mapping(info.get("versions")).items():
+            note(str(name), number)
+        note("commit of the code", info.get("commit"))
+        for name, value in _mapping(info.get("execution")).items():
+            note(str(name).replace("_", " "), value)
+        data = _mapping(info.get("dataset"))
+        for name in ("train", "validation", "test"):
+            note(f"{name} images", data.get(name))
+        note("data, SHA-256", data.get("sha256"))
+        starts = info.get("starts")
+        note("starts", len(starts) if isinstance(starts, list) else None)
+    began = [value for run in study.runs if isinstance(value := run.info.get("created"), str)]
+    ended = [value for run in study.runs if isinstance(value := run.info.get("heartbeat"), str)]
+    rows = [
+        (what, value, f"{number} of {len(study.runs)}")
+        for what, values in found.items()
+        for value, number in values.most_common()
+    ]
+    seconds = sum(value for run in study.runs if (value := run.final("seconds")) is not None)
+    rows += [("first start", min(began), "")] if began else []
+    rows += [("last sign of life", max(ended), "")] if ended else []
+    rows.append(("training time", f"{seconds:,.0f} s, all runs together", ""))
+    return _table(["what", "value", "runs"], rows, numbers=["runs"])
+
+
+# --- making it again --------------------------------------------------------------------------
+
+
+def study_command(study: results.Study) -> str | None:
+    """The `resnetlab study` command that makes exactly these runs, names and all; None if none does."""
+    import shlex
+
+    asked = {run.name: run.config for run in study.runs}
+    nearest = sorted(
+        studies.GRIDS, key=lambda name: (-len(name) * study.name.startswith(name), name != "digits")
+    )
+    for preset in nearest:
+        words = _study_words(preset, asked, study.name)
+        if words is not None:
+            return shlex.join(["resnetlab", "study", *words])
+    return None
+
+
+def _study_words(preset: str, asked: Mapping[str, config.Run], folder: str) -> list[str] | None:
+    """The words after `resnetlab study` that make these runs out of a preset grid; None: not so."""
+    first = next(iter(asked.values()))
+    base = studies.GRIDS[preset]
+    grown = [run.network for run in asked.values() if run.network.name not in base.also]
+    further = tuple(name for name in base.also if name in {run.network.name for run in asked.values()})
+    kind = config.RECIPES.get(first.recipe.name)
+    if not grown or kind is None:
+        return None
+    fields = ("steps", "lr", "batch_size", "crop")
+    changed = {
+        name: value for name in fields if (value := getattr(first.recipe, name)) != getattr(kind, name)
+    }
+    depths = tuple(sorted({network.depth for network in grown}))
+    shortcuts = tuple(
+        option for option in "none A B C".split() if option in {n.shortcut for n in grown}
+    )
+    seeds = tuple(sorted({run.seed for run in asked.values()}))
+    wishes: dict[str, Any] = {"data": first.data.name, "precision": first.precision}
+    wishes |= {"depths": depths, "shortcuts": shortcuts, "seeds": seeds, "also": further}
+    wishes |= {"validation": first.data.validation, "damaged": first.data.damaged, "overrides": changed}
+    try:
+        results.check_name("study", folder)
+        usual = studies.grid_named(preset, data=first.data.name, precision=first.precision)
+        usual_recipe = usual.recipe or config.default_recipe(first.data.name).name
+        wishes["recipe"] = usual.recipe if usual_recipe == first.recipe.name else first.recipe.name
+        grid = studies.grid_named(preset, **wishes)
+        made = {n: config.run_from_parameters(**v) for n, v in grid.parameters().items()}
+    except UsageError:
+        return None
+    if made != dict(asked):
+        return None
+    words = [preset]
+    for name in ("data", "recipe", "depths", "shortcuts", "also", "seeds", "validation"):
+        value, before = getattr(grid, name), getattr(base if name == "data" else usual, name)
+        if value != before:
+            words += [
+                f"--{name}",
+                ",".join(map(str, value)) if isinstance(value, tuple) else str(value),
+            ]
+    words += ["--precision", grid.precision] if grid.precision != base.precision else []
+    words += ["--damaged", grid.damaged] if grid.damaged != base.damaged else []
+    for name, value in changed.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return words + (["--name", folder] if folder != usual.name else [])
+
+
+def _again(study: results.Study, commands: Mapping[str, str]) -> str:
+    """How to make the study again, and each run by itself."""
+    command = study_command(study)
+    parts = []
+    if command is not None:
+        parts.append(f"<pre>{_text(command, _SENTENCE)}</pre>")
+        if study.skipped:
+            parts.append(
+                "<p>It makes the runs above; folders that could not be read are not in it.</p>"
+            )
+    else:
+        parts.append("<p>No single command makes this set of runs; these make them one by one.</p>")
+        lines = (_text(commands.get(run.name, ""), _SENTENCE) for run in study.runs)
+        parts.append("<pre>" + "\n".join(lines) + "</pre>")
+    parts.append(
+        '<p class="soft">The same numbers to the last bit need the same versions, kind of device and '
+        "number of threads; see above. <code>resnetlab show RUN</code> gives one run's command.</p>"
+    )
+    return "\n".join(parts)
+
+
+# --- the page ---------------------------------------------------------------------------------
+
+
+def check_target(path: Path) -> None:
+    """UsageError, with the reason, if no report can be written to `path`; an earlier one may be."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give a file with --out")
+    if not path.parent.is_dir():
+        raise UsageError(f"folder {path.parent} does not exist")
+    if path.exists():
+        with path.open("rb") as file:
+            if file.read(len(_MARK)) != _MARK.encode():
+                raise UsageError(f"{path} is there and is no report; give another file with --out")
+
+
+def _question(table: pd.DataFrame) -> tuple[str, str]:
+    """By what the finished runs have, or all of them, as `verdict.answers` decides it."""
+    finished = table[table["status"] == "finished"]
+    own = finished if len(finished) else table
+    return _SHORTCUTS if own["depth"].nunique() == 1 and own["shortcut"].nunique() > 1 else _DEGRADATION
+
+
+def _facts(study: results.Study) -> str:
+    statuses = Counter(run.status for run in study.runs)
+    parts = [f"{statuses[name]} {name}" for name in results.STATUSES if statuses[name]]
+    parts += [f"{len(study.skipped)} not readable"] if study.skipped else []
+    return f"{_count(len(study.runs), 'run')} ({', '.join(parts)}), read {results.now()}"
+
+
+def page(study: results.Study, commands: Mapping[str, str]) -> bytes:
+    """The whole report as one HTML file. `commands`: run name -> the command that makes it again.
+
+    Runs that differ in data set, recipe or precision are never averaged: each condition has its own
+    part. UsageError for a study without a readable run.
+    """
+    if not study.runs:
+        raise UsageError(f"{study.path} holds no readable run")
+    conditions: dict[tuple[str, str, str], list[results.RunRecord]] = {}
+    for run in study.runs:
+        key = (run.config.data.label, run.config.recipe.label, run.config.precision)
+        conditions.setdefault(key, []).append(run)
+    figures = _Figures()
+    question, why = _question(study.table())
+    body = [
+        f'<p class="over">Study {_text(study.name)}</p><h1>{escape(question)}</h1>',
+        f"<p>{escape(why)}</p>",
+        f'<p class="soft">{escape(_facts(study))}. The paper: {escape(paper.TITLE)}.</p>',
+    ]
+    if len(conditions) > 1:
+        body.append(
+            "<p>The runs differ in data set, recipe or precision and cannot be averaged: each kind has "
+            "its own part.</p>"
+        )
+    largest_first = sorted(conditions.items(), key=lambda item: -len(item[1]))
+    for (data, recipe, precision), runs in largest_first:
+        title = "What the runs say" if len(conditions) == 1 else f"{data}, recipe {recipe}, {precision}"
+        body.append(_measured(runs, title, figures))
+    for title, part in (
+        ("Every run", _outcomes(study)),
+        ("Problems", _problems(study)),
+        ("Configurations", _configurations(study)),
+        ("Versions and machine", _origins(study)),
+        ("Make it again", _again(study, commands)),
+    ):
+        body.append(f"<h2>{title}</h2>\n{part}")
+    body.append(f'<p class="soft">Written by resnetlab {escape(version("resnetlab"))}.</p>')
+    return _document(f"{study.name}: {question}", "\n".join(body)).encode()
+
+
+def _document(title: str, body: str) -> str:
+    scripts = (get_plotlyjs(), _DRAW)
+    hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    # No source but these two scripts may run; images are the figures that the reader saves.
+    policy = (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    library, draw = (f"<script>{text}</script>" for text in scripts)
+    return f"""{_MARK}<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="referrer" content="no-referrer">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{_text(title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+<noscript><p>The figures need JavaScript, which is in this file; the tables do not.</p></noscript>
+{body}
+</main>
+{library}
+{draw}
+</body>
+</html>
+"""

@@ -1,0 +1,333 @@
+"""Logged curves of several runs side by side: axes, smoothing, thinning, means over seeds, their names.
+
+Pure functions of frames and configurations; nothing here reads a file or draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from resnetlab.config import Recipe, Run
+
+Axis = Literal["step", "epoch", "seconds", "images"]
+Spread = Literal["sd", "range", "se", "none"]
+
+# quantity -> its name on an axis, with the unit
+QUANTITIES: dict[str, str] = {
+    "train_error": "training error, running (%)",
+    "test_error": "test error (%)",
+    "validation_error": "validation error (%)",
+    "train_loss": "training loss, running (cross-entropy)",
+    "test_loss": "test loss (cross-entropy)",
+    "validation_loss": "validation loss (cross-entropy)",
+    "lr": "learning rate",
+    "images_per_second": "training images a second",
+}
+AXES: dict[Axis, str] = {
+    "step": "step (optimizer updates)",
+    "epoch": "epoch (training images seen / there are)",
+    "seconds": "wall time of the training (s)",
+    "images": "training images seen",
+}
+MOST_POINTS = 2_000  # of one curve on a chart
+_VIEWPORT = 1_000  # steps across the axis, as in W&B's definition
+
+
+# --- one curve --------------------------------------------------------------------------------
+
+
+def curve(metrics: pd.DataFrame, quantity: str, axis: Axis, batch_size: int) -> pd.DataFrame:
+    """The rows of one run that have the quantity, by step: step, x, y (floats, finite).
+
+    `metrics` as `RunRecord.metrics`. Rows without a place on the axis (no wall time logged) are left
+    out. Images seen are step x batch size: every batch of the training loop is full.
+    """
+    if quantity not in metrics:
+        return pd.DataFrame({"step": pd.Series(dtype=int), "x": [], "y": []}, dtype=float)
+    step, y = metrics["step"].to_numpy(), metrics[quantity].to_numpy(dtype=float)
+    x = step * float(batch_size) if axis == "images" else metrics[axis].to_numpy(dtype=float)
+    there = np.isfinite(x) & np.isfinite(y)
+    return pd.DataFrame({"step": step[there], "x": x[there], "y": y[there]})
+
+
+def smooth(x: np.ndarray, y: np.ndarray, weight: float, span: float | None = None) -> np.ndarray:
+    """Time-weighted exponential moving average, debiased, of y at x; the same shape.
+
+    As Weights & Biases defines it for line plots: an older value fades by
+    sqrt(`weight`) ** (distance in x / `span` * 1000), `span` the range of the x axis (default: that of
+    `x`). Dividing by the weights so far removes the pull of the start, as in TensorBoard. Evenly or
+    unevenly logged runs are smoothed alike. `weight` 0 changes nothing; ValueError outside 0..1.
+    """
+    if not 0 <= weight < 1:
+        raise ValueError(f"weight {weight} is not in 0 <= weight < 1")
+    if weight == 0 or len(y) < 2:
+        return np.asarray(y, dtype=float).copy()
+    span = float(np.ptp(x)) if span is None else span
+    # A run whose clock ran backwards must not make a factor above 1.
+    distance = np.maximum(np.diff(x), 0) / span * _VIEWPORT if span > 0 else np.ones(len(x) - 1)
+    factors = min(math.sqrt(weight), 0.999) ** distance
+    total, mass, out = float(y[0]), 1.0, [float(y[0])]
+    for value, factor in zip(y[1:].tolist(), factors.tolist(), strict=True):
+        total = total * factor + value
+        mass = mass * factor + 1
+        out.append(total / mass)
+    return np.array(out)
+
+
+def thin(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS, *, log: bool = False) -> np.ndarray:
+    """Indices, ascending, of at most `most` points that look like the whole curve on the screen.
+
+    All of them if they are few enough. Else the axis (its logarithm with `log`) is cut into equal
+    buckets; the first and last point of the curve and the lowest and highest of every bucket stay, so
+    no spike is lost, only moved by less than a bucket. ValueError for `most` below 4.
+    """
+    if most < 4:
+        raise ValueError(f"a curve of {most} points cannot be thinned: 4 or more")
+    if len(y) <= most:
+        return np.arange(len(y))
+    buckets = (most - 2) // 2
+    place = np.asarray(x, dtype=float)
+    if log:
+        positive = place[place > 0]
+        place = np.log(np.maximum(place, positive.min() if len(positive) else 1.0))
+    low, span = place.min(), np.ptp(place)
+    share = (place - low) / span if span > 0 else np.zeros(len(place))
+    bucket = np.minimum((share * buckets).astype(int), buckets - 1)
+    order = np.lexsort((y, bucket))  # by bucket, then by value
+    edges = np.flatnonzero(np.diff(bucket[order])) + 1
+    lowest = order[np.concatenate([[0], edges])]
+    highest = order[np.concatenate([edges - 1, [len(order) - 1]])]
+    return np.unique(np.concatenate([[0], lowest, highest, [len(y) - 1]]))
+
+
+# --- several runs -----------------------------------------------------------------------------
+
+
+def over_runs(curves: Sequence[pd.DataFrame], kind: Spread, column: str = "y") -> pd.DataFrame:
+    """step, x, mean, low, high, n over the runs, at the steps that every one of them logged.
+
+    low and high are mean -+ the sample standard deviation ("sd") or its standard error ("se"), or the
+    lowest and highest run ("range"); NaN without a spread ("none", or one run).
+
+    Nothing is interpolated, and no run drops out on the way: if one diverged, the mean ends there,
+    because a mean of the survivors would look better than the runs are. A run without any row is not
+    counted. x is the mean place of the step (wall times differ).
+    """
+    counted = [curve for curve in curves if len(curve)]
+    columns = ["step", "x", "mean", "low", "high", "n"]
+    if not counted:
+        return pd.DataFrame(columns=columns, dtype=float)
+    steps = [own["step"].to_numpy() for own in counted]
+    step = steps[0]
+    for other in steps[1:]:
+        step = step if np.array_equal(step, other) else np.intersect1d(step, other)
+    at = [np.searchsorted(own, step) for own in steps]  # steps ascend, each once
+    x, y = (  # (runs, steps)
+        np.stack([own[key].to_numpy()[rows] for own, rows in zip(counted, at, strict=True)])
+        for key in ("x", column)
+    )
+    n, mean = len(counted), y.mean(axis=0)
+    if kind == "none" or n < 2:
+        low = high = np.full(len(step), math.nan)
+    elif kind == "range":
+        low, high = y.min(axis=0), y.max(axis=0)
+    else:
+        half = y.std(axis=0, ddof=1) / (math.sqrt(n) if kind == "se" else 1)
+        low, high = mean - half, mean + half
+    values = (step, x.mean(axis=0), mean, low, high, n)
+    return pd.DataFrame(dict(zip(columns, values, strict=True)))
+
+
+def better(quantity: str) -> Literal["min", "max"] | None:
+    """Which end of a quantity is its best; None where neither is (learning rate)."""
+    if quantity.endswith(("_error", "_loss")):
+        return "min"
+    return "max" if quantity == "images_per_second" else None
+
+
+def outcome(own: pd.DataFrame, quantity: str, step: int | None) -> dict[str, float]:
+    """Of one curve, as logged: `last`, `best`, and the value `at` that very step; NaN where none is."""
+    if own.empty:
+        return {"last": math.nan, "best": math.nan, "at": math.nan}
+    end = better(quantity)
+    there = own["y"][own["step"] == step]
+    return {
+        "last": float(own["y"].iloc[-1]),
+        "best": float(getattr(own["y"], end)()) if end else math.nan,
+        "at": float(there.iloc[0]) if len(there) else math.nan,
+    }
+
+
+@dataclass(frozen=True)
+class Line:
+    """What gets one colour: one run, or all chosen runs of one configuration but the seed."""
+
+    name: str
+    runs: tuple[str, ...]  # what tells each run from the others of the line
+    curves: tuple[pd.DataFrame, ...]  # one a run, as `curve`, with `line`: y smoothed
+    depth: int
+    mean: pd.DataFrame  # of `line`, as `over_runs`; empty for one run
+    raw: pd.DataFrame  # of y
+
+    @property
+    def averaged(self) -> bool:
+        return len(self.mean) > 0
+
+
+def line(
+    name: str, runs: Sequence[str], curves: Sequence[pd.DataFrame], depth: int, kind: Spread
+) -> Line:
+    """A Line, with mean and spread if it has several runs with values."""
+    several = sum(len(own) > 0 for own in curves) > 1
+    averaged = curves if several else []
+    mean, raw = over_runs(averaged, kind, "line"), over_runs(averaged, "none", "y")
+    return Line(name, tuple(runs), tuple(curves), depth, mean, raw)
+
+
+def smoothed(curves: Sequence[pd.DataFrame], weight: float) -> list[pd.DataFrame]:
+    """The curves with `line`, y smoothed over one common span: what the axis of all of them shows."""
+    filled = [own["x"] for own in curves if len(own)]
+    span = max(x.max() for x in filled) - min(x.min() for x in filled) if filled else 0.0
+    return [
+        own.assign(line=smooth(own["x"].to_numpy(), own["y"].to_numpy(), weight, span))
+        for own in curves
+    ]
+
+
+def groups(runs: Sequence[Run]) -> list[list[int]]:
+    """Positions of the runs that are equal but for the seed, in order of first appearance."""
+    found: dict[Run, list[int]] = defaultdict(list)
+    for index, run in enumerate(runs):
+        found[run.model_copy(update={"seed": 0})].append(index)
+    return list(found.values())
+
+
+# --- names ------------------------------------------------------------------------------------
+
+
+def _fields(run: Run) -> dict[str, str]:
+    """What can tell a run from another, in the words of a legend."""
+    recipe = {
+        key: f"{key} {list(value) if isinstance(value, tuple) else value}"
+        for key in Recipe.model_fields
+        if key != "name" and (value := getattr(run.recipe, key)) is not None
+    }
+    return {
+        "network": run.network.name,
+        "data": run.data.label,
+        "recipe": f"recipe {run.recipe.label}",
+        **{f"recipe.{key}": words for key, words in recipe.items()},
+        "precision": run.precision,
+        "seed": f"seed {run.seed}",
+    }
+
+
+def names(
+    runs: Sequence[Run], places: Sequence[tuple[str, str]] | None = None, *, seeds: bool = True
+) -> list[str]:
+    """One name a run, of only what differs among them; the network's if nothing does.
+
+    `places` are (study, run) names: the study is said if it differs, the run where nothing else
+    tells two apart. Names that are still equal get a number.
+    """
+    found = [_fields(run) for run in runs]
+    if places is not None:
+        found = [own | {"study": study} for own, (study, _) in zip(found, places, strict=True)]
+    keys = dict.fromkeys(key for own in found for key in own)
+    varying = [key for key in keys if len({own.get(key) for own in found}) > 1]
+    varying = [key for key in varying if seeds or key != "seed"]
+    # Another recipe differs in a dozen fields: its name says them. A change in one is said by itself.
+    if len({run.recipe.name for run in runs}) > 1:
+        said = [key for key in varying if not key.startswith("recipe.")]
+    else:
+        said = [key for key in varying if key != "recipe"]
+
+    def joined(own: Mapping[str, str], words: Iterable[str]) -> str:
+        return " · ".join(own[key] for key in words if key in own) or own["network"]
+
+    labels = [joined(own, said) for own in found]
+    labels = [
+        joined(own, varying) if count > 1 else label
+        for own, label, count in zip(found, labels, _counts(labels), strict=True)
+    ]
+    if places is not None:
+        labels = [
+            f"{label} · {run}" if count > 1 else label
+            for label, (_, run), count in zip(labels, places, _counts(labels), strict=True)
+        ]
+    return numbered(labels)
+
+
+def common(runs: Sequence[Run]) -> str:
+    """What all of them share of network, data set, recipe and precision: for a subtitle."""
+    found = [_fields(run) for run in runs]
+    words = [{own[key] for own in found} for key in ("network", "data", "recipe", "precision")]
+    return ", ".join(next(iter(said)) for said in words if len(said) == 1)
+
+
+def _counts(labels: Sequence[str]) -> list[int]:
+    count = Counter(labels)
+    return [count[label] for label in labels]
+
+
+def numbered(labels: Sequence[str]) -> list[str]:
+    """The labels, with a number after those that were there before."""
+    taken: set[str] = set()
+    out = []
+    for label in labels:
+        name, number = label, 1
+        while name in taken:
+            number += 1
+            name = f"{label} ({number})"
+        taken.add(name)
+        out.append(name)
+    return out
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+
+def table_of(lines: Sequence[Line], quantity: str, step: int | None) -> pd.DataFrame:
+    """One row a line: name, n (runs with values), then last, best and at, each the mean and `_sd`.
+
+    Values as logged, not smoothed; `_sd` is the sample standard deviation, NaN for one run. `at` is
+    over the runs that logged that very step, `at_n` of them.
+    """
+    rows = []
+    for own in lines:
+        found = [outcome(curve, quantity, step) for curve in own.curves if len(curve)]
+        row: dict[str, Any] = {"name": own.name, "n": len(found)}
+        for key in ("last", "best", "at"):
+            values = np.array([item[key] for item in found if math.isfinite(item[key])])
+            row[key] = values.mean() if len(values) else math.nan
+            row[f"{key}_sd"] = values.std(ddof=1) if len(values) > 1 else math.nan
+            if key == "at":
+                row["at_n"] = len(values)
+        rows.append(row)
+    columns = ["name", "n", "last", "last_sd", "best", "best_sd", "at", "at_sd", "at_n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def safe_cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets a ' in front."""
+    dangerous = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if dangerous else value
+
+
+def valid_text(value: Any) -> Any:
+    r"""Text without half characters, which a folder's name may have: \udcff is spelt out."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def to_csv(frame: pd.DataFrame) -> bytes:
+    """The frame as CSV in UTF-8, text made safe by `safe_cell`; numbers keep every digit."""
+    text = frame.select_dtypes(exclude="number").columns
+    safe = frame.assign(**{name: frame[name].map(safe_cell) for name in text})
+    return safe.to_csv(index=False, lineterminator="\r\n").encode()

@@ -1,0 +1,190 @@
+"""Edits of a network: append identity layers, remove a block, scale the shortcuts.
+
+Each returns a new network and leaves the given one as it was.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from resnetlab import config, models
+from resnetlab.config import UsageError
+from resnetlab.models import BasicBlock, BatchNorm, CifarNetwork, Network, Projection, Stage
+
+
+def append_identity_layers(network: CifarNetwork, depth: int, images: Tensor) -> CifarNetwork:
+    """A network of `depth` layers that computes what `network` does: the constructed solution (Sec. 1).
+
+    "The added layers are identity mapping, and the other layers are copied from the learned shallower
+    model." It is an ordinary network of that depth with the same shortcut option; each stage's new
+    blocks stand behind its learnt ones. What enters them has passed a ReLU, so x = relu(x), and
+
+    - a plain block is twice: a Dirac kernel and a batch norm that undoes itself, its scale and shift
+      being the deviation and mean that it subtracts and divides by;
+    - a residual block has F(x) = 0, the scale and shift of its last batch norm being 0; with option C
+      its projection is a Dirac kernel and a batch norm that undoes itself.
+
+    `images` (B, C, S, S), normalised as in training, give those means and deviations: running ones, for
+    evaluation mode, and near those of any batch in training mode. The other weights of the new layers
+    are the identity's, not drawn. Raises UsageError for a depth that is not 6n+2 or not larger, and for
+    other networks than the CIFAR design's with two-layer blocks.
+    """
+    spec = network.spec
+    if spec.design != "cifar" or spec.block != "basic":
+        raise UsageError(f"identity layers are appended to 6n+2-layer networks, not to {spec.name}")
+    if depth <= spec.depth:
+        raise UsageError(f"{depth} layers are no more than the {spec.depth} of {spec.name}")
+    with torch.random.fork_rng([]):  # nothing of what is drawn here stays
+        deeper = models.build(
+            config.Network.parse(spec.model_dump() | {"depth": depth}),
+            num_classes=network.classifier.out_features,
+            in_channels=network.in_channels,
+        )
+    assert isinstance(deeper, CifarNetwork)
+    like = network.conv.weight
+    deeper.to(like.device, like.dtype).train(network.training)
+    deeper.load_state_dict(network.state_dict(), strict=False)  # all of its names are among the new
+    outputs = _stage_outputs(network, images)
+    with torch.no_grad():
+        for name, learnt in _stages(network):
+            mean, variance = outputs[name]
+            for block in list(_stage(deeper, name))[len(learnt) :]:
+                assert isinstance(block, BasicBlock)
+                _become_identity(block, mean, variance)
+    return deeper
+
+
+def _stages(network: Network) -> list[tuple[str, Stage]]:
+    return [(name, part) for name, part in network.named_children() if isinstance(part, Stage)]
+
+
+def _stage(network: Network, name: str) -> Stage:
+    stage = network.get_submodule(name)
+    assert isinstance(stage, Stage)
+    return stage
+
+
+def _stage_outputs(network: Network, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Stage -> mean and biased variance (C,) of what leaves it, in evaluation mode."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    hooks = [
+        stage.register_forward_hook(
+            lambda module, inputs, output, name=name: found.__setitem__(name, _moments(output))
+        )
+        for name, stage in _stages(network)
+    ]
+    try:
+        with models.evaluating(network), torch.no_grad():
+            network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    wide = values.double()
+    mean = wide.mean(dim=(0, 2, 3))
+    return mean.to(values.dtype), wide.var(dim=(0, 2, 3), correction=0).to(values.dtype)
+
+
+def _become_identity(block: BasicBlock, mean: Tensor, variance: Tensor) -> None:
+    layers: Any = block.residual
+    _undo(layers.conv1, layers.bn1, mean, variance)
+    _undo(layers.conv2, layers.bn2, mean, variance)
+    if block.shortcut is None:
+        return
+    layers.bn2.weight.zero_()
+    layers.bn2.bias.zero_()
+    if isinstance(block.shortcut, Projection):
+        _undo(block.shortcut.conv, block.shortcut.bn, mean, variance)
+
+
+def _undo(conv: nn.Conv2d, norm: BatchNorm, mean: Tensor, variance: Tensor) -> None:
+    """conv becomes a Dirac kernel, norm gives back what it takes: sqrt(v + eps) (x - m) / ... + m."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    nn.init.dirac_(conv.weight)
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+    norm.weight.copy_((variance + norm.eps).sqrt())
+    norm.bias.copy_(mean)
+
+
+class Removed(nn.Module):
+    """What is left of a block without its layers: its shortcut, or nothing."""
+
+    def __init__(self, shortcut: nn.Module | None) -> None:
+        super().__init__()
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+        return x if self.shortcut is None else relu(self.shortcut(x))
+
+
+def block_names(network: Network) -> list[str]:
+    """stage1.0, stage1.1, ...: every block, in the order of the forward pass."""
+    return [f"{name}.{index}" for name, stage in _stages(network) for index in range(len(stage))]
+
+
+def remove_blocks(network: Network, names: list[str]) -> Network:
+    """The network without the layers of these blocks (a lesion; Veit, Wilber, Belongie 2016).
+
+    y = relu(F(x) + shortcut(x)) becomes relu(shortcut(x)), which for an identity shortcut is x; a plain
+    block vanishes, y = x. Raises UsageError for an unknown name and for a plain block that changes the
+    shape, which nothing can stand in for.
+    """
+    known = block_names(network)
+    edited = copy.deepcopy(network)
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no block {name!r}{config.did_you_mean(name, known)}")
+        stage, _, index = name.rpartition(".")
+        block = edited.get_submodule(name)
+        if isinstance(block, Removed):
+            continue
+        first = index == "0" and (stage != "stage1" or network.spec.block == "bottleneck")
+        if network.spec.shortcut == "none" and first:
+            raise UsageError(f"{name} of {network.spec.name} changes the shape: it cannot be removed")
+        shortcut = block.shortcut
+        assert shortcut is None or isinstance(shortcut, nn.Module)
+        _stage(edited, stage)[int(index)] = Removed(shortcut)
+    return edited
+
+
+class ScaledShortcut(nn.Module):
+    """scale * shortcut(x)."""
+
+    def __init__(self, shortcut: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.shortcut, self.scale = shortcut, scale
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+        scaled: Tensor = self.scale * self.shortcut(x)
+        return scaled  # (B, C, H, W) or (B, 2C, H/2, W/2)
+
+
+def scale_shortcuts(network: Network, scale: float) -> Network:
+    """The network with y = relu(F(x) + scale * shortcut(x)): 0 is plain, 1 the residual network.
+
+    Not in the paper: a dial between its two families. (Constant scaling of shortcuts is the subject of
+    He et al. 2016, Sec. 3.1.) Raises UsageError for a plain network and a scale outside [0, 1].
+    """
+    if network.spec.shortcut == "none":
+        raise UsageError(f"{network.spec.name} has no shortcuts to scale; take the residual network")
+    if not 0 <= scale <= 1:
+        raise UsageError(f"a shortcut is scaled by 0 (plain) to 1 (residual), got {scale}")
+    edited = copy.deepcopy(network)
+    for name in block_names(edited):
+        block = edited.get_submodule(name)
+        shortcut = block.shortcut
+        assert isinstance(shortcut, nn.Module)
+        if isinstance(shortcut, ScaledShortcut):
+            raise UsageError("these shortcuts are scaled already; scale those of the network itself")
+        block.shortcut = ScaledShortcut(shortcut, scale)
+    return edited

@@ -1,0 +1,467 @@
+"""The page Compare runs in every state of a results folder; its numbers recomputed from the files."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import os
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from dashboard_data import EVERY, STEPS, append_rows, write_run, write_study
+from streamlit.testing.v1 import AppTest
+
+from resnetlab import results, series
+
+APP = Path(__file__).resolve().parent.parent / "dashboard" / "app.py"
+HOSTILE = "<img src=http://evil.example/x> ![a](http://evil.example/y) :red[z] $x$ \u202e =1+1"
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def open_page(folder: Path) -> Open:
+    def open_one(**query: str | list[str]) -> AppTest:
+        app = AppTest.from_file(str(APP), default_timeout=60)
+        for page in (None, "app_pages/compare.py"):
+            if page:
+                app.switch_page(page)
+            for key, value in query.items():
+                app.query_params[key] = value
+            app.run()
+        assert not app.exception, app.exception
+        return app
+
+    return open_one
+
+
+def box(app: AppTest, kind: str, key: str) -> Any:
+    return next(item for item in app.get(kind) if item.key == key)
+
+
+def plain(value: Any) -> list:
+    """Plotly's packed arrays as lists."""
+    if not isinstance(value, dict):
+        return value or []
+    array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=value["dtype"])
+    return (array.reshape(json.loads(f"[{value['shape']}]")) if "shape" in value else array).tolist()
+
+
+def chart(app: AppTest) -> dict:
+    (found,) = app.get("plotly_chart")
+    return json.loads(found.proto.spec)
+
+
+def traces(app: AppTest) -> list[dict]:
+    return [
+        trace | {"x": plain(trace.get("x")), "y": plain(trace.get("y"))} for trace in chart(app)["data"]
+    ]
+
+
+def named(app: AppTest) -> dict[str, dict]:
+    """The traces in the legend."""
+    return {trace["name"]: trace for trace in traces(app) if trace.get("showlegend", True)}
+
+
+def numbers(app: AppTest) -> pd.DataFrame:
+    return app.dataframe[0].value.set_index("name")
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(item.value for item in app.text)
+
+
+def rows_of(path: Path, quantity: str) -> dict[int, float]:
+    """step -> value, straight from the file."""
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {row["step"]: row[quantity] for row in rows if row.get(quantity) is not None}
+
+
+def rewrite(path: Path, change: Callable[[dict], dict]) -> None:
+    """The run's log with every row changed."""
+    log = path / "metrics.jsonl"
+    rows = [change(json.loads(line)) for line in log.read_text().splitlines()]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+# --- states of the folder ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["missing", "empty", "foreign"])
+def test_without_results(folder: Path, open_page: Open, state: str) -> None:
+    if state != "missing":
+        folder.mkdir()
+    if state == "foreign":
+        (folder / "README.md").write_text("text")
+    app = open_page()
+    assert "make study" in [block.value for block in app.code]
+    assert not app.get("plotly_chart")
+
+
+def test_a_study_without_runs_and_a_run_without_rows(folder: Path, open_page: Open) -> None:
+    (folder / "digits" / "notes").mkdir(parents=True)
+    assert "no readable run" in open_page().info[0].value
+    write_run(folder, "plain-8", steps=0, status="running")
+    assert "have not logged anything" in open_page().info[0].value
+
+
+def test_one_run_is_one_curve_with_its_own_numbers(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "plain-8")
+    app = open_page()
+    values = rows_of(path, "train_error")
+    (trace,) = traces(app)
+    assert dict(zip(trace["x"], trace["y"], strict=True)) == values
+    row = numbers(app).loc["plain-8"]
+    assert row["last"] == values[STEPS]
+    assert row["best"] == min(values.values())
+    assert row["n"] == 1
+    assert pd.isna(row["last_sd"])
+    assert f"Shown: {len(values)} of {len(values)} points." in texts(app)
+
+
+def test_no_run_chosen(folder: Path, open_page: Open) -> None:
+    write_study(folder)
+    app = open_page()
+    app.multiselect[0].set_value([]).run()
+    assert not app.exception
+    assert "Choose at least one run" in app.info[0].value
+
+
+def test_a_running_run_grows(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "plain-14", steps=16, status="running")
+    app = open_page()
+    assert traces(app)[0]["x"][-1] == 16
+    revision = chart(app)["layout"]["uirevision"]
+    run = results.read_run(path)
+    writer = results.RunWriter(folder, run.study, run.name, run.config)
+    writer.info = dict(run.info)
+    append_rows(writer, 20, 24)
+    app.run()
+    assert traces(app)[0]["x"][-1] == 24
+    assert chart(app)["layout"]["uirevision"] == revision
+    assert numbers(app).loc["plain-14", "status"] == "running"
+
+
+def test_a_diverged_run_ends_where_its_numbers_end(folder: Path, open_page: Open) -> None:
+    whole = write_run(folder, "plain-8", seed=0)
+    broken = write_run(folder, "plain-8", seed=1, status="diverged", error="loss not finite")
+    rewrite(broken, lambda row: row | ({"train_error": None} if row["step"] > 20 else {}))
+    app = open_page(y="train error")
+    mean = named(app)["plain-8 (n = 2)"]
+    assert mean["x"] == list(range(EVERY, 21, EVERY))
+    a, b = rows_of(whole, "train_error"), rows_of(broken, "train_error")
+    assert mean["y"] == pytest.approx([(a[step] + b[step]) / 2 for step in mean["x"]])
+    assert "the mean ends at step 20" in texts(app)
+    assert "digits/plain-8-seed1 diverged" in texts(app)
+    assert numbers(app).loc["plain-8", "status"] == "diverged, finished"
+    assert numbers(app).loc["plain-8", "last"] == pytest.approx((a[STEPS] + b[20]) / 2)
+
+
+def test_a_run_of_nothing_but_null(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8", seed=0)
+    nothing = write_run(folder, "plain-8", seed=1)
+    rewrite(nothing, lambda row: {"step": row["step"], "train_error": None, "lr": float("inf")})
+    app = open_page()
+    assert numbers(app).loc["plain-8", "n"] == 1
+    assert "without any value, not counted" in texts(app)
+
+
+def test_seeds_that_share_no_step_have_no_mean(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8", seed=0)
+    odd = write_run(folder, "plain-8", seed=1)
+    rewrite(odd, lambda row: row | {"step": row["step"] + 1})
+    app = open_page()
+    assert not [name for name in named(app) if "n = 2" in name]
+    assert "share no logged step" in texts(app)
+
+
+def test_hostile_names_are_text(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "plain-14", status="failed")
+    path.rename(path.with_name(HOSTILE.replace("/", "_")))
+    path = write_run(folder, "plain-14")
+    path.rename(path.with_name(os.fsdecode(b"bytes-\xff\xfe")))
+    study = folder / "<b>![x](y)"
+    (folder / "digits").rename(study)
+    for group in ("mean over seeds", "single runs"):
+        app = open_page(group=group, study=study.name)
+        assert len(app.multiselect[0].value) == 2
+        parts = [*app.markdown, *app.title, *app.header, *app.caption, *app.info]
+        interpreted = "\n".join(item.value for item in parts)
+        spec = app.get("plotly_chart")[0].proto.spec
+        for sign in ("evil.example", "![", "<b>", "<img"):
+            assert sign not in interpreted
+        assert "<img" not in spec
+        assert "\\u003cimg" not in spec
+
+
+def test_runs_deleted_while_the_page_is_open(folder: Path, open_page: Open) -> None:
+    write_study(folder)
+    app = open_page()
+    (folder / "digits" / "plain-8-seed0").rename(folder.parent / "away")
+    app.run()
+    assert not app.exception
+    assert "plain-8" not in numbers(app).index
+    (folder / "digits").rename(folder.parent / "all-away")
+    app.run()
+    assert not app.exception
+
+
+def test_five_thousand_points_are_thinned_and_said(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "plain-8")
+    rows = [{"step": step, "train_error": 50 + step % 7} for step in range(1, 5_001)]
+    rows[3_210]["train_error"] = 99.0
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    app = open_page()
+    (trace,) = traces(app)
+    assert len(trace["x"]) <= series.MOST_POINTS
+    assert (3_211, 99.0) in zip(trace["x"], trace["y"], strict=True)
+    assert f"Shown: {len(trace['x']):,} of 5,000 points, the lowest and the highest" in texts(app)
+    assert numbers(app).loc["plain-8", "last"] == 50 + 5_000 % 7
+
+
+# --- what is chosen ---------------------------------------------------------------------------
+
+
+def test_at_first_all_seeds_of_shallowest_and_deepest_of_each_family(
+    folder: Path, open_page: Open
+) -> None:
+    write_study(folder, seeds=2)
+    write_run(folder, "plain-20")
+    write_run(folder, "plain-8", study="other")
+    networks = ("plain-8-seed0", "plain-8-seed1", "plain-20-seed0")
+    networks += tuple(f"resnet-{depth}-seed{seed}" for depth in (8, 14) for seed in (0, 1))
+    assert open_page().multiselect[0].value == [f"digits/{name}" for name in networks]
+    app = open_page(study="other")
+    assert app.multiselect[0].value == ["other/plain-8-seed0"]
+    assert len(app.multiselect[0].options) == 10
+
+
+def test_runs_of_several_studies_together(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8", study="mine", lr=0.05)
+    write_run(folder / "reference", "plain-8", study="mine")
+    both = ["mine/plain-8-seed0", "reference/mine/plain-8-seed0"]
+    app = open_page(compare=both)
+    assert app.multiselect[0].value == both
+    assert set(numbers(app).index) == {"lr 0.05", "lr 0.1"}
+    assert list(app.dataframe[1].value["field"]) == ["recipe.lr"]
+    app = open_page(compare=both, group="single runs")
+    assert len(named(app)) == 2
+
+
+def test_the_same_seed_twice_is_said(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8", study="a")
+    write_run(folder, "plain-8", study="b")
+    app = open_page(compare=["a/plain-8-seed0", "b/plain-8-seed0"])
+    assert "not independent" in texts(app)
+
+
+def test_unknown_values_in_the_address_fall_back(folder: Path, open_page: Open) -> None:
+    write_study(folder)
+    app = open_page(
+        study="../../etc",
+        compare="nobody",
+        y="<b>",
+        x="moon",
+        group="1",
+        band="∞",
+        smooth="9e99",
+        logx="maybe",
+        at="-5",
+        first="x",
+        second="y",
+    )
+    assert box(app, "selectbox", "y").value == "train error"
+    assert box(app, "selectbox", "x").value == "step"
+    assert app.slider[0].value == 0
+    assert len(numbers(app)) > 0
+
+
+def test_the_address_brings_the_page_back(folder: Path, open_page: Open) -> None:
+    write_study(folder, seeds=2)
+    app = open_page(
+        y="test loss", x="epoch", group="single runs", smooth="0.9", logx="true", logy="true", at="8"
+    )
+    layout = chart(app)["layout"]
+    assert layout["xaxis"]["type"] == layout["yaxis"]["type"] == "log"
+    assert "epoch" in layout["xaxis"]["title"]["text"]
+    assert "smoothed, weight 0.9" in layout["title"]["text"]
+    assert box(app, "number_input", "at").value == 8
+    assert "plain-8 · seed 1" in named(app)
+
+
+# --- the numbers ------------------------------------------------------------------------------
+
+
+def test_means_spreads_and_bands_are_those_of_the_files(folder: Path, open_page: Open) -> None:
+    write_study(folder, seeds=3)
+    path = folder / "digits" / "plain-14-seed1"
+    rewrite(path, lambda row: row | {"test_error": row["test_error"] + row["step"] % 5})
+    files = [rows_of(folder / "digits" / f"plain-14-seed{seed}", "test_error") for seed in range(3)]
+    app = open_page(y="test error", at="13", band="standard deviation")
+    row = numbers(app).loc["plain-14"]
+    last, best = [run[STEPS] for run in files], [min(run.values()) for run in files]
+    at = [run[12] for run in files]  # 13 was not logged
+    for key, values in (("last", last), ("best", best), ("at", at)):
+        assert row[key] == pytest.approx(statistics.fmean(values))
+        assert row[f"{key}_sd"] == pytest.approx(statistics.stdev(values))
+    assert row["seeds"] == "0, 1, 2"
+    mean = named(app)["plain-14 (n = 3)"]
+    expected = [statistics.fmean(run[int(step)] for run in files) for step in mean["x"]]
+    assert mean["y"] == pytest.approx(expected)
+
+    def band(app: AppTest) -> set[float]:
+        group = named(app)["plain-14 (n = 3)"]["legendgroup"]
+        (found,) = (t for t in traces(app) if t.get("fill") and t["legendgroup"] == group)
+        return {round(y, 6) for x, y in zip(found["x"], found["y"], strict=True) if x == 12}
+
+    centre, deviation = statistics.fmean(at), statistics.stdev(at)
+    assert band(app) == {round(centre - deviation, 6), round(centre + deviation, 6)}
+    box(app, "selectbox", "band").select("standard error").run()
+    half = deviation / 3**0.5
+    assert band(app) == {round(centre - half, 6), round(centre + half, 6)}
+    box(app, "selectbox", "band").select("lowest to highest").run()
+    assert band(app) == {round(min(at), 6), round(max(at), 6)}
+    box(app, "selectbox", "band").select("none").run()
+    assert not [trace for trace in traces(app) if trace.get("fill")]
+
+
+@pytest.mark.parametrize(
+    ("axis", "place"),
+    [
+        ("epoch", lambda row, _: row["epoch"]),
+        ("wall time", lambda _, timing: timing["seconds"]),
+        ("images seen", lambda row, _: row["step"] * 128),
+    ],
+)
+def test_every_axis_is_that_of_the_files(
+    folder: Path, open_page: Open, axis: str, place: Callable[[dict, dict], float]
+) -> None:
+    path = write_run(folder, "plain-8")
+    logs = [
+        [json.loads(line) for line in (path / name).read_text().splitlines()]
+        for name in ("metrics.jsonl", "timing.jsonl")
+    ]
+    (trace,) = traces(open_page(x=axis))
+    assert trace["x"] == pytest.approx([place(*rows) for rows in zip(*logs, strict=True)])
+
+
+def test_smoothing_leaves_the_raw_curve_and_the_table(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "plain-8")
+    values = list(rows_of(path, "train_error").values())
+    app = open_page(smooth="0.99")
+    raw, smooth = traces(app)
+    assert raw["y"] == values
+    assert raw["hoverinfo"] == "skip"
+    weight = (0.99**0.5) ** (EVERY / (STEPS - EVERY) * 1000)
+    expected = (values[1] + weight * values[0]) / (1 + weight)
+    assert smooth["y"][1] == pytest.approx(expected)
+    assert numbers(app).loc["plain-8", "last"] == values[-1]
+
+
+def test_every_logged_quantity_can_be_drawn(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "plain-8")
+    app = open_page()
+    picker = box(app, "selectbox", "y")
+    assert "validation error" not in picker.options  # not logged
+    for option in list(picker.options):
+        box(app, "selectbox", "y").select(option).run()
+        assert not app.exception
+        name = option.replace(" ", "_")
+        if name != "images_per_second":
+            assert traces(app)[-1]["y"] == list(rows_of(path, name).values())
+
+
+def test_the_filter_and_the_differences(folder: Path, open_page: Open) -> None:
+    write_study(folder, seeds=2)
+    app = open_page()
+    box(app, "text_input", "filter").set_value("RESNET 14").run()
+    assert list(numbers(app).index) == ["resnet-14"]
+    box(app, "text_input", "filter").set_value("nobody").run()
+    assert "No curve has these words" in app.info[0].value
+    box(app, "text_input", "filter").set_value("").run()
+    box(app, "selectbox", "second").select("resnet-14").run()
+    found = app.dataframe[1].value.set_index("field")["values"]
+    assert found.to_dict() == {"network.depth": "8 != 14", "network.shortcut": "'none' != 'A'"}
+    box(app, "selectbox", "second").select("plain-8").run()
+    assert "their configurations are the same" in "\n".join(item.value for item in app.markdown)
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def download(app: AppTest, key: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """What the button would give: AppTest cannot click it, so its callable is caught."""
+    import streamlit.delta_generator as generator
+
+    caught: dict[str, Any] = {}
+    original = generator.DeltaGenerator.download_button
+
+    def catch(self: Any, label: str, data: Any, *args: Any, **words: Any) -> Any:
+        caught[words["key"]] = data
+        return original(self, label, data, *args, **words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generator.DeltaGenerator, "download_button", catch)
+        app.run()
+        assert not app.exception
+        return caught[key]()
+
+
+def test_the_export_holds_every_point_of_every_quantity(
+    folder: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(folder)
+    path = folder / "digits" / "plain-14-seed0"
+    path = path.rename(path.with_name("-1+cmd"))
+    app = open_page(smooth="0.9")
+    content = download(app, "csv", monkeypatch).decode()
+    rows = list(csv.DictReader(io.StringIO(content, newline="")))
+    assert len(rows) == 4 * STEPS // EVERY
+    own = [row for row in rows if row["run"] == "'-1+cmd"]
+    for quantity in ("train_error", "test_error", "train_loss", "test_loss", "lr", "epoch"):
+        values = {int(row["step"]): float(row[quantity]) for row in own}
+        assert values == rows_of(path, quantity)
+    assert {int(row["images"]) for row in own} == {128 * step for step in rows_of(path, "lr")}
+    assert {row["seconds"] for row in own} == {f"{step / 10}" for step in rows_of(path, "lr")}
+
+
+def test_the_figure_as_a_page_needs_no_network(
+    folder: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_run(folder, "plain-8")
+    write_run(folder, "plain-8", seed=1)
+    path.rename(path.with_name("<script>alert(1)<script>"))
+    app = open_page(group="single runs")
+    page = download(app, "html", monkeypatch).decode()
+    assert "<script>alert" not in page
+    assert "Plotly.newPlot" in page
+    assert "<script src" not in page
+    assert 'showSendToCloud": false' in page or 'showSendToCloud":false' in page
+    assert len(page) > 1_000_000  # plotly itself is in it
+
+
+def test_the_camera_saves_what_is_asked_for(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8")
+    app = open_page()
+
+    def config() -> dict:
+        return json.loads(app.get("plotly_chart")[0].proto.config)
+
+    assert config()["toImageButtonOptions"]["format"] == "svg"
+    assert config()["showSendToCloud"] is False
+    box(app, "button_group", "image").set_value("png").run()
+    assert config()["toImageButtonOptions"]["format"] == "png"

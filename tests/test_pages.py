@@ -1,0 +1,576 @@
+"""The pages Health, Ours and the paper, Inside the networks and Notebooks, in every state."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import os
+import shlex
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dashboard_data import write_run, write_study
+from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
+
+from resnetlab import cli, paper, results
+
+PROJECT = Path(__file__).resolve().parent.parent
+APP = PROJECT / "dashboard" / "app.py"
+HEALTH, PAPER = "app_pages/health.py", "app_pages/paper.py"
+NETWORKS, NOTEBOOKS = "app_pages/networks.py", "app_pages/notebooks.py"
+PAGES = (HEALTH, PAPER, NETWORKS, NOTEBOOKS)
+HOSTILE = "<img src=http://evil.example/x> ![a](http://evil.example/y) :red[z] $x$ \u202e\x00 =1+1"
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def open_page(folder: Path) -> Open:
+    def open_one(page: str, **query: str) -> AppTest:
+        app = AppTest.from_file(str(APP), default_timeout=120)
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+        app.switch_page(page).run()
+        assert not app.exception, app.exception
+        return app
+
+    return open_one
+
+
+def charts(app: AppTest) -> list[dict[str, Any]]:
+    return [json.loads(item.proto.spec) for item in app.get("plotly_chart")]
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(item.value for item in app.text)
+
+
+def codes(app: AppTest) -> list[str]:
+    return [item.value for item in app.code]
+
+
+def markup(app: AppTest) -> str:
+    """All that is interpreted as markup."""
+    kinds = (
+        "markdown",
+        "title",
+        "header",
+        "subheader",
+        "caption",
+        "info",
+        "warning",
+        "error",
+        "success",
+    )
+    return "\n".join(item.value for kind in kinds for item in app.get(kind))
+
+
+def spoil(run: Path, **changes: Any) -> None:
+    """Change fields of a run's run.json."""
+    info = json.loads((run / results.RUN_FILE).read_text())
+    (run / results.RUN_FILE).write_text(json.dumps(info | changes))
+
+
+# --- all of them ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("state", ["missing", "empty", "file"])
+def test_without_studies_every_page_says_what_makes_them(
+    folder: Path, open_page: Open, page: str, state: str
+) -> None:
+    if state == "empty":
+        folder.mkdir()
+    elif state == "file":
+        folder.write_text("no folder")
+    app = open_page(page)
+    assert "make study" in codes(app)
+    assert not charts(app)
+
+
+@pytest.mark.parametrize("page", [HEALTH, PAPER, NOTEBOOKS])
+def test_hostile_names_are_never_interpreted(folder: Path, open_page: Open, page: str) -> None:
+    write_run(folder, "plain-8", status="failed", steps=8, error=HOSTILE)
+    hostile = write_run(folder, "plain-20", status="diverged", error=HOSTILE * 40)
+    (hostile / results.NOTEBOOK_FILE).write_text(json.dumps({"nbformat": 4, "cells": []}))
+    hostile.rename(hostile.with_name(HOSTILE.replace("/", "_").replace("\x00", "")))
+    (folder / "digits" / os.fsdecode(b"bytes-\xff\xfe")).mkdir()
+    (folder / "digits").rename(folder / "<b>![x](y)")
+    app = open_page(page, study="<b>![x](y)")
+    for sign in ("evil.example", ":red[", "![", "<b>", "<img"):
+        assert sign not in markup(app)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_run_that_has_only_begun(folder: Path, open_page: Open, page: str) -> None:
+    write_run(folder, "plain-8", steps=0, status="running")
+    open_page(page)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_study_deleted_while_the_page_is_open(folder: Path, open_page: Open, page: str) -> None:
+    write_run(folder, "plain-8")
+    app = open_page(page)
+    folder.rename(folder.with_name("away"))
+    app.run()
+    assert not app.exception
+    assert "make study" in codes(app)
+
+
+# --- health -----------------------------------------------------------------------------------
+
+
+def test_a_healthy_folder_says_so(folder: Path, open_page: Open) -> None:
+    write_study(folder)
+    write_run(folder, "plain-8", study="other")
+    app = open_page(HEALTH)
+    assert "5 runs read whole" in app.success[0].value
+    assert not app.metric
+
+
+def test_every_kind_of_damage_has_its_reason_remedy_and_command(folder: Path, open_page: Open) -> None:
+    write_study(folder)
+    write_run(folder, "plain-20", status="diverged", steps=12, error="loss not finite at step 13")
+    write_run(folder, "plain-26", status="failed", steps=12, error="no memory")
+    write_run(folder, "plain-38", status="interrupted", steps=12, error="stopped by a signal")
+    torn = write_run(folder, "resnet-20")
+    with (torn / results.METRICS_FILE).open("a") as file:
+        file.write('{"step": 44, "train_er')
+    spoil(write_run(folder, "resnet-26"), schema=99)
+    damaged = write_run(folder, "resnet-32")
+    (damaged / results.RUN_FILE).write_bytes(b"\x00\xff{")
+    gone = write_run(folder, "resnet-38", steps=12, status="running")
+    spoil(gone, pid=2**22 + 1)  # above the largest process number
+    silent = write_run(folder, "resnet-44", steps=12, status="running")
+    ago = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=10)
+    spoil(silent, heartbeat=ago.isoformat(timespec="seconds"))
+    (folder / "digits" / "photos").mkdir()
+    other = write_run(folder, "plain-8", study="another")
+    (other / results.EVALUATIONS_FILE).write_text('{"step": 40}\n{"st')
+
+    app = open_page(HEALTH, study="digits")
+    said = texts(app)
+    for line in (
+        "digits/plain-20-seed0, diverged: loss not finite at step 13",
+        "digits/plain-26-seed0, failed: no memory",
+        "digits/plain-38-seed0, interrupted: stopped by a signal",
+        "digits/resnet-20-seed0, finished: 1 torn or damaged line left out of its metrics",
+        "digits/resnet-26-seed0, left out: its format is version 99",
+        "digits/resnet-32-seed0, left out: run.json is torn or not JSON",
+        "digits/resnet-38-seed0, interrupted: its process is gone",
+        "digits/resnet-44-seed0, running: no sign of life for 10 minutes",
+        "digits/photos, left out: no run.json",
+        "another/plain-8-seed0, finished: 1 torn or damaged line left out of its evaluations",
+    ):
+        assert line in said
+    counts = {metric.label: metric.value for metric in app.metric}
+    assert counts == {
+        "Damaged": "1", "Unknown version": "1", "No run": "1", "Torn": "2", "Stale": "2", "Failed": "1",
+        "Interrupted": "1", "Diverged": "1",
+    }  # fmt: skip
+    assert "**10 of 14 folders**" in markup(app)
+    # The chosen study first, the worst first.
+    assert said.index("resnet-32-seed0") < said.index("plain-20-seed0") < said.index("another/")
+    app.pills[0].set_value(["failed"]).run()
+    assert not app.exception
+    assert "no memory" in texts(app)
+    assert "loss not finite" not in texts(app)
+
+
+def test_the_command_of_an_interrupted_run_goes_on_with_that_run(folder: Path, open_page: Open) -> None:
+    words = f"train plain-8 --steps 4 --study digits --run mine --results {folder}".split()
+    assert CliRunner().invoke(cli.app, words).exit_code == 0
+    path = folder / "digits" / "mine"
+    (path / results.SUMMARY_FILE).unlink()
+    spoil(path, status="interrupted", error="stopped")
+    command = next(code for code in codes(open_page(HEALTH)) if code.startswith("resnetlab train"))
+    words = shlex.split(command)
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    assert words[:3] == ["resnetlab", "train", "plain-8"]
+    assert Path(options["--results"], options["--study"], options["--run"]) == path
+    done = CliRunner().invoke(cli.app, words[1:])
+    assert done.exit_code == 0, done.output
+    assert results.read_run(path).status == "finished"
+
+
+def test_one_bad_run_among_many_blanks_nothing(
+    folder: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(folder, seeds=5)
+    bad = folder / "digits" / "plain-8-seed3"
+    (bad / results.RUN_FILE).write_text("[" * 100_000)
+    problems = results.RunRecord.problems.func  # type: ignore[attr-defined]
+
+    def raising(run: results.RunRecord) -> tuple[str, ...]:
+        if run.name == "plain-8-seed4":
+            raise MemoryError
+        return problems(run)
+
+    monkeypatch.setattr(results.RunRecord, "problems", property(raising))
+    app = open_page(HEALTH)
+    assert "**2 of 20 folders**" in markup(app)
+    assert "digits/plain-8-seed4, unknown: looking at it failed (MemoryError)" in texts(app)
+    assert "digits/plain-8-seed3, left out: run.json is torn or not JSON" in texts(app)
+
+
+def test_many_problems_stand_in_a_table_without_markup(folder: Path, open_page: Open) -> None:
+    for index in range(20):
+        (folder / "digits" / f"{index:02d}![x](evil.example)").mkdir(parents=True)
+    app = open_page(HEALTH)
+    assert "20 folders" in markup(app)
+    assert len(app.dataframe[0].value) == 8
+    assert "evil.example" not in markup(app)
+
+
+# --- ours and the paper -----------------------------------------------------------------------
+
+
+def evaluated(path: Path, **changes: Any) -> None:
+    """A result of `resnetlab evaluate` as it keeps them."""
+    row = {
+        "step": 40, "protocol": "ten-crop", "average": "softmax", "crop": 224, "sides": [256],
+        "data": "imagenet", "dataset_sha256": "0", "images": 50, "top1_error": 25.0, "top5_error": 8.0,
+        "seconds": 1.0, "time": results.now(),
+    }  # fmt: skip
+    results.add_evaluation(results.read_run(path), row | changes)
+
+
+def rows_of(app: AppTest, index: int, network: str) -> list[dict[str, Any]]:
+    """Rows of a network in the table of that place, empty cells left out."""
+    shown = app.dataframe[index].value
+    own = shown[shown["network"] == network].to_dict("records")
+    return [
+        {key: value for key, value in row.items() if value == value and value is not None}
+        for row in own
+    ]
+
+
+def test_without_runs_of_ours_the_papers_numbers_stand_alone(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8")
+    app = open_page(PAPER)
+    assert "No finished run is of a network in these tables yet." in markup(app)
+    two, three, four, six = (item.value for item in app.dataframe)
+    for shown, records in ((two, paper.TABLE_2), (three, paper.TABLE_3), (four, paper.TABLE_4)):
+        top1 = {r.network: f"{r.value:.2f}" for r in records if r.quantity == "top1_error"}
+        stated = shown.dropna(subset=["paper_top1"])
+        assert dict(zip(stated["network"], stated["paper_top1"], strict=True)) == top1
+        assert set(shown["network"]) == {r.network for r in records}
+        assert shown[["ours_top1", "n", "data", "recipe", "study"]].isna().all().all()
+    assert list(two["network"]) == ["plain-18", "resnet-18", "plain-34", "resnet-34"]
+    assert list(two["paper_top1"]) == ["27.94", "27.88", "28.54", "25.03"]
+    best = six.set_index("network")
+    assert best.loc["resnet-110", "paper_top1"] == "6.61 ± 0.16 (best 6.43)"
+    assert best.loc["resnet-1202", "parameters"] == "19.4 M"
+    assert best.loc["Highway", "paper_top1"] == "7.72 ± 0.16 (best 7.54)"
+
+
+def test_table_6_has_mean_spread_n_and_conditions_of_ours(folder: Path, open_page: Open) -> None:
+    paths = [write_run(folder, "resnet-20", seed=seed) for seed in range(3)]
+    write_run(folder, "resnet-20", seed=3, status="diverged")
+    write_run(folder, "resnet-56", study="other")
+    app = open_page(PAPER)
+    errors = [json.loads((p / results.SUMMARY_FILE).read_text())["test_error"] for p in paths]
+    (row,) = rows_of(app, 3, "resnet-20")
+    assert row["ours_top1"] == f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f}"
+    assert (row["n"], row["data"], row["study"]) == (3, "digits", "digits")
+    assert row["protocol"] == "single view"
+    assert row["comparable"].startswith("no: the paper trained on CIFAR-10 and ImageNet")
+    assert row["our_parameters"] == "1,000"
+    (row,) = rows_of(app, 3, "resnet-56")
+    assert (row["n"], row["study"]) == (1, "other")
+    assert "±" not in row["ours_top1"]
+    (row,) = rows_of(app, 3, "resnet-44")
+    assert not {"ours_top1", "n", "data", "comparable"} & set(row)
+    assert "None of these runs is on the paper's own data" in markup(app)
+
+
+def test_protocols_are_taken_from_evaluations_of_the_last_step(folder: Path, open_page: Open) -> None:
+    images = str(folder.parent)
+    big = {"data": f"imagenet:{images}", "recipe": "imagenet"}
+    paths = [write_run(folder, "resnet-34", seed=seed, **big) for seed in range(2)]
+    for path, top1 in zip(paths, (25.5, 24.0), strict=True):
+        evaluated(path, top1_error=99.0)
+        evaluated(path, top1_error=top1)  # the latest counts
+        evaluated(path, step=20, top1_error=1.0)
+        evaluated(
+            path, protocol="multi-scale", sides=[64, 96], crop=64, top1_error=30.0, top5_error=None
+        )
+    app = open_page(PAPER)
+    (row,) = rows_of(app, 0, "resnet-34")
+    mean, spread = statistics.mean([25.5, 24.0]), statistics.stdev([25.5, 24.0])
+    assert row["ours_top1"] == f"{mean:.2f} ± {spread:.2f}"
+    assert (row["n"], row["protocol"], row["data"]) == (2, "10-crop", "imagenet")
+    (row,) = rows_of(app, 1, "resnet-34")
+    assert row["ours_top5"] == "8.00 ± 0.00"
+    assert "None of these runs" not in markup(app)
+    # Another condition of the same network: its single view, said to be one.
+    write_run(folder, "resnet-34-B", study="small", data="digits-large")
+    (row,) = rows_of(open_page(PAPER), 2, "resnet-34-B")
+    assert row["protocol"] == "single view"
+    assert row["comparable"].startswith("no: the paper trained on")
+
+
+def test_comparable_only_with_the_papers_data_recipe_and_test(folder: Path, open_page: Open) -> None:
+    run = {"data": "cifar10", "recipe": "paper", "planned": 64_000}
+    write_run(folder, "resnet-20", name="ours", **run)
+    write_run(folder, "resnet-32", name="short", data="cifar10", recipe="paper", planned=640)
+    big = {"data": f"imagenet:{folder.parent}", "recipe": "imagenet", "planned": 600_000}
+    evaluated(write_run(folder, "resnet-18", study="large", **big), top5_error=None)
+    evaluated(write_run(folder, "plain-18", study="large", **big), sides=[288])
+    write_run(folder, "plain-34", study="large", **big)
+    app = open_page(PAPER)
+    verdicts = {name: rows_of(app, 3, name)[0]["comparable"] for name in ("resnet-20", "resnet-32")}
+    assert verdicts["resnet-20"] == "yes"
+    assert verdicts["resnet-32"].startswith("no: the paper trained for 64,000 steps")
+    large = {
+        name: rows_of(app, 0, name)[0]["comparable"] for name in ("resnet-18", "plain-18", "plain-34")
+    }
+    assert large["resnet-18"] == "yes"
+    assert large["plain-18"] == "no: crop 224 of shorter side 288"
+    assert large["plain-34"] == "no: another test, single view"
+
+
+def test_evaluations_that_are_no_numbers_are_left_out(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "resnet-34", data="digits-large")
+    for bad in (
+        {"top1_error": HOSTILE},
+        {"protocol": ["ten-crop"]},
+        {"sides": {"a": 1}, "crop": HOSTILE},
+    ):
+        evaluated(path, **bad)
+    with (path / results.EVALUATIONS_FILE).open("a") as file:
+        file.write('{"step": 40, "protocol": "ten-crop", "top1_error": NaN}\n{"step": 40}\n[]\n{"st')
+    app = open_page(PAPER)
+    assert any(math.isclose(row["n"], 1) for row in rows_of(app, 0, "resnet-34"))
+    assert "evil.example" not in markup(app)
+
+
+# --- inside the networks ----------------------------------------------------------------------
+
+
+def table_with(app: AppTest, column: str) -> list[Any]:
+    return [item.value for item in app.dataframe if column in item.value.columns]
+
+
+def test_the_drawing_has_every_block_and_the_numbers_are_the_modules_own(
+    folder: Path, open_page: Open
+) -> None:
+    write_run(folder, "plain-20")
+    write_run(folder, "resnet-20")
+    app = open_page(NETWORKS, block="stage 2, block 1")
+    assert next(box for box in app.selectbox if box.key == "network").value == "resnet-20"
+    drawing = charts(app)[0]
+    bars = [trace for trace in drawing["data"] if trace["type"] == "bar"]
+    assert sum(len(trace["customdata"]) for trace in bars) == 2 * (9 + 2)
+    names = {trace.get("name") for trace in drawing["data"]}
+    assert {"identity shortcut", "identity, zero-padded"} <= names
+    plain, residual = table_with(app, "what")
+    # 3x3 convolutions from 16 to 32 filters and from 32 to 32, two batch norms of 32; on 32x32 images,
+    # because the made-up runs name no shape.
+    wanted = {"parameters": 9 * 16 * 32 + 9 * 32 * 32 + 4 * 32}
+    wanted |= {"multiply-adds of one image": 16 * 16 * (9 * 16 * 32 + 9 * 32 * 32)}
+    for table in (plain, residual):
+        found = dict(zip(table["what"], table["value"], strict=True))
+        assert found["out"] == "32 × 16 × 16"
+        assert {key: found[key] for key in wanted} == {key: f"{n:,}" for key, n in wanted.items()}
+    formulas = [item.value for item in app.get("latex")] or [m.value for m in app.markdown]
+    assert any(r"F(x) + \mathrm{pad}(x)" in text for text in formulas)
+
+
+def test_gradient_norms_are_those_of_the_last_logged_step(folder: Path, open_page: Open) -> None:
+    names = ["conv", *(f"stage{s}.0.residual.conv{c}" for s in (1, 2, 3) for c in (1, 2)), "classifier"]
+    path = write_run(folder, "plain-8")
+    spoil(path, layers={"gradient_norm": names})
+    rows = [json.loads(line) for line in (path / results.PROBES_FILE).read_text().splitlines()]
+    app = open_page(NETWORKS, network="resnet-8", block="stage 3, block 1")
+    layers = table_with(app, "gradient")[0].set_index("layer")
+    assert layers["gradient"].to_dict() == {
+        "conv1": rows[-1]["values"][5],
+        "conv2": rows[-1]["values"][6],
+    }
+    assert f"Gradient norms of plain-8-seed0 at step {rows[-1]['step']}." in texts(app)
+    assert "No run of it in this study" in markup(app)
+
+
+def test_without_weights_the_page_says_so_and_draws_the_papers_lines(
+    folder: Path, open_page: Open
+) -> None:
+    write_run(folder, "plain-8")
+    app = open_page(NETWORKS)
+    assert "No weights of this study" in app.info[0].value
+    lines = {t["name"]: t for t in charts(app)[1]["data"]}
+    assert len(lines) == 5
+    assert all("the paper" in name for name in lines)
+
+
+def test_responses_are_measured_on_the_runs_own_weights(folder: Path, open_page: Open) -> None:
+    import torch
+
+    from resnetlab import data, evaluate, probes
+
+    words = f"train resnet-8 --steps 4 --study digits --run mine --results {folder}".split()
+    assert CliRunner().invoke(cli.app, words).exit_code == 0
+    app = open_page(NETWORKS, measure="true")
+    run = results.read_run(folder / "digits" / "mine")
+    trained = evaluate.trained(run, torch.device("cpu"))
+    test = data.load(run.config.data).test.images
+    few = test[torch.linspace(0, len(test) - 1, min(256, len(test))).round().long()]
+    wanted = probes.layer_responses(trained.network, trained.normalise(few)).tolist()
+    shown = charts(app)[1]["data"]
+    assert [trace["name"] for trace in shown] == ["resnet-8 (n = 1)"] * 2
+    ordered, by_size = ([float(v) for v in numbers(trace["y"])] for trace in shown)
+    assert ordered == pytest.approx(wanted, rel=1e-4)
+    assert by_size == pytest.approx(sorted(wanted, reverse=True), rel=1e-4)
+    assert f"step 4, {len(few)} images" in texts(app)
+    for item in (folder / "digits" / "mine" / results.CHECKPOINTS).glob("*.pt"):
+        item.write_bytes(b"torn")
+    app.run()
+    assert not app.exception
+    assert "no whole checkpoint" in texts(app)
+
+
+def numbers(values: Any) -> list[float]:
+    """The y of a trace, which plotly may have packed."""
+    if isinstance(values, dict):
+        import base64
+
+        import numpy as np
+
+        return list(np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]))
+    return list(values)
+
+
+def test_unknown_values_in_the_link_fall_back(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8")
+    app = open_page(NETWORKS, network="resnet-9999", block="<b>", measured="nobody")
+    assert len(charts(app)) == 2
+
+
+# --- notebooks --------------------------------------------------------------------------------
+
+
+def notebook_of(*cells: dict[str, Any], **given: Any) -> str:
+    meta = {"papermill": {"parameters": given}}
+    return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": meta, "cells": list(cells)})
+
+
+def output(**data: Any) -> dict[str, Any]:
+    return {
+        "cell_type": "code",
+        "source": "1",
+        "metadata": {},
+        "outputs": [{"output_type": "display_data", "data": data}],
+    }
+
+
+def test_a_notebook_is_shown_with_parameters_and_download(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "plain-8")
+    known = json.loads((PROJECT / "notebooks" / "train.ipynb").read_text())["cells"][0]
+    figure = {"data": [{"type": "scatter", "y": [1, 2]}], "layout": {"title": {"text": "mine"}}}
+    text = notebook_of(
+        known,
+        {
+            "cell_type": "code",
+            "source": ["depth: int = 20  # 6n+2"],
+            "metadata": {"tags": ["parameters"]},
+        },
+        output(**{"application/vnd.plotly.v1+json": figure, "text/html": "<script>alert(1)</script>"}),
+        output(**{"text/html": "<table>", "text/plain": "a table"}),
+        depth=56,
+    )
+    (path / results.NOTEBOOK_FILE).write_text(text)
+    app = open_page(NOTEBOOKS)
+    assert "".join(known["source"]) in markup(app)
+    assert app.dataframe[0].value.to_dict("records") == [{"name": "depth", "value": "56"}]
+    (chart,) = charts(app)
+    assert chart["layout"]["title"]["text"] == "mine"
+    assert "a table" in codes(app)
+    assert app.get("download_button")
+    assert "script" not in markup(app)
+
+
+def test_nothing_of_a_hostile_notebook_is_interpreted(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "plain-8")
+    source = {"source": "http://evil.example/x.png"}
+    loading = {
+        "data": [{"y": [1]}],
+        "layout": {"images": [source], "template": {"layout": {"images": [source]}}},
+    }
+    tiles = {"data": [{"type": "scattermap", "lat": [1], "lon": [1]}], "layout": {}}
+    plotly = "application/vnd.plotly.v1+json"
+    text = notebook_of(
+        {"cell_type": "markdown", "source": HOSTILE},
+        {"cell_type": "raw", "source": HOSTILE},
+        output(**{plotly: loading}),
+        output(**{plotly: tiles}),
+        output(**{plotly: {"data": [{"type": "scatter", "y": 7, "nonsense": {}}], "layout": {}}}),
+        output(**{plotly: HOSTILE}),
+        output(**{"text/markdown": HOSTILE}),
+        output(**{"text/html": f"<script>{HOSTILE}</script>"}),
+        output(**{"image/png": "no base64"}),
+        {
+            "cell_type": "code",
+            "source": 7,
+            "outputs": [None, {"output_type": "stream", "text": HOSTILE}],
+        },
+        7,  # type: ignore[arg-type]
+        **{HOSTILE: HOSTILE},
+    )
+    (path / results.NOTEBOOK_FILE).write_text(text)
+    app = open_page(NOTEBOOKS)
+    for sign in ("evil.example", ":red[", "<script", "<img"):
+        assert sign not in markup(app)
+    (chart,) = charts(app)
+    assert "evil.example" not in json.dumps(chart)
+    assert texts(app).count("Left out:") == 6
+    assert not app.get("iframe")
+    assert not app.get("html")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"cells": [', "it is torn or not JSON"),
+        (b"[" * 100_000, "it is torn or not JSON"),
+        (b"[]", "it is no notebook"),
+        (b'{"nbformat": 3, "cells": []}', "its format is 3"),
+        (b"\xff\xfe\x00", "it is torn or not JSON"),
+    ],
+)
+def test_a_torn_or_foreign_notebook_leaves_the_others(
+    folder: Path, open_page: Open, content: bytes, reason: str
+) -> None:
+    path = write_run(folder, "plain-8")
+    (path / results.NOTEBOOK_FILE).write_text(notebook_of(output(**{"text/plain": "healthy"})))
+    (folder / "digits" / "01_degradation.ipynb").write_bytes(content)
+    app = open_page(NOTEBOOKS)
+    assert f"01_degradation.ipynb cannot be shown: {reason}" in texts(app)
+    picker = next(box for box in app.selectbox if box.key == "notebook")
+    picker.select(picker.options[1]).run()
+    assert not app.exception
+    assert "healthy" in codes(app)
+
+
+def test_a_study_without_notebooks_says_what_makes_them(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8")
+    assert "no executed notebook" in open_page(NOTEBOOKS).info[0].value
+
+
+def test_the_pages_ask_torch_only_in_a_process_of_its_own() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, dashboard.inside; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True)

@@ -1,0 +1,206 @@
+"""Edits of networks: the same function where it must be, another one where it must not."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from resnetlab import config, data, models, surgery
+from resnetlab.config import UsageError
+
+NAMES = ("plain-8", "plain-14", "resnet-8", "resnet-14", "resnet-8-B", "resnet-8-C")
+
+
+def images(count: int = 64, size: int = 8, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, 3, size, size, generator=data.generator(seed, "images"))
+
+
+def learnt(name: str, dtype: torch.dtype = torch.float32) -> models.Network:
+    """A network after a few updates, so that its batch norms have statistics, scales and shifts."""
+    network = models.build(name, generator=data.generator(1, "weights")).to(dtype)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    for step in range(4):
+        x = images(seed=step).to(dtype)
+        loss = torch.nn.functional.cross_entropy(network(x), torch.arange(64) % 10)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
+# --- the constructed solution -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("deeper", [20, 32])
+def test_appended_identity_layers_change_no_logit(name: str, deeper: int) -> None:
+    network = learnt(name)
+    deep = surgery.append_identity_layers(network, deeper, images())
+    x = images(seed=9)
+    with torch.no_grad():
+        assert torch.allclose(deep(x), network(x), rtol=0, atol=1e-4)
+    assert len(models.weighted_layers(deep)) - deep_projections(deep) == deeper
+    assert deep.spec.shortcut == network.spec.shortcut
+
+
+def deep_projections(network: models.Network) -> int:
+    return sum(isinstance(module, models.Projection) for module in network.modules())
+
+
+def test_in_float64_they_are_the_same_function_almost_exactly() -> None:
+    for name in ("plain-14", "resnet-14-C"):
+        network = learnt(name, torch.float64)
+        x = images(seed=9).double()
+        deep = surgery.append_identity_layers(network, 26, images().double())
+        with torch.no_grad():
+            assert (deep(x) - network(x)).abs().max() < 1e-9
+
+
+def test_in_training_mode_the_batch_they_were_made_for_passes_unchanged() -> None:
+    network = learnt("plain-8", torch.float64)
+    x = images().double()
+    deep = surgery.append_identity_layers(network, 14, x)
+    entering = network.conv, network.bn
+    stage, own = deep.stage1, network.stage1
+    with torch.no_grad():
+        h = torch.relu(entering[1](entering[0](x)))
+        before = own(h)
+        added = stage[1].train()
+        # eps is in the scale and in the denominator of the same batch: what comes out is what went in.
+        assert torch.allclose(added(before), before, atol=1e-9)
+
+
+def test_the_deeper_network_is_an_ordinary_one_of_its_depth() -> None:
+    deep = surgery.append_identity_layers(learnt("resnet-8-B"), 20, images())
+    assert type(deep) is models.CifarNetwork
+    fresh = models.build("resnet-20-B")
+    fresh.load_state_dict(deep.state_dict())
+    assert torch.equal(fresh.eval()(images()), deep(images()))
+    assert all(parameter.requires_grad for parameter in deep.parameters())
+
+
+@pytest.mark.parametrize("name", ["plain-8", "resnet-8"])
+def test_a_disturbed_added_weight_changes_the_output(name: str) -> None:
+    network = learnt(name)
+    deep = surgery.append_identity_layers(network, 14, images())
+    x = images(seed=9)
+    with torch.no_grad():
+        for stage in (deep.stage1, deep.stage2, deep.stage3):
+            disturbed = copy.deepcopy(deep)
+            index = list(deep.children()).index(stage)
+            block = list(disturbed.children())[index][1]
+            block.residual.bn2.weight += 0.5
+            assert (disturbed(x) - network(x)).abs().max() > 1e-2
+
+
+def test_the_added_layers_can_learn() -> None:
+    deep = surgery.append_identity_layers(learnt("resnet-8"), 14, images()).train()
+    torch.nn.functional.cross_entropy(deep(images()), torch.arange(64) % 10).backward()
+    assert deep.stage2[1].residual.bn2.weight.grad.abs().max() > 0
+
+
+def test_the_given_network_is_left_as_it_was() -> None:
+    network = learnt("plain-8").train()
+    before = copy.deepcopy(network.state_dict())
+    state = torch.random.get_rng_state()
+    surgery.append_identity_layers(network, 14, images())
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(len(stage._forward_hooks) for stage in network.modules())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "message"),
+    [
+        ("plain-14", 14, "14 layers are no more than the 14 of plain-14"),
+        ("plain-14", 8, "no more than"),
+        ("plain-14", 21, "nearest valid depths are 20 and 26"),
+        ("resnet-20-single", 32, "not to resnet-20-single"),
+        ("resnet-18", 34, "not to resnet-18"),
+    ],
+)
+def test_depths_and_networks_without_such_a_solution_are_refused(
+    name: str, depth: int, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        surgery.append_identity_layers(models.build(name), depth, images())
+
+
+# --- removing blocks --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["resnet-14", "resnet-14-B", "resnet-50"])
+def test_a_removed_block_is_one_whose_last_scale_and_shift_are_zero(name: str) -> None:
+    network = models.build(name, num_classes=10).eval()
+    x = images(2, 32)
+    for block in surgery.block_names(network)[:4]:
+        zeroed = copy.deepcopy(network)
+        residual = zeroed.get_submodule(block).residual
+        last = [module for module in residual if isinstance(module, models.BatchNorm)][-1]
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.zero_()
+            assert torch.allclose(surgery.remove_blocks(network, [block])(x), zeroed(x), atol=1e-6)
+
+
+def test_several_blocks_are_removed_and_the_network_stays() -> None:
+    network = learnt("resnet-14")
+    before = network(images())
+    names = surgery.block_names(network)
+    assert names == [f"stage{stage}.{index}" for stage in (1, 2, 3) for index in (0, 1)]
+    without = surgery.remove_blocks(network, [names[1], names[3], names[1]])
+    assert sum(isinstance(m, surgery.Removed) for m in without.modules()) == 2
+    assert not torch.equal(without(images()), before)
+    assert torch.equal(network(images()), before)
+    twice = surgery.remove_blocks(surgery.remove_blocks(network, [names[1]]), [names[3]])
+    assert torch.equal(twice(images()), without(images()))
+
+
+def test_a_plain_block_vanishes_or_is_refused_where_the_shape_changes() -> None:
+    network = learnt("plain-14")
+    without = surgery.remove_blocks(network, ["stage1.0"])
+    assert isinstance(without.get_submodule("stage1.0"), surgery.Removed)
+    without(images())
+    with pytest.raises(UsageError, match=r"stage2\.0 of plain-14 changes the shape"):
+        surgery.remove_blocks(network, ["stage2.0"])
+    with pytest.raises(UsageError, match=r"did you mean 'stage1\.1'"):
+        surgery.remove_blocks(network, ["stage1.11"])
+
+
+# --- the dial ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["resnet-8", "resnet-8-C"])
+def test_the_dial_turns_from_plain_to_residual(name: str) -> None:
+    network = learnt(name)
+    x = images(seed=5)
+    assert torch.equal(surgery.scale_shortcuts(network, 1.0)(x), network(x))
+    plain = models.build("plain-8").eval()
+    plain.load_state_dict(network.state_dict(), strict=False)
+    assert torch.allclose(surgery.scale_shortcuts(network, 0.0)(x), plain(x), atol=1e-6)
+    half = surgery.scale_shortcuts(network, 0.5)(x)
+    assert not torch.allclose(half, network(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "message"),
+    [
+        ("plain-8", 0.5, "has no shortcuts"),
+        ("resnet-8", 1.5, r"0 \(plain\) to 1"),
+        ("resnet-8", float("nan"), r"0 \(plain\) to 1"),
+    ],
+)
+def test_what_cannot_be_dialled_is_refused(name: str, scale: float, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        surgery.scale_shortcuts(models.build(name), scale)
+    scaled = surgery.scale_shortcuts(models.build("resnet-8"), 0.5)
+    with pytest.raises(UsageError, match="scaled already"):
+        surgery.scale_shortcuts(scaled, 0.5)
+
+
+def test_spec_of_an_edit_is_that_of_the_network() -> None:
+    network = models.build("resnet-8")
+    assert surgery.scale_shortcuts(network, 0.5).spec == config.Network.from_name("resnet-8")
