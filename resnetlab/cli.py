@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +28,7 @@ data_app = typer.Typer(help="Data sets: fetch them once, look at them.", no_args
 app.add_typer(data_app, name="data")
 
 INTERRUPTED = 130
+FIRST_SPEAKS_WITHIN = 10.0  # seconds; under torchrun, see _fail
 
 
 class Precision(StrEnum):
@@ -1401,6 +1403,12 @@ def _first_process() -> bool:
 def _fail(message: str, code: int) -> None:
     if _first_process():
         print(f"error: {message}", file=sys.stderr)
+    else:
+        # The first process is about to say the same. torchrun ends all as soon as one has left: to leave
+        # before it has spoken would silence it. torchrun ends this wait too.
+        time.sleep(FIRST_SPEAKS_WITHIN)
+        # Still here: the first process runs on, so this error is this process's own.
+        print(f"error: process {os.environ['RANK']}: {message}", file=sys.stderr)
     sys.exit(code)
 
 
