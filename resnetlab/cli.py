@@ -1404,7 +1404,7 @@ def _fail(message: str, code: int) -> None:
     if _first_process():
         print(f"error: {message}", file=sys.stderr)
     else:
-        # The first process is about to say the same. torchrun ends all as soon as one has left: to leave
+        # The first process is about to say the same. torchrun ends all as soon as one has left: leaving
         # before it has spoken would silence it. torchrun ends this wait too.
         time.sleep(FIRST_SPEAKS_WITHIN)
         # Still here: the first process runs on, so this error is this process's own.
