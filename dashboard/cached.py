@@ -1,9 +1,9 @@
 """What the pages read, remembered: the only place that caches.
 
-Everything is keyed by path and by the modification time and size of the files behind it, so a growing
-run is read again and a finished one is not. Caches are bounded and live in memory only. What they give
-is shared by all pages and visitors, not copied: nobody may write into it. (Copies of a thousand runs
-took seconds a page.)
+A run is read again when the modification time or the size of one of its files changes, and then only
+what is new in its logs; a finished one is read once. Caches hold what is on disk, no more, and live in
+memory only. What they give is shared by all pages and visitors, not copied: nobody may write into it.
+(Copies of a thousand runs took seconds a page.)
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 import streamlit as st
 
 from resnetlab import results
-from resnetlab.config import UsageError
 
 Stamp = tuple[tuple[str, int, int], ...]  # (file, mtime in ns, bytes) of the files that are there
 FILES = (results.RUN_FILE, results.SUMMARY_FILE, *results.LOGS)
@@ -34,33 +32,45 @@ def stamp(folder: Path, files: Iterable[str] = FILES) -> Stamp:
     found = []
     for name in files:
         try:
-            seen = (folder / name).stat()
+            seen = os.stat(
+                f"{folder}{os.sep}{name}"
+            )  # a page asks thousands; paths joined by pathlib are slow
         except OSError:
             continue
         found.append((name, seen.st_mtime_ns, seen.st_size))
     return tuple(found)
 
 
+# folder -> what its files looked like when it was read, and what was in it
+_shelf: dict[Path, tuple[Stamp, results.RunRecord | results.Skipped]] = {}
+
+
 def study(path: Path) -> results.Study:
-    """The study's runs, without their logs."""
-    try:
-        folders = sorted(item for item in path.iterdir() if item.is_dir())
-    except OSError:
-        folders = []
-    return _study(_key(path, *((item, stamp(item)) for item in folders)), path)
+    """The study's runs. A run whose files have not changed is the same object as before."""
+    found = results.read_study(path, _read)
+    there = {run.path for run in found.runs} | {item.path for item in found.skipped}
+    for folder in [item for item in _shelf if item.parent == path and item not in there]:
+        _shelf.pop(folder, None)  # another visitor's page may have been faster
+    return found
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
-def _study(key: str, _path: Path) -> results.Study:
-    return results.read_study(_path)
+def _read(folder: Path) -> results.RunRecord | results.Skipped:
+    seen = stamp(folder)
+    known = _shelf.get(folder)
+    if known is not None and known[0] == seen and not _died(known[1]):
+        return known[1]
+    record = results.read_folder(folder, known[1] if known else None)
+    _shelf[folder] = (seen, record)
+    return record
 
 
-def _key(*parts: object) -> str:
-    """One word for paths and stamps: Streamlit's own hashing of a thousand of them takes long.
-
-    Through repr, because a name on disk need not be valid text.
-    """
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+def _died(record: results.RunRecord | results.Skipped) -> bool:
+    """Whether a run's process has gone without a word: nothing in its files tells."""
+    return (
+        isinstance(record, results.RunRecord)
+        and record.status == "running"
+        and not results.is_alive(record.info)
+    )
 
 
 def state(runs: results.Study) -> tuple[tuple[str, str, Stamp], ...]:
@@ -77,56 +87,37 @@ def state(runs: results.Study) -> tuple[tuple[str, str, Stamp], ...]:
 
 def metrics(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
     """`results.metrics_of`. Shared: not to be written into."""
-    return _metrics(_key(*((run.path, stamp(run.path)) for run in runs)), runs)
+    return _metrics(_same(runs), runs)[1]
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _metrics(key: str, _runs: Sequence[results.RunRecord]) -> pd.DataFrame:
-    return results.metrics_of(_loaded(_runs, "metrics"))
+def _metrics(
+    key: str, _runs: Sequence[results.RunRecord]
+) -> tuple[Sequence[results.RunRecord], pd.DataFrame]:
+    return _runs, results.metrics_of(_runs)
+
+
+def table(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
+    """`results.table_of`: one row a run. Shared: not to be written into."""
+    return _table(_same(runs), runs)[1]
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _table(
+    key: str, _runs: Sequence[results.RunRecord]
+) -> tuple[Sequence[results.RunRecord], pd.DataFrame]:
+    return _runs, results.table_of(_runs)
+
+
+def _same(runs: Sequence[results.RunRecord]) -> str:
+    """One word for these very objects, which stand for their files as they were when they were read.
+
+    What is cached under it keeps them, so no later object can have the address of one of them.
+    Streamlit's own hashing of a thousand paths and stamps takes long.
+    """
+    return hashlib.sha256(repr([id(run) for run in runs]).encode()).hexdigest()
 
 
 def probes(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
     """`results.probes_of` for the gradient norms."""
-    return results.probes_of(_loaded(runs, "probes"))
-
-
-def table(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
-    """`results.table_of`: one row a run."""
-    return results.table_of(_loaded(runs, "metrics"))
-
-
-def problems(run: results.RunRecord) -> tuple[str, ...]:
-    """`RunRecord.problems`. Reads every log of the run once."""
-    return _problems(_key(run.path, stamp(run.path), run.status), run.path)
-
-
-def _loaded(
-    runs: Sequence[results.RunRecord], part: Literal["metrics", "probes"]
-) -> list[results.RunRecord]:
-    """The runs with that part of their logs in memory; vanished runs are left out."""
-    found = (_run(_key(run.path, stamp(run.path)), part, run.path) for run in runs)
-    return [run for run in found if run is not None]
-
-
-@st.cache_resource(max_entries=4096, show_spinner=False)
-def _run(key: str, part: Literal["metrics", "probes"], _path: Path) -> results.RunRecord | None:
-    try:
-        run = results.read_run(_path)
-    except UsageError:
-        return None
-    _ = run.metrics if part == "metrics" else run.probe()  # read now, so that the cache holds it
-    return run
-
-
-@st.cache_data(max_entries=4096, show_spinner=False)
-def _problems(key: str, _path: Path) -> tuple[str, ...]:
-    try:
-        return results.read_run(_path).problems
-    except UsageError:
-        return ()
-
-
-def logged(run: results.RunRecord) -> pd.DataFrame:
-    """`RunRecord.metrics` of one run, no rows if it has vanished. Shared: not to be written into."""
-    found = _loaded([run], "metrics")
-    return found[0].metrics if found else pd.DataFrame({"step": pd.Series(dtype=int)})
+    return results.probes_of(runs)

@@ -145,8 +145,7 @@ def error_curves(
     `with_paper` lays the paper's own curves faint underneath; ValueError if data set or recipe are not
     the paper's (`paper.comparable`).
     """
-    drawn = metrics.dropna(subset=["train_error"]) if len(metrics) else metrics
-    if drawn.empty:
+    if metrics.empty or metrics["train_error"].isna().all():
         return empty("No errors logged yet.", theme)
     figure = make_subplots(
         1, 2, shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=["plain", "residual"]
@@ -165,8 +164,10 @@ def error_curves(
         for depth, shortcut, network in keys.itertuples(index=False):
             _add_paper_curves(figure, network, depth_colour(depth), 1 if shortcut == "none" else 2)
     lines = []
+    # Once, and only what is drawn: of a thousand runs each selection takes its time.
+    by_network = dict(iter(metrics[["network", "step", tested, "train_error"]].groupby("network")))
     for depth, shortcut, network in keys.itertuples(index=False):
-        own = metrics[metrics["network"] == network]
+        own = by_network[network]
         apart = by_option or (several and shortcut not in ("none", "A"))
         group = f"{depth}-{shortcut}" if apart else f"{depth}"
         shared = {"legendgroup": group, "row": 1, "col": 1 if shortcut == "none" else 2}

@@ -18,8 +18,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -248,7 +248,7 @@ def check_folder(folder: Path, run: Run) -> RunRecord | None:
     """
     if not (folder / RUN_FILE).exists():
         return None
-    found = _read(folder)
+    found = read_folder(folder)
     if isinstance(found, Skipped):
         raise UsageError(
             f"{folder / RUN_FILE} cannot be read ({found.reason}); "
@@ -544,11 +544,14 @@ def _parse_config(info: Mapping[str, Any]) -> tuple[Run | None, str]:
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The objects of a JSON-lines file and the number of torn or damaged lines left out."""
-    rows, bad = [], 0
     try:
-        content = path.read_bytes()
+        return _parse_lines(path.read_bytes())
     except OSError:
         return [], 0
+
+
+def _parse_lines(content: bytes) -> tuple[list[dict[str, Any]], int]:
+    rows, bad = [], 0
     for line in content.splitlines():
         if not line.strip():
             continue
@@ -573,14 +576,71 @@ def _finite(value: object) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def _frame(path: Path, columns: Iterable[str]) -> tuple[pd.DataFrame, int]:
-    """A log as numbers: known columns only, what is not a number as NaN, one row a step."""
-    rows, bad = read_lines(path)
+@dataclass(frozen=True)
+class _SoFar:
+    """A growing log as far as it has been read: what was in it, and where its last whole line ends."""
+
+    frame: pd.DataFrame
+    bad: int  # lines left out
+    end: int  # bytes
+    last: bytes  # that line: where it is not found again, the log was cut back or replaced
+
+
+# Rows of a log -> a frame, and how many of the rows had to be left out.
+_Parse = Callable[[list[dict[str, Any]]], tuple[pd.DataFrame, int]]
+
+
+def _read_log(
+    path: Path, before: _SoFar | None, parse: _Parse, keys: list[str]
+) -> tuple[pd.DataFrame, int, _SoFar]:
+    """The whole log, sorted by `keys`, each once, the last one written; only what is new is parsed.
+
+    Gives the frame, the number of lines left out, and what the next read goes on from.
+    """
+    content = b""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if before is not None:
+            file.seek(before.end - len(before.last))
+            if file.read(len(before.last)) != before.last:
+                file.seek(0)
+                before = None
+        content = file.read()
+    cut = content.rfind(b"\n") + 1  # after it there may be a line that is being written
+    frames = [] if before is None else [before.frame]
+    bad = 0 if before is None else before.bad
+
+    def add(part: bytes) -> pd.DataFrame:
+        nonlocal bad
+        rows, torn = _parse_lines(part)
+        frame, unfit = parse(rows)
+        bad += torn + unfit
+        if frames and frame.empty:
+            return frames[-1]
+        frame = pd.concat([*frames[-1:], frame], ignore_index=True) if frames else frame
+        frames.append(
+            frame.drop_duplicates(keys, keep="last").sort_values(keys, kind="stable", ignore_index=True)
+        )
+        return frames[-1]
+
+    whole = add(content[:cut])
+    start = 0 if before is None else before.end
+    last = content[content.rfind(b"\n", 0, cut - 1) + 1 : cut]
+    if not cut and before is not None:
+        last = before.last
+    so_far = _SoFar(whole, bad, start + cut, last)
+    return add(content[cut:]), bad, so_far
+
+
+def _numbers(columns: Iterable[str]) -> _Parse:
+    """Rows as numbers: known columns only, what is not a number as NaN."""
     names = list(columns)
-    frame = pd.DataFrame([[_finite(row.get(name)) for name in names] for row in rows], columns=names)
-    frame = frame.astype(dict.fromkeys(names, float) | {"step": int})
-    frame = frame.drop_duplicates("step", keep="last").sort_values("step", ignore_index=True)
-    return frame, bad
+
+    def parse(rows: list[dict[str, Any]]) -> tuple[pd.DataFrame, int]:
+        cells = [[_finite(row.get(name)) for name in names] for row in rows]
+        frame = pd.DataFrame(cells, columns=names)
+        return frame.astype(dict.fromkeys(names, float) | {"step": int}), 0
+
+    return parse
 
 
 def _lines(count: int) -> str:
@@ -634,6 +694,7 @@ class RunRecord:
     info: Mapping[str, Any]
     config: Run
     summary: Mapping[str, Any] | None
+    _logs: dict[str, _SoFar] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def study(self) -> str:
@@ -658,11 +719,20 @@ class RunRecord:
         # A run whose end was decided but not yet summarised has something left to do.
         return "failed" if written == "failed" else "interrupted"
 
+    def _log(self, name: str, parse: _Parse, keys: list[str]) -> tuple[pd.DataFrame, int]:
+        """A log's frame and the number of its lines left out."""
+        frame, bad, so_far = _read_log(self.path / name, self._logs.get(name), parse, keys)
+        if self.status == "running":  # no other grows
+            self._logs[name] = so_far
+        else:
+            self._logs.pop(name, None)
+        return frame, bad
+
     @cached_property
     def _metrics(self) -> tuple[pd.DataFrame, int]:
         columns = [name for name in SCHEMA[METRICS_FILE] if name != "nonfinite"]
-        metrics, bad = _frame(self.path / METRICS_FILE, columns)
-        timing, bad_timing = _frame(self.path / TIMING_FILE, SCHEMA[TIMING_FILE])
+        metrics, bad = self._log(METRICS_FILE, _numbers(columns), ["step"])
+        timing, bad_timing = self._log(TIMING_FILE, _numbers(SCHEMA[TIMING_FILE]), ["step"])
         return metrics.merge(timing, on="step", how="left"), bad + bad_timing
 
     @property
@@ -673,24 +743,28 @@ class RunRecord:
     @cached_property
     def _probes(self) -> tuple[pd.DataFrame, int]:
         """All probe rows, long: kind, step, layer (0-based), name, value."""
-        rows, bad = read_lines(self.path / PROBES_FILE)
-        layers = self.info.get("layers")
-        layers = layers if isinstance(layers, dict) else {}
-        steps: dict[tuple[str, int], list[Any]] = {}
-        for row in rows:
-            kind, values = row.get("kind"), row.get("values")
-            names = layers.get(kind) if isinstance(kind, str) else None
-            if isinstance(names, list) and isinstance(values, list) and len(values) == len(names):
-                steps[str(kind), row["step"]] = values
-            else:
-                bad += 1
-        records = [
-            (kind, step, index, str(layers[kind][index]), _finite(value))
-            for (kind, step), values in sorted(steps.items())
-            for index, value in enumerate(values)
-        ]
-        frame = pd.DataFrame(records, columns=["kind", "step", "layer", "name", "value"])
-        return frame.astype({"step": int, "layer": int, "value": float}), bad
+        return self._read_probes()
+
+    def _read_probes(self) -> tuple[pd.DataFrame, int]:
+        known = self.info.get("layers")
+        layers = known if isinstance(known, dict) else {}
+
+        def parse(rows: list[dict[str, Any]]) -> tuple[pd.DataFrame, int]:
+            bad, records = 0, []
+            for row in rows:
+                kind, values = row.get("kind"), row.get("values")
+                names = layers.get(kind) if isinstance(kind, str) else None
+                if isinstance(names, list) and isinstance(values, list) and len(values) == len(names):
+                    records += [
+                        (kind, row["step"], index, str(names[index]), _finite(value))
+                        for index, value in enumerate(values)
+                    ]
+                else:
+                    bad += 1
+            frame = pd.DataFrame(records, columns=["kind", "step", "layer", "name", "value"])
+            return frame.astype({"step": int, "layer": int, "value": float}), bad
+
+        return self._log(PROBES_FILE, parse, ["kind", "step", "layer"])
 
     def probe(self, kind: str = "gradient_norm") -> pd.DataFrame:
         """Rows of one probe kind: step, layer (0-based, in forward order), name, value."""
@@ -715,8 +789,10 @@ class RunRecord:
         found = []
         if self._metrics[1]:
             found.append(f"{_lines(self._metrics[1])} left out of its metrics")
-        if self._probes[1]:
-            found.append(f"{_lines(self._probes[1])} left out of its probes")
+        # Without keeping them: of a thousand healthy runs they would fill the memory for nothing.
+        bad = self._probes[1] if "_probes" in self.__dict__ else self._read_probes()[1]
+        if bad:
+            found.append(f"{_lines(bad)} left out of its probes")
         if self.summary is None and (self.path / SUMMARY_FILE).exists():
             found.append(f"{SUMMARY_FILE} is torn or damaged: the run does not count as ended")
         if self.info.get("status") == "running" and self.status == "interrupted":
@@ -778,7 +854,8 @@ class Skipped:
     reason: str
 
 
-def _read(path: Path) -> RunRecord | Skipped:
+def read_folder(path: Path, earlier: RunRecord | Skipped | None = None) -> RunRecord | Skipped:
+    """What lies in a study's folder. Logs are read on from where `earlier`, of the same run, ended."""
     info, problem = _read_json(path / RUN_FILE)
     if info is None:
         return Skipped(path, problem)
@@ -793,12 +870,14 @@ def _read(path: Path) -> RunRecord | Skipped:
     summary = _read_json(path / SUMMARY_FILE)[0]
     if summary is not None and summary.get("status") not in ENDED:
         summary = None
-    return RunRecord(path, info, run, summary)
+    same = isinstance(earlier, RunRecord) and earlier.info.get("layers") == info.get("layers")
+    logs = dict(earlier._logs) if isinstance(earlier, RunRecord) and same else {}
+    return RunRecord(path, info, run, summary, logs)
 
 
 def read_run(path: str | Path) -> RunRecord:
     """The run in that folder. Raises UsageError, with the reason, if there is none to read."""
-    found = _read(Path(path).absolute())  # "." has no name, its absolute path has
+    found = read_folder(Path(path).absolute())  # "." has no name, its absolute path has
     if isinstance(found, Skipped):
         raise UsageError(f"{path} is not a readable run: {found.reason}")
     return found
@@ -863,9 +942,12 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
-def read_study(path: str | Path) -> Study:
-    """All runs of one study folder. A missing or empty folder gives a study without runs."""
-    found = [_read(folder) for folder in _folders(Path(path)) if folder.name != FIGURES]
+def read_study(path: str | Path, read: Callable[[Path], RunRecord | Skipped] = read_folder) -> Study:
+    """All runs of one study folder. A missing or empty folder gives a study without runs.
+
+    `read` reads one of its folders; the dashboard gives one that remembers.
+    """
+    found = [read(folder) for folder in _folders(Path(path)) if folder.name != FIGURES]
     return Study(
         Path(path),
         tuple(item for item in found if isinstance(item, RunRecord)),

@@ -227,6 +227,18 @@ def test_new_rows_are_read_at_the_next_look(folder: Path, open_page: Open) -> No
     assert app.dataframe[0].value["steps"].item() == 24
 
 
+def test_a_run_killed_without_a_word_is_noticed(folder: Path, open_page: Open) -> None:
+    """Nothing in its files changes: only its process is gone."""
+    path = write_run(folder, "plain-14", steps=16, status="running") / results.RUN_FILE
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": process.pid}))
+        app = open_page("app_pages/runs.py")
+        assert app.dataframe[0].value["status"].item() == "running"
+        process.kill()
+    app.run()
+    assert app.dataframe[0].value["status"].item() == "interrupted"
+
+
 def test_damage_is_counted_and_the_rest_is_shown(folder: Path, open_page: Open) -> None:
     write_study(folder)
     write_run(folder, "plain-20", status="diverged", steps=12, error="loss not finite at step 13")

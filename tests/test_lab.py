@@ -29,12 +29,13 @@ SHORT = lab.Request(8, "none", steps=4)
 LONG = lab.Request(8, "none", steps=lab.MOST_STEPS)
 
 
-def processes(root: Path) -> list[psutil.Process]:
-    """Those that name this results folder, which only this test knows."""
+def processes(root: Path, word: str = "") -> list[psutil.Process]:
+    """Those that name this results folder, which only this test knows, and the word."""
     found = []
     for process in psutil.process_iter():
         try:
-            if str(root) in process.cmdline():
+            words = process.cmdline()  # fails for one that has just ended
+            if str(root) in words and (not word or word in words):
                 found.append(process)
         except psutil.Error:
             continue
@@ -54,9 +55,8 @@ def root(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     yield folder
     for name in ("dashboard.lab", "train"):  # the worker first: it would start what waits
-        for process in processes(folder):
-            if name in process.cmdline():
-                process.kill()
+        for process in processes(folder, name):
+            process.kill()
     wait_until(lambda: not processes(folder), "a process is left over")
 
 
@@ -354,8 +354,7 @@ def test_no_more_run_than_there_are_cores_and_the_rest_in_order(root: Path, one_
     assert lab.submit(root, requests) == ["started", "waiting", "waiting"]
 
     def ended() -> bool:
-        training = [process for process in processes(root) if "train" in process.cmdline()]
-        assert len(training) <= 1
+        assert len(processes(root, "train")) <= 1
         return all(has_status(root, request, "finished") for request in requests)
 
     wait_until(ended, "the queue does not empty by itself")
@@ -369,7 +368,7 @@ def test_a_killed_worker_is_replaced_and_its_runs_are_kept(root: Path, one_slot:
     other = lab.Request(8, "A", steps=4)
     lab.submit(root, [LONG, other])
     wait_until(lambda: lab.worker_lives(root), "no worker")
-    (worker,) = [process for process in processes(root) if "dashboard.lab" in process.cmdline()]
+    (worker,) = processes(root, "dashboard.lab")
     wait_until(lambda: logged(root, LONG) > 0, "it does not train")
     worker.kill()
     wait_until(lambda: not lab.worker_lives(root), "its lock stays")
@@ -397,7 +396,7 @@ def test_a_starter_killed_half_way_starts_nothing_twice(root: Path, one_slot: No
         queue.mark(name_of(LONG), queue.markers()[name_of(LONG)] | {"pid": None, "created": None})
         queue.add(name_of(LONG), LONG)
     lab.tend(root)
-    assert len([process for process in processes(root) if "train" in process.cmdline()]) == 1
+    assert len(processes(root, "train")) == 1
     assert not queue.waiting()
     lab.stop(root, name_of(LONG))
     wait_until(lambda: not lab.tend(root), "it does not stop")
@@ -407,7 +406,7 @@ def test_a_starter_killed_half_way_starts_nothing_twice(root: Path, one_slot: No
 def test_a_run_whose_process_dies_says_so_and_goes_on_when_asked(root: Path) -> None:
     lab.submit(root, [LONG])
     wait_until(lambda: logged(root, LONG) > 0, "it does not train")
-    (training,) = [process for process in processes(root) if "train" in process.cmdline()]
+    (training,) = processes(root, "train")
     training.kill()
     wait_until(lambda: not lab.tend(root), "it still counts as training")
     wait_until(lambda: has_status(root, LONG, "interrupted"), "it still reads as running")

@@ -731,6 +731,51 @@ def test_deep_nesting_inside_run_json_is_only_damaged(folder: Path, field: str) 
         whole(record)
 
 
+@settings(max_examples=80)
+@given(logs, logs, st.integers(0, 200), st.integers(0, 200))
+def test_a_growing_log_read_in_pieces_is_the_log_read_at_once(
+    unended: Path, metrics: bytes, probes: bytes, one: int, two: int
+) -> None:
+    """Cut anywhere, also inside a line: the later look gives the same frames and the same count."""
+    (unended / "summary.json").unlink(missing_ok=True)
+    earlier = None
+    for share in [*sorted((one, two)), 200]:
+        for name, content in (("metrics.jsonl", metrics), ("probes.jsonl", probes)):
+            (unended / name).write_bytes(content[: len(content) * share // 200])
+        record = results.read_folder(unended, earlier)
+        assert isinstance(record, RunRecord)
+        record.__dict__["status"] = "running"  # it is: only a running run's logs are remembered
+        fresh = read_run(unended)
+        pd.testing.assert_frame_equal(record.metrics, fresh.metrics)
+        pd.testing.assert_frame_equal(record.probe(), fresh.probe())
+        assert (record._metrics[1], record._probes[1]) == (fresh._metrics[1], fresh._probes[1])
+        earlier = record
+
+
+def test_a_growing_log_is_read_from_where_the_last_read_ended(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, "s", "r", RUN) as writer:
+        begin(writer)
+        fill(writer)
+        first = results.read_folder(writer.folder)
+        assert isinstance(first, RunRecord)
+        assert first.status == "running"
+        seen = list(first.metrics["train_error"])
+        log = writer.folder / "metrics.jsonl"
+        length = log.stat().st_size
+        with log.open("r+b") as file:  # what has been read is not looked at again
+            file.write(b"x" * 20)
+        writer.append("metrics.jsonl", {"step": 50, "train_error": 7.0})
+        second = results.read_folder(writer.folder, first)
+        assert isinstance(second, RunRecord)
+        assert list(second.metrics["train_error"]) == [*seen, 7.0]
+        assert second.problems == ()
+        # Cut back, as when a run resumes, and grown beyond: everything is read anew.
+        log.write_bytes(b'{"step": 10, "train_error": 1.0}\n' * (2 + length // 30))
+        third = results.read_folder(writer.folder, second)
+        assert isinstance(third, RunRecord)
+        assert list(third.metrics["train_error"]) == [1.0]
+
+
 def test_a_torn_last_line_is_left_out_and_counted(folder: Path) -> None:
     for name in ("metrics.jsonl", "probes.jsonl"):
         path = folder / name

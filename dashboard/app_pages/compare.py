@@ -162,7 +162,7 @@ def all_points(chosen: Runs) -> pd.DataFrame:
     """Every logged row of the runs, unsmoothed: who it is, the four axes, all quantities."""
     parts = []
     for run in chosen.values():
-        rows = cached.logged(run)
+        rows = run.metrics
         identity = run.identity() | {"study": place_of(run)[0], "run": run.name}
         identity = {key: series.valid_text(value) for key, value in identity.items()}
         rows = rows.assign(**identity, images=rows["step"] * run.config.recipe.batch_size)
@@ -200,7 +200,7 @@ elsewhere = {
 if elsewhere:
     st.fragment(look_again, run_every=LOOK_SECONDS)(elsewhere, stamps(elsewhere))
 
-logs = {label: cached.logged(run) for label, run in chosen.items()}
+logs = {label: run.metrics for label, run in chosen.items()}
 quantities = [
     name
     for name in series.QUANTITIES

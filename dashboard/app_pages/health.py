@@ -71,7 +71,7 @@ def run_problems(study: str, run: results.RunRecord) -> list[Problem]:
     status, written = run.status, run.info.get("status")
     gone = status == "interrupted" and written == "running"
     found: list[tuple[str, str]] = []  # kind, reason
-    for reason in cached.problems(run):
+    for reason in run.problems:
         kind = "torn" if "torn or damaged" in reason else "stale" if gone else status
         found.append((kind if kind in KINDS else "torn", reason))
     bad = results.read_lines(run.path / results.EVALUATIONS_FILE)[1]

@@ -81,7 +81,8 @@ def tests(study: str, runs: Iterable[results.RunRecord]) -> list[Ours]:
     """What `resnetlab evaluate` kept with the runs, of their last step, averaged over seeds."""
     rows = []
     for run in runs:
-        for row in run.evaluations.to_dict("records"):
+        evaluations = run.evaluations
+        for row in evaluations.to_dict("records") if len(evaluations) else ():  # to_dict is slow
             protocol, sides = str(row["protocol"]), row["sides"]
             if row["step"] != run.steps_done or protocol not in IN_WORDS:
                 continue

@@ -14,7 +14,7 @@ study = frame.open_study(
 )
 
 if study.runs:
-    table = cached.table(study.runs)
+    table = cached.table(study.runs).copy()
     counts = table["status"].value_counts()
     states = [f"{counts[name]} {name}" for name in results.STATUSES if name in counts]
     st.markdown(f"**{frame.count(len(table), 'run')}:** {', '.join(states)}")
@@ -51,13 +51,6 @@ if study.runs:
         },
     )
 
-ill = sum(1 for run in study.runs if cached.problems(run)) + len(study.skipped)
-if ill:
-    st.markdown(
-        f":material/monitor_heart: {frame.count(ill, 'folder')} of this study with something wrong: "
-        "**Health** has the reason and the remedy."
-    )
-
 if study.runs:
     st.header("One run", anchor=False)
     runs = frame.labelled((run.name, run) for run in study.runs)
@@ -68,3 +61,11 @@ if study.runs:
     frame.chart(plots.run_curves(cached.metrics([run]), theme=frame.theme()), "run_curves")
     with st.expander("How it was made: configuration, code, machine", icon=":material/description:"):
         st.code(json.dumps({k: v for k, v in run.info.items() if k != "layers"}, indent=1), "json")
+
+# Last, because it reads every log once.
+ill = sum(1 for run in study.runs if run.problems) + len(study.skipped)
+if ill:
+    st.markdown(
+        f":material/monitor_heart: {frame.count(ill, 'folder')} of this study with something wrong: "
+        "**Health** has the reason and the remedy."
+    )
