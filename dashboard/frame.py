@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import cached
+from dashboard import cached, live_chart
 from resnetlab import plots, results
 
 LOOK_SECONDS = 2.0  # between two looks at the files while a run trains
@@ -200,17 +200,25 @@ def one_condition(runs: Sequence[results.RunRecord]) -> list[results.RunRecord]:
 def _watch(path: Path | None, state: tuple[Any, ...]) -> None:
     """Look at the files now and then; draw the page again only when they changed."""
     running = _running(cached.study(path)) if path else []
+    live(bool(running))
     place, paused = st.container(), False
     if running:
         place, switch = st.columns([6, 1], vertical_alignment="top")
         paused = switch.toggle(
             "Pause",
             key="pause",
-            help="Hold the picture still: charts keep zoom and legend as long as nothing is redrawn.",
+            help="Hold the picture still. Without it, charts grow and keep your zoom.",
         )
     every = None if paused else LOOK_SECONDS if running else IDLE_SECONDS
     with place:
         st.fragment(_look, run_every=every)(path, state, time.monotonic(), paused)
+
+
+def live(training: bool) -> None:
+    """Say whether the page's charts are about to grow: `chart` then keeps the reader's zoom."""
+    st.session_state["live"] = training
+    if training:
+        live_chart.offer()
 
 
 def _look(path: Path | None, state: tuple[Any, ...], drawn: float, paused: bool) -> None:
@@ -254,14 +262,18 @@ def theme() -> plots.Theme:
     return kind if kind in ("light", "dark") else "neutral"
 
 
-def chart(figure: go.Figure, key: str) -> None:
-    """A figure of `plots` in the page's width, on the page's own background."""
+def chart(figure: go.Figure, key: str, config: Mapping[str, Any] | None = None) -> None:
+    """A figure of `plots` in the page's width, on the page's own background. `config` is Plotly's."""
     if projector():
         dark = st.context.theme.type == "dark"
         plots.enlarge(figure).update_layout(font_color="#ffffff" if dark else "#000000")
     figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
     shown_points, logged = plots.thin_lines(figure)
-    st.plotly_chart(figure, key=key, width="stretch", theme=None, config=plots.CONFIG)
+    options = plots.CONFIG | dict(config or {})
+    if st.session_state.get("live"):
+        live_chart.show(figure, f"live {key}", str(st.session_state.get("study")), options)
+    else:
+        st.plotly_chart(figure, key=key, width="stretch", theme=None, config=options)
     if shown_points < logged:
         st.caption(f"{shown_points:,} of {logged:,} points: the lowest and highest of every stretch.")
 

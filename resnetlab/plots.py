@@ -646,8 +646,9 @@ def gradient_ratio(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figu
         )
     figure.update_xaxes(title_text="step (optimizer updates)")
     figure.update_yaxes(title_text="norm, first layer / last", type="log", exponentformat="power")
-    title = "First layer's gradient over the last one's (dashed plain, solid residual)"
-    return _finish(figure, title, theme, subtitle=conditions(probes))
+    title = "Gradient norm of the first layer over that of the last"
+    said = f"Dashed: plain, solid: residual. {conditions(probes)}"
+    return _finish(figure, title, theme, subtitle=said)
 
 
 def thin_lines(figure: go.Figure) -> tuple[int, int]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
+
+from streamlit.testing.v1 import AppTest
 
 from resnetlab.config import run_from_parameters
 from resnetlab.results import METRICS_FILE, PROBES_FILE, TIMING_FILE, RunWriter, Status
@@ -73,3 +76,14 @@ def write_study(root: Path, *, seeds: int = 1, study: str = "digits") -> None:
     for seed in range(seeds):
         for network in ("plain-8", "plain-14", "resnet-8", "resnet-14"):
             write_run(root, network, study=study, seed=seed)
+
+
+def charts(app: AppTest) -> list[dict[str, Any]]:
+    """The figures of a page, those that grow while a run trains last."""
+    still = [json.loads(item.proto.spec) for item in app.get("plotly_chart")]
+    growing = [
+        json.loads(json.loads(item.proto.json)["figure"])
+        for item in app.get("bidi_component")
+        if item.proto.component_name == "resnetlab_live_chart"
+    ]
+    return still + growing

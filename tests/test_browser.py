@@ -119,13 +119,13 @@ def open_page(server: Server, browser: Any) -> Iterator[Callable[..., Any]]:
     """Opens a page of a study; at the end nothing may have gone wrong or outside in any of them."""
     seen, contexts = Seen(), []
 
-    def open_one(study: str, page: str = "", scheme: str = "light") -> Any:
+    def open_one(study: str, page: str = "", scheme: str = "light", url: str = "") -> Any:
         context = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme=scheme)
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
         tab = context.new_page()
         seen.watch(tab)
-        tab.goto(f"{server.url}/{page}?study={quote(study)}")
+        tab.goto(url or f"{server.url}/{page}?study={quote(study)}")
         return tab
 
     yield open_one
@@ -184,7 +184,7 @@ def test_hostile_names_do_nothing(server: Server, open_page: Callable[..., Any])
     tab.get_by_text("evil.example/x").first.wait_for()  # it is there, as text
 
 
-def test_live_rows_arrive_and_zoom_stays_while_nothing_changes(
+def test_zoom_and_hidden_curves_survive_live_rows(
     server: Server, open_page: Callable[..., Any]
 ) -> None:
     path = write_run(server.root, "plain-14", study="live", steps=16, status="running")
@@ -204,14 +204,19 @@ def test_live_rows_arrive_and_zoom_stays_while_nothing_changes(
     tab.mouse.up()
     wait_for(tab, f"JSON.stringify({zoom}) !== {str(before).replace(' ', '')!r}")
     zoomed = tab.evaluate(zoom)
-    tab.wait_for_timeout(5_000)  # two looks at files that did not change
-    assert tab.evaluate(zoom) == zoomed
+    tab.locator(".js-plotly-plot .legendtoggle").first.click()
+    hidden = "document.querySelector('.js-plotly-plot')._fullData.map(t => t.visible)"
+    wait_for(tab, f"{hidden}.includes('legendonly')")
+    curves = tab.evaluate(hidden)
 
     run = results.read_run(path)
     writer = results.RunWriter(server.root, run.study, run.name, run.config)
     writer.info = dict(run.info)
-    append_rows(writer, 20, 28)
-    wait_for(tab, f"{LAST_STEP} === 28")
+    for last in (24, 28):
+        append_rows(writer, last - 4, last)
+        wait_for(tab, f"{LAST_STEP} === {last}")
+        assert tab.evaluate(zoom) == zoomed
+        assert tab.evaluate(hidden) == curves
 
 
 def test_an_empty_page_fills_when_a_study_begins(
@@ -228,3 +233,100 @@ def test_an_empty_page_fills_when_a_study_begins(
     finally:
         for item, away in hidden:
             away.rename(item)
+
+
+def test_a_link_shows_what_its_sender_saw(server: Server, open_page: Callable[..., Any]) -> None:
+    write_study(server.root, study="link", seeds=2)
+    tab = open_page("link")
+    tab.wait_for_selector(CHART)
+    tab.get_by_role("link", name="Compare runs").click()
+    tab.get_by_text("Camera button saves").wait_for()
+    tab.wait_for_selector(CHART)
+    tab.get_by_text("Log y").click()
+    log_y = "document.querySelector('.js-plotly-plot')?._fullLayout?.yaxis.type === 'log'"
+    wait_for(tab, log_y)
+    names = "document.querySelector('.js-plotly-plot')._fullData.map(t => t.name)"
+    sent, curves = tab.url, tab.evaluate(names)
+    assert "study=link" in sent
+    assert "/compare" in sent
+
+    theirs = open_page("", url=sent)  # a browser that has never been here
+    theirs.wait_for_selector(CHART)
+    wait_for(theirs, log_y)
+    assert theirs.evaluate(names) == curves
+    theirs.get_by_text("Log y").click()
+    wait_for(theirs, f"!({log_y})")
+    assert tab.evaluate(log_y), "two browsers are two readers"
+
+
+def test_projector_and_hidden_controls(server: Server, open_page: Callable[..., Any]) -> None:
+    write_study(server.root, study="hall", seeds=2)
+    tab = open_page("hall")
+    tab.wait_for_selector(CHART)
+    size = "document.querySelector('.js-plotly-plot')?._fullLayout?.font.size"
+    text = "parseFloat(getComputedStyle(document.querySelector('[data-testid=stMain] p')).fontSize)"
+    small, small_text = tab.evaluate(size), tab.evaluate(text)
+    tab.get_by_text("Projector").click()
+    wait_for(tab, f"{size} > {small} * 1.3")
+    assert tab.evaluate(text) > small_text * 1.3
+    assert "projector=true" in tab.url
+
+    tab.get_by_text("Hide controls").click()
+    sidebar, choice = tab.get_by_test_id("stSidebar"), tab.get_by_text("Predict first")
+    sidebar.wait_for(state="hidden")
+    choice.wait_for(state="hidden")
+    tab.wait_for_selector(CHART)
+    bare = open_page("", url=tab.url)  # the link, too, shows figures and words only
+    bare.wait_for_selector(CHART)
+    bare.get_by_test_id("stSidebar").wait_for(state="hidden")
+    tab.get_by_role("button", name="Show controls").click()
+    sidebar.wait_for(state="visible")
+    choice.wait_for(state="visible")
+
+
+def test_live_lab_from_start_to_stop(server: Server, open_page: Callable[..., Any]) -> None:
+    choices = "lab_depth=8&lab_steps=2000&lab_seed=7"
+    tab = open_page("", url=f"{server.url}/lab?{choices}")
+    tab.get_by_role("button", name="Start", exact=True).click()
+    tab.get_by_role("button", name="Stop").wait_for()
+    tab.wait_for_selector(CHART)
+    wait_for(tab, f"{LAST_STEP} > 0")
+    seen = tab.evaluate(LAST_STEP)
+    wait_for(tab, f"{LAST_STEP} > {seen}")
+    tab.close()  # nothing is lost: another tab finds the run and ends it
+    again = open_page("", url=f"{server.url}/lab")
+    again.get_by_role("button", name="Stop").click()
+    again.get_by_role("button", name="Stop").wait_for(state="hidden")
+    (run,) = results.read_study(server.root / "live-lab").runs
+    assert run.config.seed == 7
+    assert run.status == "interrupted"
+    assert 0 < run.info["step"] < 2000
+
+
+def test_a_click_on_a_block_tells_what_it_computes(
+    server: Server, open_page: Callable[..., Any]
+) -> None:
+    write_study(server.root, study="blocks", seeds=1)
+    tab = open_page("blocks", "networks")
+    tab.wait_for_selector(CHART)
+    block = tab.get_by_test_id("stSelectbox").filter(has_text="Block")
+    before = block.inner_text()
+    boxes = tab.evaluate(
+        """() => {
+            const chart = document.querySelector('.js-plotly-plot'), place = chart.getBoundingClientRect();
+            return chart._fullData.flatMap(trace => (trace.customdata || []).map((name, i) => {
+                const x = chart._fullLayout['xaxis' + trace.xaxis.slice(1)];
+                const y = chart._fullLayout['yaxis' + trace.yaxis.slice(1)];
+                return [String(name), place.left + x._offset + x.d2p(trace.x[i]),
+                        place.top + y._offset + y.d2p(trace.y[i])];
+            }));
+        }"""
+    )
+    name, x, y = next(box for box in boxes if box[0] == "stage1.0")
+    tab.mouse.click(x, y)
+    tab.wait_for_function(
+        "before => { const now = [...document.querySelectorAll('[data-testid=stSelectbox]')]"
+        ".map(e => e.innerText).find(t => t.includes('Block')); return now && now !== before; }",
+        arg=before,
+    )
+    assert "block=" in tab.url, f"{name} stands in the link"

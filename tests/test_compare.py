@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from dashboard_data import EVERY, STEPS, append_rows, write_run, write_study
+from dashboard_data import EVERY, STEPS, append_rows, charts, write_run, write_study
 from streamlit.testing.v1 import AppTest
 
 from resnetlab import results, series
@@ -61,8 +61,8 @@ def plain(value: Any) -> list:
 
 
 def chart(app: AppTest) -> dict:
-    (found,) = app.get("plotly_chart")
-    return json.loads(found.proto.spec)
+    (found,) = charts(app)
+    return found
 
 
 def traces(app: AppTest) -> list[dict]:

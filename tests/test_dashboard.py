@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from dashboard_data import STEPS, append_rows, write_run, write_study
+from dashboard_data import STEPS, append_rows, charts, write_run, write_study
 from streamlit.testing.v1 import AppTest
 
 from resnetlab import results, verdict
@@ -45,10 +45,6 @@ def open_page(folder: Path) -> Open:
         return app
 
     return open_one
-
-
-def charts(app: AppTest) -> list[dict]:
-    return [json.loads(item.proto.spec) for item in app.get("plotly_chart")]
 
 
 def study_picker(app: AppTest) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_data import write_run, write_study
+from dashboard_data import charts, write_run, write_study
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
@@ -47,10 +47,6 @@ def open_page(folder: Path) -> Open:
         return app
 
     return open_one
-
-
-def charts(app: AppTest) -> list[dict[str, Any]]:
-    return [json.loads(item.proto.spec) for item in app.get("plotly_chart")]
 
 
 def texts(app: AppTest) -> str:

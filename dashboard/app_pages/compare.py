@@ -295,19 +295,8 @@ def draw(theme: plots.Theme) -> go.Figure:
 
 
 figure = draw(frame.theme())
-if frame.projector():
-    plots.enlarge(figure).update_layout(
-        font_color="#ffffff" if st.context.theme.type == "dark" else "#000000"
-    )
-figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
 camera = {"format": form or FORMATS[0], "filename": f"{quantity}-by-{axis}", "scale": 2}
-st.plotly_chart(
-    figure,
-    key="curves",
-    width="stretch",
-    theme=None,
-    config=plots.CONFIG | {"toImageButtonOptions": camera},
-)
+frame.chart(figure, "curves", {"toImageButtonOptions": camera})
 counts = figure.layout.meta or {"shown": 0, "logged": 0, "off": 0}
 said = f"Shown: {counts['shown']:,} of {counts['logged']:,} points"
 if counts["shown"] < counts["logged"]:

@@ -221,10 +221,7 @@ def newest(runs: list[results.RunRecord]) -> list[results.RunRecord]:
 
 
 def held(runs: list[results.RunRecord], paused: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The runs' metrics and gradient norms, while paused as they were at its beginning.
-
-    Streamlit makes a new chart, without the reader's zoom, of new data; the same data it leaves alone.
-    """
+    """The runs' metrics and gradient norms, while paused as they were at its beginning."""
     names = [run.name for run in runs]
     before = st.session_state.get("lab held")
     if paused and before is not None and before[0] == names:
@@ -259,7 +256,7 @@ def figures(study: results.Study, entries: list[lab.Entry]) -> None:
     paused = bool(entries) and switch.toggle(
         "Pause",
         key="lab_pause",
-        help="Hold the picture still: charts keep zoom and legend as long as nothing is redrawn.",
+        help="Hold the picture still. Without it, charts grow and keep your zoom.",
     )
     metrics, probes = held(runs, paused)
     theme = frame.theme()
@@ -323,5 +320,6 @@ else:
         icon=":material/lock:",
     )
 busy = bool(lab.look(results_folder))
+frame.live(busy)
 every = LOOK_SECONDS if busy else frame.IDLE_SECONDS
 st.fragment(live, run_every=every)(results_folder, busy)
