@@ -96,7 +96,8 @@ def activation_scales(network: Network, images: Tensor) -> Tensor:
     Behind the ReLU, over images, channels and positions together, in training mode (batch norms use
     this batch's statistics), on a copy. With He et al. 2015's initialisation and without batch norm a
     plain network keeps this size from layer to layer, but for what the padding's zeros take away;
-    y = relu(F(x) + x) then grows with every block (Zhang, Dauphin, Ma 2019, Sec. 2). Returns float64 (1 + blocks,), ordered as `activation_places`.
+    y = relu(F(x) + x) then grows with every block (Zhang, Dauphin, Ma 2019, Sec. 2). Returns float64
+    (1 + blocks,), ordered as `activation_places`.
     """
     copied = copy.deepcopy(network).train()
     places = activation_places(copied)
@@ -155,8 +156,7 @@ def input_gradients(network: nn.Module, points: Tensor, images: Tensor, *, logit
         logits = copied.eval()(inputs)
         if not 0 <= logit < logits.shape[1]:
             raise UsageError(f"logit {logit} is none of 0 to {logits.shape[1] - 1}")
-        gradients: Tensor = torch.autograd.grad(logits[:, logit].sum(), inputs)[0]
-    return gradients
+        return torch.autograd.grad(logits[:, logit].sum(), inputs)[0]
 
 
 def gradient_correlation(
@@ -175,7 +175,8 @@ def gradient_correlation(
     largest = gradients.abs().amax(dim=1, keepdim=True)
     scaled = gradients / largest
     directions = scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-    return directions @ directions.T
+    cosines: Tensor = directions @ directions.T
+    return cosines
 
 
 def _same_length(images: Tensor, labels: Tensor) -> None:
