@@ -1275,8 +1275,8 @@ def correlation_matrices(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go
         own = frame[(frame["network"] == run.network) & (frame["seed"] == run.seed)]
         grid = own.pivot_table(index="i", columns="j", values="value", dropna=False)
         figure.add_heatmap(
-            x=grid.columns + 1,
-            y=grid.index + 1,
+            x=np.asarray(grid.columns, dtype=int) + 1,
+            y=np.asarray(grid.index, dtype=int) + 1,
             z=grid.to_numpy().round(3),
             coloraxis="coloraxis",
             hovertemplate="points %{x} and %{y}: cosine %{z:.2f}<extra></extra>",
@@ -1301,8 +1301,8 @@ def loss_lines(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     if frame.empty or not np.isfinite(frame["loss"]).any():
         return empty("No loss along a line measured yet.", theme)
     figure = go.Figure()
-    runs = frame[["depth", "shortcut", "network", "seed", "study", "run"]].drop_duplicates()
-    for run in runs.sort_values(["depth", "shortcut", "seed"]).itertuples(index=False):
+    runs = frame[["depth", "family", "shortcut", "network", "seed", "study", "run"]].drop_duplicates()
+    for run in runs.sort_values(["depth", "family", "shortcut", "seed"]).itertuples(index=False):
         own = frame[(frame["study"] == run.study) & (frame["run"] == run.run)].sort_values("distance")
         dash = "dash" if run.shortcut == "none" else "solid"
         figure.add_scatter(
