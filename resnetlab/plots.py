@@ -1097,14 +1097,19 @@ def _hover(part: Mapping[str, Any]) -> str:
 
 
 def layer_responses(
-    responses: pd.DataFrame, papers: Sequence[paper.Curve] = (), *, theme: Theme = "neutral"
+    responses: pd.DataFrame,
+    papers: Sequence[paper.Curve] = (),
+    *,
+    theme: Theme = "neutral",
+    log: bool = False,
 ) -> go.Figure:
     """Figure 7: deviation of each 3x3 layer's response; above in order, below sorted by magnitude.
 
     `responses` has the columns of `results.IDENTITY`, layer (0-based) and value
     (`probes.layer_responses`).
     Colour is depth, plain networks are dashed, as in the paper; seeds are averaged, layer by layer.
-    `papers` are lines of the paper's own figure, drawn thin.
+    `papers` are lines of the paper's own figure, drawn thin. `log` takes a logarithmic axis, for
+    networks that differ by orders of magnitude.
     """
     if responses.empty and not papers:
         return empty("No layer responses measured yet.", theme)
@@ -1149,6 +1154,8 @@ def layer_responses(
     figure.update_xaxes(title_text="layer (1 = first convolution)", row=1)
     figure.update_xaxes(title_text="rank (1 = largest response)", row=2)
     figure.update_yaxes(title_text="standard deviation", rangemode="tozero")
+    if log:
+        figure.update_yaxes(type="log", dtick="D2")
     subtitle = conditions(responses) if len(responses) else "The paper's own lines; none of ours."
     title = "Layer responses after batch norm: dashed plain, solid residual"
     return _finish(figure, title, theme, height=800, subtitle=subtitle).update_layout(margin_b=170)
@@ -1209,9 +1216,8 @@ def at_initialisation(
     figure.update_xaxes(title_text=x_title)
     for column, norm in enumerate(panels, start=1):
         low, high = _log_range(positive[positive["norm"] == norm]["value"])
-        figure.update_yaxes(
-            type="log", exponentformat="power", dtick=max(1, round((high - low) / 6)), col=column
-        )
+        ticks = "D2" if high - low < 2 else max(1, round((high - low) / 6))  # D2: 1, 2 and 5
+        figure.update_yaxes(type="log", exponentformat="power", dtick=ticks, col=column)
     figure.update_yaxes(title_text=y_title, title_standoff=14, automargin=True, col=1)
     subtitle = conditions(positive) + "; dashed plain, solid residual"
     return _finish(figure, title, theme, height=500, subtitle=subtitle)

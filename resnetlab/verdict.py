@@ -345,6 +345,35 @@ def gradients(probes: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def first_layer_norms(probes: pd.DataFrame) -> list[str]:
+    """One sentence a family: the first layer's gradient norm by depth, and whether depth moves it.
+
+    `probes` as for `gradients`, of one step. The ratio of first to last layer cannot see a gradient
+    that shrinks or grows in all layers alike, as it does without batch norm. Geometric means over seeds.
+    """
+    first = probes[(probes["layer"] == 0) & (probes["value"] > 0)]
+    sentences = []
+    for family in ("plain", "residual"):
+        own = first[first["family"] == family]
+        if own.empty:
+            continue
+        norms = own.groupby("depth")["value"].agg(_geometric)
+        parts = ", ".join(f"{value:.2g} ({depth} layers)" for depth, value in norms.items())
+        head = f"{family.capitalize()}: the first layer's norm is {parts}"
+        if len(norms) < 2:
+            sentences.append(f"{head}.")
+            continue
+        change = float(norms.iloc[-1] / norms.iloc[0])
+        verb = "grows" if change > 1 else "falls"
+        factor = change if change > 1 else 1 / change
+        large = f"more than {EXPLODING:,.0f}" if factor > EXPLODING else "within the ordinary"
+        sentences.append(
+            f"{head}. From {norms.index[0]} to {norms.index[-1]} layers it {verb} {_times(factor)} times, "
+            f"{large}."
+        )
+    return sentences or ["No gradient norms measured yet: nothing can be said."]
+
+
 def _geometric(values: pd.Series[Any]) -> float:
     return float(np.exp(np.log(values).mean()))
 
