@@ -349,7 +349,8 @@ def first_layer_norms(probes: pd.DataFrame) -> list[str]:
     """One sentence a family: the first layer's gradient norm by depth, and whether depth moves it.
 
     `probes` as for `gradients`, of one step. The ratio of first to last layer cannot see a gradient
-    that shrinks or grows in all layers alike, as it does without batch norm. Geometric means over seeds.
+    that shrinks or grows in all layers alike, as it does without batch norm. Geometric means over
+    seeds.
     """
     first = probes[(probes["layer"] == 0) & (probes["value"] > 0)]
     sentences = []
@@ -367,10 +368,8 @@ def first_layer_norms(probes: pd.DataFrame) -> list[str]:
         verb = "grows" if change > 1 else "falls"
         factor = change if change > 1 else 1 / change
         large = f"more than {EXPLODING:,.0f}" if factor > EXPLODING else "within the ordinary"
-        sentences.append(
-            f"{head}. From {norms.index[0]} to {norms.index[-1]} layers it {verb} {_times(factor)} times, "
-            f"{large}."
-        )
+        ends = f"From {norms.index[0]} to {norms.index[-1]} layers"
+        sentences.append(f"{head}. {ends} it {verb} {_times(factor)} times, {large}.")
     return sentences or ["No gradient norms measured yet: nothing can be said."]
 
 

@@ -513,15 +513,15 @@ def test_first_layers_norms_say_what_the_ratio_of_first_to_last_cannot() -> None
     """All layers a millionth: the ratio is 1, the gradient is gone."""
     frame = pd.DataFrame(
         row | {"step": 0, "layer": layer}
-        for name, value in (("plain-8", 1.0), ("plain-56", 1e-6), ("resnet-8", 2.0), ("resnet-56", 8.0))
+        for name, value in (("plain-8", 1.0), ("plain-56", 1e-7), ("resnet-8", 2.0), ("resnet-56", 8.0))
         for row in valued(name, {0: value * 10, 1: value / 10})
         for layer in (0, 1)
     )
     assert all("healthy" in sentence for sentence in gradients(frame))
     plain, residual = first_layer_norms(frame)
     assert plain == (
-        "Plain: the first layer's norm is 1 (8 layers), 1e-06 (56 layers). "
-        "From 8 to 56 layers it falls 1e+06 times, more than 100."
+        "Plain: the first layer's norm is 1 (8 layers), 1e-07 (56 layers). "
+        "From 8 to 56 layers it falls 1e+07 times, more than 100."
     )
     assert residual.endswith("it grows 4 times, within the ordinary.")
     assert first_layer_norms(frame.iloc[:0]) == ["No gradient norms measured yet: nothing can be said."]
