@@ -266,8 +266,10 @@ def some_test_images(run: config.Run, most: int = 256) -> Tensor:
     """Up to `most` test images of a run from all over its test set, uint8 (B, C, S, S), not normalised.
 
     In a single view; evenly spaced, because files are sorted by class. `Trained.normalise` makes of
-    them what the network takes.
+    them what the network takes. UsageError for fewer than one.
     """
+    if most < 1:
+        raise UsageError(f"images: at least 1 is needed, got {most}")
     crop = run.recipe.crop
     if crop is None:
         test = data.load(run.data).test.images

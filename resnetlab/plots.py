@@ -1320,8 +1320,8 @@ def loss_lines(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
             line={"color": depth_colour(int(str(run.depth))), "dash": dash, "width": 2.4},
             hovertemplate=f"{run.network} at %{{x:.2f}}: loss %{{y:.3g}}<extra></extra>",
         )
-    figure.update_xaxes(title_text="distance (1 = as long as the weights, filter by filter)")
-    figure.update_yaxes(title_text="mean cross-entropy", type="log", exponentformat="power")
+    figure.update_xaxes(title_text="distance (filter-normalised: 1 = as long as the weights)")
+    figure.update_yaxes(title_text="mean cross-entropy", type="log", exponentformat="power", dtick=1)
     title = "Loss along a line through the trained weights"
     return _finish(figure, title, theme, subtitle=conditions(frame))
 

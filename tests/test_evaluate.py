@@ -562,3 +562,5 @@ def test_some_test_images_come_from_all_over_the_test_set():
     few = evaluate.some_test_images(run, 3)
     assert torch.equal(few, test[[0, (len(test) - 1) // 2, len(test) - 1]])
     assert torch.equal(evaluate.some_test_images(run, 10**6), test)
+    with pytest.raises(UsageError, match="at least 1"):
+        evaluate.some_test_images(run, 0)

@@ -73,7 +73,7 @@ def test_every_filter_of_the_direction_is_as_long_as_the_networks() -> None:
         if parameter.dim() < 2:  # batch norms, bias
             assert not direction[name].any()
             continue
-        for own, its in zip(parameter, direction[name], strict=True):
+        for own, its in zip(parameter.detach(), direction[name], strict=True):
             assert float(its.norm()) == pytest.approx(float(own.norm()), rel=1e-5)
     again = landscape.filter_normalised(network, generator(3, "direction"))
     other = landscape.filter_normalised(network, generator(4, "direction"))

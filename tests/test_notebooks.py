@@ -199,7 +199,8 @@ def test_gradient_norms_notebook_measures_stores_and_trains_only_once(tmp_path):
     assert "finished" in said(first)
     assert "finished" not in said(again), "the second time nothing is trained"
     assert len(figures(again)) == 6
-    assert "without batch norm: plain-14 (1 seed): at step 0 the first layer's gradient" in said(again)
+    assert "- plain-14 (1 seed): at step 0 the first layer's gradient is" in said(again)
+    assert "Plain, 14 layers, without batch norm: what leaves the last block" in said(again)
     assert "Plain: 8 layers" in said(again)
     name, root = "digits-10-steps", tmp_path / "here"
     start = results.find_measurement(name, "at-initialisation", root).frame
