@@ -107,7 +107,8 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
 
     run = results.read_run(question["run"])
     trained = evaluate.trained(run, torch.device("cpu"))
-    images = trained.normalise(_images(run.config))
+    most = IMAGES if run.config.recipe.crop is None else LARGE_IMAGES
+    images = trained.normalise(evaluate.some_test_images(run.config, most))
     values = probes.layer_responses(trained.network, images)
     return {
         "layers": list(probes.response_layers(trained.network)),
@@ -115,33 +116,6 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
         "step": trained.step,
         "images": len(images),
     }
-
-
-def _images(run: config.Run) -> Any:
-    """Test images from all over the test set, uint8 (B, C, S, S), in a single view."""
-    from dataclasses import replace
-
-    import torch
-
-    from resnetlab import data, evaluate, imagenet
-
-    crop = run.recipe.crop
-    if crop is None:
-        test = data.load(run.data).test.images
-        return test[_spread(len(test), IMAGES)]
-    photos = imagenet.load(run.data)
-    files = photos.splits["test"]
-    few = replace(photos, splits={"test": files.take(_spread(len(files), LARGE_IMAGES))}, workers=0)
-    side = run.recipe.scale[0] if run.recipe.scale else round(evaluate.SIDE * crop / evaluate.CROP)
-    views = [imagenet.centre_crop(pixels, crop) for pixels, _ in few.resized("test", side)]
-    return torch.cat(views)
-
-
-def _spread(count: int, most: int) -> Any:
-    """Up to `most` of `count` indices, evenly spaced: files are sorted by class."""
-    import torch
-
-    return torch.linspace(0, count - 1, min(most, count)).round().long()
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import io
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -260,6 +260,29 @@ def trained(record: results.RunRecord, device: torch.device) -> Trained:
         f"{who} has no checkpoint to test: committed reference runs come without weights; train it "
         "again (`resnetlab show` gives the command)"
     )
+
+
+def some_test_images(run: config.Run, most: int = 256) -> Tensor:
+    """Up to `most` test images of a run from all over its test set, uint8 (B, C, S, S), not normalised.
+
+    In a single view; evenly spaced, because files are sorted by class. `Trained.normalise` makes of
+    them what the network takes. UsageError for fewer than one.
+    """
+    if most < 1:
+        raise UsageError(f"images: at least 1 is needed, got {most}")
+    crop = run.recipe.crop
+    if crop is None:
+        test = data.load(run.data).test.images
+        return test[_spread(len(test), most)]
+    photos = imagenet.load(run.data)
+    files = photos.splits["test"]
+    few = replace(photos, splits={"test": files.take(_spread(len(files), most))}, workers=0)
+    side = run.recipe.scale[0] if run.recipe.scale else round(SIDE * crop / CROP)
+    return torch.cat([centre_crop(pixels, crop) for pixels, _ in few.resized("test", side)])
+
+
+def _spread(count: int, most: int) -> Tensor:
+    return torch.linspace(0, count - 1, min(most, count)).round().long()
 
 
 def _from_checkpoint(

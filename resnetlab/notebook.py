@@ -74,6 +74,18 @@ def values_of(value: object, kind: type[T], what: str) -> tuple[T, ...]:
     return found
 
 
+def switch(value: object, what: str) -> bool:
+    """A true/false parameter; `-p quick true` arrives as text, and any text would count as true.
+
+    Raises UsageError for anything else, naming the parameter.
+    """
+    words = {"true": True, "false": False}
+    found = words.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise UsageError(f"{what}: should be true or false, got {value!r}")
+    return found
+
+
 class Lines:
     """A watcher for `study.collect` that prints a line as each run ends."""
 

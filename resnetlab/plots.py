@@ -1099,14 +1099,19 @@ def _hover(part: Mapping[str, Any]) -> str:
 
 
 def layer_responses(
-    responses: pd.DataFrame, papers: Sequence[paper.Curve] = (), *, theme: Theme = "neutral"
+    responses: pd.DataFrame,
+    papers: Sequence[paper.Curve] = (),
+    *,
+    theme: Theme = "neutral",
+    log: bool = False,
 ) -> go.Figure:
     """Figure 7: deviation of each 3x3 layer's response; above in order, below sorted by magnitude.
 
     `responses` has the columns of `results.IDENTITY`, layer (0-based) and value
     (`probes.layer_responses`).
     Colour is depth, plain networks are dashed, as in the paper; seeds are averaged, layer by layer.
-    `papers` are lines of the paper's own figure, drawn thin.
+    `papers` are lines of the paper's own figure, drawn thin. `log` takes a logarithmic axis, for
+    networks that differ by orders of magnitude.
     """
     if responses.empty and not papers:
         return empty("No layer responses measured yet.", theme)
@@ -1151,6 +1156,235 @@ def layer_responses(
     figure.update_xaxes(title_text="layer (1 = first convolution)", row=1)
     figure.update_xaxes(title_text="rank (1 = largest response)", row=2)
     figure.update_yaxes(title_text="standard deviation", rangemode="tozero")
+    if log:
+        figure.update_yaxes(type="log", dtick="D2")
     subtitle = conditions(responses) if len(responses) else "The paper's own lines; none of ours."
     title = "Layer responses after batch norm: dashed plain, solid residual"
     return _finish(figure, title, theme, height=800, subtitle=subtitle).update_layout(margin_b=170)
+
+
+# --- what the question notebooks measure ----------------------------------------------------------
+
+_AT_START = {
+    "gradient_norm": ("Gradient norm by layer at initialisation", "gradient norm (L2)", "layer"),
+    "activation_scale": (
+        "Activation scale at initialisation",
+        "root mean square",
+        "place (1 = first layer, then each block)",
+    ),
+}
+NORMS = ("with batch norm", "without batch norm")
+
+
+def at_initialisation(
+    frame: pd.DataFrame,
+    quantity: Literal["gradient_norm", "activation_scale"],
+    *,
+    theme: Theme = "neutral",
+) -> go.Figure:
+    """A quantity by layer before the first update: left with batch norm, right without, log axes.
+
+    `frame` has the columns of `results.IDENTITY`, norm (of NORMS), layer (0-based) and value
+    (`probes.batch_gradient_norms`, `probes.activation_scales`). Colour is depth, plain is dashed; lines
+    are geometric means over seeds. The two panels have axes of their own.
+    """
+    positive = frame[frame["value"] > 0] if len(frame) else frame
+    if positive.empty:
+        return empty("Nothing measured at initialisation yet.", theme)
+    title, y_title, x_title = _AT_START[quantity]
+    panels = [norm for norm in NORMS if (positive["norm"] == norm).any()]
+    figure = make_subplots(1, len(panels), horizontal_spacing=0.1, subplot_titles=panels)
+    keys = positive[["depth", "shortcut", "network"]].drop_duplicates()
+    for depth, shortcut, network in keys.sort_values(["depth", "shortcut"]).itertuples(index=False):
+        for column, norm in enumerate(panels, start=1):
+            own = positive[(positive["network"] == network) & (positive["norm"] == norm)]
+            if own.empty:
+                continue
+            line = np.exp(np.log(own["value"]).groupby(own["layer"]).mean())
+            dash = "dash" if shortcut == "none" else "solid"
+            figure.add_scatter(
+                x=np.asarray(line.index, dtype=int) + 1,
+                y=line,
+                mode="lines",
+                name=network,
+                legendgroup=network,
+                showlegend=network not in {trace.name for trace in figure.data},
+                line={"color": depth_colour(depth), "dash": dash, "width": 2.2},
+                hovertemplate=f"{network}, {norm}, {x_title.split(' ')[0]} %{{x}}: %{{y:.3g}}"
+                "<extra></extra>",
+                row=1,
+                col=column,
+            )
+    figure.update_xaxes(title_text=x_title)
+    for column, norm in enumerate(panels, start=1):
+        low, high = _log_range(positive[positive["norm"] == norm]["value"])
+        ticks = "D2" if high - low < 2 else max(1, round((high - low) / 6))  # D2: 1, 2 and 5
+        figure.update_yaxes(type="log", exponentformat="power", dtick=ticks, col=column)
+    figure.update_yaxes(title_text=y_title, title_standoff=14, automargin=True, col=1)
+    subtitle = conditions(positive) + "; dashed plain, solid residual"
+    return _finish(figure, title, theme, height=500, subtitle=subtitle)
+
+
+def gradient_correlation(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+    """Mean cosine of the gradients at neighbouring inputs against depth: every seed, and the mean.
+
+    `frame` has the columns of `results.IDENTITY` and value (`probes.gradient_correlation`, its entries
+    beside the diagonal averaged).
+    """
+    values = frame.dropna(subset=["value"]) if len(frame) else frame
+    if values.empty:
+        return empty("No correlation of gradients measured yet.", theme)
+    figure = go.Figure()
+    for shortcut in (s for s in _SHORTCUT_ORDER if (values["shortcut"] == s).any()):
+        own = values[values["shortcut"] == shortcut]
+        name = "plain" if shortcut == "none" else f"residual ({shortcut})"
+        colour, mean = _SHORTCUT_COLOURS[shortcut], own.groupby("depth")["value"].mean()
+        figure.add_scatter(
+            x=mean.index,
+            y=mean,
+            mode="lines",
+            name=f"{name}, mean",
+            line={"color": colour, "width": 2.6, "dash": "dash" if shortcut == "none" else "solid"},
+            hovertemplate=f"{name}, %{{x}} layers: mean %{{y:.3f}}<extra></extra>",
+        )
+        figure.add_scatter(
+            x=own["depth"],
+            y=own["value"],
+            mode="markers",
+            name=f"{name}, one seed each",
+            customdata=own["seed"],
+            marker={"color": colour, "size": 9, "opacity": 0.6},
+            hovertemplate=f"{name}, %{{x}} layers, seed %{{customdata}}: %{{y:.3f}}<extra></extra>",
+        )
+    figure.add_hline(y=0, line={"dash": "dot", "color": "#78808c"})
+    figure.update_xaxes(title_text="depth (weighted layers)", tickvals=sorted(values["depth"].unique()))
+    figure.update_yaxes(title_text="cosine", range=[min(-0.12, values["value"].min() - 0.05), 1.04])
+    title = "How alike are the gradients at neighbouring inputs?"
+    return _finish(figure, title, theme, subtitle=conditions(values))
+
+
+def correlation_matrices(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+    """Cosine of the gradients at every pair of points of a segment, a panel a network, one scale.
+
+    `frame` has the columns of `results.IDENTITY`, i and j (0-based points) and value
+    (`probes.gradient_correlation`). At most six networks, plain before residual.
+    """
+    if frame.empty:
+        return empty("No correlation of gradients measured yet.", theme)
+    runs = frame[["family", "depth", "network", "seed"]].drop_duplicates()
+    runs = runs.sort_values(["family", "depth", "network", "seed"]).head(6)
+    columns = min(3, len(runs)) if len(runs) != 4 else 2
+    rows = -(-len(runs) // columns)
+    titles = [f"{run.network}, seed {run.seed}" for run in runs.itertuples()]
+    figure = make_subplots(
+        rows, columns, subplot_titles=titles, horizontal_spacing=0.07, vertical_spacing=0.16
+    )
+    for index, run in enumerate(runs.itertuples()):
+        own = frame[(frame["network"] == run.network) & (frame["seed"] == run.seed)]
+        grid = own.pivot_table(index="i", columns="j", values="value", dropna=False)
+        figure.add_heatmap(
+            x=np.asarray(grid.columns, dtype=int) + 1,
+            y=np.asarray(grid.index, dtype=int) + 1,
+            z=grid.to_numpy().round(3),
+            coloraxis="coloraxis",
+            hovertemplate="points %{x} and %{y}: cosine %{z:.2f}<extra></extra>",
+            row=index // columns + 1,
+            col=index % columns + 1,
+        )
+    scale = {"colorscale": "RdBu", "cmin": -1, "cmax": 1, "colorbar": {"title": {"text": "cosine"}}}
+    figure.update_layout(coloraxis=scale)
+    figure.update_xaxes(title_text="point on the segment", row=rows)
+    figure.update_yaxes(title_text="point", col=1)
+    title = "Cosine of the gradients at every two points between two images"
+    figure = _finish(figure, title, theme, height=130 + 330 * rows, subtitle=conditions(frame))
+    return figure.update_layout(margin_b=60)
+
+
+def loss_lines(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+    """Loss against the distance along a line of weights, a line a run, log axis.
+
+    `frame` has the columns of `results.IDENTITY`, distance and loss (`landscape.loss_on_line`). Colour
+    is depth, plain is dashed. Losses that are not finite are gaps.
+    """
+    if frame.empty or not np.isfinite(frame["loss"]).any():
+        return empty("No loss along a line measured yet.", theme)
+    figure = go.Figure()
+    runs = frame[["depth", "family", "shortcut", "network", "seed", "study", "run"]].drop_duplicates()
+    for run in runs.sort_values(["depth", "family", "shortcut", "seed"]).itertuples(index=False):
+        own = frame[(frame["study"] == run.study) & (frame["run"] == run.run)].sort_values("distance")
+        dash = "dash" if run.shortcut == "none" else "solid"
+        figure.add_scatter(
+            x=own["distance"],
+            y=own["loss"].where(np.isfinite(own["loss"]) & (own["loss"] > 0)),
+            mode="lines",
+            connectgaps=False,
+            name=f"{run.network}, seed {run.seed}",
+            line={"color": depth_colour(int(str(run.depth))), "dash": dash, "width": 2.4},
+            hovertemplate=f"{run.network} at %{{x:.2f}}: loss %{{y:.3g}}<extra></extra>",
+        )
+    figure.update_xaxes(title_text="distance (filter-normalised: 1 = as long as the weights)")
+    figure.update_yaxes(title_text="mean cross-entropy", type="log", exponentformat="power", dtick=1)
+    title = "Loss along a line through the trained weights"
+    return _finish(figure, title, theme, subtitle=conditions(frame))
+
+
+def loss_surfaces(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+    """Loss over a plane through the trained weights, a panel a run, all on one logarithmic scale.
+
+    `frame` has the columns of `results.IDENTITY`, x and y (distances along two directions) and loss
+    (`landscape.loss_on_plane`). At most six runs, plain before residual, shallow before deep; the cross
+    marks the trained weights. Losses that are not finite are holes.
+    """
+    positive = frame[np.isfinite(frame["loss"]) & (frame["loss"] > 0)] if len(frame) else frame
+    if positive.empty:
+        return empty("No loss over a plane measured yet.", theme)
+    who = ["family", "depth", "network", "seed", "study", "run"]
+    runs = frame[who].drop_duplicates().sort_values(who).head(6)
+    columns = min(2 if len(runs) in (2, 4) else 3, len(runs))
+    rows = -(-len(runs) // columns)
+    titles = [f"{run.network}, seed {run.seed}" for run in runs.itertuples()]
+    figure = make_subplots(
+        rows, columns, subplot_titles=titles, horizontal_spacing=0.08, vertical_spacing=0.16
+    )
+    low, high = _log_range(positive["loss"])
+    for index, run in enumerate(runs.itertuples()):
+        place = {"row": index // columns + 1, "col": index % columns + 1}
+        own = frame[(frame["study"] == run.study) & (frame["run"] == run.run)]
+        grid = own.pivot_table(index="y", columns="x", values="loss", dropna=False)
+        losses = grid.to_numpy(dtype=float)
+        good = np.isfinite(losses) & (losses > 0)
+        exponent = np.log10(losses, where=good, out=np.full_like(losses, np.nan))
+        figure.add_contour(
+            x=grid.columns,
+            y=grid.index,
+            z=np.round(exponent, 4),
+            customdata=np.where(good, losses, np.nan),
+            coloraxis="coloraxis",
+            contours={"start": low, "end": high, "size": (high - low) / 16},
+            line={"width": 0.6},
+            hovertemplate="at (%{x:.2f}, %{y:.2f}): loss %{customdata:.3g}<extra></extra>",
+            **place,
+        )
+        figure.add_scatter(
+            x=[0],
+            y=[0],
+            mode="markers",
+            marker={"symbol": "cross-thin", "size": 12, "line": {"width": 2.5, "color": "#D55E00"}},
+            showlegend=False,
+            hovertemplate="the trained weights<extra></extra>",
+            **place,
+        )
+    ticks = np.linspace(low, high, 6)
+    bar = {
+        "title": {"text": "loss"},
+        "tickvals": ticks,
+        "ticktext": [f"{10**tick:.2g}" for tick in ticks],
+    }
+    figure.update_layout(
+        coloraxis={"colorscale": "Viridis", "cmin": low, "cmax": high, "colorbar": bar}
+    )
+    figure.update_xaxes(title_text="first direction", row=rows)
+    figure.update_yaxes(title_text="second direction", col=1)
+    title = "Loss over a plane through the trained weights (one scale, logarithmic)"
+    figure = _finish(figure, title, theme, height=130 + 380 * rows, subtitle=conditions(frame))
+    return figure.update_layout(margin_b=60)

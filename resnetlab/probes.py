@@ -7,8 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from resnetlab.models import Network, Stage, count_parameters, evaluating, weighted_layers
+from resnetlab.config import UsageError
+from resnetlab.models import (
+    BatchNorm,
+    Network,
+    Stage,
+    count_parameters,
+    evaluating,
+    weighted_layers,
+)
 
 
 def gradient_norms(network: nn.Module) -> Tensor:
@@ -25,6 +34,157 @@ def gradient_norms(network: nn.Module) -> Tensor:
             raise ValueError(f"layer {name} has no gradient: run a backward pass first")
         gradients.append(layer.weight.grad)
     return torch.stack([torch.linalg.vector_norm(gradient.detach()) for gradient in gradients])
+
+
+def total_gradient_norm(network: nn.Module) -> Tensor:
+    """L2 norm of the gradient over all parameters together, batch norms' and biases' included.
+
+    Reads `.grad` as the last backward pass left it; equals what `torch.nn.utils.clip_grad_norm_`
+    returns. A scalar tensor; a parameter without a gradient raises ValueError.
+    """
+    gradients = []
+    for name, parameter in network.named_parameters():
+        if parameter.grad is None:
+            raise ValueError(f"parameter {name} has no gradient: run a backward pass first")
+        gradients.append(torch.linalg.vector_norm(parameter.grad.detach()))
+    total: Tensor = torch.linalg.vector_norm(torch.stack(gradients))
+    return total
+
+
+# --- one batch, on a copy -----------------------------------------------------------------------
+
+
+def without_norm(network: Network) -> Network:
+    """A copy without batch norms: each gives on what it gets. For measurements at initialisation.
+
+    There they are the identity but for dividing by the batch's deviation and subtracting its mean
+    (their scales are 1 and shifts 0), so what differs is the normalising alone. He et al. 2015's
+    initialisation was made for such networks. The convolutions then have no bias.
+    """
+    bare = copy.deepcopy(network)
+    for module in list(bare.modules()):
+        for name, part in module.named_children():
+            if isinstance(part, nn.BatchNorm2d):
+                setattr(module, name, nn.Identity())
+    return bare
+
+
+def batch_gradient_norms(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """`gradient_norms` of the mean cross-entropy over one batch, in training mode.
+
+    `images` (B, C, H, W) as the network takes them, normalised; `labels` (B,). Batch norms use this
+    batch's statistics, as in a training step. Returns (L,) in the order of `weighted_layers`. It is
+    done on a copy: weights, statistics, gradients, mode and RNG of `network` are not touched.
+    """
+    _same_length(images, labels)
+    copied = copy.deepcopy(network).train()
+    copied.zero_grad()
+    with torch.enable_grad():
+        cross_entropy(copied(images), labels).backward()
+    return gradient_norms(copied)
+
+
+def activation_places(network: Network) -> list[str]:
+    """The places of `activation_scales`: "conv" (the first layer), then every block by name."""
+    stages = [(name, part) for name, part in network.named_children() if isinstance(part, Stage)]
+    return ["conv", *(f"{name}.{index}" for name, stage in stages for index in range(len(stage)))]
+
+
+def activation_scales(network: Network, images: Tensor) -> Tensor:
+    """Root mean square of the activations that leave the first layer and each block.
+
+    Behind the ReLU, over images, channels and positions together, in training mode (batch norms use
+    this batch's statistics), on a copy. With He et al. 2015's initialisation and without batch norm a
+    plain network keeps this size from layer to layer, but for what the padding's zeros take away;
+    y = relu(F(x) + x) then grows with every block (Zhang, Dauphin, Ma 2019, Sec. 2). Returns float64
+    (1 + blocks,), ordered as `activation_places`.
+    """
+    copied = copy.deepcopy(network).train()
+    places = activation_places(copied)
+    found: dict[str, Tensor] = {}
+
+    def scale(values: Tensor) -> Tensor:
+        return values.detach().double().square().mean().sqrt()
+
+    def enters(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found["conv"] = scale(inputs[0])
+
+    def leaves(place: str) -> Any:
+        return lambda module, inputs, output: found.__setitem__(place, scale(output))
+
+    # Between the first layer and the first block there is no module to listen to.
+    copied.get_submodule(places[1]).register_forward_pre_hook(enters)
+    for place in places[1:]:
+        copied.get_submodule(place).register_forward_hook(leaves(place))
+    with torch.no_grad():
+        copied(images)
+    return torch.stack([found[place] for place in places])
+
+
+# --- how gradients at neighbouring inputs agree ---------------------------------------------------
+
+
+def segment(start: Tensor, end: Tensor, points: int) -> Tensor:
+    """`points` evenly spaced inputs from one image to another: 2 x (C, H, W) -> (points, C, H, W)."""
+    if start.shape != end.shape or start.dim() != 3:
+        shapes = f"{tuple(start.shape)} and {tuple(end.shape)}"
+        raise UsageError(f"a segment joins two images (C, H, W) of one shape, got {shapes}")
+    if points < 2:
+        raise UsageError(f"a segment has at least 2 points, got {points}")
+    part = torch.linspace(0, 1, points, dtype=start.dtype, device=start.device).view(-1, 1, 1, 1)
+    return torch.lerp(start.expand(points, -1, -1, -1), end, part)
+
+
+def input_gradients(network: nn.Module, points: Tensor, images: Tensor, *, logit: int = 0) -> Tensor:
+    """Gradient of one logit with respect to the input, at each of `points` (P, C, H, W).
+
+    Batch norms use the statistics of `images` (B, C, H, W), held fixed: in training mode a point's
+    output would depend on the other points. On a copy. Returns (P, C, H, W). UsageError for a logit
+    that the network has not.
+    """
+    copied = copy.deepcopy(network)
+    for module in copied.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # the plain average: of one batch, that batch's statistics
+        if isinstance(module, BatchNorm):
+            module.group = module.across = None
+    with torch.no_grad():
+        copied.train()(images)
+    inputs = points.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        logits = copied.eval()(inputs)
+        if not 0 <= logit < logits.shape[1]:
+            raise UsageError(f"logit {logit} is none of 0 to {logits.shape[1] - 1}")
+        return torch.autograd.grad(logits[:, logit].sum(), inputs)[0]
+
+
+def gradient_correlation(
+    network: nn.Module, points: Tensor, images: Tensor, *, logit: int = 0
+) -> Tensor:
+    """Cosine of the input gradients at every pair of points: (P, P), float64, 1 on the diagonal.
+
+    On a segment (`segment`) the entries beside the diagonal say how much the gradient at one input
+    tells of that at the next: "shattered gradients" (Balduzzi et al. 2017, Sec. 2), whose correlation
+    falls as 2^-depth in plain networks and as 1/sqrt(depth) in residual ones with batch norm. The
+    value depends on how near the points are. NaN where a gradient is zero or not finite.
+    Parameters as `input_gradients`.
+    """
+    gradients = input_gradients(network, points, images, logit=logit).double().flatten(1)
+    # Without batch norm gradients of 1e-30 are real: their squares must not become zero.
+    largest = gradients.abs().amax(dim=1, keepdim=True)
+    scaled = gradients / largest
+    directions = scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    cosines: Tensor = directions @ directions.T
+    return cosines
+
+
+def _same_length(images: Tensor, labels: Tensor) -> None:
+    if len(images) != len(labels) or not len(images):
+        raise UsageError(f"as many labels as images are needed, got {len(labels)} for {len(images)}")
+
+
+# --- memory -------------------------------------------------------------------------------------
 
 
 def saved_bytes(network: nn.Module, images: Tensor) -> int:

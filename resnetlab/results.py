@@ -44,6 +44,9 @@ EVALUATIONS_FILE = "evaluations.jsonl"
 CHECKPOINTS, NOTEBOOK_FILE = "checkpoints", "train.ipynb"
 CHECKPOINTS_KEPT = 2
 FIGURES = "figures"  # drawn from a study, beside its runs
+# results/measurements/STUDY/NAME.json: what a notebook measured. Not in the study's own folder: that
+# would hide committed runs of the same name.
+MEASUREMENTS = "measurements"
 REFERENCE = "reference"  # results/reference/STUDY/RUN is committed; results/STUDY/RUN is the user's
 
 HEARTBEAT_SECONDS = 5.0
@@ -132,6 +135,17 @@ SCHEMA: dict[str, dict[str, str]] = {
         "images_per_second": "median over the timing rows",
         "weights_sha256": "SHA-256 of all parameters and batch-norm statistics in order",
     },
+    f"{MEASUREMENTS}/STUDY/NAME.json": {
+        "schema": "version of this table, an integer",
+        "study": "study whose networks were measured",
+        "name": "name of the measurement",
+        "what": "what the values are and how they were measured, in words",
+        "conditions": "further choices that decide them: batch, points, number of images",
+        "created": "UTC time, ISO 8601",
+        "commit": "git commit of the code, `+` if changed; null outside a checkout",
+        "columns": "names of the values of a row",
+        "rows": "lists of values, in the order of `columns`; null for what is not finite",
+    },
 }
 
 
@@ -145,7 +159,7 @@ def check_name(kind: str, name: str) -> str:
             f"{kind} name {name!r} cannot be used: 1 to 80 letters, digits, '.', '_' and '-', "
             "the first a letter or digit, no path"
         )
-    if name == FIGURES:
+    if name in (FIGURES, MEASUREMENTS):
         raise UsageError(f"{kind} name {name!r} is taken; choose another")
     if kind == "study" and name == REFERENCE:
         raise UsageError(f"study name {name!r} is kept for the committed runs; choose another")
@@ -686,6 +700,22 @@ FINAL = (
 OUTCOME = ("status", "steps", "steps_planned", *FINAL)
 
 
+def identity_of(run: Run, study: str = "", name: str | None = None) -> dict[str, Any]:
+    """Who a run is, as every table and frame names it, on disk or not: the keys are IDENTITY."""
+    return {
+        "study": study,
+        "run": name or run.name_in_study,
+        "network": run.network.name,
+        "depth": run.network.depth,
+        "shortcut": run.network.shortcut,
+        "family": run.network.family,
+        "data": run.data.label,
+        "recipe": run.recipe.label,
+        "seed": run.seed,
+        "precision": run.precision,
+    }
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """A run as it lies on disk. Frames are read when first asked for, as they are then."""
@@ -820,18 +850,12 @@ class RunRecord:
 
     def identity(self) -> dict[str, Any]:
         """Who the run is, as every table and frame names it: the keys are IDENTITY."""
-        return {
-            "study": self.study,
-            "run": self.name,
-            "network": self.network.name,
-            "depth": self.network.depth,
-            "shortcut": self.network.shortcut,
-            "family": self.network.family,
-            "data": self.config.data.label,
-            "recipe": self.config.recipe.label,
-            "seed": self.config.seed,
-            "precision": self.config.precision,
-        }
+        return identity_of(self.config, self.study, self.name)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether a checkpoint lies with it; committed reference runs come without."""
+        return any((self.path / CHECKPOINTS).glob("step-*.pt"))
 
     def as_row(self) -> dict[str, Any]:
         """The run as one flat record, for tables and `resnetlab list --json`. Errors in percent."""
@@ -947,7 +971,8 @@ def read_study(path: str | Path, read: Callable[[Path], RunRecord | Skipped] = r
 
     `read` reads one of its folders; the dashboard gives one that remembers.
     """
-    found = [read(folder) for folder in _folders(Path(path)) if folder.name != FIGURES]
+    folders = [item for item in _folders(Path(path)) if item.name not in (FIGURES, MEASUREMENTS)]
+    found = [read(folder) for folder in folders]
     return Study(
         Path(path),
         tuple(item for item in found if isinstance(item, RunRecord)),
@@ -958,8 +983,8 @@ def read_study(path: str | Path, read: Callable[[Path], RunRecord | Skipped] = r
 def find_studies(root: str | Path | None = None) -> list[Path]:
     """Study folders below the results folder: the user's own first, then the reference ones."""
     base = results_root(root)
-    own = [folder for folder in _folders(base) if folder.name != REFERENCE]
-    return own + _folders(base / REFERENCE)
+    found = [*_folders(base), *_folders(base / REFERENCE)]
+    return [folder for folder in found if folder.name not in (REFERENCE, MEASUREMENTS)]
 
 
 def find_study(name: str, root: str | Path | None = None) -> Study:
@@ -1003,3 +1028,90 @@ def find_run(name: str, root: str | Path | None = None) -> RunRecord:
         hint = configs.did_you_mean(name, known) if known else "; there are no runs yet"
         raise UsageError(f"no run {name!r} in {results_root(root)}{hint}")
     return read_run(paths[hits[0]])
+
+
+# --- measurements -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured beside a study's runs: a table, and the words that say what it is."""
+
+    path: Path
+    info: Mapping[str, Any]
+    frame: pd.DataFrame
+
+
+def save_measurement(
+    root: Path, study: str, name: str, frame: pd.DataFrame, *, what: str, conditions: Mapping[str, Any]
+) -> Path:
+    """Keep a table of measured values as measurements/STUDY/NAME.json, whole or not at all.
+
+    Columns are numbers, text or true/false; what is not finite becomes null. One of that name is
+    replaced. UsageError for names that cannot be used and a folder that cannot be written.
+    """
+    check_name("study", study)
+    check_name("measurement", name)
+    folder = prepare_root(root) / MEASUREMENTS / study
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def plain(value: Any) -> Any:
+        value = value.item() if hasattr(value, "item") else value
+        return significant(value) if isinstance(value, float) else value
+
+    rows = [[plain(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    info = {
+        "schema": SCHEMA_VERSION,
+        "study": study,
+        "name": name,
+        "what": what,
+        "conditions": dict(conditions),
+        "created": now(),
+        "commit": git_commit(Path(__file__)),
+        "columns": [str(column) for column in frame.columns],
+        "rows": rows,
+    }
+    path = folder / f"{name}.json"
+    text = json.dumps(info, allow_nan=False, ensure_ascii=False)
+    atomic_write(path, (text.replace("], [", "],\n[") + "\n").encode())
+    return path
+
+
+def read_measurement(path: str | Path) -> Measurement:
+    """The measurement in that file. Raises UsageError, with the reason, if there is none to read."""
+    info, problem = _read_json(Path(path))
+    if info is None:
+        raise UsageError(f"{path} is not a readable measurement: {problem}")
+    if info.get("schema") != SCHEMA_VERSION:
+        raise UsageError(
+            f"{path}: its format is version {info.get('schema')!r}, this reader knows {SCHEMA_VERSION}"
+        )
+    columns, rows = info.get("columns"), info.get("rows")
+    if not (
+        isinstance(columns, list)
+        and isinstance(rows, list)
+        and all(isinstance(row, list) and len(row) == len(columns) for row in rows)
+    ):
+        raise UsageError(f"{path} is not a readable measurement: its rows do not fit its columns")
+    frame = pd.DataFrame(rows, columns=[str(column) for column in columns])
+    # A column of numbers with a null is one of objects to pandas.
+    for name in frame.columns:
+        present = frame[name].dropna()
+        if len(present) < len(frame) and all(type(value) in (int, float) for value in present):
+            frame[name] = frame[name].astype(float)
+    return Measurement(Path(path), info, frame)
+
+
+def find_measurement(study: str, name: str, root: str | Path | None = None) -> Measurement | None:
+    """That measurement of that study, the user's own before a committed one; None if there is none.
+
+    Raises UsageError for one that cannot be read.
+    """
+    check_name("study", study)
+    check_name("measurement", name)
+    base = results_root(root)
+    for place in (base, base / REFERENCE):
+        path = place / MEASUREMENTS / study / f"{name}.json"
+        if path.exists():
+            return read_measurement(path)
+    return None

@@ -384,6 +384,18 @@ def run(
     return Outcome(folder, tuple(failed), tuple(notes), bool(stopped), executed)
 
 
+def folder_name(study: str, data: str, steps: int | None = None) -> str:
+    """The study's folder, with what is not its usual: `digits`, `digits-cifar10-200-steps`.
+
+    For question notebooks: no folder says one thing and holds another. UsageError for a bad name.
+    """
+    label = re.sub(r"[^A-Za-z0-9._-]", "_", config.Data.parse({"name": data}).label)
+    parts = [results.check_name("study", study)]
+    parts += [label] if data != "digits" else []
+    parts += [f"{steps}-steps"] if steps is not None else []
+    return results.check_name("study", "-".join(parts))
+
+
 def collect(
     grid: Grid,
     *,
@@ -391,12 +403,14 @@ def collect(
     jobs: int | None = None,
     device: str = "auto",
     watcher: Watcher | None = None,
+    weights: bool = False,
 ) -> list[results.RunRecord]:
     """The grid's runs, all ended: those that are there, own or committed, and the rest trained now.
 
     For question notebooks. A run counts if it is the same configuration in the study's folder of the
-    results, else in that of the reference results. Raises RuntimeError, with the reasons, if one
-    fails, and KeyboardInterrupt if it was stopped.
+    results, else in that of the reference results; with `weights`, only if a checkpoint lies with it.
+    Raises RuntimeError, with the reasons, if one fails, UsageError if one that has ended has lost its
+    checkpoints, and KeyboardInterrupt if it was stopped.
     """
     wanted = {name: config.run_from_parameters(**v) for name, v in grid.parameters().items()}
 
@@ -404,7 +418,9 @@ def collect(
         found = {}
         for place in (root / results.REFERENCE / grid.name, root / grid.name):
             for record in results.read_study(place).runs:
-                if wanted.get(record.name) == record.config and record.status in results.ENDED:
+                if wanted.get(record.name) != record.config or record.status not in results.ENDED:
+                    continue
+                if record.has_weights or not weights:
                     found[record.name] = record
         return found
 
@@ -418,6 +434,12 @@ def collect(
         if outcome.failed:
             raise RuntimeError("\n".join(outcome.failed))
     found = there()
+    for name in wanted:
+        if name not in found:
+            raise UsageError(
+                f"{grid.name}/{name} has ended and its checkpoints are gone: remove the folder "
+                f"{root / grid.name / name}, and it is trained again"
+            )
     return [found[name] for name in wanted]
 
 

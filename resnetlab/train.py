@@ -268,6 +268,20 @@ class _Training:
             raise ValueError(f"is no checkpoint of this run ({type(error).__name__})") from None
 
 
+def beginning(run: config.Run, device: torch.device) -> tuple[models.Network, Tensor, Tensor]:
+    """What the run's first update sees: the network as initialised, in training mode, and its batch.
+
+    Images (B, C, S, S), normalised and augmented, and labels (B,). Nothing is trained or written. The
+    gradient norms of this batch are those that the run logs for step 0.
+    """
+    check_precision(run.precision, device)
+    dataset = load_data(run)
+    check_run(run, dataset)
+    training = _Training(run, dataset, device)
+    images, labels = next(training.feed.batches(0, 1))
+    return training.network.train(), images, labels
+
+
 def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr, flush=True)
 

@@ -345,6 +345,34 @@ def gradients(probes: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def first_layer_norms(probes: pd.DataFrame) -> list[str]:
+    """One sentence a family: the first layer's gradient norm by depth, and whether depth moves it.
+
+    `probes` as for `gradients`, of one step. The ratio of first to last layer cannot see a gradient
+    that shrinks or grows in all layers alike, as it does without batch norm. Geometric means over
+    seeds.
+    """
+    first = probes[(probes["layer"] == 0) & (probes["value"] > 0)]
+    sentences = []
+    for family in ("plain", "residual"):
+        own = first[first["family"] == family]
+        if own.empty:
+            continue
+        norms = own.groupby("depth")["value"].agg(_geometric)
+        parts = ", ".join(f"{value:.2g} ({depth} layers)" for depth, value in norms.items())
+        head = f"{family.capitalize()}: the first layer's norm is {parts}"
+        if len(norms) < 2:
+            sentences.append(f"{head}.")
+            continue
+        change = float(norms.iloc[-1] / norms.iloc[0])
+        verb = "grows" if change > 1 else "falls"
+        factor = change if change > 1 else 1 / change
+        large = f"more than {EXPLODING:,.0f}" if factor > EXPLODING else "within the ordinary"
+        ends = f"From {norms.index[0]} to {norms.index[-1]} layers"
+        sentences.append(f"{head}. {ends} it {verb} {_times(factor)} times, {large}.")
+    return sentences or ["No gradient norms measured yet: nothing can be said."]
+
+
 def _geometric(values: pd.Series[Any]) -> float:
     return float(np.exp(np.log(values).mean()))
 
@@ -359,3 +387,99 @@ def _health(ratio: float) -> str:
     if ratio < VANISHING:
         return f"vanishing towards the input (less than 1/{1 / VANISHING:,.0f})"
     return "healthy"
+
+
+# --- correlation of gradients -------------------------------------------------------------------
+
+SHATTERED = 0.1  # cosine below which neighbours' gradients are called unrelated; a convention
+
+
+def correlations(frame: pd.DataFrame) -> list[str]:
+    """How alike gradients at neighbouring inputs are, by family and depth, in sentences.
+
+    `frame` has the columns of `results.IDENTITY` and value, the mean cosine of neighbours, one row a
+    network and seed. Means and sample standard deviations over seeds.
+    """
+    values = frame.dropna(subset=["value"])
+    if values.empty:
+        return ["No correlation measured yet: nothing can be said."]
+    sentences = []
+    for family in ("plain", "residual"):
+        own = values[values["family"] == family]
+        if own.empty:
+            continue
+        by_depth = own.groupby("depth")["value"].agg(["mean", "std", "count"])
+        parts = []
+        for depth, row in by_depth.iterrows():
+            spread = "" if pd.isna(row["std"]) else f" ± {row['std']:.2f}"
+            parts.append(f"{depth} layers {row['mean']:.2f}{spread}")
+        count = int(by_depth["count"].min())
+        head = f"{family.capitalize()}: {', '.join(parts)} ({count} seed{'s' if count > 1 else ''})."
+        low = [depth for depth in by_depth.index if by_depth["mean"][depth] < SHATTERED]
+        if not low:
+            said = f"No depth measured falls below {SHATTERED:g}."
+        elif all(by_depth["mean"][depth] < SHATTERED for depth in by_depth.index if depth >= low[0]):
+            said = f"Below {SHATTERED:g} from {low[0]} layers on: one step further the gradient is new."
+        else:
+            said = f"Below {SHATTERED:g} at {', '.join(map(str, low))} layers."
+        sentences.append(f"{head} {said}")
+    return sentences
+
+
+# --- layer responses ----------------------------------------------------------------------------
+
+
+def mean_responses(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the layers, one row a run: study to precision, and response_std.
+
+    `frame` has the columns of `results.IDENTITY`, layer and value (`probes.layer_responses`). The
+    paper's means are in `paper.FIGURE_7`.
+    """
+    who = [name for name in frame.columns if name not in ("layer", "value", "name")]
+    return frame.groupby(who)["value"].mean().rename("response_std").reset_index()
+
+
+def responses(frame: pd.DataFrame) -> list[str]:
+    """Figure 7 in sentences: are residual responses smaller than plain ones, and smaller with depth?
+
+    `frame` as `mean_responses` takes it. Ratios of means over layers, seed by seed; a claim needs three
+    seeds that agree and a 95 % confidence interval of the logarithm without zero.
+    """
+    if frame.empty:
+        return ["No layer responses measured yet: nothing can be said."]
+    means = mean_responses(frame)
+    sentences = []
+    networks = means.drop_duplicates("network").sort_values(["depth", "shortcut"])
+    for depth, own in networks.groupby("depth"):
+        plain = own[own["shortcut"] == "none"]["network"]
+        for other in own[own["shortcut"] != "none"]["network"]:
+            if len(plain):
+                sentences += _ratio(means, str(other), str(plain.iloc[0]), f"At {depth} layers")
+    for family in ("plain", "residual"):
+        own = networks[networks["family"] == family]
+        own = own[own["shortcut"].isin(["none", own["shortcut"].min()])]
+        if own["depth"].nunique() > 1:
+            deep, shallow = own.iloc[-1]["network"], own.iloc[0]["network"]
+            sentences += _ratio(means, str(deep), str(shallow), "With depth")
+    return sentences or ["No two networks that share a seed: nothing can be compared."]
+
+
+def _ratio(means: pd.DataFrame, upper: str, lower: str, head: str) -> list[str]:
+    both = [
+        means[means["network"] == name].set_index("seed")["response_std"] for name in (upper, lower)
+    ]
+    seeds = sorted(set(both[0].index) & set(both[1].index))
+    ratios = [float(both[0][seed] / both[1][seed]) for seed in seeds]
+    if not ratios:
+        return []
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    logs = Contrast(upper, lower, tuple(math.log(ratio) for ratio in ratios))
+    spread = f", seeds from {min(ratios):.2f} to {max(ratios):.2f}" if len(ratios) > 1 else ""
+    said = f"{head}, mean response of {upper} over {lower}: {mean:.2f}{spread}, n = {logs.n}"
+    theirs = [paper.reported(name, "response_std") for name in (upper, lower)]
+    if theirs[0] and theirs[1]:
+        said += f"; the paper's {theirs[0].value / theirs[1].value:.2f} ({theirs[0].source}, CIFAR-10)"
+    if logs.n < ENOUGH_SEEDS:
+        return [f"{said}. Too few seeds to say: {ENOUGH_SEEDS} are needed."]
+    words = {-1: f"{upper} responds less.", 1: f"{upper} responds more.", 0: "Not settled."}
+    return [f"{said}. {words[logs.sign]}"]

@@ -551,3 +551,16 @@ def test_a_recipe_as_a_page(resnetlab, tmp_path):
     path = tmp_path / "new" / "rate.html"
     assert resnetlab("recipe", "paper-110", "--out", path)[0] == 0
     assert "Learning rate of recipe paper-110" in path.read_text()
+
+
+def test_some_test_images_come_from_all_over_the_test_set():
+    from resnetlab import data
+    from resnetlab.config import run_from_parameters
+
+    run = run_from_parameters(network="plain-8")
+    test = data.load(run.data).test.images
+    few = evaluate.some_test_images(run, 3)
+    assert torch.equal(few, test[[0, (len(test) - 1) // 2, len(test) - 1]])
+    assert torch.equal(evaluate.some_test_images(run, 10**6), test)
+    with pytest.raises(UsageError, match="at least 1"):
+        evaluate.some_test_images(run, 0)

@@ -19,7 +19,7 @@ RANKS = [
     {"paper", "config", "machine"},
     {"schedule", "ranks", "series"},
     {"results", "models", "verdict"},
-    {"data", "probes", "surgery", "plots"},
+    {"data", "probes", "landscape", "surgery", "plots"},
     {"imagenet"},
     {"evaluate", "census"},
     {"train", "notebook"},
@@ -31,7 +31,7 @@ RANKS = [
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 
 # Know torch and never draw.
-COMPUTE = {"ranks", "models", "data", "imagenet", "probes", "surgery", "train"}
+COMPUTE = {"ranks", "models", "data", "imagenet", "probes", "landscape", "surgery", "train"}
 COMPUTE |= {"evaluate", "census"}
 READING = [m for m in MODULES if m not in COMPUTE]  # load without torch
 DRAWING = {"plotly", "streamlit", "matplotlib", "altair", "IPython", "ipywidgets"}

@@ -178,3 +178,70 @@ def test_imagenet_notebook_on_images_that_it_makes_claims_nothing_about_imagenet
     study = results.read_study(tmp_path / "here" / "imagenet")
     assert {run.network.name for run in study.runs} == {"plain-18", "resnet-18", "resnet-50"}
     assert {run.status for run in study.runs} == {"finished"}
+
+
+def figures(cells):
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    return [
+        o.data["application/vnd.plotly.v1+json"]
+        for o in outputs
+        if "data" in o and "plotly" in str(o.data.keys())
+    ]
+
+
+@pytest.mark.slow
+def test_gradient_norms_notebook_measures_stores_and_trains_only_once(tmp_path):
+    words = ["-p", "results", str(tmp_path / "here"), "-p", "quick", "True"]
+    for out in ("first.ipynb", "again.ipynb"):
+        done = papermill(tmp_path / out, *words, cwd=FOLDER.parent, name="03_gradient_norms.ipynb")
+        assert done.returncode == 0, done.stderr
+    first, again = (read(tmp_path / out).cells for out in ("first.ipynb", "again.ipynb"))
+    assert "finished" in said(first)
+    assert "finished" not in said(again), "the second time nothing is trained"
+    assert len(figures(again)) == 6
+    assert "- plain-14 (1 seed): at step 0 the first layer's gradient is" in said(again)
+    assert "Plain, 14 layers, without batch norm: what leaves the last block" in said(again)
+    assert "Plain: 8 layers" in said(again)
+    name, root = "digits-10-steps", tmp_path / "here"
+    start = results.find_measurement(name, "at-initialisation", root).frame
+    run = results.read_run(root / name / "plain-8-seed0")
+    logged = run.probe().query("step == 0")["value"].tolist()
+    own = start.query("network == 'plain-8' and norm == 'with batch norm' and layer >= 0")
+    own = own[own["quantity"] == "gradient_norm"]["value"].tolist()
+    assert own == pytest.approx(logged, rel=1e-4), "what is measured is what the run logged"
+    stored = results.find_measurement(name, "gradient-correlation", root)
+    assert set(stored.frame["network"]) == {"plain-8", "resnet-8", "plain-14", "resnet-14"}
+    assert stored.frame["value"].between(-1, 1).all()
+    assert stored.info["conditions"]["points"] == 32
+
+
+@pytest.mark.slow
+def test_layer_responses_notebook_measures_the_trained_weights(tmp_path):
+    import torch
+
+    from resnetlab import evaluate, probes
+
+    root = tmp_path / "here"
+    words = ["-p", "results", str(root), "-p", "quick", "True", "-p", "images", "40"]
+    done = papermill(tmp_path / "out.ipynb", *words, cwd=FOLDER.parent, name="07_layer_responses.ipynb")
+    assert done.returncode == 0, done.stderr
+    cells = read(tmp_path / "out.ipynb").cells
+    assert len(figures(cells)) == 2
+    assert "Too few seeds to say" in said(cells)
+    assert "the paper trained on CIFAR-10" in said(cells) or "only orderings compare" in said(cells)
+    frame = results.find_measurement("responses-10-steps", "layer-responses", root).frame
+    run = results.read_run(root / "responses-10-steps" / "resnet-8-seed0")
+    trained = evaluate.trained(run, torch.device("cpu"))
+    images = trained.normalise(evaluate.some_test_images(run.config, 40))
+    wanted = probes.layer_responses(trained.network, images).tolist()
+    own = frame[frame["network"] == "resnet-8"]["value"].tolist()
+    assert own == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None, "0"])
+def test_a_switch_that_is_no_switch_is_refused(value):
+    assert notebook.switch("true", "quick") is True
+    assert notebook.switch("False", "quick") is False
+    assert notebook.switch(True, "quick") is True
+    with pytest.raises(UsageError, match="quick: should be true or false"):
+        notebook.switch(value, "quick")

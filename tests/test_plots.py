@@ -69,6 +69,57 @@ def finals(*runs: tuple[str, int], status: str = "finished", **changes: Any) -> 
     return pd.DataFrame(rows, columns=[*results.IDENTITY, *results.OUTCOME])
 
 
+def at_start(*runs: tuple[str, int]) -> pd.DataFrame:
+    """Three layers with and without batch norm, norm = 10^layer, a thousandth of it without."""
+    return pd.DataFrame(
+        {"norm": norm, "layer": layer, "value": factor * 10.0**layer} | identity(name, seed)
+        for name, seed in runs
+        for norm, factor in zip(plots.NORMS, (1.0, 1e-3), strict=True)
+        for layer in range(3)
+    )
+
+
+def draw_at_start(frame: pd.DataFrame, **how: Any) -> go.Figure:
+    return plots.at_initialisation(frame, "gradient_norm", **how)
+
+
+def draw_scales(frame: pd.DataFrame, **how: Any) -> go.Figure:
+    return plots.at_initialisation(frame, "activation_scale", **how)
+
+
+def correlations(*runs: tuple[str, int]) -> pd.DataFrame:
+    return pd.DataFrame(
+        identity(name, seed) | {"value": 10 / Network.from_name(name).depth + 0.01 * seed}
+        for name, seed in runs
+    )
+
+
+def cosines(*runs: tuple[str, int]) -> pd.DataFrame:
+    return pd.DataFrame(
+        identity(name, seed) | {"i": i, "j": j, "value": 1.0 if i == j else (i - j) / 10}
+        for name, seed in runs
+        for i in range(3)
+        for j in range(3)
+    )
+
+
+def line_losses(*runs: tuple[str, int]) -> pd.DataFrame:
+    return pd.DataFrame(
+        identity(name, seed) | {"distance": a, "loss": 1.0 + a * a}
+        for name, seed in runs
+        for a in (-1.0, 0.0, 1.0)
+    )
+
+
+def plane_losses(*runs: tuple[str, int]) -> pd.DataFrame:
+    return pd.DataFrame(
+        identity(name, seed) | {"x": x, "y": y, "loss": 10.0 ** (x + 2 * y)}
+        for name, seed in runs
+        for x in (-1.0, 0.0, 1.0)
+        for y in (-0.5, 0.0, 0.5)
+    )
+
+
 FOUR = (("plain-20", 0), ("plain-56", 0), ("resnet-20", 0), ("resnet-56", 0))
 EIGHT = tuple((name, seed) for name, _ in FOUR for seed in (0, 1))
 
@@ -101,6 +152,12 @@ FIGURES: list[tuple[Callable[..., go.Figure], Callable[..., pd.DataFrame]]] = [
     (plots.gradient_norm_profile, probes),
     (plots.gradient_ratio, probes),
     (plots.error_by_network, finals),
+    (draw_at_start, at_start),
+    (draw_scales, at_start),
+    (plots.gradient_correlation, correlations),
+    (plots.correlation_matrices, cosines),
+    (plots.loss_lines, line_losses),
+    (plots.loss_surfaces, plane_losses),
 ]
 IDS = [draw.__name__ for draw, _ in FIGURES]
 
@@ -148,6 +205,13 @@ NOTHING: list[tuple[Callable[..., go.Figure], Any]] = [
     (plots.error_by_network, finals()),
     (plots.error_against_depth, finals(*FOUR, status="running")),
     (plots.error_against_depth, finals()),
+    (draw_at_start, results.probes_of([])),
+    (draw_at_start, at_start(("plain-20", 0)).assign(value=0.0)),
+    (plots.gradient_correlation, results.probes_of([])),
+    (plots.gradient_correlation, correlations(("plain-20", 0)).assign(value=np.nan)),
+    (plots.correlation_matrices, results.probes_of([])),
+    (plots.loss_lines, results.probes_of([])),
+    (plots.loss_surfaces, plane_losses(("plain-20", 0)).assign(loss=np.inf)),
 ]
 
 
@@ -493,3 +557,68 @@ def test_short_curves_are_left_whole() -> None:
     shown, logged = plots.thin_lines(figure)
     assert shown == logged
     assert [len(trace.x) for trace in figure.data] == lengths
+
+
+# --- what the question notebooks measure ----------------------------------------------------------
+
+
+def test_at_initialisation_the_panels_are_with_and_without_batch_norm() -> None:
+    figure = draw_at_start(at_start(("plain-20", 0), ("resnet-20", 0)))
+    left, right = lines(figure, "x"), lines(figure, "x2")
+    assert [a.text for a in figure.layout.annotations[:2]] == list(plots.NORMS)
+    for panel, factor in ((left, 1.0), (right, 1e-3)):
+        assert {t.line.dash for t in panel} == {"dash", "solid"}
+        for trace in panel:
+            assert numbers(trace.x) == [1, 2, 3]
+            assert numbers(trace.y) == pytest.approx([factor, 10 * factor, 100 * factor])
+    assert sum(t.showlegend for t in figure.data) == 2
+
+
+def test_norms_of_several_seeds_are_averaged_geometrically() -> None:
+    frame = at_start(("plain-20", 0), ("plain-20", 1))
+    frame.loc[frame["seed"] == 1, "value"] *= 100
+    trace = lines(draw_at_start(frame), "x")[0]
+    assert numbers(trace.y) == pytest.approx([10, 100, 1000])
+
+
+def test_correlation_shows_every_seed_and_the_mean() -> None:
+    figure = plots.gradient_correlation(correlations(*EIGHT))
+    mean, seeds = (t for t in figure.data if t.name.startswith("plain"))
+    assert numbers(mean.x) == [20, 56]
+    assert numbers(mean.y) == pytest.approx([0.505, 10 / 56 + 0.005])
+    assert len(seeds.x) == 4
+    assert (mean.line.dash, figure.data[2].line.dash) == ("dash", "solid")
+
+
+def test_the_matrices_are_the_frames_values_on_one_scale() -> None:
+    figure = plots.correlation_matrices(cosines(*FOUR))
+    assert len(figure.data) == 4
+    assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (-1, 1)
+    np.testing.assert_allclose(figure.data[0].z, [[1, -0.1, -0.2], [0.1, 1, -0.1], [0.2, 0.1, 1]])
+    assert all(trace.coloraxis == "coloraxis" for trace in figure.data)
+
+
+def test_surfaces_share_one_logarithmic_scale_that_holds_every_value() -> None:
+    frame = plane_losses(("plain-56", 0), ("resnet-56", 0))
+    frame.loc[frame["network"] == "resnet-56", "loss"] *= 100
+    frame.loc[0, "loss"] = np.inf  # a hole, not a colour
+    figure = plots.loss_surfaces(frame)
+    surfaces = [t for t in figure.data if t.type == "contour"]
+    assert [a.text for a in figure.layout.annotations[:2]] == ["plain-56, seed 0", "resnet-56, seed 0"]
+    axis = figure.layout.coloraxis
+    finite = frame["loss"][np.isfinite(frame["loss"])]
+    assert 10**axis.cmin == pytest.approx(finite.min())
+    assert 10**axis.cmax == pytest.approx(finite.max())
+    first = np.asarray(surfaces[0].z, dtype=float)  # rows y, columns x
+    assert np.isnan(first[0, 0])
+    assert first[2, 1] == pytest.approx(1.0)  # x 0, y 0.5: 10^1
+    assert first[1, 2] == pytest.approx(1.0)  # x 1, y 0: 10^1
+
+
+def test_a_line_has_gaps_where_the_loss_is_not_finite() -> None:
+    frame = line_losses(("plain-20", 0), ("resnet-20", 0))
+    frame.loc[1, "loss"] = np.nan
+    plain, residual = plots.loss_lines(frame).data
+    assert np.isnan(np.asarray(plain.y, dtype=float)).tolist() == [False, True, False]
+    assert not plain.connectgaps
+    assert numbers(residual.y) == [2, 1, 2]

@@ -9,14 +9,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from resnetlab.config import UsageError
 from resnetlab.models import (
+    BatchNorm,
     build,
     count_multiply_adds,
     count_parameters,
     recompute_activations,
     weighted_layers,
 )
-from resnetlab.probes import anatomy, gradient_norms, layer_responses, response_layers, saved_bytes
+from resnetlab.probes import (
+    activation_places,
+    activation_scales,
+    anatomy,
+    batch_gradient_norms,
+    gradient_correlation,
+    gradient_norms,
+    input_gradients,
+    layer_responses,
+    response_layers,
+    saved_bytes,
+    segment,
+    total_gradient_norm,
+    without_norm,
+)
 
 NAMES = ["plain-8", "resnet-8", "resnet-8-C"]
 
@@ -107,6 +123,194 @@ def test_gradients_that_are_not_finite_are_reported_not_hidden() -> None:
     norms = gradient_norms(network)
     assert norms[0].isnan()
     assert norms[1:].isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_layers_together_have_the_norm_that_clipping_reports(name: str) -> None:
+    network = backward(name)
+    total = total_gradient_norm(network)
+    torch.testing.assert_close(total, nn.utils.clip_grad_norm_(network.parameters(), 1e9))
+    with pytest.raises(ValueError, match=r"parameter conv\.weight has no gradient"):
+        total_gradient_norm(build("plain-8"))
+
+
+# --- one batch, on a copy -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_norms_of_a_batch_are_those_of_a_training_step(name: str) -> None:
+    images, labels = batch()
+    stepped = backward(name)
+    fresh = build(name, generator=torch.Generator().manual_seed(0)).eval()
+    torch.testing.assert_close(batch_gradient_norms(fresh, images, labels), gradient_norms(stepped))
+    with pytest.raises(UsageError, match="as many labels as images"):
+        batch_gradient_norms(fresh, images, labels[:2])
+
+
+def linear_chain(depth: int) -> nn.Module:
+    """`depth` linear layers of 4 numbers without bias, and the last one to 2 classes."""
+    layers = [nn.Linear(4, 4, bias=False) for _ in range(depth)]
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(4, 2, bias=False)).double()
+
+
+def test_the_gradient_of_a_linear_network_by_hand() -> None:
+    """dL/dW_k = (W_L ... W_k+1)^T (p - y) (W_k-1 ... W_1 x)^T: an outer product, one image."""
+    network = linear_chain(2)
+    one, two, last = (layer.weight.detach() for layer in list(network)[1:])
+    x, label = torch.tensor([[1.0, -2.0, 0.5, 3.0]], dtype=torch.float64), torch.tensor([1])
+    wrong = (last @ two @ one @ x[0]).softmax(0) - torch.tensor([0.0, 1.0])
+    wanted = [
+        (two.T @ last.T @ wrong).norm() * x.norm(),
+        (last.T @ wrong).norm() * (one @ x[0]).norm(),
+        wrong.norm() * (two @ one @ x[0]).norm(),
+    ]
+    torch.testing.assert_close(batch_gradient_norms(network, x, label), torch.stack(wanted))
+
+
+def test_without_norm_only_the_normalising_is_gone() -> None:
+    network = build("resnet-14-B")
+    bare = without_norm(network)
+    assert not any(isinstance(m, BatchNorm) for m in bare.modules())
+    assert sum(isinstance(m, BatchNorm) for m in network.modules()) == 15
+    assert list(weighted_layers(bare)) == list(weighted_layers(network))
+    for name, layer in weighted_layers(bare).items():
+        assert torch.equal(layer.weight, weighted_layers(network)[name].weight)
+    # A batch norm in evaluation mode with its first statistics divides by sqrt(1 + eps) and no more.
+    images, _ = batch()
+    torch.testing.assert_close(bare(images), network.eval()(images), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_activation_scales_are_those_of_the_forward_pass_spelt_out(name: str) -> None:
+    network, (images, _) = build(name), batch()
+    places = activation_places(network)
+    assert places == ["conv", "stage1.0", "stage2.0", "stage3.0"]
+    spelt = build(name)
+    spelt.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        x = spelt.bn(spelt.conv(images)).clamp(min=0)
+        wanted = [float((x.double() ** 2).mean().sqrt())]
+        for stage in (spelt.stage1, spelt.stage2, spelt.stage3):
+            x = stage(x)
+            wanted.append(float((x.double() ** 2).mean().sqrt()))
+    assert activation_scales(network, images).tolist() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_without_norm_plain_keeps_its_scale_and_residual_grows() -> None:
+    """He et al. 2015: fan-in and the ReLU's gain keep the scale; adding the input cannot."""
+    images = torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    scales = {}
+    for name in ("plain-32", "resnet-32"):
+        network = build(name, generator=torch.Generator().manual_seed(0))
+        scales[name] = activation_scales(without_norm(network), images)
+    # Of 3x3 positions on a map of S x S the share (1 - 2/3S)^2 is no padding: ten layers on each of
+    # 16, 8 and 4 leave a factor of about 0.05 of the scale; more at the edges, and by chance.
+    kept = ((1 - 2 / 48) * (1 - 2 / 24) * (1 - 2 / 12)) ** 10
+    assert kept / 4 < scales["plain-32"][-1] / scales["plain-32"][0] < 4 * kept
+    assert scales["resnet-32"][-1] / scales["resnet-32"][0] > 20
+    # Within a stage each identity block at least as large as the one before it.
+    within = scales["resnet-32"][1:6]
+    assert (within[1:] > within[:-1]).all()
+
+
+# --- correlation of gradients ---------------------------------------------------------------------
+
+
+def test_a_segment_joins_its_ends() -> None:
+    start, end = batch()[0][:2]
+    points = segment(start, end, 5)
+    assert points.shape == (5, 3, 8, 8)
+    assert torch.equal(points[0], start)
+    assert torch.equal(points[-1], end)
+    torch.testing.assert_close(points[2], (start + end) / 2)
+    with pytest.raises(UsageError, match="at least 2 points"):
+        segment(start, end, 1)
+    with pytest.raises(UsageError, match="two images"):
+        segment(start, end[:1], 3)
+
+
+def test_of_a_linear_network_all_gradients_are_one_and_of_a_square_they_are_known() -> None:
+    points = segment(torch.ones(1, 1, 2, dtype=torch.float64), -torch.ones(1, 1, 2).double(), 4)
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(2, 3)).double()
+    gradients = input_gradients(linear, points, points, logit=2)
+    wanted = linear[1].weight[2].detach().expand(4, 2)
+    torch.testing.assert_close(gradients.flatten(1), wanted)
+    torch.testing.assert_close(gradient_correlation(linear, points, points), torch.ones(4, 4).double())
+
+    class Square(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1).square().sum(dim=1, keepdim=True) * 1e-200  # gradient 2e-200 x
+
+    found = gradient_correlation(Square(), points, points)  # x and -x: cosine -1
+    wanted = torch.tensor([1, 1, -1, -1], dtype=torch.float64)
+    torch.testing.assert_close(found, wanted[:, None] * wanted)
+    zero = gradient_correlation(Square(), torch.zeros(2, 1, 1, 2).double(), points)
+    assert zero.isnan().all()
+
+
+def test_each_points_gradient_is_its_own() -> None:
+    """Statistics are those of the images, so the other points have no say; and by differences."""
+    network, (images, _) = build("resnet-8").double(), batch(torch.float64)
+    points = segment(images[0], images[1], 6)
+    gradients = input_gradients(network, points, images, logit=3)
+    alone = input_gradients(network, points[2:3], images, logit=3)
+    torch.testing.assert_close(gradients[2:3], alone, rtol=1e-9, atol=1e-12)
+    fixed = build("resnet-8").double()
+    fixed.load_state_dict(network.state_dict())
+    for module in fixed.modules():
+        if isinstance(module, BatchNorm):
+            module.momentum = 1.0  # unbiased variances, as those that are kept
+    with torch.no_grad():
+        fixed(images)
+        fixed.eval()
+        slope = gradients[2] / gradients[2].norm() * 1e-6
+        ends = fixed(torch.stack([points[2] + slope, points[2] - slope]))[:, 3]
+    assert float(ends[0] - ends[1]) / 2e-6 == pytest.approx(float(gradients[2].norm()), rel=1e-4)
+    with pytest.raises(UsageError, match="none of 0 to 9"):
+        input_gradients(network, points, images, logit=10)
+
+
+def test_deep_plain_gradients_shatter_and_residual_ones_less() -> None:
+    """Balduzzi et al. 2017, on random images: the finding, not its size."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randn(32, 3, 8, 8, generator=random)
+    points = segment(images[0], images[1], 64)
+    neighbours = {}
+    for name in ("plain-8", "plain-56", "resnet-56"):
+        network = build(name, generator=torch.Generator().manual_seed(0))
+        cosines = gradient_correlation(network, points, images)
+        neighbours[name] = float(cosines.diagonal(1).mean())
+    assert neighbours["plain-8"] > 0.5
+    assert abs(neighbours["plain-56"]) < 0.15
+    assert neighbours["resnet-56"] > 0.3
+
+
+@pytest.mark.parametrize("which", ["gradients", "scales", "correlation", "bare"])
+def test_what_is_measured_on_a_copy_leaves_no_trace(which: str) -> None:
+    network, (images, labels) = backward("resnet-8-C"), batch()
+    network.get_submodule("stage2").eval()
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    gradients = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+    modes = [module.training for module in network.modules()]
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()]
+    rng = torch.get_rng_state()
+    measure = {
+        "gradients": lambda: batch_gradient_norms(network, images, labels),
+        "scales": lambda: activation_scales(network, images),  # type: ignore[arg-type]
+        "correlation": lambda: gradient_correlation(network, images, images),
+        "bare": lambda: batch_gradient_norms(without_norm(network), images, labels),  # type: ignore[arg-type]
+    }[which]
+    with torch.no_grad():  # as a caller may have it
+        found = measure()
+    assert not found.requires_grad
+    assert torch.equal(measure(), found)
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, gradients[name])
+    assert [module.training for module in network.modules()] == modes
+    assert [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()] == hooks
+    assert torch.equal(torch.get_rng_state(), rng)
 
 
 # --- bytes kept for the backward pass ---------------------------------------------------------

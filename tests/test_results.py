@@ -1072,3 +1072,69 @@ def test_many_threads_prepare_one_folder_at_once(tmp_path):
         found = list(threads.map(results.prepare_root, [tmp_path / "results"] * 400))
     assert set(found) == {tmp_path / "results"}
     assert not any((tmp_path / "results").iterdir())
+
+
+# --- measurements -----------------------------------------------------------------------------
+
+
+def test_a_measurement_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "network": ["plain-8", "resnet-8"],
+            "layer": [0, 1],
+            "value": [0.123456789, math.inf],
+            "with norm": [True, False],
+        }
+    )
+    path = results.save_measurement(
+        tmp_path, "digits", "norms", frame, what="norms", conditions={"images": 128}
+    )
+    assert path == tmp_path / "measurements" / "digits" / "norms.json"
+    found = results.find_measurement("digits", "norms", tmp_path)
+    assert found is not None
+    assert list(found.info) == list(results.SCHEMA["measurements/STUDY/NAME.json"])
+    assert found.info["conditions"] == {"images": 128}
+    assert found.frame["value"].tolist()[0] == 0.123457
+    assert math.isnan(found.frame["value"].tolist()[1])
+    for column in ("network", "layer", "with norm"):
+        assert found.frame[column].tolist() == frame[column].tolist()
+    assert results.find_measurement("digits", "other", tmp_path) is None
+
+
+def test_measurements_are_no_study_and_hide_none(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"value": [1.0]})
+    reference = tmp_path / results.REFERENCE
+    results.save_measurement(reference, "digits", "norms", frame, what="theirs", conditions={})
+    assert results.find_studies(tmp_path) == []
+    committed = results.find_measurement("digits", "norms", tmp_path)
+    assert committed is not None
+    assert committed.info["what"] == "theirs"
+    results.save_measurement(tmp_path, "digits", "norms", frame, what="mine", conditions={})
+    own = results.find_measurement("digits", "norms", tmp_path)
+    assert own is not None
+    assert own.info["what"] == "mine"
+    assert results.find_studies(tmp_path) == []
+    with pytest.raises(UsageError, match="taken"):
+        results.check_name("study", "measurements")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "torn"),
+        (b'{"schema": 9}', "version 9"),
+        (b'{"schema": 1, "columns": ["a"], "rows": [[1, 2]]}', "do not fit"),
+        (b'{"schema": 1, "columns": ["a"], "rows": [3]}', "do not fit"),
+    ],
+)
+def test_a_damaged_measurement_says_why(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=reason):
+        results.read_measurement(path)
+
+
+def test_bad_names_of_measurements_are_refused(tmp_path: Path) -> None:
+    for study, name in (("../up", "a"), ("a", "../up")):
+        with pytest.raises(UsageError, match="cannot be used"):
+            results.save_measurement(tmp_path, study, name, pd.DataFrame(), what="", conditions={})

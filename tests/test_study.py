@@ -259,3 +259,32 @@ def test_success_is_what_the_library_wrote_not_what_the_cells_say(tmp_path, monk
     outcome = study.run(grid, root=tmp_path / "results", report=False)
     assert len(outcome.failed) == 1
     assert outcome.failed[0].startswith("plain-8-seed0: ")
+
+
+def test_a_notebooks_folder_says_what_is_not_usual():
+    assert study.folder_name("digits", "digits") == "digits"
+    assert study.folder_name("digits", "cifar10", 200) == "digits-cifar10-200-steps"
+    with pytest.raises(UsageError, match="unknown data set"):
+        study.folder_name("digits", "cifar11")
+    with pytest.raises(UsageError, match="cannot be used"):
+        study.folder_name("../digits", "digits")
+
+
+@pytest.mark.slow
+def test_collect_with_weights_takes_only_runs_that_have_them(tmp_path):
+    """As a committed run, which comes without: it serves where weights are not asked for."""
+    import shutil
+
+    grid = study.Grid("s", depths=(8,), shortcuts=("none",), overrides={"steps": 4})
+    (first,) = study.collect(grid, root=tmp_path)
+    assert first.has_weights
+    committed = tmp_path / results.REFERENCE / "s" / first.name
+    shutil.copytree(first.path, committed, ignore=shutil.ignore_patterns("checkpoints"))
+    shutil.rmtree(first.path)
+    (found,) = study.collect(grid, root=tmp_path)
+    assert found.path == committed
+    (found,) = study.collect(grid, root=tmp_path, weights=True)
+    assert found.path == first.path
+    shutil.rmtree(found.path / "checkpoints")
+    with pytest.raises(UsageError, match="its checkpoints are gone: remove the folder"):
+        study.collect(grid, root=tmp_path, weights=True)

@@ -635,3 +635,16 @@ def test_fp32_means_fp32():
     train._set_precision("fp32")
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+
+
+def test_the_beginning_is_what_the_first_update_sees(undisturbed):
+    from resnetlab import probes
+
+    record = undisturbed[0] if isinstance(undisturbed, tuple) else undisturbed
+    network, images, labels = train.beginning(record.config, torch.device("cpu"))
+    assert network.training
+    assert images.shape[0] == labels.shape[0] == record.config.recipe.batch_size
+    logged = record.probe("gradient_norm")
+    logged = logged[logged["step"] == 0]["value"].tolist()
+    norms = probes.batch_gradient_norms(network, images, labels).tolist()
+    assert norms == pytest.approx(logged, rel=1e-4)

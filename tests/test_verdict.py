@@ -18,10 +18,14 @@ from resnetlab.verdict import (
     answers,
     by_network,
     contrast,
+    correlations,
     degradation,
+    first_layer_norms,
     gradient_ratios,
     gradients,
+    mean_responses,
     one_condition,
+    responses,
     shortcuts,
 )
 
@@ -445,3 +449,80 @@ def test_norms_of_zero_or_none_have_no_ratio() -> None:
     frame["value"] = math.nan
     assert gradients(frame) == ["No gradient norms logged yet: nothing can be said."]
     assert gradients(results.probes_of([])) == gradients(frame)
+
+
+# --- correlation of gradients, layer responses ----------------------------------------------------
+
+
+def valued(name: str, values: dict[int, float], **changes: Any) -> list[dict[str, Any]]:
+    kept = results.IDENTITY
+    found = rows(name, dict.fromkeys(values, 1.0), **changes)
+    return [{k: r[k] for k in kept} | {"value": values[r["seed"]]} for r in found]
+
+
+def test_correlations_name_the_depth_from_which_they_are_gone() -> None:
+    frame = pd.DataFrame(
+        valued("plain-20", {0: 0.5, 1: 0.7})
+        + valued("plain-44", {0: 0.05, 1: 0.07})
+        + valued("plain-56", {0: 0.01, 1: 0.01})
+        + valued("resnet-56", {0: 0.6, 1: 0.6})
+    )
+    plain, residual = correlations(frame)
+    assert plain.startswith("Plain: 20 layers 0.60 ± 0.14, 44 layers 0.06 ± 0.01, 56 layers 0.01")
+    assert "(2 seeds). Below 0.1 from 44 layers on" in plain
+    assert residual.endswith("56 layers 0.60 ± 0.00 (2 seeds). No depth measured falls below 0.1.")
+    back = correlations(frame.assign(value=[0.01, 0.01, 0.5, 0.5, 0.02, 0.02, 1, 1]))[0]
+    assert "Below 0.1 at 20, 56 layers." in back
+    assert correlations(frame.iloc[:0]) == ["No correlation measured yet: nothing can be said."]
+
+
+def response_frame(values: dict[str, list[float]]) -> pd.DataFrame:
+    """Two layers a run, one 0.1 above and one 0.1 below the mean, a value a seed."""
+    return pd.DataFrame(
+        row | {"layer": layer, "value": row["value"] + offset}
+        for name, means in values.items()
+        for row in valued(name, dict(enumerate(means)))
+        for layer, offset in enumerate((-0.1, 0.1))
+    )
+
+
+def test_responses_are_compared_seed_by_seed_with_the_papers_ratio_beside() -> None:
+    frame = response_frame({"plain-56": [1.0, 1.1, 0.9], "resnet-56": [0.5, 0.54, 0.46]})
+    assert mean_responses(frame)["response_std"].tolist() == pytest.approx(
+        [1.0, 1.1, 0.9, 0.5, 0.54, 0.46]
+    )
+    (said,) = responses(frame)
+    # 1.13 / 1.51 of Figure 7.
+    assert said.startswith("At 56 layers, mean response of resnet-56 over plain-56: 0.50, seeds from")
+    assert "n = 3; the paper's 0.75 (Figure 7, CIFAR-10). resnet-56 responds less." in said
+
+
+def test_responses_claim_nothing_where_seeds_disagree_or_are_few() -> None:
+    apart = response_frame({"plain-20": [1.0, 1.0, 1.0], "resnet-20": [0.5, 1.5, 1.1]})
+    assert responses(apart)[0].endswith("Not settled.")
+    one = response_frame({"plain-20": [1.0], "resnet-20": [0.5], "resnet-56": [0.4]})
+    said = responses(one)
+    assert all("Too few seeds to say" in sentence for sentence in said)
+    assert "With depth, mean response of resnet-56 over resnet-20: 0.80" in said[1]
+    alone = response_frame({"plain-20": [1.0]})
+    assert responses(alone) == ["No two networks that share a seed: nothing can be compared."]
+    assert "nothing can be said" in responses(alone.iloc[:0])[0]
+
+
+def test_first_layers_norms_say_what_the_ratio_of_first_to_last_cannot() -> None:
+    """All layers a millionth: the ratio is 1, the gradient is gone."""
+    frame = pd.DataFrame(
+        row | {"step": 0, "layer": layer}
+        for name, value in (("plain-8", 1.0), ("plain-56", 1e-7), ("resnet-8", 2.0), ("resnet-56", 8.0))
+        for row in valued(name, {0: value * 10, 1: value / 10})
+        for layer in (0, 1)
+    )
+    assert all("healthy" in sentence for sentence in gradients(frame))
+    plain, residual = first_layer_norms(frame)
+    assert plain == (
+        "Plain: the first layer's norm is 1 (8 layers), 1e-07 (56 layers). "
+        "From 8 to 56 layers it falls 1e+07 times, more than 100."
+    )
+    assert residual.endswith("it grows 4 times, within the ordinary.")
+    assert first_layer_norms(frame.iloc[:0]) == ["No gradient norms measured yet: nothing can be said."]
+    assert first_layer_norms(frame[frame["depth"] == 8])[0].endswith("1 (8 layers).")
