@@ -126,12 +126,12 @@ def open_study(title: str, intro: str) -> results.Study:
     studies = _studies()
     if not studies:
         _no_results(cached.root())
-        _watch(None, ())
+        _watch(None)
         st.stop()
     # The first one if the address names none or one that is not there.
     path = studies.get(str(st.session_state.get("study")), next(iter(studies.values())))
     study = cached.study(path)
-    _watch(path, cached.state(study))
+    _watch(study)
     if not study.runs:
         st.info("This study has no readable run yet.", icon=":material/hourglass_empty:")
     return study
@@ -197,9 +197,9 @@ def one_condition(runs: Sequence[results.RunRecord]) -> list[results.RunRecord]:
 # --- live -------------------------------------------------------------------------------------
 
 
-def _watch(path: Path | None, state: tuple[Any, ...]) -> None:
+def _watch(study: results.Study | None) -> None:
     """Look at the files now and then; draw the page again only when they changed."""
-    running = _running(cached.study(path)) if path else []
+    running = _running(study) if study else []
     live(bool(running))
     place, paused = st.container(), False
     if running:
@@ -210,8 +210,9 @@ def _watch(path: Path | None, state: tuple[Any, ...]) -> None:
             help="Hold the picture still. Without it, charts grow and keep your zoom.",
         )
     every = None if paused else LOOK_SECONDS if running else IDLE_SECONDS
+    state = cached.state(study) if study else ()
     with place:
-        st.fragment(_look, run_every=every)(path, state, time.monotonic(), paused)
+        st.fragment(_look, run_every=every)(study, state, time.monotonic(), paused)
 
 
 def live(training: bool) -> None:
@@ -221,8 +222,10 @@ def live(training: bool) -> None:
         live_chart.offer()
 
 
-def _look(path: Path | None, state: tuple[Any, ...], drawn: float, paused: bool) -> None:
-    study = cached.study(path) if path else None
+def _look(drawn: results.Study | None, state: tuple[Any, ...], since: float, paused: bool) -> None:
+    # The first look belongs to the drawing of the page itself, which has just read the study.
+    first = time.monotonic() - since < LOOK_SECONDS / 2
+    study = drawn if first or drawn is None else cached.study(drawn.path)
     running = _running(study) if study else []
     if running:
         live = f":green-badge[:material/sensors: live] {count(len(running), 'run')} training"
@@ -230,9 +233,7 @@ def _look(path: Path | None, state: tuple[Any, ...], drawn: float, paused: bool)
         columns = st.columns(min(len(running), BARS))
         for column, run in zip(columns, running, strict=False):
             _bar(column, run)
-    # The first look belongs to the drawing of the page itself.
-    recent = time.monotonic() - drawn < LOOK_SECONDS / 2
-    if paused or recent:
+    if paused or first:
         return
     if study is None:
         changed = bool(results.find_studies(cached.root()))

@@ -313,12 +313,13 @@ def test_a_click_on_a_block_tells_what_it_computes(
     before = block.inner_text()
     boxes = tab.evaluate(
         """() => {
-            const chart = document.querySelector('.js-plotly-plot'), place = chart.getBoundingClientRect();
+            const chart = document.querySelector('.js-plotly-plot');
+            const place = chart.getBoundingClientRect();
             return chart._fullData.flatMap(trace => (trace.customdata || []).map((name, i) => {
                 const x = chart._fullLayout['xaxis' + trace.xaxis.slice(1)];
                 const y = chart._fullLayout['yaxis' + trace.yaxis.slice(1)];
                 return [String(name), place.left + x._offset + x.d2p(trace.x[i]),
-                        place.top + y._offset + y.d2p(trace.y[i])];
+                        place.top + y._offset + y.d2p(trace.base[i] + trace.y[i] / 2)];
             }));
         }"""
     )
