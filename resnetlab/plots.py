@@ -6,6 +6,8 @@ paper's Figure 6. Callers load, show and save; nothing here reads a file or inve
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
@@ -540,7 +542,7 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
             },
         }
     )
-    figure.update_xaxes(title_text="step (optimizer updates)", row=rows)
+    figure.update_xaxes(title_text="step", row=rows)
     figure.update_yaxes(title_text="layer", col=1)
     return _finish(
         figure,
@@ -679,9 +681,17 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
     layout = figure.layout
     size = layout.font.size or 14
     layout.font.size = round(size * factor)
-    layout.title.text = (layout.title.text or "").replace(
-        "font-size:13px", f"font-size:{round(13 * factor * 0.85)}px"
+    head = re.fullmatch(
+        r"<b>(.*)</b>(?:<br><span style='font-size:13px'>(.*)</span>)?", layout.title.text or "", re.S
     )
+    more = 0  # lines
+    if head:
+        # Plotly breaks no lines by itself, and cuts what is wider than the page.
+        title = textwrap.wrap(head[1], 40)
+        said = [line for part in (head[2] or "").split("<br>") for line in textwrap.wrap(part, 74)]
+        more = len(title) - 1 + len(said) - (head[2] or "").count("<br>") - bool(said)
+        small = f"<br><span style='font-size:{round(13 * factor * 0.85)}px'>{'<br>'.join(said)}</span>"
+        layout.title.text = f"<b>{'<br>'.join(title)}</b>" + (small if said else "")
     for note in layout.annotations:
         note.font.size = round((note.font.size or size) * factor)
     for trace in figure.data:
@@ -691,7 +701,9 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
             trace.marker.size = (trace.marker.size or 6) * factor if trace.mode != "lines" else None
     margin = layout.margin
     grown = {side: round((getattr(margin, side) or 0) * factor) for side in ("l", "t", "b")}
-    figure.update_layout(margin=grown, height=round((layout.height or 460) * 1.25))
+    room = round(more * size * factor * 1.3)
+    grown["t"] += room
+    figure.update_layout(margin=grown, height=round((layout.height or 460) * 1.25) + room)
     return figure
 
 
