@@ -95,7 +95,8 @@ _PROJECTOR = """
 [data-testid="stMain"] p, [data-testid="stMain"] li, [data-testid="stMain"] label p,
 [data-testid="stText"], [data-testid="stText"] * { font-size: 1.5rem !important; line-height: 1.5; }
 [data-testid="stMain"] button p { font-size: 1.05rem !important; }
-[data-testid="stElementContainer"]:has([data-testid="stDataFrame"]) { zoom: 1.25; }
+[data-testid="stElementContainer"]:has([data-testid="stDataFrame"]) {
+    zoom: 1.25; width: 80% !important; }
 [data-testid="stMain"] h1 { font-size: 3.2rem; }
 [data-testid="stMain"] h2 { font-size: 2.4rem; }
 [data-testid="stMainBlockContainer"] { padding-top: 2rem; max-width: 100%; }

@@ -553,13 +553,18 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
     ).update_layout(margin_b=60, margin_r=20)
 
 
+def _one_depth(keys: pd.DataFrame) -> bool:
+    """Whether the networks are several shortcut options of one depth: then colour tells the option."""
+    return keys["depth"].nunique() == 1 and (keys["shortcut"] != "none").sum() > 1
+
+
 def gradient_norm_profile(
     probes: pd.DataFrame, steps: Sequence[int] | None = None, *, theme: Theme = "neutral"
 ) -> go.Figure:
     """Gradient norm against layer at chosen steps (default: first, middle, last), log axis.
 
     `probes` as `results.probes_of`; plain left, residual right (one panel if there is one family);
-    colour is depth, dash is the step. Seeds are averaged geometrically. A step that was not logged
+    colour is depth (the shortcut option where all have one depth), dash is the step. Seeds are averaged geometrically. A step that was not logged
     takes the nearest logged one.
     """
     if probes.empty:
@@ -573,6 +578,7 @@ def gradient_norm_profile(
         1, len(families), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=families
     )
     keys = probes[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
+    by_option = _one_depth(keys)
     for depth, shortcut, network in keys.itertuples(index=False):
         for dash, step in zip(_DASHES, chosen, strict=False):
             at_step = probes[(probes["network"] == network) & (probes["step"] == step)]
@@ -580,7 +586,9 @@ def gradient_norm_profile(
             if own.empty:
                 continue
             line = np.exp(np.log(own["value"]).groupby(own["layer"]).mean())
-            name = f"{depth} layers, step {step}"
+            option = "no shortcut" if shortcut == "none" else f"option {shortcut}"
+            name = f"{option if by_option else f'{depth} layers'}, step {step}"
+            colour = _SHORTCUT_COLOURS[shortcut] if by_option else depth_colour(depth)
             figure.add_scatter(
                 x=line.index + 1,
                 y=line,
@@ -588,7 +596,7 @@ def gradient_norm_profile(
                 name=name,
                 legendgroup=name,
                 showlegend=name not in {trace.name for trace in figure.data},
-                line={"color": depth_colour(depth), "dash": dash, "width": 2},
+                line={"color": colour, "dash": dash, "width": 2},
                 hovertemplate=f"{network}, step {step}, layer %{{x}}: %{{y:.3g}}<extra></extra>",
                 row=1,
                 col=families.index("plain" if shortcut == "none" else "residual") + 1,
@@ -615,7 +623,7 @@ def gradient_ratio(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figu
         own = ratios[ratios["network"] == network]
         logged = np.log10(own["ratio"]).groupby(own["step"]).agg(["mean", "min", "max", "count"])
         logged = logged[logged["count"] == logged["count"].max()]
-        colour = depth_colour(depth)
+        colour = _SHORTCUT_COLOURS[shortcut] if _one_depth(keys) else depth_colour(depth)
         style = {"color": colour, "width": 3, "dash": "dash" if shortcut == "none" else "solid"}
         if logged["count"].max() > 1:
             figure.add_scatter(

@@ -622,3 +622,11 @@ def test_a_line_has_gaps_where_the_loss_is_not_finite() -> None:
     assert np.isnan(np.asarray(plain.y, dtype=float)).tolist() == [False, True, False]
     assert not plain.connectgaps
     assert numbers(residual.y) == [2, 1, 2]
+
+
+def test_options_of_one_depth_have_colours_of_their_own() -> None:
+    study = results.read_study(results.project_root() / "results" / "reference" / "shortcuts")
+    probes = results.probes_of([run for run in study.runs if run.config.seed == 0])
+    for figure in (plots.gradient_norm_profile(probes, [0]), plots.gradient_ratio(probes)):
+        lines = [trace for trace in figure.data if trace.showlegend is not False]
+        assert len({trace.line.color for trace in lines}) == len(lines) == 4
