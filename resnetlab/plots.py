@@ -564,8 +564,8 @@ def gradient_norm_profile(
     """Gradient norm against layer at chosen steps (default: first, middle, last), log axis.
 
     `probes` as `results.probes_of`; plain left, residual right (one panel if there is one family);
-    colour is depth (the shortcut option where all have one depth), dash is the step. Seeds are averaged geometrically. A step that was not logged
-    takes the nearest logged one.
+    colour is depth (the shortcut option where all have one depth), dash is the step. Seeds are averaged
+    geometrically. A step that was not logged takes the nearest logged one.
     """
     if probes.empty:
         return empty("No gradient norms logged yet.", theme)
