@@ -238,6 +238,34 @@ def test_layer_responses_notebook_measures_the_trained_weights(tmp_path):
     assert own == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.slow
+def test_loss_surface_notebook_measures_around_the_trained_weights(tmp_path):
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from resnetlab import data, evaluate
+
+    root = tmp_path / "here"
+    words = ["-p", "results", str(root), "-p", "quick", "True"]
+    done = papermill(tmp_path / "out.ipynb", *words, cwd=FOLDER.parent, name="08_loss_surface.ipynb")
+    assert done.returncode == 0, done.stderr
+    cells = read(tmp_path / "out.ipynb").cells
+    assert len(figures(cells)) == 2
+    assert "- plain-8, seed 0: loss " in said(cells)
+    assert "these are slices" in said(cells).lower()
+    frame = results.find_measurement("surface-10-steps", "loss-surface", root).frame
+    assert len(frame) == 2 * 5 * 5
+    run = results.read_run(root / "surface-10-steps" / "resnet-8-seed0")
+    trained = evaluate.trained(run, torch.device("cpu"))
+    part = data.load(run.config.data).train
+    some = torch.linspace(0, len(part.images) - 1, 64).long()
+    network = trained.network.train()  # batch norms as in training
+    with torch.no_grad():
+        loss = cross_entropy(network(trained.normalise(part.images[some])), part.labels[some])
+    at = frame.query("network == 'resnet-8' and x == 0 and y == 0")["loss"]
+    assert float(at.iloc[0]) == pytest.approx(float(loss), rel=1e-4)
+
+
 @pytest.mark.parametrize("value", ["yes", 1, None, "0"])
 def test_a_switch_that_is_no_switch_is_refused(value):
     assert notebook.switch("true", "quick") is True

@@ -27,6 +27,7 @@ from resnetlab.verdict import (
     one_condition,
     responses,
     shortcuts,
+    surfaces,
 )
 
 
@@ -526,3 +527,36 @@ def test_first_layers_norms_say_what_the_ratio_of_first_to_last_cannot() -> None
     assert residual.endswith("it grows 4 times, within the ordinary.")
     assert first_layer_norms(frame.iloc[:0]) == ["No gradient norms measured yet: nothing can be said."]
     assert first_layer_norms(frame[frame["depth"] == 8])[0].endswith("1 (8 layers).")
+
+
+# --- the surface ------------------------------------------------------------------------------
+
+
+def slice_of(loss, network="plain-56", reach=1.0, points=9):
+    """The loss function on a square of points, as notebook 08 stores it."""
+    ticks = [reach * (2 * i / (points - 1) - 1) for i in range(points)]
+    depth = int(network.split("-")[1])
+    who = {"study": "s", "run": network, "network": network, "depth": depth, "seed": 0}
+    who |= {"family": "plain" if network.startswith("plain") else "residual"}
+    return pd.DataFrame([who | {"x": x, "y": y, "loss": loss(x, y)} for x in ticks for y in ticks])
+
+
+def test_a_bowl_is_one_hollow_and_waves_are_several():
+    bowl = slice_of(lambda x, y: 0.1 + x * x + y * y, "resnet-56")
+    (said,) = surfaces(bowl)
+    inside = sum(0.1 + x * x + y * y <= 0.2 for x, y in zip(bowl["x"], bowl["y"], strict=True))
+    assert said.startswith(
+        "resnet-56, seed 0: loss 0.1 at the trained weights, 0.1 to 2.1 in the slice"
+    )
+    assert f"; {100 * inside / 81:.0f} % of it within twice" in said
+    assert "1 hollow(s)" in said
+    # cos has its hollows at odd multiples of pi: x, y = -0.5 and 0.5 here
+    waves = slice_of(lambda x, y: 3 + math.cos(2 * math.pi * x) + math.cos(2 * math.pi * y))
+    assert "; 4 hollow(s)." in surfaces(waves)[0]
+
+
+def test_a_slice_with_holes_says_so():
+    holes = slice_of(lambda x, y: math.inf if x > 0.9 else 1.0)
+    assert "9 of 81 points are not finite" in surfaces(holes)[0]
+    assert "nothing can be said" in surfaces(slice_of(lambda x, y: math.nan))[0]
+    assert "nothing can be said" in surfaces(holes.iloc[:0])[0]
