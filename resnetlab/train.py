@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from resnetlab import (
     results,
     schedule,
 )
+from resnetlab import engine as engines
 from resnetlab.config import UsageError
 
 RECOMPUTE_LAYERS = 500  # a network of more keeps only its blocks' inputs for the backward pass
@@ -151,8 +152,9 @@ class _Training:
         device: torch.device,
         group: ranks.Ranks = ranks.ALONE,
         sync_norm: bool = False,
+        how: engines.Engine = engines.EAGER,
     ) -> None:
-        self.run, self.device, self.group = run, device, group
+        self.run, self.device, self.group, self.engine = run, device, group, how
         dtype = torch.float64 if run.precision == "fp64" else torch.float32
         recipe = run.recipe
         self.network = models.build(
@@ -160,7 +162,7 @@ class _Training:
             num_classes=len(dataset.classes),
             in_channels=dataset.in_channels,
             generator=data.generator(run.seed, "weights"),
-        ).to(device, dtype)
+        ).to(device=device, dtype=dtype, memory_format=how.memory_format)  # type: ignore[call-overload]
         models.use_ghost_batches(self.network, recipe.ghost_batch)
         models.recompute_activations(self.network, run.network.depth > RECOMPUTE_LAYERS)
         if sync_norm and group.count > 1:
@@ -182,6 +184,8 @@ class _Training:
     def spread(self) -> None:
         """From here on the ranks train together. After `restore`: all begin with the same weights."""
         self.model = self.group.wrap(self.network, self.device)
+        if self.engine.compiled:
+            self.model = cast(nn.Module, torch.compile(self.model, dynamic=False))
 
     def _open_window(self) -> None:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -194,6 +198,7 @@ class _Training:
         if self._stream is None:
             self._stream = self.feed.batches(self.step, self.run.recipe.steps)
         images, labels = next(self._stream)
+        images = images.contiguous(memory_format=self.engine.memory_format)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr(self.step)
         loss, wrong = train_step(self.model, self.optimizer, images, labels, self.run.precision)
@@ -315,6 +320,7 @@ def fit(
     results_folder: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
+    engine: str = "auto",
     sync_norm: bool = False,
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> results.RunRecord:
@@ -322,7 +328,8 @@ def fit(
 
     Writes results_folder/study/name as `results.py` describes. `threads` defaults to all usable cores;
     a resumed run keeps the threads and the kind of device it began with, because on a CPU the result
-    is then the same to the last bit. `on_row` gets each row of metrics. SIGINT and SIGTERM end the run
+    is then the same to the last bit. `engine` says how an update is executed (by default the rule of
+    `engine.choose`); it is kept too. `on_row` gets each row of metrics. SIGINT and SIGTERM end the run
     after the current step with a checkpoint, status `interrupted`; a loss that is not finite ends it as
     `diverged`. Raises UsageError before anything is written for a request that cannot be met, and
     whatever went wrong later, after marking the run `failed`.
@@ -350,7 +357,9 @@ def fit(
         if ended is not None:
             return ended
         execution = group.tell(
-            _execution(writer, own, threads, group, sync_norm) if writer is not None else {}
+            _execution(writer, run, dataset, own, threads, engine, group, sync_norm)
+            if writer is not None
+            else {}
         )
         place = resolve_device(own if own.startswith("cuda") else execution["device"])
         check_precision(run.precision, place)
@@ -378,7 +387,14 @@ def _check_share(run: config.Run, group: ranks.Ranks) -> None:
 
 
 def _execution(
-    writer: results.RunWriter, device: str, threads: int | None, group: ranks.Ranks, sync_norm: bool
+    writer: results.RunWriter,
+    run: config.Run,
+    dataset: data.Dataset | imagenet.Photos,
+    device: str,
+    threads: int | None,
+    engine: str,
+    group: ranks.Ranks,
+    sync_norm: bool,
 ) -> dict[str, Any]:
     """Where and how the run is executed: as it began, if it did. UsageError if that cannot be."""
     who, began = f"{writer.study}/{writer.name}", writer.info.get("execution", {})
@@ -403,11 +419,25 @@ def _execution(
             f"{'each process alone' if norm == 'all' else 'all processes'}; it cannot change on the way"
         )
     share = max(1, machine.usable_cores() // group.here)
+    size = dataset.size if isinstance(dataset, data.Dataset) else run.recipe.crop
+    assert size is not None
+    resident = isinstance(dataset, data.Dataset)
+    chosen = engines.choose(run, place, size, resident=resident, alone=group.count == 1)
+    if engine != "auto":
+        chosen = engines.parse(engine)
+    if "engine" in began:
+        if engine != "auto" and chosen.name != began["engine"]:
+            raise UsageError(
+                f"{who} began with engine {began['engine']} and cannot go on exactly with "
+                f"{chosen.name}; leave --engine out, or use another run name"
+            )
+        chosen = engines.parse(began["engine"])
+    chosen = engines.available(chosen, place, resident=resident, alone=group.count == 1)
     return {
         "device": place.type,
         "device_name": _device_name(place),
         "threads": began.get("threads") or threads or share,
-        "engine": "eager",
+        "engine": chosen.name,
         "ranks": group.count,
         "norm": norm,
     }
@@ -424,7 +454,8 @@ def _begin(
     """The training to go on with, run.json written and the logs cut to where it stands."""
 
     def fresh() -> _Training:
-        return _Training(run, dataset, device, group, execution["norm"] == "all")
+        how = engines.parse(execution["engine"])
+        return _Training(run, dataset, device, group, execution["norm"] == "all", how)
 
     if writer is None:
         training = fresh()
