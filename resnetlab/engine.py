@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import cast
 
 import torch
+from torch import nn
 
 from resnetlab import config
 from resnetlab.config import UsageError
@@ -77,6 +80,50 @@ def choose(run: config.Run, device: torch.device, size: int, *, resident: bool, 
         and run.network.depth <= COMPILE_LAYERS
     )
     return Engine(compiled=pays, channels_last=run.precision == "bf16" and size >= COMPILE_PIXELS)
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """The network, compiled at its first call; weights and gradients are those of `network`."""
+    # One process may train many networks; from the ninth on they would run uncompiled, in silence.
+    torch._dynamo.config.recompile_limit = 1_000  # type: ignore[attr-defined]
+    return cast(nn.Module, torch.compile(network, dynamic=False))
+
+
+class Replayed:
+    """An update that works on fixed device memory: done a few times, then captured once and replayed.
+
+    The first times are real updates; they create what a capture must find in place (momentum, cuDNN's
+    choices). The capture itself computes nothing. Where it fails, one line on standard error says so,
+    and the update goes on being done as before. Without a GPU nothing is captured.
+    """
+
+    FIRST = 3
+
+    def __init__(self, update: Callable[[], object], device: torch.device) -> None:
+        self._update, self._capturable = update, device.type == "cuda"
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._done = 0
+
+    def __call__(self) -> None:
+        if self._capturable and self._graph is None and self._done >= self.FIRST:
+            self._capture()
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._update()
+        self._done += 1
+
+    def _capture(self) -> None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+                self._update()
+        except RuntimeError as error:
+            self._capturable = False
+            reason = str(error).splitlines()[0][:160]
+            print(f"note: the graph could not be captured ({reason}): eager instead", file=sys.stderr)
+        else:
+            self._graph = graph
 
 
 def available(engine: Engine, device: torch.device, *, resident: bool, alone: bool) -> Engine:
