@@ -1,6 +1,6 @@
 """Edits of a network: append identity layers, remove a block, scale the shortcuts.
 
-Each returns a new network and leaves the given one as it was.
+Each returns a new network and leaves the given one as it was. `build` makes a run's network, edited.
 """
 
 from __future__ import annotations
@@ -15,6 +15,21 @@ from torch.nn.functional import relu
 from resnetlab import config, models
 from resnetlab.config import UsageError
 from resnetlab.models import BasicBlock, BatchNorm, CifarNetwork, Network, Projection, Stage
+
+
+def build(
+    run: config.Run, *, num_classes: int, in_channels: int, generator: torch.Generator | None = None
+) -> Network:
+    """The network of a run, its shortcuts scaled if its surgery says so; the weights are drawn.
+
+    A run that starts from trained weights has an ordinary network: `train` gives it the weights.
+    """
+    network = models.build(
+        run.network, num_classes=num_classes, in_channels=in_channels, generator=generator
+    )
+    if run.surgery is None or run.surgery.shortcut_scale is None:
+        return network
+    return scale_shortcuts(network, run.surgery.shortcut_scale)
 
 
 def append_identity_layers(network: CifarNetwork, depth: int, images: Tensor) -> CifarNetwork:
