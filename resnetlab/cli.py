@@ -333,9 +333,7 @@ def train(
     ] = None,
     start_from: Annotated[
         str | None,
-        typer.Option(
-            help="STUDY/RUN of a shallower network: begin with its weights, identity layers on"
-        ),
+        typer.Option(help="STUDY/RUN of a shallower network: begin with it, layers appended"),
     ] = None,
     device: DeviceOption = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")] = None,
