@@ -571,12 +571,17 @@ class Surgery(_Strict):
         return self
 
 
-_EDITED = re.compile(r"-scale[0-9.e-]+$|-from-")
+_EDIT = re.compile(r"-scale(?P<scale>[0-9.e-]+)$|-from-[a-z]+-(?P<depth>\d+).*-lr(?P<lr>[0-9.e-]+)$")
 
 
-def is_edited(network_name: str) -> bool:
-    """Whether a run of that `network_name` is of an edited network: not to stand for the paper's."""
-    return _EDITED.search(network_name) is not None
+def edit_of(network_name: str) -> str:
+    """The edit in a run's `network_name`: `scale 0.25`, `from 20 layers, lr 0.01`; "" if ordinary."""
+    found = _EDIT.search(network_name)
+    if found is None:
+        return ""
+    if found["scale"]:
+        return f"scale {found['scale']}"
+    return f"from {found['depth']} layers, lr {found['lr']}"
 
 
 class Run(_Strict):
@@ -598,7 +603,7 @@ class Run(_Strict):
             return self
         if self.surgery.shortcut_scale is not None and self.network.shortcut == "none":
             raise ValueError(
-                f"{self.network.name} has no shortcuts to scale; take the residual network of that depth"
+                f"{self.network.name} has no shortcuts to scale; take its residual network"
             )
         if self.surgery.start is not None:
             source = Network.from_name(self.surgery.start.network)
@@ -615,7 +620,7 @@ class Run(_Strict):
                 )
             if self.network.depth <= source.depth:
                 raise ValueError(
-                    f"{self.network.name} must be deeper than {source.name}, whose weights it begins with"
+                    f"{self.network.name} must be deeper than {source.name}, with which it begins"
                 )
         return self
 

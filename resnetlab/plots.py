@@ -9,16 +9,18 @@ from __future__ import annotations
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from resnetlab import paper, series, verdict
+from resnetlab.config import edit_of
 
 # Okabe-Ito, which colour-blind readers can tell apart; the paper's depths keep one colour everywhere.
 _DEPTH_COLOURS = {
@@ -61,6 +63,26 @@ CONFIG: dict[str, Any] = {"showSendToCloud": False, "displaylogo": False}
 def depth_colour(depth: int) -> str:
     """The colour of a depth, the same in every figure."""
     return _DEPTH_COLOURS.get(depth, _OTHER_COLOURS[depth // 6 % len(_OTHER_COLOURS)])
+
+
+def _edit_colours(networks: Iterable[str]) -> dict[str, str]:
+    """edit -> its colour, for edited networks (`Run.surgery`): there depth does not tell them apart.
+
+    A scale is dark at its lower and light at its upper end; "" (ordinary networks) is not among them.
+    """
+    edits = sorted({edit for name in networks if (edit := edit_of(name))}, key=_natural_order)
+    return dict(zip(edits, _steps_of_colour(len(edits)), strict=True))
+
+
+def _natural_order(text: str) -> list[float]:
+    return [float(part) for part in re.findall(r"[0-9.]+(?:e-?[0-9]+)?", text)]
+
+
+def _steps_of_colour(count: int) -> list[str]:
+    """So many colours from dark to light (plotly's Plasma, its pale end left out)."""
+    places = [0.8 * index / max(1, count - 1) for index in range(count)]
+    triples = [re.findall(r"[0-9.]+", colour) for colour in sample_colorscale("Plasma", places)]
+    return ["#" + "".join(f"{round(float(part)):02x}" for part in triple[:3]) for triple in triples]
 
 
 def _rgba(colour: str, alpha: float) -> str:
@@ -143,9 +165,9 @@ def error_curves(
 
     `metrics` as `results.metrics_of`. Dashed: running training error (augmented, training mode). Bold:
     test error, or the held-out part's where the runs have one. Where all networks have one depth,
-    colour is the shortcut option; else options of one depth share it, and legend and hover tell.
-    `with_paper` lays the paper's own curves faint underneath; ValueError if data set or recipe are not
-    the paper's (`paper.comparable`).
+    colour is the shortcut option; else options of one depth share it, and legend and hover tell. An
+    edited network (`Run.surgery`) has the colour of its edit. `with_paper` lays the paper's own curves
+    faint underneath; ValueError if data set or recipe are not the paper's (`paper.comparable`).
     """
     if metrics.empty or metrics["train_error"].isna().all():
         return empty("No errors logged yet.", theme)
@@ -165,21 +187,23 @@ def error_curves(
             raise ValueError(reason)
         for depth, shortcut, network in keys.itertuples(index=False):
             _add_paper_curves(figure, network, depth_colour(depth), 1 if shortcut == "none" else 2)
-    lines = []
+    lines, edited = [], _edit_colours(keys["network"])
     # Once, and only what is drawn: of a thousand runs each selection takes its time.
     by_network = dict(iter(metrics[["network", "step", tested, "train_error"]].groupby("network")))
     for depth, shortcut, network in keys.itertuples(index=False):
         own = by_network[network]
         apart = by_option or (several and shortcut not in ("none", "A"))
         group = f"{depth}-{shortcut}" if apart else f"{depth}"
-        shared = {"legendgroup": group, "row": 1, "col": 1 if shortcut == "none" else 2}
+        edit = edit_of(network)
+        shared = {"legendgroup": group + edit, "row": 1, "col": 1 if shortcut == "none" else 2}
         option = "no shortcut" if shortcut == "none" else f"option {shortcut}"
-        name = f"{depth} layers" + (f", {option}" if apart else "")
+        name = f"{depth} layers" + (f", {option}" if apart else "") + (f", {edit}" if edit else "")
         for quantity, dash, width in ((tested, "solid", 3.2), ("train_error", "dash", 1.6)):
             line = _over_seeds(own, quantity)
             if line.empty:
                 continue
             colour = _SHORTCUT_COLOURS[shortcut] if by_option else depth_colour(depth)
+            colour = edited.get(edit, colour)
             label = f"{network} {quantity.removesuffix('_error')}"
             style = {"color": colour, "dash": dash, "width": width}
             lines.append((line, name, label, style, shared))
@@ -288,11 +312,12 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
 
     `table` as `Study.table`. Left training error (running), right test error. The paper's values stand
     as hollow diamonds only where data set and recipe are the paper's; otherwise the subtitle says why
-    not.
+    not. Edited networks (`Run.surgery`) are left out.
     """
-    finished = table[table["status"] == "finished"]
+    finished = verdict.ordinary(table[table["status"] == "finished"])
     if finished.empty:
-        return empty("No finished run yet.", theme)
+        edited = "No finished run of an unedited network." if len(table) else "No finished run yet."
+        return empty(edited, theme)
     figure = make_subplots(
         1,
         2,
@@ -555,7 +580,8 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
 
 def _one_depth(keys: pd.DataFrame) -> bool:
     """Whether the networks are several shortcut options of one depth: then colour tells the option."""
-    return keys["depth"].nunique() == 1 and (keys["shortcut"] != "none").sum() > 1
+    options = keys[keys["shortcut"] != "none"]["shortcut"].nunique()
+    return bool(keys["depth"].nunique() == 1 and options > 1)
 
 
 def gradient_norm_profile(
@@ -578,7 +604,7 @@ def gradient_norm_profile(
         1, len(families), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=families
     )
     keys = probes[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
-    by_option = _one_depth(keys)
+    by_option, edited = _one_depth(keys), _edit_colours(keys["network"])
     for depth, shortcut, network in keys.itertuples(index=False):
         for dash, step in zip(_DASHES, chosen, strict=False):
             at_step = probes[(probes["network"] == network) & (probes["step"] == step)]
@@ -587,8 +613,11 @@ def gradient_norm_profile(
                 continue
             line = np.exp(np.log(own["value"]).groupby(own["layer"]).mean())
             option = "no shortcut" if shortcut == "none" else f"option {shortcut}"
-            name = f"{option if by_option else f'{depth} layers'}, step {step}"
+            edit = edit_of(network)
+            words = [option if by_option else f"{depth} layers", *([edit] if edit else [])]
+            name = ", ".join([*words, f"step {step}"])
             colour = _SHORTCUT_COLOURS[shortcut] if by_option else depth_colour(depth)
+            colour = edited.get(edit, colour)
             figure.add_scatter(
                 x=line.index + 1,
                 y=line,
@@ -624,6 +653,7 @@ def gradient_ratio(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figu
         logged = np.log10(own["ratio"]).groupby(own["step"]).agg(["mean", "min", "max", "count"])
         logged = logged[logged["count"] == logged["count"].max()]
         colour = _SHORTCUT_COLOURS[shortcut] if _one_depth(keys) else depth_colour(depth)
+        colour = _edit_colours(keys["network"]).get(edit_of(network), colour)
         style = {"color": colour, "width": 3, "dash": "dash" if shortcut == "none" else "solid"}
         if logged["count"].max() > 1:
             figure.add_scatter(

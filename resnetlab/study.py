@@ -35,7 +35,8 @@ class Grid:
     """The runs of a study: every depth with every shortcut option and seed, on one recipe.
 
     `also` names further networks, `edited` describes networks with surgery: flat parameters of
-    `config.run_from_parameters`, with a seed of their own or for every seed. `question` is the notebook that looks at the whole.
+    `config.run_from_parameters`, with a seed of their own or for every seed. `question` is the notebook
+    that looks at the whole.
     """
 
     name: str

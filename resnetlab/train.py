@@ -365,8 +365,8 @@ def fit(
     is then the same to the last bit. `on_row` gets each row of metrics. SIGINT and SIGTERM end the run
     after the current step with a checkpoint, status `interrupted`; a loss that is not finite ends it as
     `diverged`. Weights that a run starts from are found in `results_folder` or its reference runs, and
-    are needed once: a resumed run has its own. Raises UsageError before anything is written for a request that cannot be met, and
-    whatever went wrong later, after marking the run `failed`.
+    are needed once: a resumed run has its own. Raises UsageError before anything is written for a
+    request that cannot be met, and whatever went wrong later, after marking the run `failed`.
 
     Started by torchrun, all processes train this one run (`ranks`): the batch and the order of images
     stay the same, the first process writes, batch norm sees each process's share, or, `sync_norm`, the

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from resnetlab import paper
-from resnetlab.config import UsageError
+from resnetlab.config import UsageError, edit_of
 
 GROUP = ["data", "recipe", "precision", "family", "depth", "shortcut", "network"]
 MEASURED = ["train_error", "train_error_clean", "test_error"]
@@ -156,12 +156,18 @@ def contrast(
     return Contrast(worse, better, tuple(pairs))
 
 
+def ordinary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without the rows of edited networks (`Run.surgery`): those are not the paper's."""
+    return frame[frame["network"].map(edit_of) == ""]
+
+
 def deepest_pair(table: pd.DataFrame, *shortcuts: str) -> tuple[str, str] | None:
     """(deepest, shallowest) network of the first of these shortcut options that has two depths.
 
-    20 stands for shallow where it was run. Both have one option: only depth may differ.
+    20 stands for shallow where it was run. Both have one option: only depth may differ, so edited
+    networks do not count.
     """
-    finished = table[table["status"] == "finished"]
+    finished = ordinary(table[table["status"] == "finished"])
     for shortcut in shortcuts:
         own = finished[finished["shortcut"] == shortcut]
         depths = sorted(own["depth"].unique())
@@ -223,7 +229,7 @@ def shortcuts(table: pd.DataFrame) -> list[str]:
     if len(table[["data", "recipe", "precision"]].drop_duplicates()) > 1:
         return [_MIXED]
     sentences = []
-    for _, own in table[table["status"] == "finished"].groupby("depth"):
+    for _, own in ordinary(table[table["status"] == "finished"]).groupby("depth"):
         names = own.drop_duplicates("shortcut").set_index("shortcut")["network"]
         there = [names[option] for option in ("none", "A", "B", "C") if option in names]
         for worse, better in itertools.pairwise(there):
@@ -239,7 +245,7 @@ def shortcuts(table: pd.DataFrame) -> list[str]:
 
 def answers(table: pd.DataFrame) -> list[str]:
     """What these runs can say: `degradation` where they have two depths, else `shortcuts`."""
-    finished = table[table["status"] == "finished"] if len(table) else table
+    finished = ordinary(table[table["status"] == "finished"]) if len(table) else table
     one_depth = len(finished) > 0 and finished["depth"].nunique() == 1
     return shortcuts(table) if one_depth and finished["shortcut"].nunique() > 1 else degradation(table)
 
