@@ -543,20 +543,46 @@ def _hollows(grid: np.ndarray) -> int:
 # --- the constructed solution -------------------------------------------------------------------
 
 
+def same_function(frame: pd.DataFrame) -> list[str]:
+    """Is the built network the same function? A sentence a network, over its seeds.
+
+    `frame` has the columns of `results.IDENTITY`, which (before, after, disturbed), built (the deeper
+    network's name), error (percent, test) and logits (largest change of a logit, in evaluation mode).
+    """
+    sentences = []
+    for network, own in frame.groupby("network", sort=True):
+        parts = {str(which): rows.set_index("seed") for which, rows in own.groupby("which")}
+        before, after, disturbed = (parts[which] for which in ("before", "after", "disturbed"))
+        apart = (after["error"] - before["error"]).abs().max()
+        word = "equal" if apart == 0 else f"up to {apart:.2f} points apart"
+        errors = ", ".join(f"{error:.2f}" for error in before["error"])
+        sentences.append(
+            f"{network} as {after['built'].iloc[0]} ({len(after)} seed{'s' if len(after) > 1 else ''}): "
+            f"no logit changes by more than {after['logits'].max():.1g}; test errors {word} "
+            f"({errors} %). One added weight disturbed: {disturbed['logits'].min():.1g} or more."
+        )
+    return sentences or ["Nothing was built: nothing can be said."]
+
+
+LOST = 5.0  # points of running training error above the start; it is noisy: few images, training mode
+
+
 def kept(frame: pd.DataFrame) -> list[str]:
     """Does SGD keep a constructed solution? One sentence a family and learning rate, and a summary.
 
-    `frame` as `plots.trained_on`, with peak_train_error, the highest running training error on the way.
-    A run has kept it if neither that nor the clean training error at the end lies NEGLIGIBLE points or
-    more above the solution's own; a loss that is not finite has left it.
+    `frame` as `plots.trained_on`, with peak_train_error, the highest running training error on the way,
+    and source, the shallow network. A run has kept it if its clean training error at the end is less
+    than NEGLIGIBLE points above the solution's own, and its running one never LOST points above; a
+    loss that is not finite has left it.
     """
     if frame.empty:
         return ["Nothing was trained on: nothing can be said."]
     sentences, left_at = [], []
     for family, own in frame.groupby("family", sort=True):
         for rate, runs in own.groupby("lr", sort=True):
-            most = runs[["train_error_clean", "peak_train_error"]].max(axis=1, skipna=False)
-            stayed = most - runs["start_train_error_clean"] < NEGLIGIBLE  # False for NaN
+            start = runs["start_train_error_clean"]
+            stayed = runs["train_error_clean"] - start < NEGLIGIBLE  # False for NaN
+            stayed &= runs["peak_train_error"] - start < LOST
             ends = ", ".join(
                 f"{value:.1f}" if value == value else "diverged" for value in runs["train_error_clean"]
             )
@@ -564,7 +590,7 @@ def kept(frame: pd.DataFrame) -> list[str]:
             said = (
                 f"{str(family).capitalize()}, rate {rate:g}: kept by {int(stayed.sum())} of {seeds}; "
                 f"training error at the end {ends} % (before "
-                f"{runs['start_train_error_clean'].mean():.1f} %), at most "
+                f"{start.mean():.1f} %), at most "
                 f"{runs['peak_train_error'].max():.1f} % on the way"
             )
             sentences.append(f"{said}.")
