@@ -556,10 +556,11 @@ def same_function(frame: pd.DataFrame) -> list[str]:
         apart = (after["error"] - before["error"]).abs().max()
         word = "equal" if apart == 0 else f"up to {apart:.2f} points apart"
         errors = ", ".join(f"{error:.2f}" for error in before["error"])
+        seeds = f"{len(after)} seed{'s' if len(after) > 1 else ''}"
         sentences.append(
-            f"{network} as {after['built'].iloc[0]} ({len(after)} seed{'s' if len(after) > 1 else ''}): "
-            f"no logit changes by more than {after['logits'].max():.1g}; test errors {word} "
-            f"({errors} %). One added weight disturbed: {disturbed['logits'].min():.1g} or more."
+            f"{network} as {after['built'].iloc[0]} ({seeds}): a logit changes by "
+            f"{after['logits'].max():.1g} at most; test errors {word} ({errors} %). With one added "
+            f"weight disturbed a logit changes by {disturbed['logits'].min():.2g} or more."
         )
     return sentences or ["Nothing was built: nothing can be said."]
 
@@ -571,7 +572,8 @@ def kept(frame: pd.DataFrame) -> list[str]:
     """Does SGD keep a constructed solution? One sentence a family and learning rate, and a summary.
 
     `frame` as `plots.trained_on`, with peak_train_error, the highest running training error on the way,
-    and source, the shallow network. A run has kept it if its clean training error at the end is less
+    and control_train_error_clean, what the shallow network itself came to meanwhile at the largest
+    rate. A run has kept it if its clean training error at the end is less
     than NEGLIGIBLE points above the solution's own, and its running one never LOST points above; a
     loss that is not finite has left it.
     """
@@ -597,6 +599,11 @@ def kept(frame: pd.DataFrame) -> list[str]:
             if not stayed.all():
                 every = "every seed" if not stayed.any() else f"{int((~stayed).sum())} of {len(runs)}"
                 left_at.append(f"{family} networks at rate {rate:g} ({every})")
+        control = own.drop_duplicates("seed")["control_train_error_clean"]
+        sentences.append(
+            f"{str(family).capitalize()}, without the added layers, at rate {own['lr'].max():g} "
+            f"meanwhile: {', '.join(f'{value:.1f}' for value in control)} %."
+        )
     count = int(frame.groupby(["family", "lr"])["seed"].nunique().min())
     if left_at:
         sentences.append(f"The solution exists, and SGD left it: {', '.join(left_at)}.")
