@@ -97,7 +97,7 @@ def tests(study: str, runs: Iterable[results.RunRecord]) -> list[Ours]:
                 odd.append("logits averaged")
             rows.append(
                 {
-                    "network": run.network.name,
+                    "network": run.config.network_name,
                     "trained_on": run.config.data.label,
                     "recipe": run.config.recipe.label,
                     "precision": run.config.precision,
@@ -134,7 +134,7 @@ def measured() -> list[Ours]:
         runs = [
             run
             for run in cached.study(path).runs
-            if run.network.name in known and run.status == "finished"
+            if run.config.network_name in known and run.status == "finished"
         ]
         found += tests(name, runs) + finals(name, runs)
     return found
@@ -237,8 +237,8 @@ def with_parameters(shown: pd.DataFrame, root_studies: Sequence[results.Study]) 
     for study in root_studies:
         for run in study.runs:
             count = run.info.get("parameters")
-            if run.network.name in sizes and type(count) is int and 0 < count < 2**53:
-                ours.setdefault(run.network.name, set()).add(count)
+            if run.config.network_name in sizes and type(count) is int and 0 < count < 2**53:
+                ours.setdefault(run.config.network_name, set()).add(count)
     paper_has = [f"{sizes[name] / 1e6:g} M" if name in sizes else None for name in shown["network"]]
     shown.insert(1, "parameters", paper_has)
     counted = [", ".join(f"{n:,}" for n in sorted(ours.get(name, ()))) for name in shown["network"]]
