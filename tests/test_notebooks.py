@@ -266,6 +266,16 @@ def test_loss_surface_notebook_measures_around_the_trained_weights(tmp_path):
     assert float(at.iloc[0]) == pytest.approx(float(loss), rel=1e-4)
 
 
+@pytest.mark.parametrize(("points", "reach"), [(5, 1.0), (15, 1.0), (21, 0.3), (51, 1.7)])
+def test_the_middle_of_the_loss_surface_is_the_trained_weights_exactly(points, reach):
+    """linspace of single floats misses 0 at 15 points: the weights' own loss was then not found."""
+    cells = read(FOLDER / "08_loss_surface.ipynb").cells
+    (line,) = [line for c in cells for line in c.source.splitlines() if line.startswith("ticks = ")]
+    values = eval(line.removeprefix("ticks = "), {"points": points, "reach": reach})
+    assert values[points // 2] == 0
+    assert (values[0], values[-1], len(values)) == (-reach, reach, points)
+
+
 @pytest.mark.parametrize("value", ["yes", 1, None, "0"])
 def test_a_switch_that_is_no_switch_is_refused(value):
     assert notebook.switch("true", "quick") is True
