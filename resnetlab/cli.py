@@ -878,12 +878,13 @@ def report(
     ] = None,
 ) -> None:
     """Write a study as one HTML file that needs no network: figures, tables, verdict, versions."""
+    from resnetlab import document
     from resnetlab import report as reports
     from resnetlab import results as store
 
     found = _one_study(study, results)
     target = Path(out).expanduser() if out else found.path / reports.FILE
-    reports.check_target(target)
+    document.check_target(target, reports.KIND)
     page = reports.page(found, {run.name: reproduce(run) for run in found.runs})
     store.atomic_write(target, page)
     print(f"{target}  ({len(page) / 1e6:.1f} MB, opens in any browser without a network)")

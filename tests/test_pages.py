@@ -257,13 +257,15 @@ def test_without_runs_of_ours_the_papers_numbers_stand_alone(folder: Path, open_
     write_run(folder, "plain-8")
     app = open_page(PAPER)
     assert "No finished run is of a network in these tables yet." in markup(app)
-    two, three, four, six = (item.value for item in app.dataframe)
+    two, three, four, six, curves = (item.value for item in app.dataframe)
     for shown, records in ((two, paper.TABLE_2), (three, paper.TABLE_3), (four, paper.TABLE_4)):
         top1 = {r.network: f"{r.value:.2f}" for r in records if r.quantity == "top1_error"}
         stated = shown.dropna(subset=["paper_top1"])
         assert dict(zip(stated["network"], stated["paper_top1"], strict=True)) == top1
         assert set(shown["network"]) == {r.network for r in records}
         assert shown[["ours_top1", "n", "data", "recipe", "study"]].isna().all().all()
+    ends = curves.set_index("network").loc["plain-56", ["paper_train", "paper_top1"]]
+    assert list(ends) == ["5.80", "13.20"]
     assert list(two["network"]) == ["plain-18", "resnet-18", "plain-34", "resnet-34"]
     assert list(two["paper_top1"]) == ["27.94", "27.88", "28.54", "25.03"]
     best = six.set_index("network")
