@@ -34,10 +34,12 @@ main { max-width: 1120px; margin: 0 auto; padding: 32px 32px 64px; }
 h1 { font-size: 30px; line-height: 1.25; margin: 4px 0 12px; }
 h2 { font-size: 22px; margin: 48px 0 12px; padding-top: 16px; border-top: 1px solid var(--line); }
 h3 { font-size: 17px; margin: 28px 0 8px; }
-p, ul { max-width: 82ch; margin: 8px 0 12px; }
+p, ul, ol { max-width: 82ch; margin: 8px 0 12px; }
 .over, .soft, figcaption { color: var(--soft); }
 .over { font-size: 14px; letter-spacing: .04em; text-transform: uppercase; }
 .soft, figcaption { font-size: 14px; }
+ol { padding-left: 24px; } ol h3 { margin: 24px 0 2px; } ol p { margin: 2px 0; }
+a { color: var(--accent); } summary { cursor: pointer; color: var(--soft); font-size: 14px; }
 .said { border-left: 4px solid var(--accent); background: var(--card); padding: 4px 20px; }
 .said ul { padding-left: 18px; max-width: none; }
 figure { margin: 24px 0; }
@@ -109,7 +111,8 @@ class Figures:
     def __init__(self) -> None:
         self._count = 0
 
-    def add(self, figure: go.Figure, caption: str) -> str:
+    def add(self, figure: go.Figure, label: str, *, caption: bool = True) -> str:
+        """The figure as HTML; its label is read aloud, and stands below it as `caption`."""
         self._count += 1
         name = f"figure-{self._count}"
         # Transparent, in the page's ink (the style sheet): one figure for light, dark and paper.
@@ -118,15 +121,15 @@ class Figures:
         settings = plots.CONFIG | {"responsive": True, "plotlyServerURL": ""}
         data = json.dumps({"data": whole["data"], "layout": whole["layout"], "config": settings})
         data = data.replace("<", "\\u003c")  # nothing in it can end the element
-        label = escape(caption)
+        label = escape(label)
         return (
             f'<figure><div class="plot" data-figure="{name}" role="img" aria-label="{label}"></div>'
-            f"<figcaption>{label}</figcaption>\n"
+            f"{f'<figcaption>{label}</figcaption>' if caption else ''}\n"
             f'<script type="application/json" id="{name}">{data}</script></figure>'
         )
 
 
-# --- the document ----
+# --- the document -----------------------------------------------------------------------------
 
 
 def _mark(kind: str) -> str:

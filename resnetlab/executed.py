@@ -53,6 +53,12 @@ def parse(content: bytes) -> dict[str, Any]:
     return found
 
 
+def printable(text: str) -> str:
+    """Text as it is to be shown: without terminal colours, what cannot be printed marked."""
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def defaults(cells: list[Any]) -> dict[str, Any]:
     """Names and literal values of the cell tagged `parameters`."""
     for cell in cells:

@@ -47,6 +47,8 @@ FIGURES = "figures"  # drawn from a study, beside its runs
 # results/measurements/STUDY/NAME.json: what a notebook measured. Not in the study's own folder: that
 # would hide committed runs of the same name.
 MEASUREMENTS = "measurements"
+LESSON = "lesson"
+LESSONS = (LESSON, f"{LESSON}-quick", f"{LESSON}-reference")  # pages of notebooks, no studies
 REFERENCE = "reference"  # results/reference/STUDY/RUN is committed; results/STUDY/RUN is the user's
 
 HEARTBEAT_SECONDS = 5.0
@@ -163,6 +165,8 @@ def check_name(kind: str, name: str) -> str:
         raise UsageError(f"{kind} name {name!r} is taken; choose another")
     if kind == "study" and name == REFERENCE:
         raise UsageError(f"study name {name!r} is kept for the committed runs; choose another")
+    if kind == "study" and name in LESSONS:
+        raise UsageError(f"study name {name!r} is kept for pages of the lesson; choose another")
     return name
 
 
@@ -984,7 +988,7 @@ def find_studies(root: str | Path | None = None) -> list[Path]:
     """Study folders below the results folder: the user's own first, then the reference ones."""
     base = results_root(root)
     found = [*_folders(base), *_folders(base / REFERENCE)]
-    return [folder for folder in found if folder.name not in (REFERENCE, MEASUREMENTS)]
+    return [folder for folder in found if folder.name not in (REFERENCE, MEASUREMENTS, *LESSONS)]
 
 
 def find_study(name: str, root: str | Path | None = None) -> Study:

@@ -59,8 +59,7 @@ def parameters(notebook: Mapping[str, Any]) -> pd.DataFrame:
 
 def plain(text: str) -> None:
     """Text as it is, without terminal colours, cut if it is very long."""
-    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
-    text = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    text = executed.printable(text)
     cut = len(text) > MOST_TEXT
     st.code(text[:MOST_TEXT] + ("\n… cut here" if cut else ""), language=None, wrap_lines=False)
 
