@@ -21,6 +21,7 @@ from resnetlab import plots
 from resnetlab.config import UsageError
 
 CELL, SENTENCE = 400, 4000  # characters of one text from disk at most
+SHORT = 24  # characters of a table's cell that are not broken into lines
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa;
@@ -51,7 +52,8 @@ th, td { padding: 3px 16px 3px 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 td:first-child { min-width: 13ch; }
 th { color: var(--soft); font-weight: 600; overflow-wrap: normal; }
-.n { text-align: right; white-space: nowrap; }
+.n { text-align: right; }
+.n, .s { white-space: nowrap; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 12px 16px;
   overflow-x: auto; font: 13px/1.5 ui-monospace, 'DejaVu Sans Mono', monospace; }
 @page { margin: 14mm; }
@@ -94,11 +96,16 @@ def table(
     headings: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Iterable[str] = ()
 ) -> str:
     """An HTML table, every cell escaped; the columns named in `numbers` stand to the right."""
-    right = [' class="n"' if heading in set(numbers) else "" for heading in headings]
+    right = ["n" if heading in set(numbers) else "" for heading in headings]
+
+    def cell(tag: str, value: object, kind: str) -> str:
+        shown = text(value)
+        kind = kind or ("s" if tag == "td" and len(shown) <= SHORT else "")
+        return f'<{tag} class="{kind}">{shown}</{tag}>' if kind else f"<{tag}>{shown}</{tag}>"
 
     def line(tag: str, cells: Iterable[object]) -> str:
-        marked = zip(cells, right, strict=True)
-        return "<tr>" + "".join(f"<{tag}{kind}>{text(cell)}</{tag}>" for cell, kind in marked) + "</tr>"
+        found = (cell(tag, value, kind) for value, kind in zip(cells, right, strict=True))
+        return f"<tr>{''.join(found)}</tr>"
 
     body = "\n".join(line("td", row) for row in rows)
     head = line("th", headings)

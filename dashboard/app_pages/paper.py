@@ -10,11 +10,10 @@ from resnetlab import comparison, results
 
 
 def draw(key: str, shown: pd.DataFrame) -> None:
-    """A table of the page; columns without any value for the paper are left out, ours stay."""
-    second = [f"{whose}_top5" for whose in ("paper", "ours") if "paper_top5" in shown]
-    empty = second if second and shown["paper_top5"].isna().all() else []
+    """A table of the page."""
+    word = "top-1" if "paper_top5" in shown else "test"
     st.dataframe(
-        shown.drop(columns=empty),
+        shown,
         hide_index=True,
         key=key,
         height="content",
@@ -24,13 +23,13 @@ def draw(key: str, shown: pd.DataFrame) -> None:
             "parameters": frame.text("Paper: parameters", alignment="right"),
             "our_parameters": frame.text("Ours: parameters", alignment="right"),
             "paper_top1": frame.text(
-                "Paper top-1 (%)" if second and not empty else "Paper test (%)",
+                f"Paper {word} (%)",
                 alignment="right",
                 width=170 if key == "Table 6" else None,
             ),
             "paper_top5": frame.text("Paper top-5 (%)", alignment="right"),
             "ours_top1": frame.text(
-                "Ours top-1 (%)" if second and not empty else "Ours test (%)",
+                f"Ours {word} (%)",
                 "Mean over finished seeds at the last step; ± is the sample standard deviation.",
                 alignment="right",
             ),
