@@ -136,7 +136,7 @@ def tests(study: str, runs: Iterable[results.RunRecord]) -> list[Ours]:
                 odd.append("logits averaged")
             rows.append(
                 {
-                    "network": run.network.name,
+                    "network": run.identity()["network"],
                     "trained_on": run.config.data.label,
                     "recipe": run.config.recipe.label,
                     "precision": run.config.precision,
@@ -168,7 +168,7 @@ def measured(studies: Iterable[tuple[str, Iterable[results.RunRecord]]]) -> list
     known = {record.network for record in paper.RECORDS}
     found: list[Ours] = []
     for name, runs in studies:
-        own = [run for run in runs if run.network.name in known and run.status == "finished"]
+        own = [run for run in runs if run.identity()["network"] in known and run.status == "finished"]
         found += tests(name, own) + finals(name, own)
     return found
 

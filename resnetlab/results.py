@@ -1106,6 +1106,19 @@ def read_measurement(path: str | Path) -> Measurement:
     return Measurement(Path(path), info, frame)
 
 
+def find_measurements(name: str, root: str | Path | None = None) -> list[Path]:
+    """The files of that measurement in all studies: the user's own first, those cut short last.
+
+    A study whose name ends in -N-steps was cut short (`study.folder_name`), often for a trial.
+    """
+    check_name("measurement", name)
+    base, found = results_root(root), []
+    for place in (base, base / REFERENCE):
+        own = [folder / f"{name}.json" for folder in _folders(place / MEASUREMENTS)]
+        found += [path for path in own if path.is_file()]
+    return sorted(found, key=lambda path: bool(re.search(r"-\d+-steps", path.parent.name)))
+
+
 def find_measurement(study: str, name: str, root: str | Path | None = None) -> Measurement | None:
     """That measurement of that study, the user's own before a committed one; None if there is none.
 
