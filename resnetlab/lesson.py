@@ -86,14 +86,14 @@ def place_of(source: Path, parameters: Mapping[str, Any], root: Path) -> Path:
     """
     content = executed.parse(source.read_bytes())
     values = executed.defaults(content["cells"]) | dict(parameters)
-    name = str(values.get("study") or results.LESSON)
-    if notebook.switch(values.get("quick", False), "quick"):
-        name = TRIALS
-    elif name != results.LESSON:
-        results.check_name("study", name)
+    name = results.LESSON
+    if asked := values.get("study"):
+        name = results.check_name("study", asked)
         # A notebook that trains names its folder after data and steps; the others are told the folder.
         if any("folder_name(" in text for text in executed.sources(content)):
             name = study.folder_name(name, str(values["data"]), values.get("steps"))
+    if notebook.switch(values.get("quick", False), "quick"):
+        name = TRIALS
     return root / name / source.name
 
 
@@ -329,8 +329,12 @@ def prose(source: str) -> str:
 
 def _markdown() -> MarkdownIt:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    markdown.disable("image")  # it would ask a server
+    markdown.add_render_rule("image", _text_of_image)  # a picture would ask a server
     return markdown
+
+
+def _text_of_image(renderer: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
+    return escape(tokens[at].content)
 
 
 def _output(output: Mapping[str, Any], figures: document.Figures) -> str:

@@ -18,6 +18,8 @@ from dashboard import cached, frame
 from resnetlab import plots, results, verdict
 from resnetlab.config import UsageError
 
+AT_ONCE = 6  # sentences of a section; more can be unfolded
+
 
 @dataclass(frozen=True)
 class Source:
@@ -106,12 +108,11 @@ def norms(values: pd.DataFrame) -> pd.DataFrame:
 def norms_said(values: pd.DataFrame) -> list[str]:
     """As notebook 03 says it."""
     halves = dict(list(norms(values).groupby("norm")))
-    sentences = []
-    for norm in (name for name in plots.NORMS if name in halves):
-        own = verdict.gradients(halves[norm]) if norm == plots.NORMS[0] else []
-        own = [*own, *verdict.first_layer_norms(halves[norm])]
-        sentences += [f"{norm.capitalize()}. {sentence}" for sentence in own]
-    return sentences
+    there = [norm for norm in plots.NORMS if norm in halves]
+    said = [(norm, sentence) for norm in there for sentence in verdict.first_layer_norms(halves[norm])]
+    ratios = verdict.gradients(halves[plots.NORMS[0]]) if plots.NORMS[0] in halves else []
+    said += [(plots.NORMS[0], sentence) for sentence in ratios]
+    return [f"{norm.capitalize()}. {sentence}" for norm, sentence in said]
 
 
 def responses_drawn(values: pd.DataFrame, theme: plots.Theme) -> list[go.Figure]:
@@ -193,8 +194,12 @@ def show(section: Section) -> None:
     for number, figure in enumerate(figures):
         frame.chart(figure, f"{section.title} {number}")
     with st.container(border=True):
-        for sentence in sentences:
+        for sentence in sentences[:AT_ONCE]:
             st.text(frame.shown(sentence, 2000))
+        if len(sentences) > AT_ONCE:
+            with st.expander(f"{len(sentences) - AT_ONCE} more, network by network"):
+                for sentence in sentences[AT_ONCE:]:
+                    st.text(frame.shown(sentence, 2000))
     st.text(frame.shown(f"{label}: {source.said}. Notebook {section.notebook}.", 1000))
 
 
