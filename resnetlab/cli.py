@@ -328,6 +328,13 @@ def train(
     validation: ValidationOption = None,
     seed: Annotated[int, typer.Option(help="Weights, order and augmentation follow from it")] = 0,
     precision: PrecisionOption = None,
+    shortcut_scale: Annotated[
+        float | None, typer.Option(help="y = F(x) + a x with this a, between 0 and 1 (see surgery.py)")
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(help="STUDY/RUN of a shallower network: begin with it, layers appended"),
+    ] = None,
     device: DeviceOption = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")] = None,
     sync_norm: Annotated[
@@ -362,6 +369,8 @@ def train(
         batch_size=batch_size,
         crop=crop,
         damaged=damaged or "error",
+        shortcut_scale=shortcut_scale,
+        start_from=store.weights_named(start_from, results) if start_from else None,
     )
     store.check_name("study", study)
     if run is not None:
@@ -703,8 +712,13 @@ def show(
     table = Table(box=box.SIMPLE, show_header=False, title=Text(f"{record.study}/{record.name}"))
     settings = record.config.model_dump(mode="json")
     lines: dict[str, Any] = {"status": record.status, "folder": record.path}
-    lines |= {"network": record.network.name, "data": settings["data"], "recipe": settings["recipe"]}
+    lines |= {
+        "network": record.config.network_name,
+        "data": settings["data"],
+        "recipe": settings["recipe"],
+    }
     lines |= {"seed": settings["seed"], "precision": settings["precision"]}
+    lines |= {"surgery": settings["surgery"]} if "surgery" in settings else {}
     for key in ("parameters", "commit", "versions", "execution", "created", "heartbeat"):
         lines[key] = record.info.get(key)
     lines |= {key: value for key, value in record.as_row().items() if key.endswith("_error")}
@@ -755,12 +769,19 @@ def reproduce(record: results.RunRecord) -> str:
     preset = config.RECIPES.get(run.recipe.name, config.PAPER)
     fields = {name: getattr(run.recipe, name) for name in _TRAIN_FIELDS + _NOTEBOOK_FIELDS}
     changed = {name: value for name, value in fields.items() if value != getattr(preset, name)}
+    if preset.replace(**changed).milestones != run.recipe.milestones:
+        changed["milestones"] = list(run.recipe.milestones)
     if preset.name != run.recipe.name or preset.replace(**changed) != run.recipe:
         return "no command: its recipe differs in fields that only the library sets (resnetlab.fit)"
     common = {"data": run.data.name, "recipe": run.recipe.name, "seed": run.seed}
     common |= {"precision": run.precision} if run.precision != "fp32" else {}
     common |= {"validation": run.data.validation} if run.data.validation else {}
     common |= {"damaged": run.data.damaged} if run.data.damaged != "error" else {}
+    edit = run.surgery
+    if edit is not None and edit.shortcut_scale is not None:
+        common["shortcut_scale"] = edit.shortcut_scale
+    if edit is not None and edit.start is not None:
+        common["start_from"] = f"{edit.start.study}/{edit.start.run}"
     execution = record.info.get("execution")
     if isinstance(execution, Mapping) and execution.get("device") == "cpu":
         common |= {"device": "cpu", "threads": execution.get("threads")}
@@ -774,7 +795,8 @@ def reproduce(record: results.RunRecord) -> str:
         usual = config.Network.parse(plain_words) == run.network
         network = plain_words if usual else {"network": run.network.name}
         for name, value in (network | common | changed).items():
-            words += ["-p", name, str(value)]
+            listed = isinstance(value, list)  # -p takes no list
+            words += ["-y", f"{name}: {value}"] if listed else ["-p", name, str(value)]
     return shlex.join(words)
 
 

@@ -136,7 +136,7 @@ def tests(study: str, runs: Iterable[results.RunRecord]) -> list[Ours]:
                 odd.append("logits averaged")
             rows.append(
                 {
-                    "network": run.identity()["network"],
+                    "network": run.config.network_name,
                     "trained_on": run.config.data.label,
                     "recipe": run.config.recipe.label,
                     "precision": run.config.precision,
@@ -168,7 +168,7 @@ def measured(studies: Iterable[tuple[str, Iterable[results.RunRecord]]]) -> list
     known = {record.network for record in paper.RECORDS}
     found: list[Ours] = []
     for name, runs in studies:
-        own = [run for run in runs if run.identity()["network"] in known and run.status == "finished"]
+        own = [run for run in runs if run.config.network_name in known and run.status == "finished"]
         found += tests(name, own) + finals(name, own)
     return found
 
@@ -234,8 +234,8 @@ def with_parameters(shown: pd.DataFrame, runs: Iterable[results.RunRecord]) -> p
     ours: dict[str, set[int]] = {}
     for run in runs:
         count = run.info.get("parameters")
-        if run.network.name in sizes and type(count) is int and 0 < count < 2**53:
-            ours.setdefault(run.network.name, set()).add(count)
+        if run.config.network_name in sizes and type(count) is int and 0 < count < 2**53:
+            ours.setdefault(run.config.network_name, set()).add(count)
     paper_has = [f"{sizes[name] / 1e6:g} M" if name in sizes else None for name in shown["network"]]
     shown.insert(1, "parameters", paper_has)
     counted = [", ".join(f"{n:,}" for n in sorted(ours.get(name, ()))) for name in shown["network"]]

@@ -1,4 +1,4 @@
-"""The configuration of a run: Network, Data, Recipe and Run, strict and frozen, and the presets.
+"""The configuration of a run: Network, Data, Recipe, Surgery and Run, strict and frozen; presets.
 
 A `Run` is one value tree. It round-trips through JSON, refuses unknown keys by name, and says
 everything that decides a result. Where it ran (device, threads) is recorded beside it, not in it.
@@ -79,7 +79,10 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         if item["type"] == "extra_forbidden":
             owner = model
             for part in item["loc"][:-1]:
-                owner = owner.model_fields[str(part)].annotation  # type: ignore[assignment]
+                kind: Any = owner.model_fields[str(part)].annotation
+                owner = next(  # of `Surgery | None` the model
+                    one for one in (*get_args(kind), kind) if one is not type(None)
+                )
             hint = did_you_mean(str(item["loc"][-1]), owner.model_fields)
             lines.append(f"unknown parameter {where!r}{hint}")
         elif item["type"] == "value_error":
@@ -530,6 +533,57 @@ def lr_at(step: int, recipe: Recipe | str = PAPER, events: Events = Events()) ->
     return recipe.lr / (1 / recipe.decay) ** drops
 
 
+class Start(_Strict):
+    """The trained weights that a run begins with: the run that has them, its network, their SHA-256.
+
+    `sha256` is that run's `weights_sha256`; training refuses any other weights.
+    """
+
+    study: str
+    run: str
+    network: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+    @field_validator("network")
+    @classmethod
+    def _network(cls, name: str) -> str:
+        return Network.from_name(name).name
+
+
+class Surgery(_Strict):
+    """An edit of the network before its first update (`surgery`); one of the two.
+
+    `shortcut_scale` a makes y = relu(F(x) + a shortcut(x)), 0 < a < 1: 0 is the plain network and 1 the
+    residual one, which have names of their own. `start` is a shallower network's trained weights:
+    the run begins as that function, with identity layers appended (the constructed solution, Sec. 1).
+    """
+
+    shortcut_scale: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    start: Start | None = None
+
+    def _usual(self) -> Mapping[str, Any]:
+        return {"shortcut_scale": None, "start": None}
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.shortcut_scale is None) == (self.start is None):
+            raise ValueError("surgery: either shortcut_scale or start must be said, and not both")
+        return self
+
+
+_EDIT = re.compile(r"-scale(?P<scale>[0-9.e-]+)$|-from-[a-z]+-(?P<depth>\d+).*-lr(?P<lr>[0-9.e-]+)$")
+
+
+def edit_of(network_name: str) -> str:
+    """The edit in a run's `network_name`: `scale 0.25`, `from 20 layers, lr 0.01`; "" if ordinary."""
+    found = _EDIT.search(network_name)
+    if found is None:
+        return ""
+    if found["scale"]:
+        return f"scale {found['scale']}"
+    return f"from {found['depth']} layers, lr {found['lr']}"
+
+
 class Run(_Strict):
     """Everything that decides a run's numbers on a given machine."""
 
@@ -538,6 +592,37 @@ class Run(_Strict):
     recipe: Recipe = QUICK
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Precision = "fp32"
+    surgery: Surgery | None = None
+
+    def _usual(self) -> Mapping[str, Any]:
+        return {"surgery": None}
+
+    @model_validator(mode="after")
+    def _edit_fits(self) -> Self:
+        if self.surgery is None:
+            return self
+        if self.surgery.shortcut_scale is not None and self.network.shortcut == "none":
+            raise ValueError(
+                f"{self.network.name} has no shortcuts to scale; take its residual network"
+            )
+        if self.surgery.start is not None:
+            source = Network.from_name(self.surgery.start.network)
+            if self.network.design != "cifar" or self.network.block != "basic":
+                raise ValueError(
+                    "identity layers are appended to 6n+2-layer networks with two-layer blocks, not to "
+                    f"{self.network.name}"
+                )
+            same = ("design", "block", "shortcut")
+            if any(getattr(source, name) != getattr(self.network, name) for name in same):
+                raise ValueError(
+                    f"{self.network.name} is no {source.name} with layers appended: only the depth may "
+                    "differ"
+                )
+            if self.network.depth <= source.depth:
+                raise ValueError(
+                    f"{self.network.name} must be deeper than {source.name}, with which it begins"
+                )
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -567,9 +652,23 @@ class Run(_Strict):
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     @property
+    def network_name(self) -> str:
+        """The network's name with its edit: resnet-56-scale0.25, plain-56-from-plain-20-lr0.01.
+
+        What is averaged, compared and drawn as one goes by this name. The rate is in it because what
+        becomes of weights that are there already depends on it.
+        """
+        edit = self.surgery
+        if edit is not None and edit.shortcut_scale is not None:
+            return f"{self.network.name}-scale{edit.shortcut_scale:g}"
+        if edit is not None and edit.start is not None:
+            return f"{self.network.name}-from-{edit.start.network}-lr{self.recipe.lr:g}"
+        return self.network.name
+
+    @property
     def name_in_study(self) -> str:
         """The run's folder in a study, where data set and recipe are one: plain-56-seed0."""
-        parts = [self.network.name, f"seed{self.seed}"]
+        parts = [self.network_name, f"seed{self.seed}"]
         return "-".join(parts if self.precision == "fp32" else [*parts, self.precision])
 
     @property
@@ -578,12 +677,13 @@ class Run(_Strict):
         data = re.sub(r"[^A-Za-z0-9._-]", "_", self.data.label)[:30]
         parts = [self.name_in_study, data, self.recipe.name]
         changed = self.recipe != RECIPES.get(self.recipe.name) or self.data.validation
+        changed = changed or (self.surgery is not None and self.surgery.start is not None)
         return "-".join([*parts, self.hash()[:6]] if changed else parts)
 
     @property
     def label(self) -> str:
         """What a legend or a progress line calls it; a precision other than fp32 is always said."""
-        parts = [self.network.name, f"seed {self.seed}"]
+        parts = [self.network_name, f"seed {self.seed}"]
         return " · ".join(parts if self.precision == "fp32" else [*parts, self.precision])
 
 
@@ -627,14 +727,18 @@ def run_from_parameters(
     recipe: str = "",
     seed: int = 0,
     precision: str = "fp32",
+    shortcut_scale: float | None = None,
+    start_from: Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> Run:
     """A strict `Run` from flat parameters, as notebooks, the command line and studies give them.
 
     `network` (plain-56), or `depth` and `shortcut`, name the network (50 and 152 layers are 6n+2 too:
     on digits and CIFAR a bare depth means that design); `recipe` "" means the data set's
-    default; any other keyword is a field of the recipe (steps, lr, batch_size, ...), None = unchanged.
-    Raises UsageError with the offending name or value.
+    default; `shortcut_scale` and `start_from` (the fields of a Start, which
+    `results.weights_named` finds by a run's name) are its surgery; any other keyword is a field of the
+    recipe (steps, lr, batch_size, ...), None = unchanged. Raises UsageError with the offending name or
+    value.
     """
     if not isinstance(data, str):
         raise UsageError(f"data: should be a name, got {data!r}")
@@ -661,4 +765,12 @@ def run_from_parameters(
         "seed": seed,
         "precision": precision,
     }
+    if isinstance(start_from, str):
+        raise UsageError(
+            f"start_from: study, run, network and sha256 are needed, got the text {start_from!r} "
+            "(resnetlab.results.weights_named finds them)"
+        )
+    if shortcut_scale is not None or start_from is not None:
+        start = dict(start_from) if isinstance(start_from, Mapping) else start_from
+        values["surgery"] = {"shortcut_scale": shortcut_scale, "start": start}
     return Run.parse(values)

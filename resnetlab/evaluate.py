@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from resnetlab import config, data, imagenet, models, results
+from resnetlab import config, data, imagenet, models, results, surgery
 from resnetlab.config import UsageError
 from resnetlab.imagenet import centre_crop
 
@@ -295,8 +295,8 @@ def _from_checkpoint(
             "train it again"
         )
     described = record.info["dataset"]
-    network = models.build(
-        record.network, num_classes=len(described["classes"]), in_channels=described["shape"][0]
+    network = surgery.build(
+        record.config, num_classes=len(described["classes"]), in_channels=described["shape"][0]
     )
     network = network.to(device, next(iter(state["network"].values())).dtype)
     network.load_state_dict(state["network"])

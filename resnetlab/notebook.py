@@ -140,7 +140,7 @@ class Progress:
 
         columns = [name for name in results.SCHEMA[results.METRICS_FILE] if name != "nonfinite"]
         who: dict[str, Any] = {
-            "network": self.run.network.name,
+            "network": self.run.network_name,
             "depth": self.run.network.depth,
             "data": self.run.data.label,
             "recipe": self.run.recipe.label,

@@ -9,16 +9,18 @@ from __future__ import annotations
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from resnetlab import paper, series, verdict
+from resnetlab.config import edit_of
 
 # Okabe-Ito, which colour-blind readers can tell apart; the paper's depths keep one colour everywhere.
 _DEPTH_COLOURS = {
@@ -61,6 +63,26 @@ CONFIG: dict[str, Any] = {"showSendToCloud": False, "displaylogo": False}
 def depth_colour(depth: int) -> str:
     """The colour of a depth, the same in every figure."""
     return _DEPTH_COLOURS.get(depth, _OTHER_COLOURS[depth // 6 % len(_OTHER_COLOURS)])
+
+
+def _edit_colours(networks: Iterable[str]) -> dict[str, str]:
+    """edit -> its colour, for edited networks (`Run.surgery`): there depth does not tell them apart.
+
+    A scale is dark at its lower and light at its upper end; "" (ordinary networks) is not among them.
+    """
+    edits = sorted({edit for name in networks if (edit := edit_of(name))}, key=_natural_order)
+    return dict(zip(edits, _steps_of_colour(len(edits)), strict=True))
+
+
+def _natural_order(text: str) -> list[float]:
+    return [float(part) for part in re.findall(r"[0-9.]+(?:e-?[0-9]+)?", text)]
+
+
+def _steps_of_colour(count: int) -> list[str]:
+    """So many colours from dark to light (plotly's Plasma, its pale end left out)."""
+    places = [0.8 * index / max(1, count - 1) for index in range(count)]
+    triples = [re.findall(r"[0-9.]+", colour) for colour in sample_colorscale("Plasma", places)]
+    return ["#" + "".join(f"{round(float(part)):02x}" for part in triple[:3]) for triple in triples]
 
 
 def _rgba(colour: str, alpha: float) -> str:
@@ -117,7 +139,9 @@ def conditions(frame: pd.DataFrame) -> str:
     seeds = frame.groupby("network")["seed"].nunique()
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     noun = "seed" if count == "1" else "seeds"
-    return f"{parts[0]}, recipe {parts[1]}, {' and '.join(precisions)}, {count} {noun} a network"
+    kinds = frame["recipe"].nunique()  # a title has no room for the names of many
+    recipe = f"recipe {parts[1]}" if kinds < 3 else f"{kinds} recipes"
+    return f"{parts[0]}, {recipe}, {' and '.join(precisions)}, {count} {noun} a network"
 
 
 def empty(message: str, theme: Theme = "neutral") -> go.Figure:
@@ -143,9 +167,9 @@ def error_curves(
 
     `metrics` as `results.metrics_of`. Dashed: running training error (augmented, training mode). Bold:
     test error, or the held-out part's where the runs have one. Where all networks have one depth,
-    colour is the shortcut option; else options of one depth share it, and legend and hover tell.
-    `with_paper` lays the paper's own curves faint underneath; ValueError if data set or recipe are not
-    the paper's (`paper.comparable`).
+    colour is the shortcut option; else options of one depth share it, and legend and hover tell. An
+    edited network (`Run.surgery`) has the colour of its edit. `with_paper` lays the paper's own curves
+    faint underneath; ValueError if data set or recipe are not the paper's (`paper.comparable`).
     """
     if metrics.empty or metrics["train_error"].isna().all():
         return empty("No errors logged yet.", theme)
@@ -165,21 +189,23 @@ def error_curves(
             raise ValueError(reason)
         for depth, shortcut, network in keys.itertuples(index=False):
             _add_paper_curves(figure, network, depth_colour(depth), 1 if shortcut == "none" else 2)
-    lines = []
+    lines, edited = [], _edit_colours(keys["network"])
     # Once, and only what is drawn: of a thousand runs each selection takes its time.
     by_network = dict(iter(metrics[["network", "step", tested, "train_error"]].groupby("network")))
     for depth, shortcut, network in keys.itertuples(index=False):
         own = by_network[network]
         apart = by_option or (several and shortcut not in ("none", "A"))
         group = f"{depth}-{shortcut}" if apart else f"{depth}"
-        shared = {"legendgroup": group, "row": 1, "col": 1 if shortcut == "none" else 2}
+        edit = edit_of(network)
+        shared = {"legendgroup": group + edit, "row": 1, "col": 1 if shortcut == "none" else 2}
         option = "no shortcut" if shortcut == "none" else f"option {shortcut}"
-        name = f"{depth} layers" + (f", {option}" if apart else "")
+        name = f"{depth} layers" + (f", {option}" if apart else "") + (f", {edit}" if edit else "")
         for quantity, dash, width in ((tested, "solid", 3.2), ("train_error", "dash", 1.6)):
             line = _over_seeds(own, quantity)
             if line.empty:
                 continue
             colour = _SHORTCUT_COLOURS[shortcut] if by_option else depth_colour(depth)
+            colour = edited.get(edit, colour)
             label = f"{network} {quantity.removesuffix('_error')}"
             style = {"color": colour, "dash": dash, "width": width}
             lines.append((line, name, label, style, shared))
@@ -288,11 +314,12 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
 
     `table` as `Study.table`. Left training error (running), right test error. The paper's values stand
     as hollow diamonds only where data set and recipe are the paper's; otherwise the subtitle says why
-    not.
+    not. Edited networks (`Run.surgery`) are left out.
     """
-    finished = table[table["status"] == "finished"]
+    finished = verdict.ordinary(table[table["status"] == "finished"])
     if finished.empty:
-        return empty("No finished run yet.", theme)
+        edited = "No finished run of an unedited network." if len(table) else "No finished run yet."
+        return empty(edited, theme)
     figure = make_subplots(
         1,
         2,
@@ -555,7 +582,8 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
 
 def _one_depth(keys: pd.DataFrame) -> bool:
     """Whether the networks are several shortcut options of one depth: then colour tells the option."""
-    return keys["depth"].nunique() == 1 and (keys["shortcut"] != "none").sum() > 1
+    options = keys[keys["shortcut"] != "none"]["shortcut"].nunique()
+    return bool(keys["depth"].nunique() == 1 and options > 1)
 
 
 def gradient_norm_profile(
@@ -578,7 +606,7 @@ def gradient_norm_profile(
         1, len(families), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=families
     )
     keys = probes[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
-    by_option = _one_depth(keys)
+    by_option, edited = _one_depth(keys), _edit_colours(keys["network"])
     for depth, shortcut, network in keys.itertuples(index=False):
         for dash, step in zip(_DASHES, chosen, strict=False):
             at_step = probes[(probes["network"] == network) & (probes["step"] == step)]
@@ -587,8 +615,11 @@ def gradient_norm_profile(
                 continue
             line = np.exp(np.log(own["value"]).groupby(own["layer"]).mean())
             option = "no shortcut" if shortcut == "none" else f"option {shortcut}"
-            name = f"{option if by_option else f'{depth} layers'}, step {step}"
+            edit = edit_of(network)
+            words = [option if by_option else f"{depth} layers", *([edit] if edit else [])]
+            name = ", ".join([*words, f"step {step}"])
             colour = _SHORTCUT_COLOURS[shortcut] if by_option else depth_colour(depth)
+            colour = edited.get(edit, colour)
             figure.add_scatter(
                 x=line.index + 1,
                 y=line,
@@ -624,6 +655,7 @@ def gradient_ratio(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figu
         logged = np.log10(own["ratio"]).groupby(own["step"]).agg(["mean", "min", "max", "count"])
         logged = logged[logged["count"] == logged["count"].max()]
         colour = _SHORTCUT_COLOURS[shortcut] if _one_depth(keys) else depth_colour(depth)
+        colour = _edit_colours(keys["network"]).get(edit_of(network), colour)
         style = {"color": colour, "width": 3, "dash": "dash" if shortcut == "none" else "solid"}
         if logged["count"].max() > 1:
             figure.add_scatter(
@@ -1408,3 +1440,165 @@ def loss_surfaces(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure
     title = "Loss over a plane through the trained weights (one scale, logarithmic)"
     figure = _finish(figure, title, theme, height=130 + 380 * rows, subtitle=conditions(frame))
     return figure.update_layout(margin_b=60)
+
+
+_FAMILY_COLOURS = {"plain": "#D55E00", "residual": "#0072B2"}
+_ENDS = (("test_error", "test", "solid", 3.2), ("train_error_clean", "training", "dash", 1.8))
+
+
+def shortcut_dial(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+    """Final error against the scale of the shortcuts, 0 (plain) to 1 (residual): seeds and their mean.
+
+    `frame` has the columns of `results.IDENTITY`, scale, train_error_clean and test_error in percent.
+    """
+    if frame.empty:
+        return empty("No scaled shortcuts trained yet.", theme)
+    figure = go.Figure()
+    for quantity, word, dash, width in _ENDS:
+        mean = frame.groupby("scale")[quantity].mean()
+        open_marker = {"symbol": "circle-open", "line": {"width": 2}} if dash == "dash" else {}
+        figure.add_scatter(
+            x=mean.index,
+            y=mean,
+            mode="lines",
+            name=f"{word} error, mean",
+            line={"color": "#0072B2", "dash": dash, "width": width},
+            hovertemplate=f"{word}, scale %{{x:g}}: mean %{{y:.2f}} %<extra></extra>",
+        )
+        figure.add_scatter(
+            x=frame["scale"],
+            y=frame[quantity],
+            mode="markers",
+            name=f"{word} error, one seed each",
+            customdata=frame["seed"],
+            marker={"color": "#0072B2", "size": 9, "opacity": 0.65} | open_marker,
+            hovertemplate=f"{word}, scale %{{x:g}}, seed %{{customdata}}: %{{y:.2f}} %<extra></extra>",
+        )
+    figure.update_xaxes(
+        title_text="a in y = F(x) + a x (0 plain, 1 residual)", tickvals=sorted(frame["scale"].unique())
+    )
+    figure.update_yaxes(title_text="final error (%)", rangemode="tozero")
+    depths = " and ".join(map(str, sorted(frame["depth"].unique())))
+    title = f"How much shortcut is enough? {depths} layers"
+    one_network = conditions(frame.assign(network=frame["scale"]))
+    return _finish(figure, title, theme, subtitle=one_network)
+
+
+def trained_on(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+    """Error after training a constructed solution on, by learning rate: plain left, residual right.
+
+    `frame` has the columns of `results.IDENTITY`, lr, train_error_clean and test_error in percent, and
+    start_train_error_clean, the solution's own training error, which stands as a dotted line.
+    """
+    if frame.empty:
+        return empty("Nothing trained on yet.", theme)
+    families = [name for name in _FAMILY_COLOURS if (frame["family"] == name).any()]
+    figure = make_subplots(
+        1, len(families), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=families
+    )
+    rates = [f"{rate:g}" for rate in sorted(frame["lr"].unique())]
+    for column, family in enumerate(families, start=1):
+        own, colour = frame[frame["family"] == family], _FAMILY_COLOURS[family]
+        place = {"row": 1, "col": column}
+        for quantity, word, dash, width in _ENDS:
+            mean = own.groupby("lr")[quantity].mean()
+            open_marker = {"symbol": "circle-open", "line": {"width": 2}} if dash == "dash" else {}
+            figure.add_scatter(
+                x=[f"{rate:g}" for rate in mean.index],
+                y=mean,
+                mode="lines",
+                name=f"{family}, {word} error",
+                line={"color": colour, "dash": dash, "width": width},
+                hovertemplate=f"{family}, {word}, rate %{{x}}: mean %{{y:.2f}} %<extra></extra>",
+                **place,
+            )
+            figure.add_scatter(
+                x=[f"{rate:g}" for rate in own["lr"]],
+                y=own[quantity],
+                mode="markers",
+                showlegend=False,
+                customdata=own[["network", "seed"]],
+                marker={"color": colour, "size": 9, "opacity": 0.65} | open_marker,
+                hovertemplate=f"%{{customdata[0]}}, seed %{{customdata[1]}}, {word}: "
+                "%{y:.2f} %<extra></extra>",
+                **place,
+            )
+        before = own["start_train_error_clean"].mean()
+        figure.add_scatter(
+            x=rates,
+            y=[before] * len(rates),
+            mode="lines",
+            name="training error before",
+            legendgroup="before",
+            showlegend=column == 1,
+            line={"color": "#78808c", "dash": "dot", "width": 1.6},
+            hovertemplate="training error before: %{y:.2f} %<extra></extra>",
+            **place,
+        )
+    figure.update_xaxes(
+        title_text="learning rate", type="category", categoryorder="array", categoryarray=rates
+    )
+    figure.update_yaxes(title_text="error (%)", rangemode="tozero", col=1)
+    title = "After training on: lines are means, points are runs"
+    return _finish(figure, title, theme, subtitle=conditions(frame))
+
+
+def lesions(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+    """Test error with blocks removed: left one at a time, by place; right several at random, by number.
+
+    `frame` has the columns of `results.IDENTITY`, removed (how many), place (0-based, of the one block;
+    any number where several are removed), blocks (all there are), draw, test_error and intact_error in
+    percent. Colour is depth, plain is dashed; lines are means over seeds, points single removals.
+    """
+    if frame.empty:
+        return empty("No blocks removed yet.", theme)
+    panels = ["one block", "several at random"][: 1 + int((frame["removed"] > 1).any())]
+    figure = make_subplots(
+        1, len(panels), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=panels
+    )
+    keys = frame[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
+    for depth, shortcut, network in keys.itertuples(index=False):
+        own = frame[frame["network"] == network]
+        intact = own["intact_error"].mean()
+        style = {"color": depth_colour(depth), "dash": "dash" if shortcut == "none" else "solid"}
+        groups = ((own[own["removed"] == 1], "place", 1), (own[own["removed"] > 1], "removed", 2))
+        for part, key, column in groups:
+            if part.empty:
+                continue
+            x = part[key] + 1 if key == "place" else part[key]
+            mean = part["test_error"].groupby(x).mean()
+            if key == "removed":
+                mean.loc[0] = intact
+                mean = mean.sort_index()
+            what = "block" if key == "place" else "blocks removed:"
+            figure.add_scatter(
+                x=mean.index,
+                y=mean,
+                mode="lines",
+                name=network,
+                legendgroup=network,
+                showlegend=column == 1,
+                line=style | {"width": 2.6},
+                hovertemplate=f"{network}, {what} %{{x}}: mean %{{y:.1f}} %<extra></extra>",
+                row=1,
+                col=column,
+            )
+            figure.add_scatter(
+                x=x,
+                y=part["test_error"],
+                mode="markers",
+                legendgroup=network,
+                showlegend=False,
+                customdata=part[["seed", "intact_error"]],
+                marker={"color": style["color"], "size": 6, "opacity": 0.5},
+                hovertemplate=f"{network}, {what} %{{x}}, seed %{{customdata[0]}}: %{{y:.1f}} % "
+                "(intact %{customdata[1]:.1f} %)<extra></extra>",
+                row=1,
+                col=column,
+            )
+    figure.update_xaxes(title_text="place of the removed block (1 = first)", col=1)
+    if len(panels) > 1:
+        figure.update_xaxes(title_text="number of removed blocks", col=2)
+    figure.update_yaxes(title_text="test error (%)", range=[0, 100], col=1)
+    title = "Blocks removed from trained networks: dashed plain, solid residual"
+    return _finish(figure, title, theme, height=500, subtitle=conditions(frame))

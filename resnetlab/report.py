@@ -72,9 +72,9 @@ def _probed(runs: Sequence[results.RunRecord]) -> tuple[pd.DataFrame, str]:
     ends = {end for own in depths.values() for end in (min(own), max(own))}
     chosen: dict[str, results.RunRecord] = {}
     for run in sorted(runs, key=lambda run: run.config.seed):
-        wanted = run.network.depth in ends and run.network.name not in chosen
+        wanted = run.network.depth in ends and run.config.network_name not in chosen
         if wanted and not run.probe().empty:
-            chosen[run.network.name] = run
+            chosen[run.config.network_name] = run
     probes = results.probes_of(list(chosen.values()))
     if probes.empty:
         return probes, ""

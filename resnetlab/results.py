@@ -29,7 +29,7 @@ import filelock
 import pandas as pd
 
 from resnetlab import config as configs
-from resnetlab.config import Network, Run, UsageError
+from resnetlab.config import Data, Network, Run, Start, UsageError
 
 SCHEMA_VERSION = 1
 
@@ -62,7 +62,7 @@ SCHEMA: dict[str, dict[str, str]] = {
         "schema": "version of this table, an integer",
         "study": "name of the study folder",
         "run": "name of the run folder",
-        "config": "the full configuration: network, data, recipe, seed, precision",
+        "config": "the full configuration: network, data, recipe, seed, precision, surgery if any",
         "config_hash": "first 12 hex digits of the SHA-256 of `config` as canonical JSON",
         "status": "running, finished, interrupted, diverged or failed",
         "error": "why it failed, diverged or was interrupted, one line; null otherwise",
@@ -705,11 +705,14 @@ OUTCOME = ("status", "steps", "steps_planned", *FINAL)
 
 
 def identity_of(run: Run, study: str = "", name: str | None = None) -> dict[str, Any]:
-    """Who a run is, as every table and frame names it, on disk or not: the keys are IDENTITY."""
+    """Who a run is, as every table and frame names it, on disk or not: the keys are IDENTITY.
+
+    `network` tells an edited network from an ordinary one: `Run.network_name`.
+    """
     return {
         "study": study,
         "run": name or run.name_in_study,
-        "network": run.network.name,
+        "network": run.network_name,
         "depth": run.network.depth,
         "shortcut": run.network.shortcut,
         "family": run.network.family,
@@ -1034,6 +1037,65 @@ def find_run(name: str, root: str | Path | None = None) -> RunRecord:
     return read_run(paths[hits[0]])
 
 
+# --- weights that another run begins with -----------------------------------------------------
+
+
+def weights_named(name: str, root: str | Path | None = None) -> dict[str, str]:
+    """The `start_from` of `config.run_from_parameters` for a run's trained weights: see `find_run`.
+
+    Raises UsageError for a run that has not ended, has no checkpoint, or is of an edited network whose
+    layers are not the ordinary ones.
+    """
+    record = find_run(name, root)
+    who, edit = f"{record.study}/{record.name}", record.config.surgery
+    sha256 = (record.summary or {}).get("weights_sha256")
+    if record.status not in ENDED or not isinstance(sha256, str):
+        raise UsageError(f"{who} is {record.status}: only a run that has ended can be started from")
+    if not record.has_weights:
+        raise UsageError(
+            f"{who} has no checkpoint to start from: committed reference runs come without weights; "
+            "train it again (`resnetlab show` gives the command)"
+        )
+    if edit is not None and edit.shortcut_scale is not None:
+        raise UsageError(f"{who} has scaled shortcuts: no ordinary network continues it")
+    return {
+        "study": record.study,
+        "run": record.name,
+        "network": record.network.name,
+        "sha256": sha256,
+    }
+
+
+def weights_of(start: Start, data: Data, root: Path) -> RunRecord:
+    """The run whose trained weights `start` names, the user's own before a reference one.
+
+    By what its summary says; whether the checkpoint holds them, its reader checks. Raises UsageError
+    with what was found instead: no run, another network or data set, other weights, no checkpoint.
+    """
+    found = []
+    for study in (root / start.study, root / REFERENCE / start.study):
+        record = read_folder(study / start.run)
+        if isinstance(record, Skipped):
+            found.append(f"{record.path}: {record.reason}")
+            continue
+        theirs = (record.summary or {}).get("weights_sha256")
+        scaled = record.config.surgery is not None and record.config.surgery.shortcut_scale is not None
+        if record.network.name != start.network or scaled:
+            found.append(f"{record.path} is of {record.config.network_name}, not of {start.network}")
+        elif record.config.data != data:
+            found.append(f"{record.path} was trained on {record.config.data.label}, not {data.label}")
+        elif theirs != start.sha256:
+            found.append(f"{record.path} has other weights ({str(theirs)[:12]})")
+        elif not record.has_weights:
+            found.append(f"{record.path} has them, but no checkpoint: train it again")
+        else:
+            return record
+    raise UsageError(
+        f"the weights of {start.study}/{start.run} (SHA-256 {start.sha256[:12]}) are not there:\n  "
+        + "\n  ".join(found)
+    )
+
+
 # --- measurements -----------------------------------------------------------------------------
 
 
@@ -1107,16 +1169,21 @@ def read_measurement(path: str | Path) -> Measurement:
 
 
 def find_measurements(name: str, root: str | Path | None = None) -> list[Path]:
-    """The files of that measurement in all studies: the user's own first, those cut short last.
+    """The files of that measurement in all studies: the user's own first, the longer training first.
 
-    A study whose name ends in -N-steps was cut short (`study.folder_name`), often for a trial.
+    A study whose name ends in -N-steps has so many (`study.folder_name`), the others their recipe's.
     """
     check_name("measurement", name)
     base, found = results_root(root), []
     for place in (base, base / REFERENCE):
         own = [folder / f"{name}.json" for folder in _folders(place / MEASUREMENTS)]
         found += [path for path in own if path.is_file()]
-    return sorted(found, key=lambda path: bool(re.search(r"-\d+-steps", path.parent.name)))
+
+    def length(path: Path) -> float:
+        steps = re.search(r"-(\d+)-steps", path.parent.name)
+        return float(steps[1]) if steps else math.inf
+
+    return sorted(found, key=length, reverse=True)
 
 
 def find_measurement(study: str, name: str, root: str | Path | None = None) -> Measurement | None:

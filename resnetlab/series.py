@@ -202,10 +202,13 @@ def smoothed(curves: Sequence[pd.DataFrame], weight: float) -> list[pd.DataFrame
 
 
 def groups(runs: Sequence[Run]) -> list[list[int]]:
-    """Positions of the runs that are equal but for the seed, in order of first appearance."""
-    found: dict[Run, list[int]] = defaultdict(list)
+    """Positions of the runs that are equal but for the seed, in order of first appearance.
+
+    Weights that they start from are each seed's own: the name of the edited network stands for them.
+    """
+    found: dict[tuple[Run, str], list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
-        found[run.model_copy(update={"seed": 0})].append(index)
+        found[run.model_copy(update={"seed": 0, "surgery": None}), run.network_name].append(index)
     return list(found.values())
 
 
@@ -220,7 +223,7 @@ def _fields(run: Run) -> dict[str, str]:
         if key != "name" and (value := getattr(run.recipe, key)) is not None
     }
     return {
-        "network": run.network.name,
+        "network": run.network_name,
         "data": run.data.label,
         "recipe": f"recipe {run.recipe.label}",
         **{f"recipe.{key}": words for key, words in recipe.items()},

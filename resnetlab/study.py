@@ -34,7 +34,9 @@ TRAIN_NOTEBOOK = "train.ipynb"
 class Grid:
     """The runs of a study: every depth with every shortcut option and seed, on one recipe.
 
-    `also` names further networks. `question` is the notebook that looks at the whole.
+    `also` names further networks, `edited` describes networks with surgery: flat parameters of
+    `config.run_from_parameters`, with a seed of their own or for every seed. `question` is the notebook
+    that looks at the whole.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Grid:
     depths: tuple[int, ...] = (20, 32, 44, 56)
     shortcuts: tuple[str, ...] = ("none", "A")
     also: tuple[str, ...] = ()
+    edited: tuple[Mapping[str, Any], ...] = ()
     seeds: tuple[int, ...] = (0,)
     precision: str = "fp32"
     validation: int = 0
@@ -55,14 +58,16 @@ class Grid:
 
         Raises UsageError for anything that is no valid run, for an empty grid and for repetitions.
         """
+        needed = {"seeds"} if self.also or self.edited else {"depths", "shortcuts", "seeds"}
         for what in ("depths", "shortcuts", "seeds", "also"):
             values = getattr(self, what)
-            if (not values and what != "also") or len(set(values)) != len(values):
+            if (not values and what in needed) or len(set(values)) != len(values):
                 raise UsageError(f"{what} must name each value once, got {list(values)}")
         networks: list[dict[str, Any]] = [{"network": name} for name in self.also]
         # Deep networks take longest: started first, no core waits for one at the end.
         for depth in sorted(self.depths, reverse=True):
             networks += [{"depth": depth, "shortcut": shortcut} for shortcut in self.shortcuts]
+        networks += [dict(values) for values in self.edited]
         out: dict[str, dict[str, Any]] = {}
         common = {
             "data": self.data,
@@ -73,11 +78,11 @@ class Grid:
         common |= {"damaged": self.damaged} if self.damaged != "error" else {}
         common |= {key: v for key, v in self.overrides.items() if v is not None}
         for network in networks:
-            for seed in self.seeds:
-                values = network | common | {"seed": seed}
+            for seed in [network["seed"]] if "seed" in network else self.seeds:
+                values = common | network | {"seed": seed}
                 run = config.run_from_parameters(**values)
                 if run.name_in_study in out:
-                    raise UsageError(f"{run.network.name} is asked for twice")
+                    raise UsageError(f"{run.network_name} is asked for twice")
                 out[run.name_in_study] = values
         return out
 

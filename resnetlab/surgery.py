@@ -1,6 +1,6 @@
 """Edits of a network: append identity layers, remove a block, scale the shortcuts.
 
-Each returns a new network and leaves the given one as it was.
+Each returns a new network and leaves the given one as it was. `build` makes a run's network, edited.
 """
 
 from __future__ import annotations
@@ -15,6 +15,21 @@ from torch.nn.functional import relu
 from resnetlab import config, models
 from resnetlab.config import UsageError
 from resnetlab.models import BasicBlock, BatchNorm, CifarNetwork, Network, Projection, Stage
+
+
+def build(
+    run: config.Run, *, num_classes: int, in_channels: int, generator: torch.Generator | None = None
+) -> Network:
+    """The network of a run, its shortcuts scaled if its surgery says so; the weights are drawn.
+
+    A run that starts from trained weights has an ordinary network: `train` gives it the weights.
+    """
+    network = models.build(
+        run.network, num_classes=num_classes, in_channels=in_channels, generator=generator
+    )
+    if run.surgery is None or run.surgery.shortcut_scale is None:
+        return network
+    return scale_shortcuts(network, run.surgery.shortcut_scale)
 
 
 def append_identity_layers(network: CifarNetwork, depth: int, images: Tensor) -> CifarNetwork:
@@ -132,6 +147,17 @@ def block_names(network: Network) -> list[str]:
     return [f"{name}.{index}" for name, stage in _stages(network) for index in range(len(stage))]
 
 
+def removable_blocks(network: Network) -> list[str]:
+    """The blocks that `remove_blocks` takes: in a plain network those that keep the shape."""
+    names = block_names(network)
+    if network.spec.shortcut != "none":
+        return names
+    first = {f"{name}.0" for name, _ in _stages(network)}
+    if network.spec.block != "bottleneck":
+        first -= {names[0]}  # the first stage keeps the shape that it is given
+    return [name for name in names if name not in first]
+
+
 def remove_blocks(network: Network, names: list[str]) -> Network:
     """The network without the layers of these blocks (a lesion; Veit, Wilber, Belongie 2016).
 
@@ -139,7 +165,7 @@ def remove_blocks(network: Network, names: list[str]) -> Network:
     block vanishes, y = x. Raises UsageError for an unknown name and for a plain block that changes the
     shape, which nothing can stand in for.
     """
-    known = block_names(network)
+    known, removable = block_names(network), removable_blocks(network)
     edited = copy.deepcopy(network)
     for name in names:
         if name not in known:
@@ -148,8 +174,7 @@ def remove_blocks(network: Network, names: list[str]) -> Network:
         block = edited.get_submodule(name)
         if isinstance(block, Removed):
             continue
-        first = index == "0" and (stage != "stage1" or network.spec.block == "bottleneck")
-        if network.spec.shortcut == "none" and first:
+        if name not in removable:
             raise UsageError(f"{name} of {network.spec.name} changes the shape: it cannot be removed")
         shortcut = block.shortcut
         assert shortcut is None or isinstance(shortcut, nn.Module)

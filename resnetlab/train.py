@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import platform
 import sys
 import time
@@ -29,6 +30,7 @@ from resnetlab import (
     ranks,
     results,
     schedule,
+    surgery,
 )
 from resnetlab.config import UsageError
 
@@ -155,8 +157,8 @@ class _Training:
         self.run, self.device, self.group = run, device, group
         dtype = torch.float64 if run.precision == "fp64" else torch.float32
         recipe = run.recipe
-        self.network = models.build(
-            run.network,
+        self.network = surgery.build(
+            run,
             num_classes=len(dataset.classes),
             in_channels=dataset.in_channels,
             generator=data.generator(run.seed, "weights"),
@@ -268,16 +270,54 @@ class _Training:
             raise ValueError(f"is no checkpoint of this run ({type(error).__name__})") from None
 
 
-def beginning(run: config.Run, device: torch.device) -> tuple[models.Network, Tensor, Tensor]:
-    """What the run's first update sees: the network as initialised, in training mode, and its batch.
+STATISTICS_BATCHES = 4  # of the run's first ones: what added identity layers take their statistics from
+
+
+def _start_from_weights(training: _Training, root: Path) -> bool:
+    """Load the trained weights that the run begins with, identity layers appended, into its network.
+
+    False, and nothing done, for a run that begins with drawn ones. Raises UsageError if the weights
+    that its surgery names are not found below the results folder `root`, or are others.
+    """
+    run = training.run
+    start = run.surgery.start if run.surgery is not None else None
+    if start is None:
+        return False
+    record = results.weights_of(start, run.data, root)
+    source = evaluate.trained(record, training.device)
+    found, who = weights_sha256(source.network), f"{start.study}/{start.run}"
+    if found != start.sha256:
+        raise UsageError(
+            f"the checkpoint of {record.path} has not the weights that {run.label} begins with "
+            f"(SHA-256 {found[:12]}, asked {start.sha256[:12]}); train {who} again in an empty folder"
+        )
+    ours = training.feed.normalise
+    theirs = source.normalise.to(training.device, ours.mean.dtype)
+    if not (torch.equal(ours.mean, theirs.mean) and torch.equal(ours.divisor, theirs.divisor)):
+        raise UsageError(f"{who} was trained on images normalised otherwise than those of {run.label}")
+    batches = itertools.islice(training.feed.batches(0, STATISTICS_BATCHES), STATISTICS_BATCHES)
+    images = torch.cat([images for images, _ in batches])
+    network = source.network.to(images.dtype)
+    assert isinstance(network, models.CifarNetwork)
+    grown = surgery.append_identity_layers(network, run.network.depth, images)
+    training.network.load_state_dict(grown.state_dict())
+    return True
+
+
+def beginning(
+    run: config.Run, device: torch.device, results_folder: str | Path | None = None
+) -> tuple[models.Network, Tensor, Tensor]:
+    """What the run's first update sees: the network as it begins, in training mode, and its batch.
 
     Images (B, C, S, S), normalised and augmented, and labels (B,). Nothing is trained or written. The
-    gradient norms of this batch are those that the run logs for step 0.
+    gradient norms of this batch are those that the run logs for step 0. Trained weights that the run
+    begins with are looked for in `results_folder`.
     """
     check_precision(run.precision, device)
     dataset = load_data(run)
     check_run(run, dataset)
     training = _Training(run, dataset, device)
+    _start_from_weights(training, results.results_root(results_folder))
     images, labels = next(training.feed.batches(0, 1))
     return training.network.train(), images, labels
 
@@ -324,8 +364,9 @@ def fit(
     a resumed run keeps the threads and the kind of device it began with, because on a CPU the result
     is then the same to the last bit. `on_row` gets each row of metrics. SIGINT and SIGTERM end the run
     after the current step with a checkpoint, status `interrupted`; a loss that is not finite ends it as
-    `diverged`. Raises UsageError before anything is written for a request that cannot be met, and
-    whatever went wrong later, after marking the run `failed`.
+    `diverged`. Weights that a run starts from are found in `results_folder` or its reference runs, and
+    are needed once: a resumed run has its own. Raises UsageError before anything is written for a
+    request that cannot be met, and whatever went wrong later, after marking the run `failed`.
 
     Started by torchrun, all processes train this one run (`ranks`): the batch and the order of images
     stay the same, the first process writes, batch norm sees each process's share, or, `sync_norm`, the
@@ -442,7 +483,10 @@ def _begin(
             "it cannot go on exactly: use another run name"
         )
     training, checkpoint = _restored(writer, fresh)
-    group.tell(checkpoint.payload if checkpoint is not None else b"")
+    payload = checkpoint.payload if checkpoint is not None else b""
+    if checkpoint is None and _start_from_weights(training, writer.folder.parents[1]):
+        payload = training.save()
+    group.tell(payload)
     training.spread()
     began_with = writer.info.get("versions", {}).get("torch", torch.__version__)
     if checkpoint is not None and began_with != torch.__version__:

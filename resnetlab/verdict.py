@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from resnetlab import paper
-from resnetlab.config import UsageError
+from resnetlab.config import UsageError, edit_of
 
 GROUP = ["data", "recipe", "precision", "family", "depth", "shortcut", "network"]
 MEASURED = ["train_error", "train_error_clean", "test_error"]
@@ -156,12 +156,18 @@ def contrast(
     return Contrast(worse, better, tuple(pairs))
 
 
+def ordinary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without the rows of edited networks (`Run.surgery`): those are not the paper's."""
+    return frame[frame["network"].map(edit_of) == ""]
+
+
 def deepest_pair(table: pd.DataFrame, *shortcuts: str) -> tuple[str, str] | None:
     """(deepest, shallowest) network of the first of these shortcut options that has two depths.
 
-    20 stands for shallow where it was run. Both have one option: only depth may differ.
+    20 stands for shallow where it was run. Both have one option: only depth may differ, so edited
+    networks do not count.
     """
-    finished = table[table["status"] == "finished"]
+    finished = ordinary(table[table["status"] == "finished"])
     for shortcut in shortcuts:
         own = finished[finished["shortcut"] == shortcut]
         depths = sorted(own["depth"].unique())
@@ -223,7 +229,7 @@ def shortcuts(table: pd.DataFrame) -> list[str]:
     if len(table[["data", "recipe", "precision"]].drop_duplicates()) > 1:
         return [_MIXED]
     sentences = []
-    for _, own in table[table["status"] == "finished"].groupby("depth"):
+    for _, own in ordinary(table[table["status"] == "finished"]).groupby("depth"):
         names = own.drop_duplicates("shortcut").set_index("shortcut")["network"]
         there = [names[option] for option in ("none", "A", "B", "C") if option in names]
         for worse, better in itertools.pairwise(there):
@@ -239,7 +245,7 @@ def shortcuts(table: pd.DataFrame) -> list[str]:
 
 def answers(table: pd.DataFrame) -> list[str]:
     """What these runs can say: `degradation` where they have two depths, else `shortcuts`."""
-    finished = table[table["status"] == "finished"] if len(table) else table
+    finished = ordinary(table[table["status"] == "finished"]) if len(table) else table
     one_depth = len(finished) > 0 and finished["depth"].nunique() == 1
     return shortcuts(table) if one_depth and finished["shortcut"].nunique() > 1 else degradation(table)
 
@@ -532,3 +538,158 @@ def _hollows(grid: np.ndarray) -> int:
                 around = grid[down : down + inner.shape[0], right : right + inner.shape[1]]
                 lower &= inner < around
     return int(lower.sum())
+
+
+# --- the constructed solution -------------------------------------------------------------------
+
+
+def same_function(frame: pd.DataFrame) -> list[str]:
+    """Is the built network the same function? A sentence a network, over its seeds.
+
+    `frame` has the columns of `results.IDENTITY`, which (before, after, disturbed), built (the deeper
+    network's name), error (percent, test) and logits (largest change of a logit, in evaluation mode).
+    """
+    sentences = []
+    for network, own in frame.groupby("network", sort=True):
+        parts = {str(which): rows.set_index("seed") for which, rows in own.groupby("which")}
+        before, after, disturbed = (parts[which] for which in ("before", "after", "disturbed"))
+        apart = (after["error"] - before["error"]).abs().max()
+        word = "equal" if apart == 0 else f"up to {apart:.2f} points apart"
+        errors = ", ".join(f"{error:.2f}" for error in before["error"])
+        seeds = f"{len(after)} seed{'s' if len(after) > 1 else ''}"
+        sentences.append(
+            f"{network} as {after['built'].iloc[0]} ({seeds}): a logit changes by "
+            f"{after['logits'].max():.1g} at most; test errors {word} ({errors} %). With one added "
+            f"weight disturbed a logit changes by {disturbed['logits'].min():.2g} or more."
+        )
+    return sentences or ["Nothing was built: nothing can be said."]
+
+
+LOST = 5.0  # points of running training error above the start; it is noisy: few images, training mode
+
+
+def kept(frame: pd.DataFrame) -> list[str]:
+    """Does SGD keep a constructed solution? One sentence a family and learning rate, and a summary.
+
+    `frame` as `plots.trained_on`, with peak_train_error, the highest running training error on the way,
+    and control_train_error_clean, what the shallow network itself came to meanwhile at the largest
+    rate. A run has kept it if its clean training error at the end is less
+    than NEGLIGIBLE points above the solution's own, and its running one never LOST points above; a
+    loss that is not finite has left it.
+    """
+    if frame.empty:
+        return ["Nothing was trained on: nothing can be said."]
+    sentences, left_at = [], []
+    for family, own in frame.groupby("family", sort=True):
+        for rate, runs in own.groupby("lr", sort=True):
+            start = runs["start_train_error_clean"]
+            stayed = runs["train_error_clean"] - start < NEGLIGIBLE  # False for NaN
+            stayed &= runs["peak_train_error"] - start < LOST
+            ends = ", ".join(
+                f"{value:.1f}" if value == value else "diverged" for value in runs["train_error_clean"]
+            )
+            seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+            said = (
+                f"{str(family).capitalize()}, rate {rate:g}: kept by {int(stayed.sum())} of {seeds}; "
+                f"training error at the end {ends} % (before "
+                f"{start.mean():.1f} %), at most "
+                f"{runs['peak_train_error'].max():.1f} % on the way"
+            )
+            sentences.append(f"{said}.")
+            if not stayed.all():
+                every = "every seed" if not stayed.any() else f"{int((~stayed).sum())} of {len(runs)}"
+                left_at.append(f"{family} networks at rate {rate:g} ({every})")
+        control = own.drop_duplicates("seed")["control_train_error_clean"]
+        sentences.append(
+            f"{str(family).capitalize()}, without the added layers, at rate {own['lr'].max():g} "
+            f"meanwhile: {', '.join(f'{value:.1f}' for value in control)} %."
+        )
+    count = int(frame.groupby(["family", "lr"])["seed"].nunique().min())
+    if left_at:
+        sentences.append(f"The solution exists, and SGD left it: {', '.join(left_at)}.")
+    else:
+        sentences.append("SGD kept the solution at every rate tried.")
+    if count < ENOUGH_SEEDS:
+        sentences[-1] += f" Too few seeds to say more: {ENOUGH_SEEDS} are needed."
+    return sentences
+
+
+# --- the dial and the lesion --------------------------------------------------------------------
+
+
+def dial(frame: pd.DataFrame) -> list[str]:
+    """How much shortcut is enough: the error at each scale, and from which on it is the full one's.
+
+    `frame` as `plots.shortcut_dial`. Paired over seeds with scale 1: enough is a scale from which on
+    every scale's clean training error is within NEGLIGIBLE points of scale 1, with 95 % confidence.
+    """
+    if frame.empty:
+        return ["No scaled shortcuts trained yet: nothing can be said."]
+    errors = frame.pivot_table(index="seed", columns="scale", values="train_error_clean")
+    parts = []
+    for scale in errors:
+        own = errors[scale].dropna()
+        spread = f" ± {own.std():.1f}" if len(own) > 1 else ""
+        parts.append(f"{own.mean():.1f}{spread} (a = {scale:g})")
+    count = int(errors.count().min())
+    noun = "seed" if count == 1 else "seeds"
+    sentences = [f"Clean training error in percent, {count} {noun}: {', '.join(parts)}."]
+    means = errors.mean()
+    risen = [
+        f"{low:g} to {high:g}"
+        for low, high in itertools.pairwise(means.index)
+        if means[high] > means[low] + NEGLIGIBLE
+    ]
+    if risen:
+        sentences.append(f"The mean does not only fall: it rises from a = {', '.join(risen)}.")
+    if 1.0 not in errors or len(errors.columns) < 2:
+        return [*sentences, "Without a = 1 and another scale nothing can be compared."]
+    if count < ENOUGH_SEEDS:
+        return [*sentences, f"Too few seeds to say how much is enough: {ENOUGH_SEEDS} are needed."]
+    enough: float | None = None
+    for scale in reversed([one for one in errors if one != 1.0]):
+        pairs = (errors[scale] - errors[1.0]).dropna()
+        if not Contrast(f"a = {scale:g}", "a = 1", tuple(map(float, pairs))).negligible:
+            break
+        enough = float(str(scale))
+    if enough is None:
+        return [*sentences, "No scale below 1 is within 1 point of the full shortcut for sure."]
+    return [
+        *sentences,
+        f"From a = {enough:g} on it is within {NEGLIGIBLE:g} point of a = 1, with 95 % confidence.",
+    ]
+
+
+def lesions(frame: pd.DataFrame) -> list[str]:
+    """What a network loses with its blocks: one sentence for single ones, one for several at random.
+
+    `frame` as `plots.lesions`. Points are test error with blocks removed minus intact, run by run.
+    """
+    if frame.empty:
+        return ["No block was removed: nothing can be said."]
+    sentences = []
+    added = frame.assign(added=frame["test_error"] - frame["intact_error"])
+    for (_, _, network), own in added.groupby(["depth", "family", "network"], sort=True):
+        seeds = own["seed"].nunique()
+        single, several = own[own["removed"] == 1], own[own["removed"] > 1]
+        if len(single):
+            by_place = single.groupby("place")["added"].mean()
+            worst = int(str(by_place.idxmax()))
+            sentences.append(
+                f"{network} ({seeds} seed{'s' if seeds > 1 else ''}): without one of its "
+                f"{int(own['blocks'].max())} blocks {_signed(by_place.min())} to "
+                f"{_signed(by_place.max())} points of test error (means over seeds), median "
+                f"{_signed(single['added'].median())}; most without block {worst + 1}."
+            )
+        if len(several):
+            means = several.groupby("removed")["added"].agg(["mean", "std"])
+            parts = [
+                f"{_signed(row['mean'])} ± {row['std']:.1f} without {number}"
+                for number, row in means.iterrows()
+            ]
+            sentences.append(f"{network}: {', '.join(parts)} at random (seeds and draws).")
+    return sentences
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.1f}"

@@ -87,7 +87,7 @@ def lines_of(
         key=lambda label: (
             (run := chosen[label]).network.family,
             run.network.depth,
-            run.network.name,
+            run.config.network_name,
             run.config.seed,
         ),
     )

@@ -79,7 +79,7 @@ def images_of(run: results.RunRecord | None, network: config.Network) -> tuple[i
 
 def run_of(study: results.Study, name: str) -> results.RunRecord | None:
     """A run of that network: a finished one if there is one, of the lowest seed."""
-    own = [run for run in study.runs if run.network.name == name]
+    own = [run for run in study.runs if run.config.network_name == name]
     return min(own, key=lambda run: (run.status != "finished", run.config.seed), default=None)
 
 

@@ -93,8 +93,8 @@ def _runs(names: Sequence[str]) -> Source:
         if path.name in names:
             for run in cached.study(path).runs:
                 found.setdefault((path.name, run.name), run)
-    networks = {run.network.name for (study, _), run in found.items() if study == names[0]}
-    runs = [run for run in found.values() if run.network.name in networks]
+    networks = {run.config.network_name for (study, _), run in found.items() if study == names[0]}
+    runs = [run for run in found.values() if run.config.network_name in networks]
     return Source(results.table_of(runs), f"runs of {', '.join(sorted({run.study for run in runs}))}")
 
 
@@ -122,6 +122,24 @@ def responses_drawn(values: pd.DataFrame, theme: plots.Theme) -> list[go.Figure]
 
 STORY = (
     Section(
+        "Yet a solution exists",
+        "A trained shallow network, with layers appended that change nothing, is a deep network with the "
+        "same error: the argument of Sec. 1, built by hand. Is it the same function?",
+        "02_constructed_solution",
+        measured("same-function"),
+        lambda values, theme: [],
+        verdict.same_function,
+    ),
+    Section(
+        "And training leaves it",
+        "Trained on from there at several rates: does SGD keep the solution that it was given? The paper "
+        "only says that solvers do not find one (Sec. 1).",
+        "02_constructed_solution",
+        measured("trained-on"),
+        lambda values, theme: [plots.trained_on(values, theme=theme)],
+        verdict.kept,
+    ),
+    Section(
         "Not by vanishing gradients",
         "The usual suspect is a gradient that dies on its way down. With batch norm the paper found "
         "*healthy norms* (Sec. 4.1) and gave no number. Here is every layer before the first update, "
@@ -140,6 +158,24 @@ STORY = (
         measured("gradient-correlation"),
         lambda values, theme: [plots.gradient_correlation(values, theme=theme)],
         verdict.correlations,
+    ),
+    Section(
+        "Dial in the cure",
+        "One network, y = F(x) + a x, with the shortcut at every strength from none (plain) to whole "
+        "(residual). Not in the paper; its Sec. 3.2 argues for the whole one.",
+        "04_shortcut_dial",
+        measured("shortcut-dial"),
+        lambda values, theme: [plots.shortcut_dial(values, theme=theme)],
+        verdict.dial,
+    ),
+    Section(
+        "Take blocks away",
+        "Trained networks lose blocks when they are tested, one at a time and several at random (after "
+        "Veit et al. 2016; not in the paper). Which networks need every block?",
+        "04_shortcut_dial",
+        measured("lesions"),
+        lambda values, theme: [plots.lesions(values, theme=theme)],
+        verdict.lesions,
     ),
     Section(
         "The famous picture: a slice of the loss surface",
