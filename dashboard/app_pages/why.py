@@ -123,8 +123,8 @@ def responses_drawn(values: pd.DataFrame, theme: plots.Theme) -> list[go.Figure]
 STORY = (
     Section(
         "Yet a solution exists",
-        "A trained shallow network, with layers appended that change nothing, is a deep network with the "
-        "same error: the argument of Sec. 1, built by hand. Is it the same function?",
+        "A trained shallow network, with layers appended that change nothing, is a deep network with "
+        "the same error: the argument of Sec. 1, built by hand. Is it the same function?",
         "02_constructed_solution",
         measured("same-function"),
         lambda values, theme: [],
@@ -132,8 +132,8 @@ STORY = (
     ),
     Section(
         "And training leaves it",
-        "Trained on from there at several rates: does SGD keep the solution that it was given? The paper "
-        "only says that solvers do not find one (Sec. 1).",
+        "Trained on from there at several rates: does SGD keep the solution that it was given? The "
+        "paper says that solvers do not find one (Sec. 1), not what becomes of one.",
         "02_constructed_solution",
         measured("trained-on"),
         lambda values, theme: [plots.trained_on(values, theme=theme)],
@@ -162,7 +162,7 @@ STORY = (
     Section(
         "Dial in the cure",
         "One network, y = F(x) + a x, with the shortcut at every strength from none (plain) to whole "
-        "(residual). Not in the paper; its Sec. 3.2 argues for the whole one.",
+        "(residual). Not in the paper.",
         "04_shortcut_dial",
         measured("shortcut-dial"),
         lambda values, theme: [plots.shortcut_dial(values, theme=theme)],
