@@ -120,6 +120,14 @@ def responses_drawn(values: pd.DataFrame, theme: plots.Theme) -> list[go.Figure]
     return [plots.layer_responses(values, theme=theme, log=far)]
 
 
+def rounding_drawn(values: pd.DataFrame, theme: plots.Theme) -> list[go.Figure]:
+    ends = values[values["depth"].isin([values["depth"].min(), values["depth"].max()])]
+    return [
+        plots.gradient_error_by_layer(ends, theme=theme),
+        plots.gradient_error_by_depth(values, theme=theme),
+    ]
+
+
 STORY = (
     Section(
         "Yet a solution exists",
@@ -195,6 +203,33 @@ STORY = (
         measured("layer-responses"),
         responses_drawn,
         verdict.responses,
+    ),
+    Section(
+        "Is it just slow?",
+        "Footnote 3: with three times the iterations the paper still saw the degradation, and concludes "
+        "that it cannot be overcome by using more of them.",
+        "09_three_times_longer",
+        compared(r"(.+)-times-\d+"),
+        lambda values, theme: [plots.error_by_condition(values, "steps_planned", theme=theme)],
+        verdict.longer,
+    ),
+    Section(
+        "Is it rounding?",
+        "A plain network passes rounding on, larger from layer to layer. How far is a gradient from "
+        "float64's, by layer and by depth? Not in the paper.",
+        "11_rounding",
+        measured("gradient-error"),
+        rounding_drawn,
+        verdict.rounding,
+    ),
+    Section(
+        "How much of the failure is rounding",
+        "The same plain network trained with more and with less precision, seed by seed: what of its "
+        "error is there in float64? Not in the paper.",
+        "11_rounding",
+        compared(r"(.+)-fp64", "{}-bf16", "{}-tf32"),
+        lambda values, theme: [plots.error_by_condition(values, "precision", theme=theme)],
+        verdict.precisions,
     ),
 )
 
