@@ -197,9 +197,7 @@ def typed(source: Path, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     `none` nothing where nothing is the default. Raises UsageError for a name that the notebook does not
     have, with the nearest one, for one given twice, and for a value of another kind.
     """
-    import papermill
-
-    known = papermill.inspect_notebook(_literal(source))
+    known = _named(source)
     values: dict[str, Any] = {}
     for name, text in pairs:
         if name not in known:
@@ -211,6 +209,16 @@ def typed(source: Path, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
         nothing = default == "None" and text.lower() == "none"
         values[name] = None if nothing else _value(text, kind, name)
     return values
+
+
+def _named(source: Path) -> dict[str, Any]:
+    """The parameters of a notebook: name -> what papermill infers of it. UsageError for none to run."""
+    import papermill
+
+    try:
+        return dict(papermill.inspect_notebook(_literal(source)))
+    except ValueError as error:  # no kernel is named, or it is not Python
+        raise UsageError(f"{source.name} cannot be executed: {error}") from None
 
 
 def _value(text: str, kind: str, what: str) -> Any:
@@ -257,7 +265,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     """
     import papermill
 
-    known = papermill.inspect_notebook(_literal(source))
+    known = _named(source)
     for name in parameters:
         if name not in known:
             hint = config.did_you_mean(name, known)

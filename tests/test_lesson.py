@@ -144,6 +144,8 @@ def project(folder: Path, monkeypatch: pytest.MonkeyPatch, **code: str) -> None:
             nbformat.v4.new_code_cell(source),
         ]
         made.cells[1].metadata["tags"] = ["parameters"]
+        kernel = {"name": notebook.KERNEL, "display_name": "Python 3", "language": notebook.LANGUAGE}
+        made.metadata = {"kernelspec": kernel}
         nbformat.write(made, folder / "notebooks" / f"{name}.ipynb")
     monkeypatch.chdir(folder)
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from dashboard_data import charts, write_run, write_study
 from streamlit.testing.v1 import AppTest
@@ -150,6 +151,37 @@ def test_the_users_own_comes_first_and_a_trial_last(folder: Path, open_page: Ope
     picker.select("digits-10-steps").run()
     assert not app.exception
     assert "digits-10-steps: mean cosine" in texts(app)
+
+
+def test_runs_of_two_lengths_and_of_several_precisions_are_compared(
+    folder: Path, open_page: Open
+) -> None:
+    """The user's own run stands for the committed one of that name; other networks are left out."""
+    reference = folder / results.REFERENCE
+    for seed in range(3):
+        write_run(reference, "plain-8", seed=seed)
+        write_run(reference, "plain-14", seed=seed)
+        long = {"planned": 120, "steps": 120, "seed": seed}
+        write_run(folder, "plain-8", study="digits-times-3", **long)
+        write_run(folder, "plain-8", study="digits-fp64", precision="fp64", seed=seed)
+        write_run(folder, "plain-8", study="digits-bf16", precision="bf16", seed=seed)
+    write_run(folder, "plain-8", seed=0)
+    app = open_page()
+    assert len(charts(app)) == 2
+    studies = {
+        name: results.read_study(reference / name if name == "digits" else folder / name).table()
+        for name in ("digits", "digits-times-3", "digits-fp64", "digits-bf16")
+    }
+    usual = studies["digits"].query("network == 'plain-8'")
+    for others, say in (
+        (["digits-times-3"], verdict.longer),
+        (["digits-fp64", "digits-bf16"], verdict.precisions),
+    ):
+        sentences = say(pd.concat([usual, *(studies[name] for name in others)]))
+        assert "plain-8" in sentences[0]
+        for sentence in sentences:
+            assert sentence in texts(app)
+    assert "digits: runs of digits, digits-times-3" in texts(app)
 
 
 def test_hostile_names_and_words_are_never_interpreted(folder: Path, open_page: Open) -> None:

@@ -206,8 +206,8 @@ STORY = (
     ),
     Section(
         "Is it just slow?",
-        "Footnote 3: with three times the iterations the paper still saw the degradation, and concludes "
-        "that it cannot be overcome by using more of them.",
+        "Footnote 3: with three times the iterations the paper still saw the degradation, and "
+        "concludes that more of them are no feasible way out.",
         "09_three_times_longer",
         compared(r"(.+)-times-\d+"),
         lambda values, theme: [plots.error_by_condition(values, "steps_planned", theme=theme)],
