@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from resnetlab import document, executed, lesson, notebook, results
+from resnetlab import cli, document, executed, lesson, notebook, results
 from resnetlab.config import UsageError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -130,6 +130,17 @@ def test_every_numbered_notebook_has_its_place_in_the_story() -> None:
         assert lesson.question(chapter.source).endswith("?")
         own = executed.defaults(executed.parse(chapter.source.read_bytes())["cells"])
         assert set(chapter.quick) <= set(own), "a trial names parameters that the notebook has"
+
+
+def test_the_plan_names_commands_and_notebooks_that_there_are() -> None:
+    plan = (NOTEBOOKS / "README.md").read_text()
+    commands = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    named = set(re.findall(r"resnetlab ([a-z]+)", plan))
+    assert named
+    assert named <= commands
+    notebooks = set(re.findall(r"`(\d\d_\w+)`", plan))
+    assert notebooks >= {chapter.name for chapter in lesson.chapters()}
+    assert all(notebook.find(name) for name in notebooks)
 
 
 def project(folder: Path, monkeypatch: pytest.MonkeyPatch, **code: str) -> None:
