@@ -44,6 +44,9 @@ ResultsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+EngineOption = Annotated[
+    str, typer.Option(help="auto, eager, or compiled, graph (CUDA), channels_last joined by +")
+]
 PrecisionOption = Annotated[
     Precision | None, typer.Option(help="Precision of training [default: fp32, TF32 off]")
 ]
@@ -110,6 +113,7 @@ def study_command(
     validation: ValidationOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
     jobs: Annotated[
         int | None, typer.Option(help="Runs side by side [default: one a core; one on a GPU]")
     ] = None,
@@ -141,7 +145,7 @@ def study_command(
     )
     root = store.results_root(results)
     watcher = _Progress()
-    outcome = study.run(grid, root=root, jobs=jobs, device=device, watcher=watcher)
+    outcome = study.run(grid, root=root, jobs=jobs, device=device, engine=engine, watcher=watcher)
     watcher.close()
     _tell_outcome(outcome, store.read_study(outcome.folder))
     if outcome.interrupted:
@@ -336,6 +340,7 @@ def train(
         typer.Option(help="STUDY/RUN of a shallower network: begin with it, layers appended"),
     ] = None,
     device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")] = None,
     sync_norm: Annotated[
         bool, typer.Option("--sync-norm", help="With torchrun: batch norm over all processes' images")
@@ -389,6 +394,7 @@ def train(
         results_folder=results,
         device=device,
         threads=threads,
+        engine=engine,
         sync_norm=sync_norm,
         on_row=on_row,
     )
@@ -785,6 +791,7 @@ def reproduce(record: results.RunRecord) -> str:
     execution = record.info.get("execution")
     if isinstance(execution, Mapping) and execution.get("device") == "cpu":
         common |= {"device": "cpu", "threads": execution.get("threads")}
+        common |= {"engine": execution["engine"]} if "engine" in execution else {}
     if set(changed) <= set(_TRAIN_FIELDS):
         words = ["resnetlab", "train", run.network.name]
         for name, value in (common | changed).items():

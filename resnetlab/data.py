@@ -427,6 +427,13 @@ class Draws:
         rows = share.of(self.index.shape[1])
         return Draws(*(t[:, rows] for t in (self.index, self.dy, self.dx, self.flip)))
 
+    def at(self, row: int | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What one step sees, each (batch,). A `row` (1,) on the device is looked up there."""
+        parts = (self.index, self.dy, self.dx, self.flip)
+        if isinstance(row, int):
+            return tuple(t[row] for t in parts)  # type: ignore[return-value]
+        return tuple(t.index_select(0, row)[0] for t in parts)  # type: ignore[return-value]
+
 
 class Order:
     """The endless stream of training images: one permutation an epoch, cut into batches.
@@ -516,17 +523,18 @@ class Batches:
         self.normalise = normalisation(train.images, recipe.mean).to(device, dtype)
         self.split = train.to(device)
 
-    def train(self, draws: Draws, row: int) -> tuple[Tensor, Tensor]:
+    def train(self, draws: Draws, row: int | Tensor) -> tuple[Tensor, Tensor]:
         """Batch `row` of the drawn block: images (B, C, S, S) in `dtype`, labels (B,)."""
-        index, p = draws.index[row], self.recipe.pad
+        index, dy, dx, flip = draws.at(row)
+        p = self.recipe.pad
         images = self.normalise(self.split.images[index])  # (B, C, S, S)
         if p:
             size = images.shape[-1]
             padded = pad(images, (p, p, p, p))  # (B, C, S+2p, S+2p)
             windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # (B, C, 2p+1, 2p+1, S, S), a view
             each = torch.arange(len(index), device=self.device)
-            images = windows[each, :, draws.dy[row], draws.dx[row]]  # (B, C, S, S)
-        mirrored = draws.flip[row].view(-1, 1, 1, 1)
+            images = windows[each, :, dy, dx]  # (B, C, S, S)
+        mirrored = flip.view(-1, 1, 1, 1)
         return torch.where(mirrored, images.flip(-1), images), self.split.labels[index]
 
     def plain(self, split: Split, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
@@ -574,12 +582,20 @@ class Resident:
         if dataset.validation is not None:
             self._splits["validation"] = dataset.validation.to(device)
 
+    def draw(self, start: int, stop: int) -> Draws:
+        """This process's share of what steps [start, stop) see, on the device."""
+        return self._order.draws(start, stop).share(self.share).to(self._batches.device)
+
+    def batch(self, draws: Draws, row: int | Tensor) -> tuple[Tensor, Tensor]:
+        """One of the drawn batches: images (B, C, S, S), labels (B,)."""
+        return self._batches.train(draws, row)
+
     def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         for begin in range(start, stop, self.BLOCK):
             end = min(begin + self.BLOCK, stop)
-            draws = self._order.draws(begin, end).share(self.share).to(self._batches.device)
+            draws = self.draw(begin, end)
             for row in range(end - begin):
-                yield self._batches.train(draws, row)
+                yield self.batch(draws, row)
 
     def plain(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         return self._batches.plain(self._splits[split].share(self.share))

@@ -320,6 +320,7 @@ def run(
     root: Path,
     jobs: int | None = None,
     device: str = "auto",
+    engine: str = "auto",
     report: bool = True,
     only: Collection[str] | None = None,
     watcher: Watcher | None = None,
@@ -355,7 +356,7 @@ def run(
             done.append(there)
             continue
         values = values | {"study": grid.name, "run": name, "results": place}
-        values |= {"device": device, "threads": threads}
+        values |= {"device": device, "threads": threads, "engine": engine}
         target = folder / name / results.NOTEBOOK_FILE
         todo.append(Execution(name, source, target, values, asked.recipe.steps))
 

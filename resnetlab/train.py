@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import itertools
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from resnetlab import (
     schedule,
     surgery,
 )
+from resnetlab import engine as engines
 from resnetlab.config import UsageError
 
 RECOMPUTE_LAYERS = 500  # a network of more keeps only its blocks' inputs for the backward pass
@@ -68,7 +70,16 @@ def resolve_device(name: str) -> torch.device:
         raise UsageError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:N")
     if kind == "cuda":
         if not torch.cuda.is_available():
-            raise UsageError("device cuda was asked for, but torch sees no CUDA GPU; use --device cpu")
+            built = torch.version.cuda
+            why = (
+                f"; an NVIDIA driver is installed, and perhaps too old for CUDA {built} of this torch "
+                "(nvidia-smi shows the CUDA version that it can do)"
+                if machine.has_gpu() and built
+                else ""
+            )
+            raise UsageError(
+                f"device cuda was asked for, but torch sees no CUDA GPU{why}; use --device cpu"
+            )
         if number and int(number) >= torch.cuda.device_count():
             raise UsageError(f"device {name}: this machine has {torch.cuda.device_count()} GPU(s)")
     return torch.device(name)
@@ -143,6 +154,43 @@ def _weights_to_decay(network: nn.Module, recipe: config.Recipe) -> list[dict[st
     ]
 
 
+class OutOfMemoryError(RuntimeError):
+    """A run that did not fit on its device; the message says what it needed, had, and can change."""
+
+
+class _Block:
+    """What some steps see and at which rate, on the device: a step finds its row there by itself.
+
+    The memory stays the same from block to block, so that a captured graph may read it.
+    """
+
+    def __init__(self, feed: data.Resident, device: torch.device) -> None:
+        self.feed, self.size = feed, feed.BLOCK
+        self.draws = feed.draw(0, self.size)
+        self.rates = torch.zeros(self.size, device=device)
+        self.lr = torch.zeros((), device=device)  # the optimizer's
+        self.row = torch.zeros(1, dtype=torch.int64, device=device)
+        self.start = self.stop = 0
+        self.events = config.Events()
+
+    def fill(self, start: int, stop: int, schedule: schedule.Schedule) -> None:
+        """Steps [start, stop), at most `size` of them, at the rates that the schedule has for them."""
+        rows = stop - start
+        new = self.feed.draw(start, stop)
+        for name in ("index", "dy", "dx", "flip"):
+            getattr(self.draws, name)[:rows].copy_(getattr(new, name))
+        self.rates[:rows].copy_(torch.tensor([schedule.lr(step) for step in range(start, stop)]))
+        self.row.zero_()
+        self.start, self.stop, self.events = start, stop, schedule.events
+
+    def take(self) -> tuple[Tensor, Tensor]:
+        """The next row's images and labels; sets `lr`. All on the device."""
+        images, labels = self.feed.batch(self.draws, self.row)
+        self.lr.copy_(self.rates.index_select(0, self.row)[0])
+        self.row += 1
+        return images, labels
+
+
 class _Training:
     """The state that a checkpoint keeps: network, optimizer, schedule, step and the open log window."""
 
@@ -153,8 +201,9 @@ class _Training:
         device: torch.device,
         group: ranks.Ranks = ranks.ALONE,
         sync_norm: bool = False,
+        how: engines.Engine = engines.EAGER,
     ) -> None:
-        self.run, self.device, self.group = run, device, group
+        self.run, self.device, self.group, self.engine = run, device, group, how
         dtype = torch.float64 if run.precision == "fp64" else torch.float32
         recipe = run.recipe
         self.network = surgery.build(
@@ -162,14 +211,18 @@ class _Training:
             num_classes=len(dataset.classes),
             in_channels=dataset.in_channels,
             generator=data.generator(run.seed, "weights"),
-        ).to(device, dtype)
+        ).to(device=device, dtype=dtype, memory_format=how.memory_format)  # type: ignore[call-overload]
         models.use_ghost_batches(self.network, recipe.ghost_batch)
         models.recompute_activations(self.network, run.network.depth > RECOMPUTE_LAYERS)
         if sync_norm and group.count > 1:
             models.synchronise_norms(self.network, group.mean, group.count)
         self.model: nn.Module = self.network
         self.optimizer = torch.optim.SGD(
-            _weights_to_decay(self.network, recipe), lr=recipe.lr, momentum=recipe.momentum
+            _weights_to_decay(self.network, recipe),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            # One kernel for all parameters, which takes its rate from the device.
+            fused=True if how.graph or device.type == "cuda" else None,
         )
         self.schedule = schedule.Schedule(recipe)
         share = data.Share(group.rank, group.count)
@@ -177,36 +230,70 @@ class _Training:
         self._stream: Iterator[tuple[Tensor, Tensor]] | None = None
         self.step = 0
         self.seconds = 0.0  # spent training, all starts together
+        # Counted on the device, in place: no step waits for them, and a graph can go on counting.
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.wrong_sum = torch.zeros((), dtype=torch.int64, device=device)
+        self.updates = torch.zeros((), dtype=torch.int64, device=device)
+        self.diverged_at = torch.tensor(-1, device=device)  # first update whose loss was not finite
         self._open_window()
-        # first update whose loss was not finite; kept on the device so that no step waits for it
-        self.diverged_at = torch.tensor(-1, device=device)
+        self._block: _Block | None = None
+        self._replay = engines.Replayed(self._update_from_block, device)
+        self.stream = torch.cuda.Stream(device) if how.graph and device.type == "cuda" else None
 
     def spread(self) -> None:
         """From here on the ranks train together. After `restore`: all begin with the same weights."""
         self.model = self.group.wrap(self.network, self.device)
+        if self.engine.compiled:
+            self.model = engines.compiled(self.model)
 
     def _open_window(self) -> None:
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.wrong_sum = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.loss_sum.zero_()
+        self.wrong_sum.zero_()
         self.window = 0  # steps since the last row
         self.window_began = self.seconds
 
     def advance(self) -> None:
         """One update at the schedule's learning rate; gradients stay for the probes."""
-        if self._stream is None:
-            self._stream = self.feed.batches(self.step, self.run.recipe.steps)
-        images, labels = next(self._stream)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.lr(self.step)
-        loss, wrong = train_step(self.model, self.optimizer, images, labels, self.run.precision)
+        warming = self.schedule.warming
+        if self.engine.graph:
+            self._open_block()
+            self._replay()
+        else:
+            if self._stream is None:
+                self._stream = self.feed.batches(self.step, self.run.recipe.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.schedule.lr(self.step)
+            self._update(*next(self._stream))
         self.step += 1
         self.window += 1
+        if warming:  # the only rule that waits for the device at every step
+            self.schedule.after_step(self.step, int(self.group.total(self.wrong)))
+
+    def _update(self, images: Tensor, labels: Tensor) -> None:
+        images = images.contiguous(memory_format=self.engine.memory_format)
+        loss, self.wrong = train_step(self.model, self.optimizer, images, labels, self.run.precision)
+        self.updates += 1
         self.loss_sum += loss
-        self.wrong_sum += wrong
+        self.wrong_sum += self.wrong
         fresh = ~torch.isfinite(loss) & (self.diverged_at < 0)
-        self.diverged_at = torch.where(fresh, self.step, self.diverged_at)
-        if self.schedule.warming:  # the only rule that waits for the device at every step
-            self.schedule.after_step(self.step, int(self.group.total(wrong)))
+        self.diverged_at.copy_(torch.where(fresh, self.updates, self.diverged_at))
+
+    def _open_block(self) -> None:
+        """The next steps' draws and rates into fixed device memory, where a graph looks them up."""
+        if self._block is None:
+            assert isinstance(self.feed, data.Resident)
+            self._block = _Block(self.feed, self.device)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._block.lr
+        block, events = self._block, self.schedule.events
+        if block.start <= self.step < block.stop and block.events == events:
+            return
+        ahead = 1 if self.schedule.warming else block.size
+        block.fill(self.step, min(self.step + ahead, self.run.recipe.steps), self.schedule)
+
+    def _update_from_block(self) -> None:
+        assert self._block is not None
+        self._update(*self._block.take())
 
     @property
     def first_bad_update(self) -> int:
@@ -263,9 +350,10 @@ class _Training:
                 self.schedule.restore(state["schedule"])
             self.step, self.window = int(state["step"]), int(state["window"])
             self.seconds, self.window_began = float(state["seconds"]), float(state["window_began"])
-            self.loss_sum = state["loss_sum"].reshape(())
-            self.wrong_sum = state["wrong_sum"].reshape(())
-            self.diverged_at = state["diverged_at"].reshape(())
+            self.loss_sum.copy_(state["loss_sum"].reshape(()))
+            self.wrong_sum.copy_(state["wrong_sum"].reshape(()))
+            self.diverged_at.copy_(state["diverged_at"].reshape(()))
+            self.updates.fill_(self.step)
         except Exception as error:  # torch raises many kinds for a file that is not its own
             raise ValueError(f"is no checkpoint of this run ({type(error).__name__})") from None
 
@@ -355,6 +443,7 @@ def fit(
     results_folder: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
+    engine: str = "auto",
     sync_norm: bool = False,
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> results.RunRecord:
@@ -362,7 +451,8 @@ def fit(
 
     Writes results_folder/study/name as `results.py` describes. `threads` defaults to all usable cores;
     a resumed run keeps the threads and the kind of device it began with, because on a CPU the result
-    is then the same to the last bit. `on_row` gets each row of metrics. SIGINT and SIGTERM end the run
+    is then the same to the last bit. `engine` says how an update is executed (by default the rule of
+    `engine.choose`); it is kept too. `on_row` gets each row of metrics. SIGINT and SIGTERM end the run
     after the current step with a checkpoint, status `interrupted`; a loss that is not finite ends it as
     `diverged`. Weights that a run starts from are found in `results_folder` or its reference runs, and
     are needed once: a resumed run has its own. Raises UsageError before anything is written for a
@@ -372,39 +462,172 @@ def fit(
     stay the same, the first process writes, batch norm sees each process's share, or, `sync_norm`, the
     whole batch. A run that began with another number of processes is refused.
     """
-    name = name or run.default_name
+    _check_threads(threads)
+    with (
+        ranks.join(device) as (group, own),
+        machine.stop_signals() as stopped,
+        _thread_count(torch.get_num_threads()),
+    ):
+        fitting = _fitting(
+            run,
+            study=study,
+            name=name,
+            results_folder=results_folder,
+            device=own,
+            threads=threads,
+            engine=engine,
+            sync_norm=sync_norm,
+            group=group,
+            stopped=stopped,
+            on_row=on_row,
+        )
+        stream = None
+        while True:
+            try:
+                stream = _step(fitting, stream)
+            except StopIteration as ended:
+                record: results.RunRecord = ended.value
+                return record
+
+
+def fit_together(
+    runs: Mapping[str, config.Run],
+    *,
+    study: str = "runs",
+    results_folder: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    engine: str = "auto",
+    memory: int | None = None,
+    on_row: Callable[[str, Mapping[str, Any]], None] | None = None,
+) -> dict[str, results.RunRecord | Exception]:
+    """Train several runs (by name) side by side on one device, as `fit` trains each alone.
+
+    They take turns, an update each; on a GPU every run has a stream of its own, so that one small
+    batch of 128 does not leave most of the device idle. Each keeps its seed, order of images, batch
+    norm statistics, log and checkpoints: what a run computes does not depend on its company. A run
+    that does not fit into `memory` bytes (by default what the GPU has free, less a tenth) beside those
+    under way waits until one of them has ended (`bytes_needed`). What went wrong with one is its
+    value in the result, and the others go on. UsageError for runs of different precisions, which are
+    a setting of the whole process.
+    """
+    _check_threads(threads)
+    if len({run.precision for run in runs.values()}) > 1:
+        raise UsageError("runs side by side in one process have one precision: start the others apart")
+    place = resolve_device(device)
+    if memory is None and place.type == "cuda":
+        memory = int(0.9 * torch.cuda.mem_get_info(place)[0])
+    out: dict[str, results.RunRecord | Exception] = {}
+    waiting, going = list(runs), dict[str, tuple[_Fitting, torch.cuda.Stream | None]]()
+    needs = {name: bytes_needed(run) if memory is not None else 0 for name, run in runs.items()}
+
+    def fits(name: str) -> bool:
+        return memory is None or not going or sum(needs[n] for n in (*going, name)) <= memory
+
+    with machine.stop_signals() as stopped, _thread_count(torch.get_num_threads()):
+        while going or (waiting and not stopped):
+            while waiting and not stopped and fits(waiting[0]):
+                name = waiting.pop(0)
+                fitting = _fitting(
+                    runs[name],
+                    study=study,
+                    name=name,
+                    results_folder=results_folder,
+                    device=device,
+                    threads=threads,
+                    engine=engine,
+                    stopped=stopped,
+                    on_row=functools.partial(on_row, name) if on_row is not None else None,
+                )
+                going[name] = fitting, None
+            for name, (fitting, stream) in list(going.items()):
+                try:
+                    going[name] = fitting, _step(fitting, stream)
+                except StopIteration as ended:
+                    out[name] = ended.value
+                    del going[name]
+                except Exception as error:  # its own: the others go on
+                    out[name] = error
+                    del going[name]
+    return out
+
+
+def bytes_needed(run: config.Run) -> int:
+    """About the device memory that training this run takes, worked out on the meta device.
+
+    Activations kept for the backward pass, as much again for gradients on their way and libraries'
+    workspaces, and weights, gradients and momentum. The images themselves are not counted: together
+    the small sets are below 0.2 GB.
+    """
+    dtype = torch.float64 if run.precision == "fp64" else torch.float32
+    size = run.recipe.crop or run.network.native_size
+    with torch.device("meta"):
+        network = models.build(run.network, num_classes=10, in_channels=3).to(dtype)
+        images = torch.empty(run.recipe.batch_size, 3, size, size, dtype=dtype)
+    models.recompute_activations(network, run.network.depth > RECOMPUTE_LAYERS)
+    kept = probes.saved_bytes(network, images)
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    return 2 * kept + 4 * weights
+
+
+def _check_threads(threads: int | None) -> None:
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"threads must be a whole number of at least 1, got {threads!r}")
-    with ranks.join(device) as (group, own), contextlib.ExitStack() as stack:
-        check_precision(run.precision, resolve_device(own))
+
+
+_Fitting = Generator[torch.cuda.Stream | None, None, Any]
+
+
+def _step(fitting: _Fitting, stream: torch.cuda.Stream | None) -> torch.cuda.Stream | None:
+    """Let a training go on to its next update, on its own stream, which is returned; None: any."""
+    with torch.cuda.stream(stream):
+        return next(fitting)
+
+
+def _fitting(
+    run: config.Run,
+    *,
+    study: str,
+    name: str | None,
+    results_folder: str | Path | None,
+    device: str,
+    threads: int | None,
+    engine: str,
+    stopped: list[str],
+    on_row: Callable[[Mapping[str, Any]], None] | None,
+    group: ranks.Ranks = ranks.ALONE,
+    sync_norm: bool = False,
+) -> _Fitting:
+    """`fit`, update by update: yields the stream to go on with after each. Returns the record."""
+    with contextlib.ExitStack() as stack:
+        check_precision(run.precision, resolve_device(device))
         _check_share(run, group)
         dataset = load_data(run)
         check_run(run, dataset)
 
         writer: results.RunWriter | None = None
         if group.first:
-            writer = stack.enter_context(
-                results.RunWriter(results.results_root(results_folder), study, name, run)
-            )
+            root = results.results_root(results_folder)
+            writer = stack.enter_context(results.RunWriter(root, study, name or run.default_name, run))
         ended = results.read_run(writer.folder) if writer is not None and writer.ended else None
         ended = group.tell(ended)
         if ended is not None:
             return ended
         execution = group.tell(
-            _execution(writer, own, threads, group, sync_norm) if writer is not None else {}
+            _execution(writer, run, dataset, device, threads, engine, group, sync_norm)
+            if writer is not None
+            else {}
         )
-        place = resolve_device(own if own.startswith("cuda") else execution["device"])
+        place = resolve_device(device if device.startswith("cuda") else execution["device"])
         check_precision(run.precision, place)
         _set_precision(run.precision)
-        stack.enter_context(_thread_count(execution["threads"]))
-        stopped = stack.enter_context(machine.stop_signals())
-        record = _follow(
-            _begin(run, dataset, place, group, writer, execution),
-            writer,
-            stopped,
-            on_row if group.first else None,
-        )
-        return group.tell(record)  # type: ignore[return-value]
+        torch.set_num_threads(execution["threads"])
+        training = _begin(run, dataset, place, group, writer, execution)
+        if training.stream is not None:
+            training.stream.wait_stream(torch.cuda.current_stream(place))
+            yield training.stream
+        record = yield from _follow(training, writer, stopped, on_row if group.first else None)
+        return group.tell(record)
 
 
 def _check_share(run: config.Run, group: ranks.Ranks) -> None:
@@ -419,7 +642,14 @@ def _check_share(run: config.Run, group: ranks.Ranks) -> None:
 
 
 def _execution(
-    writer: results.RunWriter, device: str, threads: int | None, group: ranks.Ranks, sync_norm: bool
+    writer: results.RunWriter,
+    run: config.Run,
+    dataset: data.Dataset | imagenet.Photos,
+    device: str,
+    threads: int | None,
+    engine: str,
+    group: ranks.Ranks,
+    sync_norm: bool,
 ) -> dict[str, Any]:
     """Where and how the run is executed: as it began, if it did. UsageError if that cannot be."""
     who, began = f"{writer.study}/{writer.name}", writer.info.get("execution", {})
@@ -444,11 +674,25 @@ def _execution(
             f"{'each process alone' if norm == 'all' else 'all processes'}; it cannot change on the way"
         )
     share = max(1, machine.usable_cores() // group.here)
+    size = dataset.size if isinstance(dataset, data.Dataset) else run.recipe.crop
+    assert size is not None
+    resident = isinstance(dataset, data.Dataset)
+    chosen = engines.choose(run, place, size, resident=resident, alone=group.count == 1)
+    if engine != "auto":
+        chosen = engines.parse(engine)
+    if "engine" in began:
+        if engine != "auto" and chosen.name != began["engine"]:
+            raise UsageError(
+                f"{who} began with engine {began['engine']} and cannot go on exactly with "
+                f"{chosen.name}; leave --engine out, or use another run name"
+            )
+        chosen = engines.parse(began["engine"])
+    chosen = engines.available(chosen, place, resident=resident, alone=group.count == 1)
     return {
         "device": place.type,
         "device_name": _device_name(place),
         "threads": began.get("threads") or threads or share,
-        "engine": "eager",
+        "engine": chosen.name,
         "ranks": group.count,
         "norm": norm,
     }
@@ -465,7 +709,8 @@ def _begin(
     """The training to go on with, run.json written and the logs cut to where it stands."""
 
     def fresh() -> _Training:
-        return _Training(run, dataset, device, group, execution["norm"] == "all")
+        how = engines.parse(execution["engine"])
+        return _Training(run, dataset, device, group, execution["norm"] == "all", how)
 
     if writer is None:
         training = fresh()
@@ -516,7 +761,7 @@ def _follow(
     writer: results.RunWriter | None,
     stopped: list[str],
     on_row: Callable[[Mapping[str, Any]], None] | None,
-) -> results.RunRecord | None:
+) -> Generator[torch.cuda.Stream | None, None, results.RunRecord | None]:
     """Train to the end, measuring and saving on the way; whatever goes wrong marks the run failed.
 
     All ranks come through here step for step; only the first has a `writer` and returns the record.
@@ -565,6 +810,8 @@ def _follow(
             if writer is not None:
                 writer.beat(step)
             stopping = group.any(bool(stopped))
+            if not stopping:
+                yield training.stream
         if stopping and training.step < recipe.steps and not diverged:
             training.seconds += time.perf_counter() - clock
             _save(training, writer)
@@ -575,7 +822,9 @@ def _follow(
             return results.read_run(writer.folder)
         return _summarise(training, writer)
     except BaseException as error:
-        lost = ranks.lost(error, group)
+        lost: Exception | None = ranks.lost(error, group)
+        if isinstance(error, torch.OutOfMemoryError):
+            lost = OutOfMemoryError(_memory_report(training))
         # The disk may be full or gone: the first error is the one to report, not this one.
         with contextlib.suppress(OSError):
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
@@ -586,6 +835,20 @@ def _follow(
         if writer is not None:
             _note(str(lost))  # now: torchrun ends this process within moments
         raise lost from error
+
+
+def _memory_report(training: _Training) -> str:
+    run, place = training.run, training.device
+    had = ""
+    if place.type == "cuda":
+        free, total = (part / 1024**3 for part in torch.cuda.mem_get_info(place))
+        own = torch.cuda.memory_reserved(place) / 1024**3
+        had = f"; of {total:.1f} GB this process holds {own:.1f}, {free:.1f} are free"
+    return (
+        f"{run.network.name} does not fit into the memory of {place}: it needs about "
+        f"{bytes_needed(run) / 1024**3:.1f} GB{had}. Use fewer runs side by side (--jobs 1), a smaller "
+        "--batch-size, or --precision bf16"
+    )
 
 
 def _save(training: _Training, writer: results.RunWriter | None) -> None:

@@ -1,0 +1,155 @@
+"""The engine: how an update is executed on this machine. What it computes is `train.train_step`.
+
+Three switches, each off by `--engine eager` and each on by its name, joined by "+":
+
+- compiled: torch.compile fuses the operations between the convolutions (batch norm, ReLU, addition)
+  into loops that read and write memory once;
+- channels_last: the channels of a pixel lie side by side in memory;
+- graph (CUDA): the whole update, gathering and augmenting its images included, is captured once and
+  replayed without Python.
+
+None changes the precision of a number that is stored; each changes the order of additions, so a run
+keeps the engine it began with, and run.json names it.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import cast
+
+import torch
+from torch import nn
+
+from resnetlab import config
+from resnetlab.config import UsageError
+
+COMPILE_STEPS = 1_000  # updates after which compiling has paid (benchmarks/README.md)
+COMPILE_PIXELS = 16  # a side of the image; below, an update costs less than it could save
+COMPILE_LAYERS = 200  # compiling takes a second a layer: of 1,202 layers it would not end
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Which of the switches are on. `name` is what run.json keeps: "eager", "compiled", ..."""
+
+    compiled: bool = False
+    graph: bool = False
+    channels_last: bool = False
+
+    @property
+    def name(self) -> str:
+        return "+".join(f.name for f in fields(self) if getattr(self, f.name)) or "eager"
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+
+EAGER = Engine()
+
+
+def parse(name: str) -> Engine:
+    """The engine of that name: "eager", or switches joined by "+". UsageError for any other."""
+    known = [f.name for f in fields(Engine)]
+    words = [] if name == "eager" else name.split("+") if isinstance(name, str) else [repr(name)]
+    for word in words:
+        if word not in known:
+            hint = config.did_you_mean(word, ["auto", "eager", *known])
+            raise UsageError(f"unknown engine {name!r}{hint}; switches are joined by +")
+    return Engine(**dict.fromkeys(words, True))
+
+
+def choose(run: config.Run, device: torch.device, size: int, *, resident: bool, alone: bool) -> Engine:
+    """The engine for a run, by rule; the measurements behind it are in benchmarks/README.md.
+
+    `size`: pixels a side of the images; `resident`: they lie on the device; `alone`: one process
+    trains. On a CPU: compiled where that pays before the run's end, channels_last in bf16 only,
+    because the eager CPU batch norm is less exact there in fp32. fp64, the reference of exactness,
+    is always eager. On a GPU: a captured graph; channels_last where tensor cores compute.
+    """
+    if not alone or run.precision == "fp64":
+        return EAGER
+    if device.type == "cuda":
+        return Engine(graph=resident, channels_last=run.precision in ("bf16", "tf32"))
+    pays = (
+        run.recipe.steps >= COMPILE_STEPS
+        and size >= COMPILE_PIXELS
+        and run.network.depth <= COMPILE_LAYERS
+    )
+    return Engine(compiled=pays, channels_last=run.precision == "bf16" and size >= COMPILE_PIXELS)
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """The network, compiled at its first call; weights and gradients are those of `network`."""
+    # One process may train many networks; from the ninth on they would run uncompiled, in silence.
+    torch._dynamo.config.recompile_limit = 1_000  # type: ignore[attr-defined]
+    return cast(nn.Module, torch.compile(network, dynamic=False))
+
+
+class Replayed:
+    """An update that works on fixed device memory: done a few times, then captured once and replayed.
+
+    The first times are real updates; they create what a capture must find in place (momentum, cuDNN's
+    choices). The capture itself computes nothing. Where it fails, one line on standard error says so,
+    and the update goes on being done as before. Without a GPU nothing is captured.
+    """
+
+    FIRST = 3
+
+    def __init__(self, update: Callable[[], object], device: torch.device) -> None:
+        self._update, self._capturable = update, device.type == "cuda"
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._done = 0
+
+    def __call__(self) -> None:
+        if self._capturable and self._graph is None and self._done >= self.FIRST:
+            self._capture()
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._update()
+        self._done += 1
+
+    def _capture(self) -> None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+                self._update()
+        except RuntimeError as error:
+            self._capturable = False
+            reason = str(error).splitlines()[0][:160]
+            print(f"note: the graph could not be captured ({reason}): eager instead", file=sys.stderr)
+        else:
+            self._graph = graph
+
+
+def available(engine: Engine, device: torch.device, *, resident: bool, alone: bool) -> Engine:
+    """The engine without what this machine cannot do, which is said in one line on standard error.
+
+    UsageError for what no machine could: a graph on a CPU, of images read from files, or of a training
+    that several processes share.
+    """
+    if engine.graph and (device.type != "cuda" or not resident):
+        raise UsageError(
+            f"engine {engine.name}: a graph is captured on a CUDA GPU, with images that lie on it; "
+            "leave graph out"
+        )
+    if not alone and (engine.graph or engine.compiled):
+        raise UsageError(f"engine {engine.name}: a training over several processes is eager")
+    if engine.compiled and (reason := why_not_compile()):
+        print(f"note: torch.compile is not available ({reason}): eager instead", file=sys.stderr)
+        return replace(engine, compiled=False)
+    return engine
+
+
+@functools.cache
+def why_not_compile() -> str:
+    """Why torch.compile cannot be used here, in one line; "" if it can. Compiles a trial, once."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(8))
+    except Exception as error:  # no compiler, no headers, an unsupported Python: many kinds
+        return " ".join(f"{type(error).__name__}: {error}".split())[:160]
+    return ""
