@@ -123,7 +123,10 @@ def batch_gradients(
 @contextmanager
 def _matrix_products(mode: str) -> Iterator[None]:
     """How a GPU multiplies fp32 numbers meanwhile: "ieee" or "tf32"."""
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    backends: tuple[Any, ...] = (
+        torch.backends.cuda.matmul,
+        torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+    )
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:

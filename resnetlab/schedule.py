@@ -124,8 +124,8 @@ def stretches(recipe: Recipe, events: Events) -> list[Stretch]:
 def warm_up_mistakes(recipe: Recipe, events: Events) -> dict[str, list[Stretch]]:
     """Two mistakes of widely used trainers with the warm-up of 110 layers, as the rates they train at.
 
-    "never restored": the warm-up's rate is set by hand once, and every later drop starts from it. "drops
-    from the warm-up's rate": it is restored, but the first milestone computes its rate from the
+    "never restored": the warm-up's rate is set by hand once, and every later drop starts from it.
+    "drops from the warm-up's rate": it is restored, but the first milestone computes its rate from the
     warm-up's. Exactly what `lr_at` gives for a recipe whose rate is the warm-up's. UsageError for a
     recipe without a warm-up or without milestones.
     """

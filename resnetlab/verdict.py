@@ -358,14 +358,14 @@ def precisions(table: pd.DataFrame) -> list[str]:
         if there[0] != "fp64":
             sentences.append(f"{head} Without runs in fp64 rounding cannot be told apart.")
             continue
-        exact = own[own["precision"] == "fp64"].drop_duplicates("seed")["train_error"]
-        sentences.append(f"{head} {_fails_exactly(Contrast(network, 'none', tuple(exact)))}")
+        exact = own[own["precision"] == "fp64"].drop_duplicates("seed").set_index("seed")["train_error"]
+        sentences.append(f"{head} {_fails_exactly(Contrast(network, 'no error', tuple(exact)))}")
         for name in there[1:]:
             found = contrast(own, name, "fp64", by="precision")
             if found is None:
                 continue
-            pairs = own[own["precision"] == name].drop_duplicates("seed").set_index("seed")
-            mean = float(pairs["train_error"].mean())
+            both = own[(own["precision"] == name) & own["seed"].isin(exact.index)]
+            mean = float(both.drop_duplicates("seed")["train_error"].mean())
             said = f"{network}, {name} minus fp64: {found}."
             if found.n < ENOUGH_SEEDS:
                 said += f" Too few seeds to say: {ENOUGH_SEEDS} are needed."
@@ -375,13 +375,14 @@ def precisions(table: pd.DataFrame) -> list[str]:
                 words = {1: "Rounding adds to the error.", -1: f"In {name} the error is lower."}
                 said += f" {words.get(found.sign, 'What rounding adds, these seeds do not settle.')}"
             if mean > NEGLIGIBLE:
-                said += f" Of the error in {name}, {100 * (mean - found.mean) / mean:.0f} % is there in fp64."
+                left = 100 * (mean - found.mean) / mean
+                said += f" Of the error in {name}, {left:.0f} % is there in fp64."
             sentences.append(said)
     return sentences + _diverged(table)
 
 
 def _fails_exactly(errors: Contrast) -> str:
-    """Whether final errors in float64 (differences to zero) are a failure that rounding did not make."""
+    """Whether final errors in float64 (differences to zero) are a failure not made by rounding."""
     if errors.n < ENOUGH_SEEDS:
         return f"Too few seeds in fp64 to say: {ENOUGH_SEEDS} are needed."
     if errors.mean - errors.margin > NEGLIGIBLE:
