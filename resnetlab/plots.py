@@ -775,7 +775,7 @@ def learning_rates(
     for index, name in enumerate(rates["schedule"].unique()):
         own = rates[rates["schedule"] == name]
         # The later lines are thinner: where timelines agree, all of them are seen.
-        style = {"color": _LINE_COLOURS[index % len(_LINE_COLOURS)], "width": max(2, 8 - 3 * index)}
+        style = {"color": _LINE_COLOURS[index % len(_LINE_COLOURS)], "width": max(2.5, 11 - 4 * index)}
         for column in (1, 2):
             figure.add_scatter(
                 x=[*own["step"], own["until"].iloc[-1]],
@@ -784,7 +784,7 @@ def learning_rates(
                 name=escape(str(name)),
                 legendgroup=str(index),
                 showlegend=column == 1,
-                line=style | {"shape": "hv", "dash": _DASHES[index % len(_DASHES)]},
+                line=style | {"shape": "hv"},
                 hovertemplate=f"{escape(str(name))}, step %{{x:,}}: %{{y:g}}<extra></extra>",
                 row=1,
                 col=column,
@@ -793,7 +793,7 @@ def learning_rates(
     figure.update_xaxes(title_text="step (optimizer updates)")
     figure.update_xaxes(range=[0, zoom], col=1)
     figure.update_xaxes(range=[0, 1.02 * end], col=2)
-    figure.update_yaxes(type="log", dtick=1, range=[low - 0.2, high + 0.2])
+    figure.update_yaxes(type="log", dtick=1, exponentformat="none", range=[low - 0.2, high + 0.2])
     figure.update_yaxes(title_text="learning rate", col=1)
     return _finish(figure, escape(title), theme, subtitle=escape(subtitle, quote=False))
 
@@ -1377,12 +1377,20 @@ def gradient_error_by_layer(frame: pd.DataFrame, *, theme: Theme = "neutral") ->
     if positive.empty:
         return empty("No gradient error measured yet.", theme)
     panels = list(positive["arithmetic"].unique())
+    columns = len(panels) if len(panels) < 4 else 2
+    rows = -(-len(panels) // columns)
     figure = make_subplots(
-        1, len(panels), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=panels
+        rows,
+        columns,
+        shared_xaxes=True,
+        shared_yaxes="all",
+        horizontal_spacing=0.03,
+        vertical_spacing=0.09,
+        subplot_titles=panels,
     )
     keys = positive[["depth", "shortcut", "network"]].drop_duplicates()
     for depth, shortcut, network in keys.sort_values(["depth", "shortcut"]).itertuples(index=False):
-        for column, arithmetic in enumerate(panels, start=1):
+        for index, arithmetic in enumerate(panels):
             own = positive[(positive["network"] == network) & (positive["arithmetic"] == arithmetic)]
             line = 100 * np.exp(np.log(own["relative"]).groupby(own["layer"]).mean())
             dash = "dash" if shortcut == "none" else "solid"
@@ -1395,16 +1403,16 @@ def gradient_error_by_layer(frame: pd.DataFrame, *, theme: Theme = "neutral") ->
                 showlegend=network not in {trace.name for trace in figure.data},
                 line={"color": depth_colour(depth), "dash": dash, "width": 2.2},
                 hovertemplate=f"{network}, {arithmetic}, layer %{{x}}: %{{y:.3g}} %<extra></extra>",
-                row=1,
-                col=column,
+                row=index // columns + 1,
+                col=index % columns + 1,
             )
     figure.add_hline(y=100 * verdict.LOST, line={"dash": "dot", "color": "#78808c"})
-    figure.update_xaxes(title_text="layer")
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    figure.update_xaxes(title_text="layer", row=rows)
+    figure.update_yaxes(type="log", exponentformat="power", dtick=2)
     figure.update_yaxes(title_text="error (% of the gradient)", automargin=True, col=1)
     subtitle = conditions(positive) + "; dashed plain, solid residual; dotted: nothing of it is left"
     title = "Rounding: gradients of one batch against float64"
-    return _finish(figure, title, theme, height=500, subtitle=subtitle)
+    return _finish(figure, title, theme, height=220 + 300 * rows, subtitle=subtitle)
 
 
 def gradient_error_by_depth(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
@@ -1477,8 +1485,8 @@ def error_by_condition(
     places = [value for value in order if (finished[by] == value).any()]
     label = {value: value if isinstance(value, str) else f"{value:,}" for value in places}
     figure = go.Figure()
-    keys = finished[["depth", "shortcut", "network"]].drop_duplicates()
-    for depth, shortcut, network in keys.sort_values(["depth", "shortcut"]).itertuples(index=False):
+    keys = finished[["depth", "family", "shortcut", "network"]].drop_duplicates()
+    for depth, _, shortcut, network in keys.sort_values(["depth", "family"]).itertuples(index=False):
         own = finished[finished["network"] == network]
         colour, dash = depth_colour(depth), "dash" if shortcut == "none" else "solid"
         shared: dict[str, Any] = {"legendgroup": network, "marker_color": colour}

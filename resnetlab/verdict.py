@@ -518,44 +518,38 @@ def median_errors(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def rounding(frame: pd.DataFrame) -> list[str]:
-    """How far gradients are from float64's, in sentences: by arithmetic, family and depth.
+    """How far gradients are from float64's, a sentence an arithmetic: by family and depth.
 
-    `frame` as `median_errors` takes it; geometric means over seeds of the medians over layers.
+    `frame` as `median_errors` takes it; geometric means over seeds of the medians over layers. Where
+    nothing of a gradient is left, by how much its norm is off: norms alone would not show it.
     """
-    usable = frame.dropna(subset=["relative"]) if len(frame) else frame
+    usable = frame[frame["relative"] > 0] if len(frame) else frame
     if usable.empty:
         return ["No gradient error measured yet: nothing can be said."]
     medians = median_errors(usable)
     sentences = []
     for arithmetic in medians["arithmetic"].unique():
-        for family in ("plain", "residual"):
-            own = medians[(medians["arithmetic"] == arithmetic) & (medians["family"] == family)]
-            if own.empty:
-                continue
-            errors = own.groupby("depth")["relative"].agg(_geometric)
-            parts = ", ".join(f"{_percent(v)} ({depth} layers)" for depth, v in errors.items())
-            said = f"{family.capitalize()}, {arithmetic}: gradients are off by {parts}."
-            lost = [str(depth) for depth, value in errors.items() if value >= LOST]
-            if lost:
-                said += f" At {', '.join(lost)} layers nothing of them is left"
-                norm = _geometric(own[own["depth"] == errors.index[-1]]["norm"])
-                said += f"; their norms are off by {_percent(norm)} and do not show it."
-            sentences.append(said)
-        sentences += _families_apart(medians[medians["arithmetic"] == arithmetic], arithmetic)
+        own = medians[medians["arithmetic"] == arithmetic]
+        said, lost, errors = [], [], {}
+        for family, part in own.groupby("family", sort=True):
+            errors[family] = by_depth = part.groupby("depth")["relative"].agg(_geometric)
+            parts = (f"{_percent(value)} ({depth} layers)" for depth, value in by_depth.items())
+            said.append(f"{family} {', '.join(parts)}")
+            norms = part.groupby("depth")["norm"].median()
+            lost += [
+                f"{family} with {depth} layers, whose norms are off by {_percent(norms[depth])}"
+                for depth, value in by_depth.items()
+                if value >= LOST
+            ]
+        sentence = f"{arithmetic}: {'; '.join(said)}."
+        shared = sorted(set.intersection(*(set(found.index) for found in errors.values())))
+        if len(errors) == 2 and shared:
+            factor = errors["plain"][shared[-1]] / errors["residual"][shared[-1]]
+            sentence += f" At {shared[-1]} layers plain over residual: {_times(factor)} times."
+        if lost:
+            sentence += f" Nothing of the gradient is left in {'; '.join(lost)}."
+        sentences.append(sentence)
     return sentences
-
-
-def _families_apart(medians: pd.DataFrame, arithmetic: str) -> list[str]:
-    """The deepest depth that both families have: the plain error over the residual one."""
-    by = {
-        family: own.groupby("depth")["relative"].agg(_geometric)
-        for family, own in medians.groupby("family")
-    }
-    shared = sorted(set(by.get("plain", {})) & set(by.get("residual", {})))
-    if not shared:
-        return []
-    factor = float(by["plain"][shared[-1]] / by["residual"][shared[-1]])
-    return [f"At {shared[-1]} layers in {arithmetic}: plain over residual {_times(factor)} times."]
 
 
 def _percent(share: float) -> str:
