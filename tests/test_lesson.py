@@ -151,7 +151,9 @@ def project(folder: Path, monkeypatch: pytest.MonkeyPatch, **code: str) -> None:
         made = nbformat.v4.new_notebook()
         made.cells = [
             nbformat.v4.new_markdown_cell(f"# Is {name} well?\n\nSome *prose*."),
-            nbformat.v4.new_code_cell('study: str = "s"  # a study\nquick: bool = False  # a trial'),
+            nbformat.v4.new_code_cell(
+                'study: str = "s"  # a study\nquick: bool = False  # a trial\nresults: str = ""  # a folder'
+            ),
             nbformat.v4.new_code_cell(source),
         ]
         made.cells[1].metadata["tags"] = ["parameters"]
