@@ -152,7 +152,7 @@ def project(folder: Path, monkeypatch: pytest.MonkeyPatch, **code: str) -> None:
         made.cells = [
             nbformat.v4.new_markdown_cell(f"# Is {name} well?\n\nSome *prose*."),
             nbformat.v4.new_code_cell(
-                'study: str = "s"  # a study\nquick: bool = False  # a trial\nresults: str = ""  # a folder'
+                'study: str = "s"  # a\nquick: bool = False  # trial\nresults: str = ""  # a folder'
             ),
             nbformat.v4.new_code_cell(source),
         ]

@@ -130,7 +130,7 @@ def rounding_drawn(values: pd.DataFrame, theme: plots.Theme) -> list[go.Figure]:
 
 STORY = (
     Section(
-        "Yet a solution exists",
+        "Does a deep solution exist?",
         "A trained shallow network, with layers appended that change nothing, is a deep network with "
         "the same error: the argument of Sec. 1, built by hand. Is it the same function?",
         "02_constructed_solution",
@@ -139,7 +139,7 @@ STORY = (
         verdict.same_function,
     ),
     Section(
-        "And training leaves it",
+        "Does training keep it?",
         "Trained on from there at several rates: does SGD keep the solution that it was given? The "
         "paper says that solvers do not find one (Sec. 1), not what becomes of one.",
         "02_constructed_solution",
@@ -148,7 +148,7 @@ STORY = (
         verdict.kept,
     ),
     Section(
-        "Not by vanishing gradients",
+        "Is it vanishing gradients?",
         "The usual suspect is a gradient that dies on its way down. With batch norm the paper found "
         "*healthy norms* (Sec. 4.1) and gave no number. Here is every layer before the first update, "
         "with batch norm and without.",
@@ -158,7 +158,7 @@ STORY = (
         norms_said,
     ),
     Section(
-        "What breaks instead: gradients lose one another",
+        "What breaks instead? Gradients at neighbouring inputs",
         "A gradient is useful if it still holds one small step further. The cosine between gradients "
         "at neighbouring inputs, at initialisation: 1 says the same, 0 something unrelated "
         "(Balduzzi et al. 2017; not in the paper).",
@@ -168,7 +168,7 @@ STORY = (
         verdict.correlations,
     ),
     Section(
-        "Dial in the cure",
+        "How much shortcut is enough?",
         "One network, y = F(x) + a x, with the shortcut at every strength from none (plain) to whole "
         "(residual). Not in the paper.",
         "04_shortcut_dial",
@@ -177,7 +177,7 @@ STORY = (
         verdict.dial,
     ),
     Section(
-        "Take blocks away",
+        "What if blocks are taken away?",
         "Trained networks lose blocks when they are tested, one at a time and several at random (after "
         "Veit et al. 2016; not in the paper). Which networks need every block?",
         "04_shortcut_dial",
@@ -186,7 +186,7 @@ STORY = (
         verdict.lesions,
     ),
     Section(
-        "The famous picture: a slice of the loss surface",
+        "What does the loss surface look like?",
         "The loss on a plane through the trained weights, along two random directions, each filter of "
         "them as long as the network's own (Li et al. 2018; not in the paper). A slice shows 2 of "
         "hundreds of thousands of directions, and training followed neither.",
@@ -196,7 +196,7 @@ STORY = (
         verdict.surfaces,
     ),
     Section(
-        "What the blocks do: layer responses",
+        "How much does each layer add?",
         "The deviation of what each layer adds (Figure 7). The paper expects residual functions to "
         "stay small, and smaller the deeper the network.",
         "07_layer_responses",
@@ -215,7 +215,7 @@ STORY = (
     ),
     Section(
         "Is it rounding?",
-        "A plain network passes rounding on, larger from layer to layer. How far is a gradient from "
+        "What one layer rounds the next may enlarge. How far is a gradient from "
         "float64's, by layer and by depth? Not in the paper.",
         "11_rounding",
         measured("gradient-error"),
@@ -223,7 +223,7 @@ STORY = (
         verdict.rounding,
     ),
     Section(
-        "How much of the failure is rounding",
+        "How much of the failure is rounding?",
         "The same plain network trained with more and with less precision, seed by seed: what of its "
         "error is there in float64? Not in the paper.",
         "11_rounding",
@@ -249,7 +249,7 @@ def show(section: Section) -> None:
         return
     label = next(iter(found))
     if len(found) > 1:
-        key = section.title.partition(":")[0].lower().replace(" ", "-")
+        key = re.sub(r"\W+", "-", section.title.lower()).strip("-")
         asked = st.selectbox("Measured in", list(found), key=key, bind="query-params")
         label = asked if asked in found else label
     try:
