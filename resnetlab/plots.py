@@ -226,7 +226,7 @@ def error_curves(
         figure.add_scatter(
             x=line["step"],
             y=line["mean"],
-            mode="lines",
+            mode="lines" if len(line) > 1 else "markers",
             name=name,
             showlegend=name not in in_legend,
             line=style,

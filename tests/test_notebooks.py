@@ -360,6 +360,79 @@ def test_rounding_notebook_measures_errors_and_trains_in_float64(tmp_path):
     assert own["relative"].tolist() == pytest.approx(errors.relative.tolist(), rel=0.3)
 
 
+@pytest.mark.slow
+def test_constructed_solution_notebook_builds_trains_on_and_does_so_once(tmp_path):
+    root, name = tmp_path / "here", "02_constructed_solution.ipynb"
+    words = ["-p", "results", str(root), "-p", "quick", "True"]
+    for out in ("first.ipynb", "again.ipynb"):
+        done = papermill(tmp_path / out, *words, cwd=FOLDER.parent, name=name)
+        assert done.returncode == 0, done.stderr
+    first, again = (read(tmp_path / out).cells for out in ("first.ipynb", "again.ipynb"))
+    assert "plain-14-from-plain-8-lr0.01-seed0: finished" in said(first)
+    assert "finished" not in said(again), "the second time nothing is trained"
+    assert len(figures(again)) == 3
+    assert "- plain-8 as plain-14 (1 seed): a logit changes by" in said(again)
+    assert "test errors equal" in said(again)
+    assert "- Residual, rate 0.1: kept by" in said(again)
+    assert "Too few seeds to say more" in said(again)
+    onward = results.read_study(root / "constructed-30-steps-on-10-steps")
+    assert {run.status for run in onward.runs} == {"finished"}
+    assert len(onward.runs) == 4
+    same = results.find_measurement("constructed-30-steps", "same-function", root).frame
+    built = same[same["which"] == "after"]
+    assert (built["logits"] < 1e-4).all()
+    assert built["error"].tolist() == same[same["which"] == "before"]["error"].tolist()
+    assert (same[same["which"] == "disturbed"]["logits"] > 1e-2).all()
+    source = results.read_run(root / "constructed-30-steps" / "plain-8-seed0")
+    assert built["error"].iloc[0] == pytest.approx(source.final("test_error"), abs=1e-3)
+    after = results.find_measurement("constructed-30-steps", "trained-on", root).frame
+    own = after.set_index("run").loc["plain-14-from-plain-8-lr0.1-seed0"]
+    run = results.read_run(onward.path / own.name)
+    assert own["train_error_clean"] == pytest.approx(run.summary["train_error_clean"])
+    assert own["start_train_error_clean"] == pytest.approx(source.summary["train_error_clean"])
+    assert own["peak_train_error"] == pytest.approx(run.metrics["train_error"].max())
+
+
+@pytest.mark.slow
+def test_shortcut_dial_notebook_turns_the_dial_and_removes_blocks(tmp_path):
+    import torch
+
+    from resnetlab import evaluate, models
+
+    root, words = tmp_path / "here", ["-p", "quick", "True"]
+    words += ["-p", "results", str(root)]
+    done = papermill(tmp_path / "out.ipynb", *words, cwd=FOLDER.parent, name="04_shortcut_dial.ipynb")
+    assert done.returncode == 0, done.stderr
+    cells = read(tmp_path / "out.ipynb").cells
+    assert len(figures(cells)) == 3
+    assert "Too few seeds to say how much is enough" in said(cells)
+    dial = results.find_measurement("dial-10-steps", "shortcut-dial", root).frame
+    assert dict(zip(dial["network"], dial["scale"], strict=True)) == {
+        "plain-14": 0.0,
+        "resnet-14-scale0.5": 0.5,
+        "resnet-14": 1.0,
+    }
+    lesions = results.find_measurement("dial-10-steps", "lesions", root).frame
+    single = lesions[lesions["removed"] == 1].groupby("network")["place"].apply(list)
+    assert single.to_dict() == {
+        "plain-8": [0],  # its other blocks change the shape
+        "resnet-8": [0, 1, 2],
+        "resnet-14": [0, 1, 2, 3, 4, 5],
+    }
+    assert (lesions[lesions["removed"] == 2].groupby("network").size() == 2).all()
+    run = results.read_run(root / "dial-10-steps-lesion" / "resnet-14-seed0")
+    trained = evaluate.trained(run, torch.device("cpu"))
+    norm = trained.network.get_submodule("stage2.1.residual.bn2")
+    assert isinstance(norm, models.BatchNorm)
+    with torch.no_grad():  # the same by hand
+        norm.weight.zero_()
+        norm.bias.zero_()
+    error = evaluate.evaluate(trained, run.config.data, "single", crop=None)["top1_error"]
+    own = lesions.query("network == 'resnet-14' and removed == 1 and place == 3")
+    assert own["names"].item() == "stage2.1"
+    assert own["test_error"].item() == pytest.approx(error, rel=1e-4)
+
+
 @pytest.mark.parametrize("value", ["yes", 1, None, "0"])
 def test_a_switch_that_is_no_switch_is_refused(value):
     assert notebook.switch("true", "quick") is True

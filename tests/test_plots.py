@@ -141,6 +141,37 @@ def in_precisions(*runs: tuple[str, int]) -> pd.DataFrame:
     return pd.concat([half, single.assign(train_error=single["train_error"] - 4)])
 
 
+def dialled(*runs: tuple[str, int]) -> pd.DataFrame:
+    """Each network at three scales; the error falls with the scale."""
+    return pd.DataFrame(
+        identity(name, seed)
+        | {"scale": scale, "train_error_clean": 40 * (1 - scale) + seed, "test_error": 50 * (1 - scale)}
+        for name, seed in runs
+        for scale in (0.0, 0.25, 1.0)
+    )
+
+
+def trained_on(*runs: tuple[str, int]) -> pd.DataFrame:
+    return pd.DataFrame(
+        identity(name, seed)
+        | {"lr": lr, "train_error_clean": 100 * lr + seed, "test_error": 200 * lr, "source": "x"}
+        | {"start_train_error_clean": 0.5}
+        for name, seed in runs
+        for lr in (0.001, 0.01, 0.1)
+    )
+
+
+def lesions(*runs: tuple[str, int]) -> pd.DataFrame:
+    """Three single blocks and two pairs a network; the pair costs twice as much."""
+    return pd.DataFrame(
+        identity(name, seed)
+        | {"removed": removed, "place": place, "blocks": 3, "intact_error": 2.0}
+        | {"test_error": 2.0 + 10 * removed + place}
+        for name, seed in runs
+        for removed, place in ((1, 0), (1, 1), (1, 2), (2, 0), (2, 1))
+    )
+
+
 FOUR = (("plain-20", 0), ("plain-56", 0), ("resnet-20", 0), ("resnet-56", 0))
 EIGHT = tuple((name, seed) for name, _ in FOUR for seed in (0, 1))
 
@@ -182,6 +213,9 @@ FIGURES: list[tuple[Callable[..., go.Figure], Callable[..., pd.DataFrame]]] = [
     (plots.gradient_error_by_layer, gradient_errors),
     (plots.gradient_error_by_depth, gradient_errors),
     (draw_by_precision, in_precisions),
+    (plots.shortcut_dial, dialled),
+    (plots.trained_on, trained_on),
+    (plots.lesions, lesions),
 ]
 IDS = [draw.__name__ for draw, _ in FIGURES]
 
@@ -234,6 +268,9 @@ NOTHING: list[tuple[Callable[..., go.Figure], Any]] = [
     (plots.gradient_correlation, results.probes_of([])),
     (plots.gradient_correlation, correlations(("plain-20", 0)).assign(value=np.nan)),
     (plots.correlation_matrices, results.probes_of([])),
+    (plots.shortcut_dial, results.probes_of([])),
+    (plots.trained_on, results.probes_of([])),
+    (plots.lesions, results.probes_of([])),
     (plots.loss_lines, results.probes_of([])),
     (plots.loss_surfaces, plane_losses(("plain-20", 0)).assign(loss=np.inf)),
     (plots.gradient_error_by_layer, results.probes_of([])),
@@ -709,3 +746,42 @@ def test_options_of_one_depth_have_colours_of_their_own() -> None:
     for figure in (plots.gradient_norm_profile(probes, [0]), plots.gradient_ratio(probes)):
         lines = [trace for trace in figure.data if trace.showlegend is not False]
         assert len({trace.line.color for trace in lines}) == len(lines) == 4
+
+
+def test_the_dial_shows_every_seed_and_the_means() -> None:
+    figure = plots.shortcut_dial(dialled(("resnet-56", 0), ("resnet-56", 1)))
+    by_name = {trace.name: trace for trace in figure.data}
+    mean = by_name["training error, mean"]
+    assert (numbers(mean.x), numbers(mean.y)) == ([0, 0.25, 1], [40.5, 30.5, 0.5])
+    assert mean.line.dash == "dash"
+    assert len(by_name["test error, one seed each"].x) == 6
+
+
+def test_rates_stand_side_by_side_with_the_error_before() -> None:
+    figure = plots.trained_on(trained_on(("plain-56", 0), ("plain-56", 2), ("resnet-56", 0)))
+    assert [a.text for a in figure.layout.annotations[:2]] == ["plain", "residual"]
+    plain = next(t for t in figure.data if t.name == "plain, training error")
+    assert list(plain.x) == ["0.001", "0.01", "0.1"]
+    assert numbers(plain.y) == pytest.approx([1.1, 2, 11])
+    before = [t for t in figure.data if t.name == "training error before"]
+    assert [numbers(t.y) for t in before] == [[0.5] * 3] * 2
+
+
+def test_single_and_several_removed_blocks_have_a_panel_each() -> None:
+    figure = plots.lesions(lesions(("plain-20", 0), ("resnet-56", 0), ("resnet-56", 1)))
+    single = [t for t in lines(figure, "x") if t.mode == "lines"]
+    several = [t for t in lines(figure, "x2") if t.mode == "lines"]
+    assert [(t.name, t.line.dash) for t in single] == [("plain-20", "dash"), ("resnet-56", "solid")]
+    assert numbers(single[1].x) == [1, 2, 3]
+    assert numbers(single[1].y) == [12, 13, 14]
+    assert numbers(several[1].x) == [0, 2], "the intact network is where nothing is removed"
+    assert numbers(several[1].y) == [2, 22.5]
+    one = lesions(("plain-20", 0)).query("removed == 1")
+    assert len(plots.lesions(one).layout.annotations) == 1
+
+
+def test_many_recipes_do_not_fill_the_title() -> None:
+    frame = trained_on(("plain-56", 0))
+    frame["recipe"] = [f"quick (lr {lr:g})" for lr in frame["lr"]]
+    assert "3 recipes" in plots.conditions(frame)
+    assert "recipe quick (lr 0.001) and quick (lr 0.01)" in plots.conditions(frame.head(2))

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from resnetlab import config, data, models, surgery
+from resnetlab import config, data, evaluate, models, surgery
 from resnetlab.config import UsageError
 
 NAMES = ("plain-8", "plain-14", "resnet-8", "resnet-14", "resnet-8-B", "resnet-8-C")
@@ -47,6 +47,29 @@ def test_appended_identity_layers_change_no_logit(name: str, deeper: int) -> Non
 
 def deep_projections(network: models.Network) -> int:
     return sum(isinstance(module, models.Projection) for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "depths"), [("plain-8", (14, 26)), ("resnet-8", (14, 26)), ("plain-14", (32,))]
+)
+def test_a_grown_network_grows_again_and_stays_the_same_function(
+    name: str, depths: tuple[int, ...]
+) -> None:
+    network = learnt(name)
+    x, labels = images(200, seed=9), torch.arange(200) % 10
+    grown = network
+    for depth in depths:
+        grown = surgery.append_identity_layers(grown, depth, images())
+        assert grown.spec == config.Network.parse(network.spec.model_dump() | {"depth": depth})
+    batches = [(x, labels)]
+    error, loss = evaluate.single_view(network, batches)
+    assert evaluate.single_view(grown, batches)[0] == error
+    assert evaluate.single_view(grown, batches)[1] == pytest.approx(loss, rel=1e-4)
+    with torch.no_grad():
+        assert (grown.eval()(x) - network(x)).abs().max() < 1e-4
+        grown.stage3[-1].residual.conv2.weight[0, 0, 1, 1] += 1  # of an added layer
+        grown.stage3[-1].residual.bn2.weight[0] += 0.5
+        assert (grown(x) - network(x)).abs().max() > 1e-3
 
 
 def test_in_float64_they_are_the_same_function_almost_exactly() -> None:
@@ -144,6 +167,19 @@ def test_a_removed_block_is_one_whose_last_scale_and_shift_are_zero(name: str) -
             last.weight.zero_()
             last.bias.zero_()
             assert torch.allclose(surgery.remove_blocks(network, [block])(x), zeroed(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["plain-14", "resnet-14", "plain-50", "resnet-14-B"])
+def test_removable_blocks_are_those_that_can_be_removed(name: str) -> None:
+    network = models.build(name, num_classes=10).eval()
+    removable = surgery.removable_blocks(network)
+    for block in surgery.block_names(network):
+        if block in removable:
+            surgery.remove_blocks(network, [block])(images(2, 32))
+        else:
+            with pytest.raises(UsageError, match="changes the shape"):
+                surgery.remove_blocks(network, [block])
+    assert len(removable) == {"plain-14": 4, "resnet-14": 6, "plain-50": 12, "resnet-14-B": 6}[name]
 
 
 def test_several_blocks_are_removed_and_the_network_stays() -> None:

@@ -20,9 +20,12 @@ from resnetlab.verdict import (
     contrast,
     correlations,
     degradation,
+    dial,
     first_layer_norms,
     gradient_ratios,
     gradients,
+    kept,
+    lesions,
     longer,
     mean_responses,
     median_errors,
@@ -30,6 +33,7 @@ from resnetlab.verdict import (
     precisions,
     responses,
     rounding,
+    same_function,
     shortcuts,
     surfaces,
 )
@@ -673,3 +677,96 @@ def test_rounding_is_the_median_over_layers_and_the_geometric_mean_over_seeds() 
     alone = rounding(frame[frame["family"] == "plain"])
     assert "over residual" not in alone[0]
     assert rounding(frame.iloc[:0]) == ["No gradient error measured yet: nothing can be said."]
+
+
+# --- the constructed solution, the dial, the lesion ---------------------------------------------
+
+
+def test_the_same_function_is_said_with_its_numbers() -> None:
+    frame = pd.DataFrame(
+        {"network": "plain-20", "built": "plain-56", "seed": seed, "which": which}
+        | {"error": 2.0 + seed, "logits": {"before": 0.0, "after": 3e-6, "disturbed": 0.5}[which]}
+        for seed in (0, 1)
+        for which in ("before", "after", "disturbed")
+    )
+    assert same_function(frame) == [
+        "plain-20 as plain-56 (2 seeds): a logit changes by 3e-06 at most; test errors equal "
+        "(2.00, 3.00 %). With one added weight disturbed a logit changes by 0.5 or more."
+    ]
+    frame.loc[frame["which"] == "after", "error"] += 0.25
+    assert "test errors up to 0.25 points apart" in same_function(frame)[0]
+    assert same_function(frame.iloc[:0]) == ["Nothing was built: nothing can be said."]
+
+
+def went_on(
+    errors: dict[float, list[float]], peaks: float = 1.0, family: str = "plain"
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"family": family, "lr": lr, "seed": seed, "train_error_clean": error, "source": "plain-20"}
+        | {"start_train_error_clean": 0.5, "peak_train_error": max(error, peaks)}
+        | {"control_train_error_clean": 0.25}
+        for lr, values in errors.items()
+        for seed, error in enumerate(values)
+    )
+
+
+def test_what_was_kept_is_counted_by_family_and_rate() -> None:
+    low, high, control, summary = kept(went_on({0.01: [0.5, 0.4, 0.6], 0.1: [0.0, 90.0, math.nan]}))
+    assert low.startswith("Plain, rate 0.01: kept by 3 of 3 seeds; training error at the end 0.5, 0.4,")
+    assert high.startswith("Plain, rate 0.1: kept by 1 of 3 seeds;")
+    assert "0.0, 90.0, diverged %" in high
+    assert control == "Plain, without the added layers, at rate 0.1 meanwhile: 0.2, 0.2, 0.2 %."
+    assert summary == "The solution exists, and SGD left it: plain networks at rate 0.1 (2 of 3)."
+
+
+def test_lost_and_found_again_is_lost_and_few_seeds_are_said() -> None:
+    found = kept(went_on({0.1: [0.5, 0.5, 0.5]}, peaks=30.0))
+    assert found[0].startswith("Plain, rate 0.1: kept by 0 of 3")
+    assert found[0].endswith("at most 30.0 % on the way.")
+    assert found[-1].endswith("plain networks at rate 0.1 (every seed).")
+    calm = kept(went_on({0.1: [0.5]}))
+    assert calm[-1].startswith("SGD kept the solution at every rate tried. Too few seeds to say more")
+    assert kept(went_on({}))[0] == "Nothing was trained on: nothing can be said."
+
+
+def turned(errors: dict[float, list[float]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"scale": scale, "seed": seed, "train_error_clean": error}
+        for scale, values in errors.items()
+        for seed, error in enumerate(values)
+    )
+
+
+def test_enough_shortcut_is_where_all_larger_ones_are_as_good_as_the_whole() -> None:
+    errors = {0.0: [70.0, 60, 80], 0.25: [75.0, 65, 85], 0.5: [0.1, 9, 0], 0.75: [0.3, 0.2, 0.1]}
+    said = dial(turned(errors | {1.0: [0.1, 0.1, 0.1]}))
+    assert said[0].startswith("Clean training error in percent, 3 seeds: 70.0 ± 10.0 (a = 0), ")
+    assert said[1] == "The mean does not only fall: it rises from a = 0 to 0.25."
+    assert said[2] == "From a = 0.75 on it is within 1 point of a = 1, with 95 % confidence."
+    unsure = dial(turned({0.75: [0.0, 5.0, 0.0], 1.0: [0.0, 0.0, 0.0]}))
+    assert unsure[-1] == "No scale below 1 is within 1 point of the full shortcut for sure."
+    assert "Too few seeds" in dial(turned({0.5: [3.0], 1.0: [0.0]}))[-1]
+    assert "nothing can be compared" in dial(turned({0.5: [3.0, 2.0, 1.0]}))[-1]
+    assert dial(turned({})) == ["No scaled shortcuts trained yet: nothing can be said."]
+
+
+def test_lesions_are_said_in_points_by_network() -> None:
+    frame = pd.DataFrame(
+        {"depth": 56, "family": "residual", "network": "resnet-56", "seed": seed, "blocks": 27}
+        | {"removed": removed, "place": place, "intact_error": 2.0, "test_error": 2.0 + points + seed}
+        for seed in (0, 1)
+        for removed, place, points in (
+            (1, 0, 12.0),
+            (1, 1, -1.0),
+            (1, 2, 1.0),
+            (4, 0, 5.0),
+            (4, 1, 7.0),
+        )
+    )
+    single, several = lesions(frame)
+    assert single == (
+        "resnet-56 (2 seeds): without one of its 27 blocks -0.5 to +12.5 points of test error (means "
+        "over seeds), median +1.5; most without block 1."
+    )
+    assert several == "resnet-56: +6.5 ± 1.3 without 4 at random (seeds and draws)."
+    assert lesions(frame.iloc[:0]) == ["No block was removed: nothing can be said."]
