@@ -1459,12 +1459,13 @@ def gradient_error_by_depth(frame: pd.DataFrame, *, theme: Theme = "neutral") ->
     figure = go.Figure()
     for index, arithmetic in enumerate(medians["arithmetic"].unique()):
         colour = _ARITHMETIC_COLOURS[index % len(_ARITHMETIC_COLOURS)]
+        width = max(2.0, 6.5 - 1.5 * index)  # where two agree the wider one shows beside the other
         for shortcut in (s for s in _SHORTCUT_ORDER if (medians["shortcut"] == s).any()):
             own = medians[(medians["arithmetic"] == arithmetic) & (medians["shortcut"] == shortcut)]
             if own.empty:
                 continue
             family = "plain" if shortcut == "none" else f"residual ({shortcut})"
-            name = f"{arithmetic}, {family}"
+            name, dash = f"{arithmetic}, {family}", "dash" if shortcut == "none" else "solid"
             mean = 100 * np.exp(np.log(own["relative"]).groupby(own["depth"]).mean())
             figure.add_scatter(
                 x=mean.index,
@@ -1472,7 +1473,7 @@ def gradient_error_by_depth(frame: pd.DataFrame, *, theme: Theme = "neutral") ->
                 mode="lines",
                 name=name,
                 legendgroup=name,
-                line={"color": colour, "width": 2.6, "dash": "dash" if shortcut == "none" else "solid"},
+                line={"color": colour, "width": width, "dash": dash},
                 hovertemplate=f"{name}, %{{x}} layers: %{{y:.3g}} %<extra></extra>",
             )
             figure.add_scatter(

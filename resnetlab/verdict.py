@@ -382,7 +382,8 @@ def precisions(table: pd.DataFrame) -> list[str]:
                 said += f" {words.get(found.sign, 'What rounding adds, these seeds do not settle.')}"
             if mean > NEGLIGIBLE:
                 left = 100 * (mean - found.mean) / mean
-                said += f" Of the error in {name}, {left:.0f} % is there in fp64."
+                part = "all" if left >= 100 else f"{left:.0f} %"
+                said += f" Of the error in {name}, {part} is there in fp64."
             sentences.append(said)
     return sentences + _diverged(table)
 

@@ -632,6 +632,10 @@ def test_a_failure_in_float64_is_not_rounding_and_what_rounding_adds_is_paired()
 def test_seeds_that_only_one_precision_has_do_not_move_the_share() -> None:
     frame = in_precisions(fp64=[10.0, 10.0, 10.0], fp32=[20.0, 20.0, 20.0, 99.0])
     assert "Of the error in fp32, 50 % is there in fp64." in precisions(frame)[1]
+    lucky = in_precisions(fp64=[60.0, 61.0, 62.0], fp32=[50.0, 51.0, 50.0])
+    assert precisions(lucky)[1].endswith(
+        "In fp32 the error is lower. Of the error in fp32, all is there in fp64."
+    )
 
 
 def test_precisions_claim_nothing_without_float64_seeds_or_a_failure() -> None:
