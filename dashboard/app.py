@@ -16,6 +16,7 @@ PAGES = {
     "degradation": ("Degradation", ":material/trending_up:"),
     "gradients": ("Gradient norms", ":material/gradient:"),
     "networks": ("Inside the networks", ":material/account_tree:"),
+    "why": ("Why it fails, why it works", ":material/psychology:"),
     "paper": ("Ours and the paper", ":material/menu_book:"),
     "compare": ("Compare runs", ":material/stacked_line_chart:"),
     "lab": ("Live lab", ":material/science:"),

@@ -118,6 +118,16 @@ def _same(runs: Sequence[results.RunRecord]) -> str:
     return hashlib.sha256(repr([id(run) for run in runs]).encode()).hexdigest()
 
 
+def measurement(path: Path) -> results.Measurement:
+    """`results.read_measurement`, remembered until its file changes. Shared: not to be written into."""
+    return _measurement(path, stamp(path.parent, [path.name]))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _measurement(path: Path, seen: Stamp) -> results.Measurement:
+    return results.read_measurement(path)
+
+
 def probes(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
     """`results.probes_of` for the gradient norms."""
     return results.probes_of(runs)

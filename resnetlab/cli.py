@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from resnetlab import config, results, schedule, study
+    from resnetlab import config, lesson, results, schedule, study
 
 app = typer.Typer(
     name="resnetlab",
@@ -907,15 +907,133 @@ def report(
     ] = None,
 ) -> None:
     """Write a study as one HTML file that needs no network: figures, tables, verdict, versions."""
+    from resnetlab import document
     from resnetlab import report as reports
     from resnetlab import results as store
 
     found = _one_study(study, results)
     target = Path(out).expanduser() if out else found.path / reports.FILE
-    reports.check_target(target)
+    document.check_target(target, reports.KIND)
     page = reports.page(found, {run.name: reproduce(run) for run in found.runs})
     store.atomic_write(target, page)
     print(f"{target}  ({len(page) / 1e6:.1f} MB, opens in any browser without a network)")
+
+
+@app.command("notebook", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def notebook_command(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Such as 03_gradient_norms, or just 03")],
+    results: ResultsOption = None,
+    out: Annotated[
+        str | None, typer.Option(help="Executed notebook to write [default: in its study's folder]")
+    ] = None,
+) -> None:
+    """Execute a question notebook into the results, as in: resnetlab notebook 03 -p seeds 0,1,2
+
+    Each -p NAME VALUE is checked before anything runs; `-p quick true` is a trial. Which parameters
+    there are stands in the notebook's first code cell.
+    """
+    from resnetlab import lesson, notebook, study
+    from resnetlab import results as store
+    from resnetlab.config import UsageError
+
+    if name.startswith("-"):
+        raise UsageError("the notebook's name comes first: resnetlab notebook 03 -p seeds 0,1,2")
+    source = notebook.find(name)
+    if source.name == study.TRAIN_NOTEBOOK:
+        raise UsageError("train.ipynb trains one network: `resnetlab train` or papermill execute it")
+    parameters = notebook.typed(source, _pairs(context.args))
+    root = store.results_root(results)
+    if "results" in parameters:
+        raise UsageError("give the results folder with --results")
+    target = Path(out).expanduser().absolute() if out else None
+    if target is not None and target.suffix != ".ipynb":
+        raise UsageError(f"--out: a file that ends in .ipynb is needed, got {out!r}")
+    target = target or lesson.place_of(source, parameters, root)
+    print(f"executing {source.name}", flush=True)
+    began = time.monotonic()
+    error = lesson.execute(source, target, parameters, root)
+    if error:
+        raise RuntimeError(f"{source.name}: {error}\n  as far as it came: {target}")
+    print(f"{target}  ({time.monotonic() - began:.0f} s)")
+
+
+def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    """`-p NAME VALUE -p NAME VALUE` as pairs. UsageError for anything else."""
+    from resnetlab.config import UsageError
+
+    pairs, left = [], list(words)
+    while left:
+        if left[0] != "-p" or len(left) < 3:
+            raise UsageError(f"-p NAME VALUE is needed, as in -p seeds 0,1,2; got {' '.join(left)!r}")
+        pairs.append((left[1], left[2]))
+        left = left[3:]
+    return pairs
+
+
+@app.command("lesson")
+def lesson_command(
+    quick: Annotated[bool, typer.Option("--quick", help="A trial: tiny networks, few steps")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Execute what is there already, too")] = False,
+    from_reference: Annotated[
+        bool,
+        typer.Option("--from-reference", help="Execute nothing: pages of the committed copies"),
+    ] = False,
+    device: DeviceOption = "auto",
+    results: ResultsOption = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder for the pages [default: results/lesson]")
+    ] = None,
+) -> None:
+    """Execute the question notebooks in teaching order and make pages of them, index.html first.
+
+    What is there already is not executed again; one that fails does not stop the others.
+    """
+    from resnetlab import lesson
+    from resnetlab import results as store
+    from resnetlab.config import UsageError
+
+    if from_reference and (quick or again):
+        raise UsageError("--from-reference executes nothing: it goes without --quick and --again")
+    root = store.results_root(results)
+    usual = lesson.COMMITTED if from_reference else lesson.TRIALS if quick else store.LESSON
+    folder = Path(out).expanduser().absolute() if out else root / usual
+    if from_reference:
+        parts = lesson.from_reference(root, folder)
+        for part in parts:
+            _tell_part(part, 0)
+    else:
+        began = 0.0
+
+        def begins(chapter: lesson.Chapter) -> None:
+            nonlocal began
+            began = time.monotonic()
+            print(f"{chapter.name:<26}", end=" ", flush=True)
+
+        def ends(part: lesson.Part) -> None:
+            _tell_part(part, time.monotonic() - began, named=True)
+
+        store.prepare_root(root)
+        parts = lesson.teach(
+            root, folder, quick=quick, again=again, device=device, begins=begins, ends=ends
+        )
+    print(f"{folder / lesson.INDEX}  (opens in any browser, without a network)")
+    failed = [part.chapter.name for part in parts if part.error]
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _tell_part(part: lesson.Part, seconds: float, named: bool = False) -> None:
+    """The rest of a chapter's line: what became of it, and where its executed copy lies."""
+    name = "" if named else f"{part.chapter.name:<26} "
+    if part.error:
+        print(f"{name}failed: {part.error}", flush=True)
+    elif part.copy is None:
+        print(f"{name}no executed copy", flush=True)
+    else:
+        took = f"{seconds:.0f} s" if part.state == "executed" else "there"
+        print(f"{name}{took:<7} {part.copy}", flush=True)
 
 
 @app.command()

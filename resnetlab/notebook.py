@@ -170,16 +170,85 @@ def progress_line(row: Mapping[str, Any], run: config.Run) -> str:
 # --- around a notebook ------------------------------------------------------------------------
 
 
+def folder() -> Path:
+    """Where the project's notebooks lie."""
+    return results.project_root() / "notebooks"
+
+
 def find(name: str) -> Path:
-    """A notebook of the project, with or without `.ipynb`. UsageError if there is none."""
-    folder = results.project_root() / "notebooks"
-    path = folder / (name if name.endswith(".ipynb") else f"{name}.ipynb")
-    if not path.is_file():
-        known = sorted(item.name for item in folder.glob("*.ipynb"))
-        if not known:
-            raise UsageError(f"{folder} holds no notebooks: run this inside the project's folder")
-        raise UsageError(f"no notebook {path.name!r}{config.did_you_mean(path.name, known)}")
-    return path
+    """A notebook of the project: 03_gradient_norms, with or without `.ipynb`, or just 03.
+
+    UsageError if there is none.
+    """
+    known = sorted(item.name for item in folder().glob("*.ipynb"))
+    if not known:
+        raise UsageError(f"{folder()} holds no notebooks: run this inside the project's folder")
+    wanted = name if name.endswith(".ipynb") else f"{name}.ipynb"
+    numbered = [item for item in known if item.startswith(f"{name}_")] if name.isdecimal() else []
+    if wanted not in known and len(numbered) != 1:
+        raise UsageError(f"no notebook {wanted!r}{config.did_you_mean(wanted, known)}")
+    return folder() / (wanted if wanted in known else numbered[0])
+
+
+def typed(source: Path, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Parameters given as text, each as the kind of value that the notebook names for it.
+
+    `steps 200` is a number, `depths 20,56` or `depths [20,56]` a list, `quick true` a switch, `None` or
+    `none` nothing where nothing is the default. Raises UsageError for a name that the notebook does not
+    have, with the nearest one, for one given twice, and for a value of another kind.
+    """
+    known = _named(source)
+    values: dict[str, Any] = {}
+    for name, text in pairs:
+        if name not in known:
+            hint = config.did_you_mean(name, known)
+            raise UsageError(f"{source.name} has no parameter {name!r}{hint}")
+        if name in values:
+            raise UsageError(f"parameter {name!r} is given twice")
+        kind, default = known[name]["inferred_type_name"], known[name]["default"]
+        nothing = default == "None" and text.lower() == "none"
+        values[name] = None if nothing else _value(text, kind, name)
+    return values
+
+
+def _named(source: Path) -> dict[str, Any]:
+    """The parameters of a notebook: name -> what papermill infers of it. UsageError for none to run."""
+    import papermill
+
+    try:
+        return dict(papermill.inspect_notebook(_literal(source)))
+    except ValueError as error:  # no kernel is named, or it is not Python
+        raise UsageError(f"{source.name} cannot be executed: {error}") from None
+
+
+def _value(text: str, kind: str, what: str) -> Any:
+    if kind == "bool":
+        return switch(text, what)
+    if kind == "list":
+        inside = text.strip().removeprefix("[").removesuffix("]")
+        return [_plain(part.strip()) for part in inside.split(",") if part.strip()]
+    if kind == "dict":
+        try:
+            found = ast.literal_eval(text)
+        except (SyntaxError, ValueError):
+            found = None
+        if not isinstance(found, dict):
+            raise UsageError(f"{what}: should be like {{'lr': 0.05}}, got {text!r}")
+        return found
+    try:
+        return {"int": int, "float": float}.get(kind, str)(text)
+    except ValueError:
+        noun = "a whole number" if kind == "int" else "a number"
+        raise UsageError(f"{what}: should be {noun}, got {text!r}") from None
+
+
+def _plain(text: str) -> Any:
+    """A number, a quoted text or, as it stands, a word."""
+    try:
+        found = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+    return found if isinstance(found, int | float | str) else text
 
 
 def _literal(path: Path) -> str:
@@ -196,7 +265,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     """
     import papermill
 
-    known = papermill.inspect_notebook(_literal(source))
+    known = _named(source)
     for name in parameters:
         if name not in known:
             hint = config.did_you_mean(name, known)

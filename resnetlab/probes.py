@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from resnetlab.config import UsageError
+from resnetlab.config import Precision, UsageError, did_you_mean
 from resnetlab.models import (
     BatchNorm,
     Network,
@@ -82,6 +84,82 @@ def batch_gradient_norms(network: nn.Module, images: Tensor, labels: Tensor) -> 
     with torch.enable_grad():
         cross_entropy(copied(images), labels).backward()
     return gradient_norms(copied)
+
+
+def batch_gradients(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    precision: Precision = "fp32",
+    *,
+    channels_last: bool = False,
+) -> list[Tensor]:
+    """Gradient of the mean cross-entropy over one batch by each layer's weights, in that precision.
+
+    As `train.train_step` computes it, in training mode: "fp64" casts weights and images, "bf16" is
+    autocast, "fp32" has TF32 off. `channels_last` only lays weights and images out differently in
+    memory, which chooses other kernels. `images` (B, C, H, W), normalised; `labels` (B,). Float64, in
+    the order of `weighted_layers`, each in the shape of its weight. On a copy: weights, statistics,
+    gradients, mode and RNG are not touched. UsageError for TF32 without a GPU.
+    """
+    _same_length(images, labels)
+    if precision not in get_args(Precision):
+        hint = did_you_mean(str(precision), get_args(Precision))
+        raise UsageError(f"precision: unknown value {precision!r}{hint}")
+    if precision == "tf32" and not images.is_cuda:
+        raise UsageError("precision tf32 needs a CUDA GPU; on a CPU use fp32, fp64 or bf16")
+    dtype = torch.float64 if precision == "fp64" else torch.float32
+    memory = torch.channels_last if channels_last else torch.contiguous_format
+    copied = copy.deepcopy(network).train().to(dtype=dtype).to(memory_format=memory)
+    inputs = images.to(dtype).contiguous(memory_format=memory)
+    weights = [layer.weight for layer in weighted_layers(copied).values()]
+    with torch.enable_grad(), _matrix_products("tf32" if precision == "tf32" else "ieee"):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = copied(inputs)
+        loss = cross_entropy(logits.float() if precision == "bf16" else logits, labels)
+        return [gradient.double() for gradient in torch.autograd.grad(loss, weights)]
+
+
+@contextmanager
+def _matrix_products(mode: str) -> Iterator[None]:
+    """How a GPU multiplies fp32 numbers meanwhile: "ieee" or "tf32"."""
+    backends: tuple[Any, ...] = (
+        torch.backends.cuda.matmul,
+        torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+    )
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = mode
+        yield
+    finally:
+        for backend, was in zip(backends, before, strict=True):
+            backend.fp32_precision = was
+
+
+class GradientError(NamedTuple):
+    """How far gradients are from exact ones, by layer: float64 (L,) each, 1 is as much as they are."""
+
+    relative: Tensor  # |g - exact| / |exact|: at 1 nothing of it is left, at sqrt(2) it is unrelated
+    norm: Tensor  # | |g| / |exact| - 1 |: what the gradient norms show of it
+
+
+def gradient_error(gradients: Sequence[Tensor], exact: Sequence[Tensor]) -> GradientError:
+    """Distance of `batch_gradients` from those of the same weights and batch in float64, by layer.
+
+    With L2 norms over a layer's weights. Rounding is at most 2^-24 of a number in fp32 and 2^-8 in
+    bf16; what lies above that is what the network makes of it on the way there and back. NaN where
+    the exact gradient is zero or either is not finite. UsageError if the two do not fit.
+    """
+    if [g.shape for g in gradients] != [g.shape for g in exact] or not len(exact):
+        raise UsageError("gradients of two different networks have no error: their shapes differ")
+    pairs = [(g.double(), e.double()) for g, e in zip(gradients, exact, strict=True)]
+    own, true, apart = (
+        torch.stack([torch.linalg.vector_norm(part) for part in parts])
+        for parts in ([g for g, _ in pairs], [e for _, e in pairs], [g - e for g, e in pairs])
+    )
+    true = torch.where(true > 0, true, torch.nan)
+    return GradientError(apart / true, (own / true - 1).abs())
 
 
 def activation_places(network: Network) -> list[str]:

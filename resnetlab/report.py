@@ -7,30 +7,24 @@ escaped: a folder may be called anything.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
-from resnetlab import config, paper, plots, results, series, verdict
+from resnetlab import config, document, paper, plots, results, series, verdict
 from resnetlab import study as studies
 from resnetlab.config import UsageError
 
 FILE = "report.html"
-_MARK = "<!doctype html>\n<!-- a report of resnetlab -->\n"
+KIND = "report"
 MOST_PROBED_STEPS = 160  # of a heatmap: a screen has no more columns for it
-_CELL, _SENTENCE = 400, 4000  # characters of one text from disk at most
 
 # What a study asks: the title of its page, and what the figures are looked at for.
 _DEGRADATION = (
@@ -46,119 +40,9 @@ _SHORTCUTS = (
     "is the plain network (Sec. 3.3 and 4.1, Table 3).",
 )
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa;
-  --page: #ffffff; --accent: #0a58ab; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa4af; --line: #3a424c;
-  --card: #161b22; --page: #0d1117; --accent: #79b8ff; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink);
-  font: 16px/1.55 system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 32px 32px 64px; }
-h1 { font-size: 30px; line-height: 1.25; margin: 4px 0 12px; }
-h2 { font-size: 22px; margin: 48px 0 12px; padding-top: 16px; border-top: 1px solid var(--line); }
-h3 { font-size: 17px; margin: 28px 0 8px; }
-p, ul { max-width: 82ch; margin: 8px 0 12px; }
-.over, .soft, figcaption { color: var(--soft); }
-.over { font-size: 14px; letter-spacing: .04em; text-transform: uppercase; }
-.soft, figcaption { font-size: 14px; }
-.said { border-left: 4px solid var(--accent); background: var(--card); padding: 4px 20px; }
-.said ul { padding-left: 18px; max-width: none; }
-figure { margin: 24px 0; }
-.plot { min-height: 220px; }
-.plot svg text:not(.hoverlayer text) { fill: var(--ink) !important; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 14px; margin: 8px 0; font-variant-numeric: tabular-nums; }
-th, td { padding: 3px 16px 3px 0; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
-td:first-child { min-width: 13ch; }
-th { color: var(--soft); font-weight: 600; overflow-wrap: normal; }
-.n { text-align: right; white-space: nowrap; }
-pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 12px 16px;
-  overflow-x: auto; font: 13px/1.5 ui-monospace, 'DejaVu Sans Mono', monospace; }
-@page { margin: 14mm; }
-@media print {
-  :root { color-scheme: light; --ink: #000000; --soft: #444444; --line: #bbbbbb; --card: #f4f4f4;
-    --page: #ffffff; --accent: #0a58ab; }
-  body { font-size: 12px; } main { max-width: none; padding: 0; } h1 { font-size: 22px; }
-  h2 { font-size: 17px; margin-top: 24px; } h3 { font-size: 14px; } h2, h3 { break-after: avoid; }
-  table, pre, .soft, figcaption { font-size: 10px; } th, td { padding-right: 8px; }
-  pre { white-space: pre-wrap; overflow-wrap: anywhere; } .scroll { overflow: visible; }
-  figure, tr, .said { break-inside: avoid; } .modebar-container { display: none !important; }
-  .plot { zoom: .64; }
-}
-"""
-
-_DRAW = """
-for (const place of document.querySelectorAll(".plot")) {
-  const drawn = JSON.parse(document.getElementById(place.dataset.figure).textContent);
-  place.textContent = "";
-  Plotly.newPlot(place, drawn.data, drawn.layout, drawn.config);
-}
-"""
-
-
-# --- text and tables --------------------------------------------------------------------------
-
-
-def _text(value: object, length: int = _CELL) -> str:
-    """Text from anywhere as HTML, escaped: one line, what cannot be printed is marked, long is cut."""
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-    return escape(line if len(line) <= length else f"{line[: length - 1]}…")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def _items(sentences: Iterable[object]) -> str:
-    return (
-        "<ul>" + "".join(f"<li>{_text(sentence, _SENTENCE)}</li>" for sentence in sentences) + "</ul>"
-    )
-
-
-def _table(
-    headings: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Iterable[str] = ()
-) -> str:
-    """An HTML table, every cell escaped; the columns named in `numbers` stand to the right."""
-    right = [' class="n"' if heading in set(numbers) else "" for heading in headings]
-
-    def line(tag: str, cells: Iterable[object]) -> str:
-        marked = zip(cells, right, strict=True)
-        return (
-            "<tr>" + "".join(f"<{tag}{kind}>{_text(cell)}</{tag}>" for cell, kind in marked) + "</tr>"
-        )
-
-    body = "\n".join(line("td", row) for row in rows)
-    head = line("th", headings)
-    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
-
 
 def _error(value: object) -> str:
     return f"{value:.2f}" if isinstance(value, float) and value == value else "–"
-
-
-class _Figures:
-    """The figures of a page: each a place to draw into, and its data as JSON in the page."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def add(self, figure: go.Figure, caption: str) -> str:
-        self._count += 1
-        name = f"figure-{self._count}"
-        # Transparent, in the page's ink (the style sheet): one figure for light, dark and paper.
-        figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", autosize=True)
-        whole = json.loads(figure.to_json())
-        settings = plots.CONFIG | {"responsive": True, "plotlyServerURL": ""}
-        data = json.dumps({"data": whole["data"], "layout": whole["layout"], "config": settings})
-        data = data.replace("<", "\\u003c")  # nothing in it can end the element
-        label = escape(caption)
-        return (
-            f'<figure><div class="plot" data-figure="{name}" role="img" aria-label="{label}"></div>'
-            f"<figcaption>{label}</figcaption>\n"
-            f'<script type="application/json" id="{name}">{data}</script></figure>'
-        )
 
 
 # --- what is measured, a part for each condition ----------------------------------------------
@@ -220,7 +104,9 @@ def _limits(table: pd.DataFrame, runs: Sequence[results.RunRecord]) -> list[str]
             f"Whether the gaps of {few} would come again: fewer than {verdict.ENOUGH_SEEDS} seeds."
         )
     if left := len(table) - len(finished):
-        found.append(f"{_count(left, 'run')} of {len(table)} did not finish and stand in no mean.")
+        found.append(
+            f"{document.count(left, 'run')} of {len(table)} did not finish and stand in no mean."
+        )
     found.append(f"Whether a network that is behind after {first.recipe.steps:,} steps is only slower.")
     if first.recipe.ghost_batch is None:
         found.append(
@@ -257,7 +143,7 @@ def _means(table: pd.DataFrame) -> str:
     notes.append(f"Ours: {plots.conditions(table)}.")  # escaped there
     for said in sorted(set(means["paper_conditions"]) - {""}):
         notes.append(f"The paper: {escape(said)}.")
-    body = _table(headings, rows, numbers=headings[1:-1])
+    body = document.table(headings, rows, numbers=headings[1:-1])
     return body + "".join(f'<p class="soft">{note}</p>' for note in notes)
 
 
@@ -271,15 +157,22 @@ def _evaluations(runs: Sequence[results.RunRecord]) -> str:
         for row in run.evaluations.to_dict("records")
     ]
     return (
-        "<h3>Other test protocols</h3>" + _table(headings, rows, numbers=headings[4:]) if rows else ""
+        "<h3>Other test protocols</h3>" + document.table(headings, rows, numbers=headings[4:])
+        if rows
+        else ""
     )
 
 
-def _measured(runs: Sequence[results.RunRecord], title: str, figures: _Figures) -> str:
+def _measured(runs: Sequence[results.RunRecord], title: str, figures: document.Figures) -> str:
     """Verdict, figures, means and limits of runs that share data set, recipe and precision."""
     table = results.table_of(runs)
     metrics = results.metrics_of(runs)
-    parts = [f"<h2>{_text(title)}</h2>", '<div class="said">', _items(verdict.answers(table)), "</div>"]
+    parts = [
+        f"<h2>{document.text(title)}</h2>",
+        '<div class="said">',
+        document.items(verdict.answers(table)),
+        "</div>",
+    ]
     first = runs[0].config
     theirs = paper.comparable(first.data.label, first.recipe.label) is None
     if len(metrics):
@@ -307,14 +200,14 @@ def _measured(runs: Sequence[results.RunRecord], title: str, figures: _Figures) 
             f"Gradient norm by layer at the first, the middle and the last measured step: {which}."
         )
         parts.append(figures.add(plots.gradient_norm_profile(probes), caption))
-        parts += ["<h3>Are the gradients gone?</h3>", _items(verdict.gradients(probes))]
+        parts += ["<h3>Are the gradients gone?</h3>", document.items(verdict.gradients(probes))]
         parts.append(
             '<p class="soft">The paper: with batch norm the backward gradients of its plain networks '
             "have healthy norms; vanishing gradients are unlikely to be the cause (Sec. 4.1). Where "
             "healthy ends is this project's convention, not the paper's.</p>"
         )
     parts += ["<h3>Means</h3>", _means(table), _evaluations(runs)]
-    parts += ["<h3>What the data cannot say</h3>", _items(_limits(table, runs))]
+    parts += ["<h3>What the data cannot say</h3>", document.items(_limits(table, runs))]
     return "\n".join(parts)
 
 
@@ -338,7 +231,7 @@ def _outcomes(study: results.Study) -> str:
         steps = f"{row['steps']:,} of {row['steps_planned']:,}"
         rows.append([run.name, row["status"], steps, *errors, *speed])
     note = "Errors are final, at the last step, not the best. Time is training only."
-    return _table(headings, rows, numbers=headings[2:]) + f'<p class="soft">{note}</p>'
+    return document.table(headings, rows, numbers=headings[2:]) + f'<p class="soft">{note}</p>'
 
 
 def _problems(study: results.Study) -> str:
@@ -349,7 +242,7 @@ def _problems(study: results.Study) -> str:
         return (
             "<p>None: every folder of the study is a readable run, and no line of a log is damaged.</p>"
         )
-    return _table(["run", "what was skipped or is wrong"], rows)
+    return document.table(["run", "what was skipped or is wrong"], rows)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -371,10 +264,10 @@ def _configurations(study: results.Study) -> str:
     values = {key: [own.get(key, "the usual") for own in settings.values()] for key in keys}
     common = [(key, found[0]) for key, found in values.items() if len(set(found)) == 1]
     differ = [key for key, found in values.items() if len(set(found)) > 1]
-    parts = ["<h3>The same in all runs</h3>", _table(["setting", "value"], common)]
+    parts = ["<h3>The same in all runs</h3>", document.table(["setting", "value"], common)]
     if differ:
         rows = [[name, *(values[key][at] for key in differ)] for at, name in enumerate(settings)]
-        parts += ["<h3>What differs</h3>", _table(["run", *differ], rows)]
+        parts += ["<h3>What differs</h3>", document.table(["run", *differ], rows)]
     return "\n".join(parts)
 
 
@@ -414,7 +307,7 @@ def _origins(study: results.Study) -> str:
     rows += [("first start", min(began), "")] if began else []
     rows += [("last sign of life", max(ended), "")] if ended else []
     rows.append(("training time", f"{seconds:,.0f} s, all runs together", ""))
-    return _table(["what", "value", "runs"], rows, numbers=["runs"])
+    return document.table(["what", "value", "runs"], rows, numbers=["runs"])
 
 
 # --- making it again --------------------------------------------------------------------------
@@ -487,14 +380,14 @@ def _again(study: results.Study, commands: Mapping[str, str]) -> str:
     command = study_command(study)
     parts = []
     if command is not None:
-        parts.append(f"<pre>{_text(command, _SENTENCE)}</pre>")
+        parts.append(f"<pre>{document.text(command, document.SENTENCE)}</pre>")
         if study.skipped:
             parts.append(
                 "<p>It makes the runs above; folders that could not be read are not in it.</p>"
             )
     else:
         parts.append("<p>No single command makes this set of runs; these make them one by one.</p>")
-        lines = (_text(commands.get(run.name, ""), _SENTENCE) for run in study.runs)
+        lines = (document.text(commands.get(run.name, ""), document.SENTENCE) for run in study.runs)
         parts.append("<pre>" + "\n".join(lines) + "</pre>")
     parts.append(
         '<p class="soft">The same numbers to the last bit need the same versions, kind of device and '
@@ -504,18 +397,6 @@ def _again(study: results.Study, commands: Mapping[str, str]) -> str:
 
 
 # --- the page ---------------------------------------------------------------------------------
-
-
-def check_target(path: Path) -> None:
-    """UsageError, with the reason, if no report can be written to `path`; an earlier one may be."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; give a file with --out")
-    if not path.parent.is_dir():
-        raise UsageError(f"folder {path.parent} does not exist")
-    if path.exists():
-        with path.open("rb") as file:
-            if file.read(len(_MARK)) != _MARK.encode():
-                raise UsageError(f"{path} is there and is no report; give another file with --out")
 
 
 def _question(table: pd.DataFrame) -> tuple[str, str]:
@@ -529,7 +410,7 @@ def _facts(study: results.Study) -> str:
     statuses = Counter(run.status for run in study.runs)
     parts = [f"{statuses[name]} {name}" for name in results.STATUSES if statuses[name]]
     parts += [f"{len(study.skipped)} not readable"] if study.skipped else []
-    return f"{_count(len(study.runs), 'run')} ({', '.join(parts)}), read {results.now()}"
+    return f"{document.count(len(study.runs), 'run')} ({', '.join(parts)}), read {results.now()}"
 
 
 def page(study: results.Study, commands: Mapping[str, str]) -> bytes:
@@ -544,10 +425,10 @@ def page(study: results.Study, commands: Mapping[str, str]) -> bytes:
     for run in study.runs:
         key = (run.config.data.label, run.config.recipe.label, run.config.precision)
         conditions.setdefault(key, []).append(run)
-    figures = _Figures()
+    figures = document.Figures()
     question, why = _question(study.table())
     body = [
-        f'<p class="over">Study {_text(study.name)}</p><h1>{escape(question)}</h1>',
+        f'<p class="over">Study {document.text(study.name)}</p><h1>{escape(question)}</h1>',
         f"<p>{escape(why)}</p>",
         f'<p class="soft">{escape(_facts(study))}. The paper: {escape(paper.TITLE)}.</p>',
     ]
@@ -569,36 +450,4 @@ def page(study: results.Study, commands: Mapping[str, str]) -> bytes:
     ):
         body.append(f"<h2>{title}</h2>\n{part}")
     body.append(f'<p class="soft">Written by resnetlab {escape(version("resnetlab"))}.</p>')
-    return _document(f"{study.name}: {question}", "\n".join(body)).encode()
-
-
-def _document(title: str, body: str) -> str:
-    scripts = (get_plotlyjs(), _DRAW)
-    hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
-    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
-    # No source but these two scripts may run; images are the figures that the reader saves.
-    policy = (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
-    library, draw = (f"<script>{text}</script>" for text in scripts)
-    return f"""{_MARK}<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="referrer" content="no-referrer">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{_text(title)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>
-<noscript><p>The figures need JavaScript, which is in this file; the tables do not.</p></noscript>
-{body}
-</main>
-{library}
-{draw}
-</body>
-</html>
-"""
+    return document.whole(KIND, f"{study.name}: {question}", "\n".join(body))

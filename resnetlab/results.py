@@ -47,6 +47,8 @@ FIGURES = "figures"  # drawn from a study, beside its runs
 # results/measurements/STUDY/NAME.json: what a notebook measured. Not in the study's own folder: that
 # would hide committed runs of the same name.
 MEASUREMENTS = "measurements"
+LESSON = "lesson"
+LESSONS = (LESSON, f"{LESSON}-quick", f"{LESSON}-reference")  # pages of notebooks, no studies
 REFERENCE = "reference"  # results/reference/STUDY/RUN is committed; results/STUDY/RUN is the user's
 
 HEARTBEAT_SECONDS = 5.0
@@ -164,6 +166,8 @@ def check_name(kind: str, name: str) -> str:
         raise UsageError(f"{kind} name {name!r} is taken; choose another")
     if kind == "study" and name == REFERENCE:
         raise UsageError(f"study name {name!r} is kept for the committed runs; choose another")
+    if kind == "study" and name in LESSONS:
+        raise UsageError(f"study name {name!r} is kept for pages of the lesson; choose another")
     return name
 
 
@@ -988,7 +992,7 @@ def find_studies(root: str | Path | None = None) -> list[Path]:
     """Study folders below the results folder: the user's own first, then the reference ones."""
     base = results_root(root)
     found = [*_folders(base), *_folders(base / REFERENCE)]
-    return [folder for folder in found if folder.name not in (REFERENCE, MEASUREMENTS)]
+    return [folder for folder in found if folder.name not in (REFERENCE, MEASUREMENTS, *LESSONS)]
 
 
 def find_study(name: str, root: str | Path | None = None) -> Study:
@@ -1163,6 +1167,24 @@ def read_measurement(path: str | Path) -> Measurement:
         if len(present) < len(frame) and all(type(value) in (int, float) for value in present):
             frame[name] = frame[name].astype(float)
     return Measurement(Path(path), info, frame)
+
+
+def find_measurements(name: str, root: str | Path | None = None) -> list[Path]:
+    """The files of that measurement in all studies: the user's own first, the longer training first.
+
+    A study whose name ends in -N-steps has so many (`study.folder_name`), the others their recipe's.
+    """
+    check_name("measurement", name)
+    base, found = results_root(root), []
+    for place in (base, base / REFERENCE):
+        own = [folder / f"{name}.json" for folder in _folders(place / MEASUREMENTS)]
+        found += [path for path in own if path.is_file()]
+
+    def length(path: Path) -> float:
+        steps = re.search(r"-(\d+)-steps", path.parent.name)
+        return float(steps[1]) if steps else math.inf
+
+    return sorted(found, key=length, reverse=True)
 
 
 def find_measurement(study: str, name: str, root: str | Path | None = None) -> Measurement | None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from resnetlab.config import Events, Recipe, lr_at
+from resnetlab.config import Events, Recipe, UsageError, lr_at
 
 
 class Schedule:
@@ -119,3 +119,24 @@ def stretches(recipe: Recipe, events: Events) -> list[Stretch]:
         else:
             found.append(Stretch(step, until, lr, why))
     return found
+
+
+def warm_up_mistakes(recipe: Recipe, events: Events) -> dict[str, list[Stretch]]:
+    """Two mistakes of widely used trainers with the warm-up of 110 layers, as the rates they train at.
+
+    "never restored": the warm-up's rate is set by hand once, and every later drop starts from it.
+    "drops from the warm-up's rate": it is restored, but the first milestone computes its rate from the
+    warm-up's. Exactly what `lr_at` gives for a recipe whose rate is the warm-up's. UsageError for a
+    recipe without a warm-up or without milestones.
+    """
+    if recipe.warmup_lr is None or not recipe.milestones:
+        raise UsageError(f"recipe {recipe.name!r} has no warm-up with milestones after it")
+    changes = {"lr": recipe.warmup_lr, "warmup_lr": None, "warmup_steps": None}
+    slow = stretches(Recipe.parse(recipe.model_dump() | changes), Events())
+    first = recipe.milestones[0]
+    right = (part for part in stretches(recipe, events) if part.step < first)
+    until = [part._replace(until=min(part.until, first)) for part in right]
+    return {
+        "never restored": slow,
+        "drops from the warm-up's rate": until + [part for part in slow if part.step >= first],
+    }

@@ -374,7 +374,7 @@ def run(
 
     if todo:
         _check_machine_and_data(grid, device)
-    environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # the debugger's warning
+    environment = _environment()
     watcher.begin(todo, done, jobs, threads)
     failed, notes = [], []
     with machine.stop_signals() as stopped:
@@ -459,6 +459,24 @@ def collect(
                 f"{root / grid.name / name}, and it is trained again"
             )
     return [found[name] for name in wanted]
+
+
+def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> str:
+    """Execute one notebook in a process of its own: "" or why it failed, one line.
+
+    KeyboardInterrupt if a signal asked to stop. Runs that it was training go on from their checkpoints.
+    """
+    execution = Execution(source.stem, source, target, parameters)
+    with machine.stop_signals() as stopped:
+        for _ in _side_by_side([execution], 1, _environment(), stopped, Silent()):
+            pass
+    if stopped:
+        raise KeyboardInterrupt
+    return execution.error
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # the debugger's warning
 
 
 def _check_machine_and_data(grid: Grid, device: str) -> None:

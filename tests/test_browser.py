@@ -326,3 +326,18 @@ def test_a_click_on_a_block_tells_what_it_computes(
     tab.mouse.click(x, y)
     tab.get_by_role("heading", name="Stage 1, block 1").wait_for()
     assert "block=stage+1" in tab.url
+
+
+def test_measurements_appear_while_their_page_is_open(server: Server, open_page: Any) -> None:
+    """Why it fails, why it works: empty, then filled by a notebook that ends meanwhile."""
+    write_study(server.root, study="measured")
+    tab = open_page("measured", "why")
+    tab.get_by_text("Not measured yet").first.wait_for()
+    assert tab.locator(CHART).count() == 0
+    committed = PROJECT / "results" / "reference" / results.MEASUREMENTS / "digits"
+    target = server.root / results.MEASUREMENTS / "digits"
+    target.mkdir(parents=True)
+    shutil.copy(committed / "gradient-correlation.json", target)
+    tab.locator(CHART).first.wait_for()
+    tab.get_by_text("Residual: 8 layers").wait_for()
+    assert "How alike are the gradients" in tab.locator(".js-plotly-plot").first.text_content()

@@ -266,6 +266,100 @@ def test_loss_surface_notebook_measures_around_the_trained_weights(tmp_path):
     assert float(at.iloc[0]) == pytest.approx(float(loss), rel=1e-4)
 
 
+@pytest.mark.parametrize(("points", "reach"), [(5, 1.0), (15, 1.0), (21, 0.3), (51, 1.7)])
+def test_the_middle_of_the_loss_surface_is_the_trained_weights_exactly(points, reach):
+    """linspace of single floats misses 0 at 15 points: the weights' own loss was then not found."""
+    cells = read(FOLDER / "08_loss_surface.ipynb").cells
+    (line,) = [line for c in cells for line in c.source.splitlines() if line.startswith("ticks = ")]
+    values = eval(line.removeprefix("ticks = "), {"points": points, "reach": reach})
+    assert values[points // 2] == 0
+    assert (values[0], values[-1], len(values)) == (-reach, reach, points)
+
+
+def state_after(name, until):
+    """What a notebook's code cells define, run here up to the one whose source holds that word."""
+    state = {}
+    for cell in read(FOLDER / name).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, state)
+            if until in cell.source:
+                return state
+    raise AssertionError(f"no cell of {name} has {until!r}")
+
+
+@pytest.mark.parametrize(
+    ("name", "until"),
+    [("09_three_times_longer.ipynb", "long ="), ("11_rounding.ipynb", "grids.append")],
+)
+def test_by_default_every_run_is_there_and_nothing_is_trained(name, until, monkeypatch):
+    from resnetlab import study
+
+    state = state_after(name, until)
+    grids = state.get("grids") or [state["grid"], state["long"]]
+
+    def refuse(grid, **how):
+        raise AssertionError(f"{grid.name} would train {how['only']}")
+
+    monkeypatch.setattr(study, "run", refuse)
+    root = results.project_root() / "results"
+    runs = [run for grid in grids for run in study.collect(grid, root=root)]
+    assert len(runs) == sum(len(grid.parameters()) for grid in grids) >= 9
+    assert {run.config.seed for run in runs} == {0, 1, 2}
+
+
+@pytest.mark.slow
+def test_longer_notebook_trains_two_lengths_and_draws_the_timelines(tmp_path):
+    root = tmp_path / "here"
+    words = ["-p", "results", str(root), "-p", "quick", "True", "-p", "warm_up_depth", "8"]
+    done = papermill(
+        tmp_path / "out.ipynb", *words, cwd=FOLDER.parent, name="09_three_times_longer.ipynb"
+    )
+    assert done.returncode == 0, done.stderr
+    cells = read(tmp_path / "out.ipynb").cells
+    assert len(figures(cells)) == 3
+    short = results.read_run(root / "digits-10-steps" / "plain-8-seed0")
+    long = results.read_run(root / "digits-10-steps-times-3" / "plain-8-seed0")
+    assert (short.steps_done, long.steps_done) == (10, 30)
+    # The rate falls at the same fractions of the way: 350 and 380 of 400.
+    assert long.config.recipe.milestones == (26, 28)
+    difference = long.final("train_error") - short.final("train_error")
+    assert f"the longer minus the shorter {difference:+.1f} points, n = 1" in said(cells)
+    right, *wrong = (trace for trace in figures(cells)[2]["data"] if trace["showlegend"])
+    assert right["name"] == "as in the paper"
+    assert [trace["y"][-1] for trace in wrong] == [0.0001, 0.0001]
+    warm = results.read_run(root / "digits-10-steps-warm-up" / "resnet-8-seed0")
+    assert warm.config.recipe.warmup_lr == 0.01
+    forgotten = results.read_run(root / "digits-10-steps-never-restored" / "resnet-8-seed0")
+    assert forgotten.config.recipe.lr == 0.01
+
+
+@pytest.mark.slow
+def test_rounding_notebook_measures_errors_and_trains_in_float64(tmp_path):
+    import torch
+
+    from resnetlab import probes, train
+
+    root = tmp_path / "here"
+    words = ["-p", "results", str(root), "-p", "quick", "True"]
+    done = papermill(tmp_path / "out.ipynb", *words, cwd=FOLDER.parent, name="11_rounding.ipynb")
+    assert done.returncode == 0, done.stderr
+    cells = read(tmp_path / "out.ipynb").cells
+    assert len(figures(cells)) == 4
+    assert "plain-8, fp32 minus fp64: " in said(cells)
+    assert "- bf16 channels_last: plain " in said(cells)
+    stored = results.find_measurement("digits-10-steps", "gradient-error", root)
+    assert stored.info["conditions"]["images"] == 128
+    assert set(stored.frame["network"]) == {"plain-8", "resnet-8", "plain-14", "resnet-14"}
+    run = results.read_run(root / "digits-10-steps-fp64" / "plain-8-seed0-fp64")
+    assert run.config.precision == "fp64"
+    begun = train.beginning(run.config, torch.device("cpu"))
+    errors = probes.gradient_error(
+        probes.batch_gradients(*begun, "bf16"), probes.batch_gradients(*begun, "fp64")
+    )
+    own = stored.frame.query("network == 'plain-8' and arithmetic == 'bf16'")
+    assert own["relative"].tolist() == pytest.approx(errors.relative.tolist(), rel=0.3)
+
+
 @pytest.mark.slow
 def test_constructed_solution_notebook_builds_trains_on_and_does_so_once(tmp_path):
     root, name = tmp_path / "here", "02_constructed_solution.ipynb"

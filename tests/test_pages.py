@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 import math
@@ -257,13 +258,15 @@ def test_without_runs_of_ours_the_papers_numbers_stand_alone(folder: Path, open_
     write_run(folder, "plain-8")
     app = open_page(PAPER)
     assert "No finished run is of a network in these tables yet." in markup(app)
-    two, three, four, six = (item.value for item in app.dataframe)
+    two, three, four, six, curves = (item.value for item in app.dataframe)
     for shown, records in ((two, paper.TABLE_2), (three, paper.TABLE_3), (four, paper.TABLE_4)):
         top1 = {r.network: f"{r.value:.2f}" for r in records if r.quantity == "top1_error"}
         stated = shown.dropna(subset=["paper_top1"])
         assert dict(zip(stated["network"], stated["paper_top1"], strict=True)) == top1
         assert set(shown["network"]) == {r.network for r in records}
         assert shown[["ours_top1", "n", "data", "recipe", "study"]].isna().all().all()
+    ends = curves.set_index("network").loc["plain-56", ["paper_train", "paper_top1"]]
+    assert list(ends) == ["5.80", "13.20"]
     assert list(two["network"]) == ["plain-18", "resnet-18", "plain-34", "resnet-34"]
     assert list(two["paper_top1"]) == ["27.94", "27.88", "28.54", "25.03"]
     best = six.set_index("network")
@@ -495,6 +498,35 @@ def test_a_notebook_is_shown_with_parameters_and_download(folder: Path, open_pag
     assert "a table" in codes(app)
     assert app.get("download_button")
     assert "script" not in markup(app)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT / "results" / "reference").glob("*/*.ipynb")), ids=lambda path: path.stem
+)
+def test_every_figure_of_the_committed_notebooks_is_drawn(
+    monkeypatch: pytest.MonkeyPatch, open_page: Open, path: Path
+) -> None:
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(PROJECT / "results"))
+    app = open_page(NOTEBOOKS, study=f"reference/{path.parent.name}", notebook=path.name)
+    assert "Left out" not in texts(app)
+    cells = json.loads(path.read_text())["cells"]
+    data = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    written = [item for found in data if (item := found.get("application/vnd.plotly.v1+json"))]
+    drawn = charts(app)
+    assert len(drawn) == len(written) > 0
+    for ours, theirs in zip(drawn, written, strict=True):
+        assert [numbers(trace) for trace in ours["data"]] == [numbers(t) for t in theirs["data"]]
+
+
+def numbers(trace: dict[str, Any]) -> Any:
+    """The y values of a trace, unpacked as plotly's documentation says."""
+    value = trace["y"]
+    if isinstance(value, dict):
+        return memoryview(base64.b64decode(value["bdata"])).cast(CODES[value["dtype"]]).tolist()
+    return value
+
+
+CODES = {"f8": "d", "f4": "f", "i1": "b", "i2": "h", "i4": "i", "u1": "B", "u2": "H", "u4": "I"}
 
 
 def test_nothing_of_a_hostile_notebook_is_interpreted(folder: Path, open_page: Open) -> None:

@@ -120,6 +120,27 @@ def plane_losses(*runs: tuple[str, int]) -> pd.DataFrame:
     )
 
 
+def gradient_errors(*runs: tuple[str, int]) -> pd.DataFrame:
+    """Four arithmetics, each ten times worse; three layers: once, ten and a hundred times as bad."""
+    return pd.DataFrame(
+        identity(name, seed)
+        | {"arithmetic": way, "layer": layer, "relative": 10.0 ** (k + layer - 5), "norm": 0.01}
+        for name, seed in runs
+        for k, way in enumerate(("fp32", "fp32 channels_last", "bf16", "bf16 channels_last"))
+        for layer in range(3)
+    )
+
+
+def draw_by_precision(table: pd.DataFrame, **how: Any) -> go.Figure:
+    return plots.error_by_condition(table, "precision", **how)
+
+
+def in_precisions(*runs: tuple[str, int]) -> pd.DataFrame:
+    """`finals` in bf16 and in fp32, where the error is 4 less."""
+    half, single = (finals(*runs, precision=name) for name in ("bf16", "fp32"))
+    return pd.concat([half, single.assign(train_error=single["train_error"] - 4)])
+
+
 def dialled(*runs: tuple[str, int]) -> pd.DataFrame:
     """Each network at three scales; the error falls with the scale."""
     return pd.DataFrame(
@@ -189,6 +210,9 @@ FIGURES: list[tuple[Callable[..., go.Figure], Callable[..., pd.DataFrame]]] = [
     (plots.correlation_matrices, cosines),
     (plots.loss_lines, line_losses),
     (plots.loss_surfaces, plane_losses),
+    (plots.gradient_error_by_layer, gradient_errors),
+    (plots.gradient_error_by_depth, gradient_errors),
+    (draw_by_precision, in_precisions),
     (plots.shortcut_dial, dialled),
     (plots.trained_on, trained_on),
     (plots.lesions, lesions),
@@ -249,6 +273,11 @@ NOTHING: list[tuple[Callable[..., go.Figure], Any]] = [
     (plots.lesions, results.probes_of([])),
     (plots.loss_lines, results.probes_of([])),
     (plots.loss_surfaces, plane_losses(("plain-20", 0)).assign(loss=np.inf)),
+    (plots.gradient_error_by_layer, results.probes_of([])),
+    (plots.gradient_error_by_layer, gradient_errors(("plain-20", 0)).assign(relative=np.nan)),
+    (plots.gradient_error_by_depth, results.probes_of([])),
+    (draw_by_precision, finals()),
+    (draw_by_precision, finals(*FOUR, status="running")),
 ]
 
 
@@ -659,6 +688,56 @@ def test_a_line_has_gaps_where_the_loss_is_not_finite() -> None:
     assert np.isnan(np.asarray(plain.y, dtype=float)).tolist() == [False, True, False]
     assert not plain.connectgaps
     assert numbers(residual.y) == [2, 1, 2]
+
+
+def test_gradient_errors_are_percent_by_layer_in_a_panel_an_arithmetic() -> None:
+    frame = gradient_errors(("plain-20", 0), ("plain-20", 1), ("resnet-20", 0))
+    frame.loc[frame["seed"] == 1, "relative"] *= 100
+    figure = plots.gradient_error_by_layer(frame)
+    ways = ["fp32", "fp32 channels_last", "bf16", "bf16 channels_last"]
+    assert [a.text for a in figure.layout.annotations[:4]] == ways
+    plain = [t for t in figure.data if t.name == "plain-20"]
+    assert numbers(plain[2].x) == [1, 2, 3]
+    assert numbers(plain[2].y) == pytest.approx([1, 10, 100])  # 1e-3 and 1e-1 in percent, geometric
+    assert {t.line.dash for t in plain} == {"dash"}
+    assert sum(t.showlegend for t in figure.data) == 2
+
+
+def test_against_depth_the_error_is_the_median_over_layers() -> None:
+    figure = plots.gradient_error_by_depth(gradient_errors(*EIGHT))
+    line, points = (t for t in figure.data if t.name == "bf16, plain")
+    assert numbers(line.x) == [20, 56]
+    assert numbers(line.y) == pytest.approx([1, 1])
+    assert len(points.x) == 4
+    assert len({t.line.color for t in figure.data if t.mode == "lines"}) == 4
+
+
+def test_conditions_stand_from_the_most_exact_on_with_a_line_a_seed() -> None:
+    figure = draw_by_precision(in_precisions(("plain-56", 0), ("plain-56", 2)))
+    seeds, mean = figure.data[:2], figure.data[2]
+    assert list(mean.x) == ["fp32", "bf16"]
+    assert [numbers(t.y) for t in seeds] == [[6, 10], [8, 12]]
+    assert numbers(mean.y) == [7, 11]
+    assert mean.line.width > seeds[0].line.width
+    frame = finals(("plain-20", 0)).assign(steps_planned=400)
+    long = frame.assign(steps_planned=1200, train_error=3.0)
+    assert list(plots.error_by_condition(pd.concat([long, frame]), "steps_planned").data[0].x) == [
+        "400",
+        "1,200",
+    ]
+
+
+def test_timelines_share_one_axis_and_are_stairs() -> None:
+    rows = [("right", 0, 4, 0.01), ("right", 4, 100, 0.1), ("wrong", 0, 100, 0.01)]
+    rates = pd.DataFrame(rows, columns=["schedule", "step", "until", "lr"])
+    figure = plots.learning_rates(rates, 8, "a <b>", "said")
+    assert len(figure.data) == 4
+    assert all(trace.line.shape == "hv" for trace in figure.data)
+    assert numbers(figure.data[0].x) == [0, 4, 100]
+    assert numbers(figure.data[0].y) == [0.01, 0.1, 0.1]
+    assert list(figure.layout.xaxis.range) == [0, 8]
+    assert "&lt;b&gt;" in figure.layout.title.text
+    assert figure.data[0].line.width > figure.data[2].line.width, "where they agree both are seen"
 
 
 def test_options_of_one_depth_have_colours_of_their_own() -> None:

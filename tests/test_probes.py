@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +26,9 @@ from resnetlab.probes import (
     activation_scales,
     anatomy,
     batch_gradient_norms,
+    batch_gradients,
     gradient_correlation,
+    gradient_error,
     gradient_norms,
     input_gradients,
     layer_responses,
@@ -33,6 +38,7 @@ from resnetlab.probes import (
     total_gradient_norm,
     without_norm,
 )
+from resnetlab.train import train_step
 
 NAMES = ["plain-8", "resnet-8", "resnet-8-C"]
 
@@ -80,13 +86,14 @@ def test_the_norm_is_the_slope_along_the_gradient_by_finite_differences(name: st
         assert slope == pytest.approx(float(norms[index]), rel=1e-4)
 
 
+@pytest.mark.parametrize("probe", [gradient_norms, total_gradient_norm])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_probe_leaves_no_trace(training: bool) -> None:
+def test_a_probe_leaves_no_trace(training: bool, probe: Callable[[nn.Module], Tensor]) -> None:
     network = backward("resnet-8-C").train(training)
     state = {key: value.clone() for key, value in network.state_dict().items()}
     gradients = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
     rng, threads = torch.get_rng_state(), torch.get_num_threads()
-    norms = gradient_norms(network)
+    norms = probe(network)
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None
@@ -96,7 +103,7 @@ def test_a_probe_leaves_no_trace(training: bool) -> None:
     assert torch.equal(torch.get_rng_state(), rng)
     assert torch.get_num_threads() == threads
     assert not norms.requires_grad
-    assert torch.equal(gradient_norms(network), norms)
+    assert torch.equal(probe(network), norms)
 
 
 def test_later_steps_do_not_change_norms_that_were_taken() -> None:
@@ -145,6 +152,94 @@ def test_the_norms_of_a_batch_are_those_of_a_training_step(name: str) -> None:
     torch.testing.assert_close(batch_gradient_norms(fresh, images, labels), gradient_norms(stepped))
     with pytest.raises(UsageError, match="as many labels as images"):
         batch_gradient_norms(fresh, images, labels[:2])
+
+
+# --- rounding -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gradients_of_a_batch_are_those_of_a_training_step(name: str, precision: Any) -> None:
+    images, labels = batch()
+    dtype = torch.float64 if precision == "fp64" else torch.float32
+    stepped = build(name, generator=torch.Generator().manual_seed(0)).to(dtype)
+    optimizer = torch.optim.SGD(stepped.parameters(), lr=0.1)
+    train_step(stepped, optimizer, images.to(dtype), labels, precision)
+    fresh = build(name, generator=torch.Generator().manual_seed(0)).eval()
+    found = batch_gradients(fresh, images, labels, precision)
+    layers = weighted_layers(stepped).values()
+    for gradient, layer in zip(found, layers, strict=True):
+        assert layer.weight.grad is not None
+        assert gradient.dtype == torch.float64
+        assert torch.equal(gradient, layer.weight.grad.double())
+    relaid = batch_gradients(fresh, images, labels, precision, channels_last=True)
+    for gradient, other in zip(found, relaid, strict=True):
+        assert gradient.shape == other.shape
+        assert float((gradient - other).norm() / gradient.norm()) < (
+            1e-10 if precision == "fp64" else 0.5
+        )
+
+
+def test_exact_gradients_are_the_slopes_by_finite_differences() -> None:
+    network = build("resnet-8-C", generator=torch.Generator().manual_seed(0))
+    images, labels = batch()
+    exact = batch_gradients(network, images, labels, "fp64")
+    moved, step = copy.deepcopy(network).double(), 1e-6
+    random = torch.Generator().manual_seed(2)
+    for gradient, layer in zip(exact, weighted_layers(moved).values(), strict=True):
+        direction = torch.randn(gradient.shape, generator=random, dtype=torch.float64)
+        losses = []
+        with torch.no_grad():
+            for sign in (+1, -2, +1):
+                layer.weight += sign * step * direction
+                losses.append(float(cross_entropy(moved(images.double()), labels)))
+        slope = (losses[0] - losses[1]) / (2 * step)
+        assert slope == pytest.approx(float((gradient * direction).sum()), rel=1e-4, abs=1e-7)
+
+
+def test_the_error_of_a_gradient_by_hand() -> None:
+    exact = [torch.tensor([[3.0, 4.0]]), torch.tensor([2.0]), torch.zeros(2), torch.tensor([1.0])]
+    measured = [
+        torch.tensor([[3.0, -4.0]]),
+        torch.tensor([2.5]),
+        torch.ones(2),
+        torch.tensor([torch.nan]),
+    ]
+    relative, norm = gradient_error(measured, exact)
+    assert relative[:2].tolist() == [8 / 5, 0.25]
+    assert norm[:2].tolist() == [0.0, 0.25]  # turned around, it is as long as before
+    assert relative[2:].isnan().all()
+    assert norm[2:].isnan().all()
+    assert torch.equal(gradient_error(exact[:2], exact[:2]).relative, torch.zeros(2).double())
+    with pytest.raises(UsageError, match="two different networks"):
+        gradient_error(measured[:1], exact)
+
+
+def test_deep_plain_networks_make_more_of_rounding_than_residual_ones() -> None:
+    """On random images: the finding, not its size. In bf16 nothing of plain-56's gradient is left."""
+    random = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(32, 3, 8, 8, generator=random), torch.arange(32) % 10
+    errors = {}
+    for name in ("plain-56", "resnet-56"):
+        network = build(name, generator=torch.Generator().manual_seed(0))
+        exact = batch_gradients(network, images, labels, "fp64")
+        for precision in ("fp32", "bf16"):
+            found = batch_gradients(network, images, labels, precision)  # type: ignore[arg-type]
+            errors[name, precision] = float(gradient_error(found, exact).relative.median())
+    assert errors["plain-56", "bf16"] > 1
+    assert errors["resnet-56", "bf16"] < 0.8
+    assert errors["resnet-56", "fp32"] < 0.01
+    assert errors["plain-56", "fp32"] > errors["resnet-56", "fp32"]
+
+
+def test_precisions_that_cannot_be_are_refused() -> None:
+    network, (images, labels) = build("plain-8"), batch()
+    with pytest.raises(UsageError, match="tf32 needs a CUDA GPU"):
+        batch_gradients(network, images, labels, "tf32")
+    with pytest.raises(UsageError, match="did you mean 'bf16'"):
+        batch_gradients(network, images, labels, "bf15")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="as many labels as images"):
+        batch_gradients(network, images, labels[:2])
 
 
 def linear_chain(depth: int) -> nn.Module:
@@ -285,7 +380,9 @@ def test_deep_plain_gradients_shatter_and_residual_ones_less() -> None:
     assert neighbours["resnet-56"] > 0.3
 
 
-@pytest.mark.parametrize("which", ["gradients", "scales", "correlation", "bare"])
+@pytest.mark.parametrize(
+    "which", ["gradients", "scales", "correlation", "bare", "exact", "bf16", "channels_last", "anatomy"]
+)
 def test_what_is_measured_on_a_copy_leaves_no_trace(which: str) -> None:
     network, (images, labels) = backward("resnet-8-C"), batch()
     network.get_submodule("stage2").eval()
@@ -299,11 +396,19 @@ def test_what_is_measured_on_a_copy_leaves_no_trace(which: str) -> None:
         "scales": lambda: activation_scales(network, images),  # type: ignore[arg-type]
         "correlation": lambda: gradient_correlation(network, images, images),
         "bare": lambda: batch_gradient_norms(without_norm(network), images, labels),  # type: ignore[arg-type]
+        "exact": lambda: batch_gradients(network, images, labels, "fp64")[0],
+        "bf16": lambda: batch_gradients(network, images, labels, "bf16")[0],
+        "channels_last": lambda: batch_gradients(network, images, labels, channels_last=True)[0],
+        "anatomy": lambda: torch.tensor([part["parameters"] for part in anatomy(network, 8)]),  # type: ignore[arg-type]
     }[which]
+    math = (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
     with torch.no_grad():  # as a caller may have it
         found = measure()
     assert not found.requires_grad
     assert torch.equal(measure(), found)
+    after = (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
+    assert after == math
+    assert all(p.dtype == torch.float32 and p.is_contiguous() for p in network.parameters())
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from resnetlab import config, paper
-from resnetlab.config import RECIPES, Events, lr_at
-from resnetlab.schedule import Schedule, stretches
+from resnetlab.config import RECIPES, Events, UsageError, lr_at
+from resnetlab.schedule import Schedule, stretches, warm_up_mistakes
 from resnetlab.schedule import tests_without_progress as without_progress
 
 WARM, DROPS = Events(warm_until=paper.WARM_UNTIL), Events(drops=paper.FIGURE_4_DROPS)
@@ -226,3 +226,58 @@ def test_resumed_between_tests_the_plateau_is_the_same():
         for test, error in enumerate(errors[stop:], stop + 1):
             second.after_test(test, error)
         assert second.events.drops == (7, 13)
+
+
+# --- the warm-up's two known mistakes ----------------------------------------------------------
+
+
+def followed(parts):
+    """The rate of every step of a timeline."""
+    return [part.lr for part in parts for _ in range(part.step, part.until)]
+
+
+def test_the_mistakes_are_what_trainers_that_make_them_do():
+    """Both spelt out, one with torch's own scheduler, on a hundredth of the paper's schedule."""
+    import torch
+
+    recipe, events = config.PAPER_110.shrink(640), Events(warm_until=4)
+    found = warm_up_mistakes(recipe, events)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(recipe.milestones), gamma=0.1)
+    (group,) = optimizer.param_groups
+    group["lr"] = recipe.warmup_lr  # by hand, and nobody puts it back
+    never = []
+    for _ in range(recipe.steps):
+        never.append(group["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert followed(found["never restored"]) == pytest.approx(never, rel=1e-12)
+
+    base, rate, rebased = recipe.warmup_lr, recipe.warmup_lr, []
+    for step in range(recipe.steps):
+        if step == events.warm_until:
+            rate = recipe.lr
+        if step in recipe.milestones:
+            rate = base * 0.1 ** (1 + recipe.milestones.index(step))
+        rebased.append(rate)
+    assert followed(found["drops from the warm-up's rate"]) == pytest.approx(rebased, rel=1e-12)
+    right = followed(stretches(recipe, events))
+    assert right == [lr_at(step, recipe, events) for step in range(recipe.steps)]
+    assert sum(a != b for a, b in zip(right, never, strict=True)) == 640 - 4
+    assert sum(a != b for a, b in zip(right, rebased, strict=True)) == 320
+
+
+def test_the_rates_of_the_mistakes_at_full_length():
+    found = warm_up_mistakes(config.PAPER_110, WARM)
+    never, rebased = (followed(parts) for parts in found.values())
+    assert [never[step] for step in (399, 400, 31_999, 32_000, 48_000)] == [0.01] * 3 + [0.001, 0.0001]
+    assert [rebased[s] for s in (399, 400, 31_999, 32_000, 48_000)] == [0.01, 0.1, 0.1, 0.001, 0.0001]
+    assert len(never) == len(rebased) == 64_000
+    late = warm_up_mistakes(config.PAPER_110, Events(warm_until=40_000))
+    assert len(followed(late["drops from the warm-up's rate"])) == 64_000
+
+
+@pytest.mark.parametrize("name", ["paper", "imagenet"])
+def test_a_recipe_without_a_warm_up_has_no_such_mistakes(name):
+    with pytest.raises(UsageError, match="no warm-up with milestones"):
+        warm_up_mistakes(RECIPES[name], Events())

@@ -26,9 +26,13 @@ from resnetlab.verdict import (
     gradients,
     kept,
     lesions,
+    longer,
     mean_responses,
+    median_errors,
     one_condition,
+    precisions,
     responses,
+    rounding,
     same_function,
     shortcuts,
     surfaces,
@@ -575,6 +579,119 @@ def test_a_slice_with_holes_says_so():
     assert "9 of 81 points are not finite" in surfaces(holes)[0]
     assert "nothing can be said" in surfaces(slice_of(lambda x, y: math.nan))[0]
     assert "nothing can be said" in surfaces(holes.iloc[:0])[0]
+
+
+# --- one network under several conditions -----------------------------------------------------
+
+
+def lengths(name: str, short: list[float], long: list[float]) -> list[dict[str, Any]]:
+    return rows(name, dict(enumerate(short)), steps_planned=400, recipe="quick") + rows(
+        name, dict(enumerate(long)), steps_planned=1200, recipe="quick (steps 1200)"
+    )
+
+
+def test_more_steps_are_judged_seed_by_seed_and_then_the_degradation_that_is_left() -> None:
+    frame = table(
+        lengths("plain-20", [1.0, 2.0, 3.0], [0.0, 1.0, 2.0]),
+        lengths("plain-56", [60.0, 70.0, 80.0], [21.0, 30.0, 42.0]),
+        lengths("resnet-20", [0.1, 0.0, 0.1], [0.0, 0.1, 0.1]),
+    )
+    said = longer(frame)
+    assert said[0].startswith("plain-20: final training error 2.0 ± 1.0 % after 400 steps, 1.0 ± 1.0 %")
+    assert said[0].endswith("n = 3. More steps help.")
+    assert "resnet-20" in said[1]
+    assert said[1].endswith("Less than 1 point, with 95 % confidence.")
+    # -39, -40, -38
+    assert "the longer minus the shorter -39.0 ± 1.0 points" in said[2]
+    assert said[3].startswith(
+        "After 1,200 steps: Final training error of plain-56 minus plain-20: +30.0"
+    )
+    assert "degradation, not overfitting" in said[3]
+    assert longer(frame.sample(frac=1, random_state=1)) == said
+
+
+def test_too_few_lengths_seeds_or_agreement_claim_nothing_of_more_steps() -> None:
+    one = table(rows("plain-56", {0: 1.0}))
+    assert longer(one) == ["All runs have 300 steps: nothing to compare them with."]
+    assert longer(one.iloc[:0]) == ["No finished run yet: nothing can be said."]
+    assert "Too few seeds to say" in longer(table(lengths("plain-56", [60.0], [20.0])))[0]
+    apart = longer(table(lengths("plain-56", [60.0, 20.0, 30.0], [20.0, 60.0, 31.0])))
+    assert "These seeds do not settle it." in apart[0]
+    worse = longer(table(lengths("plain-56", [20.0, 21.0, 22.0], [60.0, 62.0, 61.0])))
+    assert "More steps made it worse." in worse[0]
+
+
+def in_precisions(**errors: list[float]) -> pd.DataFrame:
+    return table(
+        *(rows("plain-56", dict(enumerate(own)), precision=name) for name, own in errors.items())
+    )
+
+
+def test_a_failure_in_float64_is_not_rounding_and_what_rounding_adds_is_paired() -> None:
+    frame = in_precisions(bf16=[90.0, 80.0, 85.0], fp32=[61.0, 50.0, 56.0], fp64=[60.0, 50.0, 55.0])
+    head, single, half = precisions(frame)
+    assert head == (
+        "plain-56: final training error 55.0 ± 5.0 % in fp64, 55.7 ± 5.5 % in fp32, 85.0 ± 5.0 % in "
+        "bf16. It fails in fp64 too: rounding is not what makes it fail."
+    )
+    assert single.startswith("plain-56, fp32 minus fp64: +0.7 ± 0.6 points")
+    assert "these seeds do not settle. Of the error in fp32, 99 % is there in fp64." in single
+    assert half.startswith("plain-56, bf16 minus fp64: +30.0 ± 0.0 points")
+    assert half.endswith("Rounding adds to the error. Of the error in bf16, 65 % is there in fp64.")
+
+
+def test_seeds_that_only_one_precision_has_do_not_move_the_share() -> None:
+    frame = in_precisions(fp64=[10.0, 10.0, 10.0], fp32=[20.0, 20.0, 20.0, 99.0])
+    assert "Of the error in fp32, 50 % is there in fp64." in precisions(frame)[1]
+    lucky = in_precisions(fp64=[60.0, 61.0, 62.0], fp32=[50.0, 51.0, 50.0])
+    assert precisions(lucky)[1].endswith(
+        "In fp32 the error is lower. Of the error in fp32, all is there in fp64."
+    )
+
+
+def test_precisions_claim_nothing_without_float64_seeds_or_a_failure() -> None:
+    assert "Without runs in fp64" in precisions(in_precisions(fp32=[60.0, 60.0, 60.0]))[0]
+    few = precisions(in_precisions(fp64=[60.0], fp32=[61.0]))
+    assert all("Too few seeds" in sentence for sentence in few)
+    fine = precisions(in_precisions(fp64=[0.1, 0.1, 0.2], fp32=[0.1, 0.2, 0.1]))
+    assert fine[0].endswith("In fp64 it does not fail.")
+    assert fine[1].endswith("Less than 1 point, with 95 % confidence: rounding adds nothing.")
+    wide = precisions(in_precisions(fp64=[0.0, 90.0, 3.0]))
+    assert wide[0].endswith("Whether it fails in fp64, these seeds do not settle.")
+    assert precisions(table()) == ["No finished run yet: nothing can be said."]
+
+
+def error_frame(*parts: tuple[str, str, float, float]) -> pd.DataFrame:
+    """Three layers a network: error, ten times less and ten times more, over two seeds 4x apart."""
+    return pd.DataFrame(
+        row | {"arithmetic": way, "layer": layer, "relative": row["value"] * factor, "norm": norm}
+        for name, way, error, norm in parts
+        for row in valued(name, {0: error / 2, 1: error * 2})
+        for layer, factor in enumerate((1.0, 0.1, 10.0))
+    ).drop(columns="value")
+
+
+def test_rounding_is_the_median_over_layers_and_the_geometric_mean_over_seeds() -> None:
+    frame = error_frame(
+        ("plain-20", "fp32", 1e-6, 1e-7),
+        ("plain-56", "fp32", 0.08, 0.001),
+        ("resnet-56", "fp32", 2e-6, 1e-7),
+        ("plain-56", "bf16", 1.4, 0.03),
+        ("resnet-56", "bf16", 0.28, 0.01),
+    )
+    assert median_errors(frame)["relative"].tolist()[:2] == pytest.approx([5e-7, 2e-6])
+    single, half = rounding(frame)
+    assert single == (
+        "fp32: plain 0.0001 % (20 layers), 8 % (56 layers); residual 0.0002 % (56 layers). "
+        "At 56 layers plain over residual: 40,000 times."
+    )
+    assert half == (
+        "bf16: plain 140 % (56 layers); residual 28 % (56 layers). At 56 layers plain over residual: "
+        "5 times. Nothing of the gradient is left in plain with 56 layers, whose norms are off by 3 %."
+    )
+    alone = rounding(frame[frame["family"] == "plain"])
+    assert "over residual" not in alone[0]
+    assert rounding(frame.iloc[:0]) == ["No gradient error measured yet: nothing can be said."]
 
 
 # --- the constructed solution, the dial, the lesion ---------------------------------------------

@@ -6,36 +6,22 @@ markup only where it is that of a notebook of this project, and of plotly figure
 
 from __future__ import annotations
 
-import ast
 import base64
 import binascii
 import contextlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import frame
-from resnetlab import results
+from resnetlab import executed, results
+from resnetlab.executed import MOST_CELLS, MOST_TEXT, PLOTLY, UnreadableError, figure_of, parse, text_of
 
-PLOTLY = "application/vnd.plotly.v1+json"
-MOST_BYTES = 40_000_000  # of a notebook
-MOST_CELLS = 300
-MOST_TEXT = 20_000  # characters of one output
-# Traces that draw numbers and ask no server for anything, as maps do.
-TRACES = {"scatter", "scattergl", "bar", "heatmap", "histogram", "box", "violin", "contour"}
-# Parts of a layout that load pictures or map tiles.
-LOADING = re.compile(r"images?|source|mapbox\d*|map\d*|geo\d*")
 SHIPPED = Path(__file__).resolve().parents[2] / "notebooks"
-
-
-class UnreadableError(ValueError):
-    """What is wrong with a notebook or with one output, in a sentence."""
 
 
 def notebooks(study: results.Study) -> dict[str, Path]:
@@ -47,28 +33,6 @@ def notebooks(study: results.Study) -> dict[str, Path]:
         )
     found += [path for run in study.runs if (path := run.path / results.NOTEBOOK_FILE).is_file()]
     return frame.labelled((path.relative_to(study.path).as_posix(), path) for path in found)
-
-
-def text_of(value: object) -> str:
-    """A notebook's text: one string or a list of them."""
-    if isinstance(value, list):
-        return "".join(part for part in value if isinstance(part, str))
-    return value if isinstance(value, str) else ""
-
-
-def parse(content: bytes) -> dict[str, Any]:
-    """The notebook in these bytes. Raises UnreadableError for what is none of format 4."""
-    if len(content) > MOST_BYTES:
-        raise UnreadableError(f"it has {len(content):,} bytes, more than a notebook of this project")
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        raise UnreadableError("it is torn or not JSON") from None
-    if not isinstance(found, dict) or not isinstance(found.get("cells"), list):
-        raise UnreadableError("it is no notebook: it has no list of cells")
-    if found.get("nbformat") != 4:
-        raise UnreadableError(f"its format is {found.get('nbformat')!r}, this page knows 4")
-    return found
 
 
 def known_prose() -> set[str]:
@@ -83,38 +47,9 @@ def known_prose() -> set[str]:
     return found
 
 
-def defaults(cells: list[Any]) -> dict[str, Any]:
-    """Names and literal values of the cell tagged `parameters`."""
-    for cell in cells:
-        meta = cell.get("metadata") if isinstance(cell, dict) else None
-        tags = meta.get("tags") if isinstance(meta, dict) else None
-        if not isinstance(tags, list) or "parameters" not in tags:
-            continue
-        found = {}
-        try:
-            statements = ast.parse(text_of(cell.get("source"))).body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return {}
-        for item in statements:
-            target = item.target if isinstance(item, ast.AnnAssign) else None
-            if isinstance(item, ast.Assign) and len(item.targets) == 1:
-                target = item.targets[0]  # type: ignore[assignment]
-            if isinstance(target, ast.Name) and isinstance(item, ast.Assign | ast.AnnAssign):
-                try:
-                    found[target.id] = ast.literal_eval(item.value) if item.value else None
-                except (ValueError, TypeError, RecursionError, MemoryError):
-                    found[target.id] = "(computed)"
-        return found
-    return {}
-
-
 def parameters(notebook: Mapping[str, Any]) -> pd.DataFrame:
     """What it was run with: the values that papermill gave it, else its own defaults."""
-    own = defaults(notebook["cells"])
-    meta = notebook.get("metadata")
-    given = meta.get("papermill") if isinstance(meta, dict) else None
-    given = given.get("parameters") if isinstance(given, dict) else None
-    given = given if isinstance(given, dict) else {}
+    own, given = executed.defaults(notebook["cells"]), executed.given(notebook)
     rows = [
         (frame.shown(name), frame.shown(repr(given.get(name, own.get(name)))), name in given)
         for name in dict.fromkeys([*given, *own])
@@ -122,33 +57,9 @@ def parameters(notebook: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "value", "given"])
 
 
-def harmless(value: Any) -> Any:
-    """A layout without what would load anything from elsewhere."""
-    if isinstance(value, dict):
-        return {k: harmless(v) for k, v in value.items() if not LOADING.fullmatch(str(k))}
-    return [harmless(item) for item in value] if isinstance(value, list) else value
-
-
-def figure_of(content: object) -> go.Figure:
-    """The figure of a plotly output, from its data and layout only. Raises UnreadableError."""
-    if not isinstance(content, dict) or not isinstance(content.get("data"), list):
-        raise UnreadableError("a figure without data")
-    kinds = {
-        trace.get("type", "scatter") if isinstance(trace, dict) else None for trace in content["data"]
-    }
-    if not all(isinstance(kind, str) and kind in TRACES for kind in kinds):
-        raise UnreadableError("a figure of a kind that is not drawn here")
-    layout = content.get("layout", {})
-    try:
-        return go.Figure(harmless(content["data"]), harmless(layout))
-    except Exception as error:  # plotly raises many kinds for values that it does not take
-        raise UnreadableError(f"a figure that plotly refuses ({type(error).__name__})") from None
-
-
 def plain(text: str) -> None:
     """Text as it is, without terminal colours, cut if it is very long."""
-    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
-    text = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    text = executed.printable(text)
     cut = len(text) > MOST_TEXT
     st.code(text[:MOST_TEXT] + ("\n… cut here" if cut else ""), language=None, wrap_lines=False)
 

@@ -1,0 +1,415 @@
+"""The lesson: the question notebooks in teaching order, executed, and as pages that need no computer.
+
+Which notebooks belong to it and in which order stands in STORY, once. A page is one HTML file of
+`document` that holds an executed notebook; `index.html` links them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from markdown_it import MarkdownIt
+
+from resnetlab import document, executed, notebook, results, study
+from resnetlab.config import UsageError
+
+KIND = "page of a lesson"
+INDEX = "index.html"
+TRIALS, COMMITTED = results.LESSONS[1:]  # folders of quick executions, and of the committed ones
+TITLE = "Why deep plain networks fail, and why residual ones do not"
+MOST_TEXT = 20_000  # characters of one output
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One notebook of the lesson: its place in the story, and the parameters of a trial of it."""
+
+    name: str  # of its file, without .ipynb
+    role: str = ""
+    quick: Mapping[str, Any] = field(default_factory=lambda: {"quick": True})
+
+    @property
+    def source(self) -> Path:
+        return notebook.find(self.name)
+
+
+# The order of the forty minutes (notebooks/README.md): what happens, what is not the cause, what may
+# be, the cure, what the blocks do; then what a class asks next, and the whole beside the paper.
+STORY = (
+    Chapter("01_degradation", "Deeper fails, on the training images.", {}),
+    Chapter("02_constructed_solution", "Yet a solution exists, and training leaves it."),
+    Chapter("03_gradient_norms", "Not by vanishing gradients. What breaks instead?"),
+    Chapter("04_shortcut_dial", "Dial in the cure; then take blocks away."),
+    Chapter("07_layer_responses", "What the blocks do: small changes, or not?"),
+    Chapter("08_loss_surface", "The famous picture, of your own networks."),
+    Chapter("09_three_times_longer", "A class asks: is it just slow?"),
+    Chapter("11_rounding", "A class asks: is it rounding?"),
+    Chapter(
+        "05_shortcut_options",
+        "A class asks: which shortcut?",
+        {"depths": [8], "seeds": [0], "steps": 10},
+    ),
+    Chapter(
+        "06_imagenet",
+        "The paper's other networks, on a stand-in.",
+        {"depths": [18], "also": [], "steps": 3, "overrides": {"batch_size": 8}},
+    ),
+    Chapter("10_ours_and_the_paper", "Everything measured, beside the paper."),
+)
+
+
+def chapters() -> list[Chapter]:
+    """Those whose notebook is there, in the order of the story; others follow by name."""
+    there = {path.stem for path in notebook.folder().glob("[0-9]*.ipynb")}
+    if not there:
+        raise UsageError(
+            f"{notebook.folder()} holds no notebooks: run this inside the project's folder"
+        )
+    told = [chapter for chapter in STORY if chapter.name in there]
+    return told + [Chapter(name) for name in sorted(there - {chapter.name for chapter in told})]
+
+
+# --- executing --------------------------------------------------------------------------------
+
+
+def place_of(source: Path, parameters: Mapping[str, Any], root: Path) -> Path:
+    """Where the executed copy of a notebook with these parameters lies: with the runs it looks at.
+
+    A trial (`quick`) lies apart, and so does a notebook that looks at no one study.
+    """
+    content = executed.parse(source.read_bytes())
+    values = executed.defaults(content["cells"]) | dict(parameters)
+    name = results.LESSON
+    if asked := values.get("study"):
+        name = results.check_name("study", asked)
+        # A notebook that trains names its folder after data and steps; the others are told the folder.
+        if any("folder_name(" in text for text in executed.sources(content)):
+            name = study.folder_name(name, str(values["data"]), values.get("steps"))
+    if notebook.switch(values.get("quick", False), "quick"):
+        name = TRIALS
+    return root / name / source.name
+
+
+def execute(source: Path, target: Path, parameters: Mapping[str, Any], root: Path) -> str:
+    """Execute a notebook in a process of its own: "" or why it failed, one line.
+
+    What it trains and measures lands in `root`, the executed copy in `target`, also that of a failed
+    execution. KeyboardInterrupt if it was stopped.
+    """
+    results.prepare_root(root)
+    # The project's own folder needs no path: what is executed can then be shared as it is.
+    place = {} if root == results.results_root() else {"results": str(root)}
+    error = study.execute(source, target, place | dict(parameters))
+    return error or failure(target) or ""
+
+
+def failure(copy: Path) -> str | None:
+    """Why an executed copy is none, or what ended its execution; None for a whole one."""
+    try:
+        return executed.failure(executed.parse(copy.read_bytes()))
+    except (OSError, executed.UnreadableError) as error:
+        return f"its executed copy cannot be read: {error}"
+
+
+def is_there(source: Path, target: Path, parameters: Mapping[str, Any]) -> bool:
+    """Whether this very notebook was executed with these parameters, to its end."""
+    if not target.is_file() or failure(target) is not None:
+        return False
+    copy = executed.parse(target.read_bytes())
+    given = {key: value for key, value in executed.given(copy).items() if key != "results"}
+    same = executed.sources(copy) == executed.sources(executed.parse(source.read_bytes()))
+    return same and given == dict(parameters)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A chapter of the lesson as it stands: its executed copy, or why there is none."""
+
+    chapter: Chapter
+    title: str
+    page: str  # file name without ending
+    copy: Path | None = None
+    error: str = ""
+    state: str = ""  # executed, there, failed
+
+
+def teach(
+    root: Path,
+    folder: Path,
+    *,
+    quick: bool = False,
+    again: bool = False,
+    device: str = "auto",
+    begins: Callable[[Chapter], None] = lambda chapter: None,
+    ends: Callable[[Part], None] = lambda part: None,
+) -> list[Part]:
+    """Execute every chapter, one after the other, and write pages and index into `folder`.
+
+    What is there already is not executed, unless `again`; one that fails does not stop the others.
+    The pages of what has ended are there at any moment.
+    """
+    told = chapters()
+    parts = [Part(chapter, question(chapter.source), chapter.name) for chapter in told]
+    check_folder(folder)
+    for index, chapter in enumerate(told):
+        begins(chapter)
+        source = chapter.source
+        parameters: dict[str, Any] = dict(chapter.quick) if quick else {}
+        known = executed.defaults(executed.parse(source.read_bytes())["cells"])
+        if device != "auto" and "device" in known:
+            parameters["device"] = device
+        # A trial of a notebook without the word is one by its numbers.
+        target = root / TRIALS / source.name if quick else place_of(source, parameters, root)
+        error, state = "", "there"
+        if again or not is_there(source, target, parameters):
+            error = execute(source, target, parameters, root)
+            state = "failed" if error else "executed"
+        copy = target if target.is_file() else None
+        parts[index] = Part(chapter, parts[index].title, chapter.name, copy, error, state)
+        write_page(folder, parts[index])
+        write_index(folder, parts)
+        ends(parts[index])
+    return parts
+
+
+def from_reference(root: Path, folder: Path) -> list[Part]:
+    """Pages and index of the executed copies that come with the project; nothing is executed.
+
+    UsageError if there is none.
+    """
+    parts = []
+    for chapter in chapters():
+        copies = sorted((root / results.REFERENCE).glob(f"*/{chapter.name}.ipynb"))
+        title = question(chapter.source)
+        for copy in copies:
+            page = chapter.name + (f"-{copy.parent.name}" if len(copies) > 1 else "")
+            parts.append(Part(chapter, title, page, copy, failure(copy) or "", "there"))
+        if not copies:
+            parts.append(Part(chapter, title, chapter.name))
+    if not any(part.copy for part in parts):
+        raise UsageError(f"{root / results.REFERENCE} holds no executed notebooks")
+    check_folder(folder)
+    for part in parts:
+        write_page(folder, part)
+    write_index(folder, parts)
+    return parts
+
+
+def question(source: Path) -> str:
+    """The title of a notebook: the question that it asks."""
+    cells = executed.parse(source.read_bytes())["cells"]
+    first = executed.text_of(cells[0].get("source")) if cells else ""
+    return first.partition("\n")[0].lstrip("# ") or source.stem
+
+
+# --- pages ------------------------------------------------------------------------------------
+
+
+def check_folder(folder: Path) -> None:
+    """UsageError if pages cannot be written there, or would replace something that is none of ours."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; give a folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror or error}") from None
+    document.check_target(folder / INDEX, KIND)
+
+
+def write_page(folder: Path, part: Part) -> None:
+    """PAGE.html and, beside it, the executed notebook itself; nothing where there is no copy."""
+    if part.copy is None:
+        return
+    try:
+        content = part.copy.read_bytes()
+        body = page(executed.parse(content))
+    except (OSError, executed.UnreadableError):
+        return  # the index says why
+    head = f'<p class="over"><a href="{INDEX}">{escape(TITLE)}</a></p>'
+    target = folder / f"{part.page}.html"
+    document.check_target(target, KIND)
+    results.atomic_write(target, document.whole(KIND, part.title, f"{head}\n{body}"))
+    if part.copy.parent != folder:
+        results.atomic_write(folder / f"{part.page}.ipynb", content)
+
+
+def write_index(folder: Path, parts: Sequence[Part]) -> None:
+    """index.html: every chapter in order, with what it was executed on, or why it is not there."""
+    lines = []
+    for part in parts:
+        title, role = escape(part.title), escape(part.chapter.role)
+        there = part.copy is not None and (folder / f"{part.page}.html").is_file()
+        if there:
+            title = f'<a href="{quote(part.page)}.html">{title}</a>'
+        notes = [document.text(said) for said in _said(part)]
+        if part.error:
+            notes.append(f"<strong>failed: {document.text(part.error)}</strong>")
+        if there:
+            notes.append(f'<a href="{quote(part.page)}.ipynb">the notebook</a>')
+        soft = f'<p class="soft">{" · ".join(notes)}</p>'
+        lines.append(f"<li><h3>{title}</h3><p>{role}</p>{soft}</li>")
+    body = (
+        f'<p class="over">Lesson</p><h1>{escape(TITLE)}</h1>'
+        "<p>Each page is one question, asked of networks that were trained for it: what was measured, "
+        "in figures, tables and words computed from the values, and what the data cannot say. Answers "
+        "to the questions at the end can be folded out. The pages need no network; printed, they are "
+        "handouts.</p>"
+        f"<ol>{''.join(lines)}</ol>"
+        f'<p class="soft">Written {escape(results.now())}.</p>'
+    )
+    results.atomic_write(folder / INDEX, document.whole(KIND, TITLE, body))
+
+
+def _said(part: Part) -> Iterator[str]:
+    """What the index notes about an executed copy."""
+    yield f"{part.chapter.name}"
+    if part.copy is None:
+        yield f"not executed yet: resnetlab notebook {part.chapter.name}"
+        return
+    try:
+        content = executed.parse(part.copy.read_bytes())
+    except (OSError, executed.UnreadableError):
+        return
+    meta = content.get("metadata")
+    noted = meta.get("papermill") if isinstance(meta, dict) else None
+    noted = noted if isinstance(noted, dict) else {}
+    began, seconds = noted.get("start_time"), noted.get("duration")
+    if isinstance(began, str):
+        yield f"executed {began[:16].replace('T', ' ')} UTC"
+    if isinstance(seconds, int | float):
+        yield f"took {seconds:,.0f} s"
+    own = executed.defaults(content["cells"])
+    for name, value in executed.given(content).items():
+        if name != "results" and value != own.get(name):
+            yield f"{name} {json.dumps(value)}"
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """The body of an executed notebook's page: prose, figures, tables and text; code folded away."""
+    figures = document.Figures()
+    parts = []
+    for cell in executed.cells(content):
+        source = executed.text_of(cell.get("source"))
+        tags = executed.tags(cell)
+        if cell.get("cell_type") == "markdown":
+            parts.append(prose(source))
+        elif cell.get("cell_type") == "code":
+            if "parameters" in tags:
+                parts.append(_parameters(content))
+            elif "injected-parameters" not in tags and source.strip():
+                code = escape(source[:MOST_TEXT])
+                parts.append(f"<details><summary>Code</summary><pre>{code}</pre></details>")
+            parts += [_output(output, figures) for output in executed.outputs(cell)]
+    return "\n".join(parts)
+
+
+def _parameters(content: Mapping[str, Any]) -> str:
+    given = executed.given(content)
+    values = executed.defaults(content["cells"]) | given
+    rows = [(name, repr(value)) for name, value in values.items() if name != "results"]
+    table = document.table(["parameter", "value"], rows)
+    return f"<details><summary>Parameters</summary>{table}</details>"
+
+
+def prose(source: str) -> str:
+    """Markdown as HTML. Of HTML in it only what folds out an answer stays; pictures are their text."""
+    html = str(_markdown().render(source))
+    for tag in ("details", "summary"):
+        for mark in (tag, f"/{tag}"):
+            html = html.replace(f"&lt;{mark}&gt;", f"<{mark}>")
+    return html
+
+
+def _markdown() -> MarkdownIt:
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown.add_render_rule("image", _text_of_image)  # a picture would ask a server
+    return markdown
+
+
+def _text_of_image(renderer: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
+    return escape(tokens[at].content)
+
+
+def _output(output: Mapping[str, Any], figures: document.Figures) -> str:
+    """One output as HTML: a figure, a table, words or text; of several forms the richest."""
+    data = output.get("data")
+    if output.get("output_type") == "stream":
+        return _preformatted(executed.text_of(output.get("text")))
+    if output.get("output_type") == "error":
+        return _preformatted(executed.text_of(output.get("traceback")))
+    if not isinstance(data, dict):
+        return ""
+    if executed.PLOTLY in data:
+        try:
+            figure = executed.figure_of(data[executed.PLOTLY])
+        except executed.UnreadableError as error:
+            return f'<p class="soft">Left out: {document.text(error)}.</p>'
+        title = getattr(figure.layout.title, "text", None) or "figure"
+        return figures.add(figure, str(title).partition("<br>")[0], caption=False)
+    if "text/markdown" in data:
+        return f'<div class="said">{prose(executed.text_of(data["text/markdown"]))}</div>'
+    if "text/html" in data and (table := _frame(executed.text_of(data["text/html"]))):
+        return table
+    return _preformatted(executed.text_of(data.get("text/plain")))
+
+
+def _preformatted(text: str) -> str:
+    shown = executed.printable(text)
+    cut = "\n… cut here" if len(shown) > MOST_TEXT else ""
+    return f"<pre>{escape(shown[:MOST_TEXT])}{cut}</pre>" if shown.strip() else ""
+
+
+class _Cells(HTMLParser):
+    """The texts of the cells of an HTML table, row by row, and nothing else of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.inside = False
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self.inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.rows[-1][-1] += data
+
+
+def _frame(html: str) -> str:
+    """A pandas table as a table of ours, every cell escaped; "" for what is no plain table."""
+    reader = _Cells()
+    reader.feed(html)
+    rows = [[" ".join(cell.split()) for cell in row] for row in reader.rows]
+    if len(rows) < 2 or len({len(row) for row in rows}) != 1:
+        return ""
+    headings, *body = rows
+    if not headings[0]:  # the frame's index counts rows
+        headings, body = headings[1:], [row[1:] for row in body]
+    body = [["" if cell in ("None", "NaN") else cell for cell in row] for row in body]
+    numbers = [
+        heading
+        for at, heading in enumerate(headings)
+        if all(_is_number(row[at]) for row in body if row[at])
+    ]
+    return document.table(headings, body, numbers=numbers)
+
+
+def _is_number(text: str) -> bool:
+    return all(
+        part.replace(",", "").lstrip("+-").replace(".", "", 1).isdigit() for part in text.split(" ± ")
+    )

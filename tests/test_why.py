@@ -1,0 +1,206 @@
+"""The page Why it fails, why it works: every section in every state, from stored measurements."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from dashboard_data import charts, write_run, write_study
+from streamlit.testing.v1 import AppTest
+from test_pages import APP, HOSTILE, PROJECT, codes, markup, texts
+
+from resnetlab import notebook, results, verdict
+
+WHY = "app_pages/why.py"
+REFERENCE = PROJECT / "results" / "reference" / results.MEASUREMENTS
+# measurement -> the study whose committed copy is read here
+COMMITTED = {
+    "at-initialisation": "digits",
+    "gradient-correlation": "digits",
+    "loss-surface": "surface",
+    "layer-responses": "responses",
+}
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def open_page(folder: Path) -> Open:
+    def open_one(**query: str) -> AppTest:
+        app = AppTest.from_file(str(APP), default_timeout=120)
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+        app.switch_page(WHY).run()
+        assert not app.exception, app.exception
+        return app
+
+    return open_one
+
+
+def copy(folder: Path, name: str, *, reference: bool = True, study: str | None = None) -> Path:
+    """A committed measurement in the test's results folder, as the user's own or as a committed one."""
+    place = folder / results.REFERENCE if reference else folder
+    target = place / results.MEASUREMENTS / (study or COMMITTED[name]) / f"{name}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(REFERENCE / COMMITTED[name] / f"{name}.json", target)
+    return target
+
+
+def sections(app: AppTest) -> list[str]:
+    return [item.value for item in app.header]
+
+
+def commands(app: AppTest) -> list[str]:
+    return [code for code in codes(app) if code.startswith("resnetlab notebook ")]
+
+
+@pytest.mark.parametrize("state", ["missing", "empty", "file", "studies"])
+def test_what_is_not_measured_says_so_and_names_the_command(
+    folder: Path, open_page: Open, state: str
+) -> None:
+    if state == "empty":
+        folder.mkdir()
+    elif state == "file":
+        folder.write_text("no folder")
+    elif state == "studies":
+        write_study(folder)
+    app = open_page()
+    assert not charts(app)
+    assert len(commands(app)) == len(sections(app)) == len(app.info)
+    for command in commands(app):
+        assert notebook.find(command.split()[-1]).is_file(), "the command executes a notebook there is"
+
+
+def test_a_measurement_is_drawn_and_said_as_the_notebook_says_it(folder: Path, open_page: Open) -> None:
+    path = copy(folder, "gradient-correlation")
+    app = open_page()
+    (chart,) = charts(app)
+    assert "How alike are the gradients" in chart["layout"]["title"]["text"]
+    for sentence in verdict.correlations(results.read_measurement(path).frame):
+        assert sentence in texts(app)
+    info = json.loads(path.read_text())
+    assert f"reference/digits: {info['what']}; points: 128" in texts(app)
+    assert len(commands(app)) == len(sections(app)) - 1
+
+
+def test_all_that_is_committed_is_there_in_the_order_of_the_story(
+    folder: Path, open_page: Open
+) -> None:
+    frames = {name: results.read_measurement(copy(folder, name)).frame for name in COMMITTED}
+    app = open_page()
+    assert len(charts(app)) >= len(COMMITTED)
+    said = texts(app)
+    for name, say in (
+        ("gradient-correlation", verdict.correlations),
+        ("loss-surface", verdict.surfaces),
+        ("layer-responses", verdict.responses),
+    ):
+        places = [said.index(sentence) for sentence in say(frames[name])]
+        assert places == sorted(places)
+    assert "With batch norm. plain-110 (3 seeds): at step 0 the first layer's gradient is" in said
+    assert "Without batch norm. Plain: the first layer's norm is" in said
+    wanted = ["solution", "keep", "vanishing", "neighbouring", "shortcut", "blocks", "surface", "add"]
+    order = [next(i for i, title in enumerate(sections(app)) if word in title) for word in wanted]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "is not a readable measurement"),
+        ("[]", "is not a readable measurement"),
+        (json.dumps({"schema": 99, "columns": [], "rows": []}), "its format is version 99"),
+        (json.dumps({"schema": 1, "columns": ["a"], "rows": [[1, 2]]}), "rows do not fit its columns"),
+        (json.dumps({"schema": 1, "columns": ["a"], "rows": [[1]]}), "are not those of this figure"),
+        (
+            json.dumps({"schema": 1, "columns": ["value", HOSTILE], "rows": [["x", HOSTILE]]}),
+            "are not those of this figure",
+        ),
+    ],
+)
+def test_a_damaged_measurement_leaves_the_other_sections(
+    folder: Path, open_page: Open, content: str, reason: str
+) -> None:
+    copy(folder, "layer-responses")
+    copy(folder, "gradient-correlation").write_text(content)
+    app = open_page()
+    assert len(charts(app)) == 1
+    assert reason in texts(app)
+    assert "resnetlab notebook 03_gradient_norms" in commands(app)
+    assert "evil.example" not in markup(app)
+
+
+def test_the_users_own_comes_first_and_a_trial_last(folder: Path, open_page: Open) -> None:
+    copy(folder, "gradient-correlation")
+    copy(folder, "gradient-correlation", reference=False, study="digits-10-steps")
+    copy(folder, "gradient-correlation", reference=False, study="cifar10")
+    app = open_page()
+    (picker,) = [box for box in app.selectbox if box.label == "Measured in"]
+    assert list(picker.options) == ["cifar10", "reference/digits", "digits-10-steps"]
+    assert picker.value == "cifar10"
+    picker.select("digits-10-steps").run()
+    assert not app.exception
+    assert "digits-10-steps: mean cosine" in texts(app)
+
+
+def test_runs_of_two_lengths_and_of_several_precisions_are_compared(
+    folder: Path, open_page: Open
+) -> None:
+    """The user's own run stands for the committed one of that name; other networks are left out."""
+    reference = folder / results.REFERENCE
+    for seed in range(3):
+        write_run(reference, "plain-8", seed=seed)
+        write_run(reference, "plain-14", seed=seed)
+        long = {"planned": 120, "steps": 120, "seed": seed}
+        write_run(folder, "plain-8", study="digits-times-3", **long)
+        write_run(folder, "plain-8", study="digits-fp64", precision="fp64", seed=seed)
+        write_run(folder, "plain-8", study="digits-bf16", precision="bf16", seed=seed)
+    write_run(folder, "plain-8", seed=0)
+    app = open_page()
+    assert len(charts(app)) == 2
+    studies = {
+        name: results.read_study(reference / name if name == "digits" else folder / name).table()
+        for name in ("digits", "digits-times-3", "digits-fp64", "digits-bf16")
+    }
+    usual = studies["digits"].query("network == 'plain-8'")
+    for others, say in (
+        (["digits-times-3"], verdict.longer),
+        (["digits-fp64", "digits-bf16"], verdict.precisions),
+    ):
+        sentences = say(pd.concat([usual, *(studies[name] for name in others)]))
+        assert "plain-8" in sentences[0]
+        for sentence in sentences:
+            assert sentence in texts(app)
+    assert "digits: runs of digits, digits-times-3" in texts(app)
+
+
+def test_hostile_names_and_words_are_never_interpreted(folder: Path, open_page: Open) -> None:
+    path = copy(folder, "gradient-correlation")
+    info = json.loads(path.read_text())
+    info |= {"what": HOSTILE, "conditions": {HOSTILE: HOSTILE}, "created": HOSTILE, "commit": HOSTILE}
+    path.write_text(json.dumps(info))
+    path.parent.rename(path.parent.with_name("![x](evil.example) <b>"))
+    app = open_page()
+    for sign in ("evil.example", ":red[", "![", "<img"):
+        assert sign not in markup(app)
+    assert len(charts(app)) == 1
+
+
+def test_a_study_deleted_while_the_page_is_open(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8")
+    copy(folder, "gradient-correlation")
+    app = open_page()
+    folder.rename(folder.with_name("away"))
+    app.run()
+    assert not app.exception
+    assert not charts(app)
