@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 import math
@@ -495,6 +496,35 @@ def test_a_notebook_is_shown_with_parameters_and_download(folder: Path, open_pag
     assert "a table" in codes(app)
     assert app.get("download_button")
     assert "script" not in markup(app)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT / "results" / "reference").glob("*/*.ipynb")), ids=lambda path: path.stem
+)
+def test_every_figure_of_the_committed_notebooks_is_drawn(
+    monkeypatch: pytest.MonkeyPatch, open_page: Open, path: Path
+) -> None:
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(PROJECT / "results"))
+    app = open_page(NOTEBOOKS, study=f"reference/{path.parent.name}", notebook=path.name)
+    assert "Left out" not in texts(app)
+    cells = json.loads(path.read_text())["cells"]
+    data = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    written = [item for found in data if (item := found.get("application/vnd.plotly.v1+json"))]
+    drawn = charts(app)
+    assert len(drawn) == len(written) > 0
+    for ours, theirs in zip(drawn, written, strict=True):
+        assert [numbers(trace) for trace in ours["data"]] == [numbers(t) for t in theirs["data"]]
+
+
+def numbers(trace: dict[str, Any]) -> Any:
+    """The y values of a trace, unpacked as plotly's documentation says."""
+    value = trace["y"]
+    if isinstance(value, dict):
+        return memoryview(base64.b64decode(value["bdata"])).cast(CODES[value["dtype"]]).tolist()
+    return value
+
+
+CODES = {"f8": "d", "f4": "f", "i1": "b", "i2": "h", "i4": "i", "u1": "B", "u2": "H", "u4": "I"}
 
 
 def test_nothing_of_a_hostile_notebook_is_interpreted(folder: Path, open_page: Open) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -29,6 +30,7 @@ MOST_CELLS = 300
 MOST_TEXT = 20_000  # characters of one output
 # Traces that draw numbers and ask no server for anything, as maps do.
 TRACES = {"scatter", "scattergl", "bar", "heatmap", "histogram", "box", "violin", "contour"}
+PACKED = {name: f"<{name}" for name in ("f4", "f8", "i1", "i2", "i4", "u1", "u2", "u4")}
 # Parts of a layout that load pictures or map tiles.
 LOADING = re.compile(r"images?|source|mapbox\d*|map\d*|geo\d*")
 SHIPPED = Path(__file__).resolve().parents[2] / "notebooks"
@@ -123,7 +125,13 @@ def parameters(notebook: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def harmless(value: Any) -> Any:
-    """A layout without what would load anything from elsewhere."""
+    """Traces or a layout without what would load anything from elsewhere, packed numbers unpacked."""
+    if isinstance(value, dict) and {"bdata", "dtype"} <= value.keys():  # as plotly writes arrays
+        if value["dtype"] not in PACKED:
+            raise UnreadableError("a figure with numbers of an unknown kind")
+        numbers = np.frombuffer(base64.b64decode(value["bdata"]), PACKED[value["dtype"]])
+        sides = str(value.get("shape", len(numbers))).split(",")
+        return numbers.reshape([int(side) for side in sides])
     if isinstance(value, dict):
         return {k: harmless(v) for k, v in value.items() if not LOADING.fullmatch(str(k))}
     return [harmless(item) for item in value] if isinstance(value, list) else value
@@ -141,6 +149,8 @@ def figure_of(content: object) -> go.Figure:
     layout = content.get("layout", {})
     try:
         return go.Figure(harmless(content["data"]), harmless(layout))
+    except UnreadableError:
+        raise
     except Exception as error:  # plotly raises many kinds for values that it does not take
         raise UnreadableError(f"a figure that plotly refuses ({type(error).__name__})") from None
 
