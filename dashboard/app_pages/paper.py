@@ -15,6 +15,8 @@ from resnetlab import paper, results, verdict
 
 OWN_DATA = ("cifar10", "imagenet")  # what the paper trained and tested on
 IN_WORDS = {"single": "single view", "ten-crop": "10-crop", "multi-scale": "multi-scale"}
+VALUES = ("paper_top1", "paper_top5", "ours_top1", "ours_top5")
+CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe")  # of ours
 # What a number must have been tested with to stand against the paper's: crop and shorter sides.
 USUAL = {
     "single": (224, [256]),
@@ -187,8 +189,7 @@ def table(records: Sequence[paper.Reported], ours: Sequence[Ours]) -> pd.DataFra
             rows.append(row | {name: _text(value) for name, value in condition.items()})
         if not found:
             rows.append(row)
-    names = ["network", "paper_top1", "paper_top5", "ours_top1", "ours_top5", "n", "protocol", "data"]
-    return pd.DataFrame(rows, columns=[*names, "recipe", "study", "comparable"])
+    return pd.DataFrame(rows, columns=["network", *VALUES, *CONDITION])
 
 
 def _text(value: Any) -> Any:
@@ -196,10 +197,11 @@ def _text(value: Any) -> Any:
 
 
 def draw(key: str, shown: pd.DataFrame) -> None:
-    """A table of the page; columns without any value for the paper are left out, ours stay."""
+    """A table of the page: no top-5 where the paper has none, no conditions where no run is."""
     empty = [name for name in ("paper_top5", "ours_top5") if shown["paper_top5"].isna().all()]
+    without_runs = list(CONDITION) if shown["n"].isna().all() else []
     st.dataframe(
-        shown.drop(columns=empty),
+        shown.drop(columns=empty + without_runs),
         hide_index=True,
         key=key,
         height="content",
@@ -211,7 +213,7 @@ def draw(key: str, shown: pd.DataFrame) -> None:
             "paper_top1": frame.text(
                 "Paper (%)" if empty else "Paper top-1 (%)",
                 alignment="right",
-                width=170 if key == "table 6" else None,
+                width=200 if key == "table 6" else None,
             ),
             "paper_top5": frame.text("Paper top-5 (%)", alignment="right"),
             "ours_top1": frame.text(
@@ -221,11 +223,13 @@ def draw(key: str, shown: pd.DataFrame) -> None:
             ),
             "ours_top5": frame.text("Ours top-5 (%)", alignment="right"),
             "n": frame.number("n", "Finished runs in the mean, one a seed.", "%d"),
-            "protocol": frame.text("Our test"),
-            "data": frame.text("Our data set"),
-            "recipe": frame.text("Our recipe"),
+            "data": frame.text("Our data"),
+            "comparable": frame.text(
+                "To be compared?", "With the paper's number in the same row.", width=180
+            ),
             "study": frame.text("Study"),
-            "comparable": frame.text("To be compared?", "With the paper's number in the same row."),
+            "protocol": frame.text("Our test"),
+            "recipe": frame.text("Our recipe"),
         },
     )
 
@@ -240,9 +244,9 @@ def with_parameters(shown: pd.DataFrame, root_studies: Sequence[results.Study]) 
             if run.config.network_name in sizes and type(count) is int and 0 < count < 2**53:
                 ours.setdefault(run.config.network_name, set()).add(count)
     paper_has = [f"{sizes[name] / 1e6:g} M" if name in sizes else None for name in shown["network"]]
-    shown.insert(1, "parameters", paper_has)
+    shown["parameters"] = paper_has
     counted = [", ".join(f"{n:,}" for n in sorted(ours.get(name, ()))) for name in shown["network"]]
-    shown.insert(2, "our_parameters", [text or None for text in counted])
+    shown["our_parameters"] = [text or None for text in counted]
     return shown
 
 
@@ -266,7 +270,7 @@ with st.container(border=True):
         st.text(frame.shown(named))
     else:
         st.markdown(
-            "Numbers may be compared only where the last column says *yes*: same data, recipe and test."
+            "Numbers may be compared only where *To be compared?* says yes: same data, recipe and test."
         )
 
 for number_of, title, records, key in (
