@@ -58,8 +58,7 @@ figures: $(READY)
 
 bench: $(READY)
 	@echo "measuring; leave the machine alone for a few minutes"
-	@for part in overhead side_by_side protocols input_pipeline processes many_runs; do \
-	    $(BIN)/python benchmarks/$$part.py $(ARGS) || exit 1; done
+	@$(BIN)/resnetlab bench $(ARGS)
 
 clean:
 	@echo "removing .venv and caches"

@@ -47,7 +47,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for seed in seeds:
-        common = {"network": network, "data": label, "recipe": "paper", "seed": seed}
+        common: dict[str, Any] = {"network": network, "data": label, "recipe": "paper", "seed": seed}
         exact = gradients(
             config.run_from_parameters(**common, precision="fp64"), images, engine.EAGER, device
         )
@@ -63,7 +63,7 @@ def measure(
             found.setdefault(key, []).append((statistics.median(errors), statistics.median(norms)))
     rows = []
     for (precision, name), values in found.items():
-        errors, norms = zip(*values, strict=True)
+        errors, norms = ([pair[part] for pair in values] for part in (0, 1))
         rows.append(
             {
                 "network": network,
@@ -107,7 +107,7 @@ def main() -> None:
         ]
         for row in rows
     ]
-    remark = f"{images.label}, batch 128, at initialisation; mean ± standard deviation over {len(seeds)} seeds."
+    remark = f"{images.label}, batch 128, at initialisation; mean ± sd over {len(seeds)} seeds."
     tables.publish("numerics", report, remark, tables.markdown(columns, lines))
 
 

@@ -1468,6 +1468,35 @@ def data_show(
 
 
 @app.command()
+def bench(
+    parts: Annotated[
+        list[str] | None, typer.Argument(help="Scripts in benchmarks/, such as speed [default: all]")
+    ] = None,
+) -> None:
+    """Measure speed here and write the tables of benchmarks/. Leave the machine alone meanwhile."""
+    import subprocess
+
+    from resnetlab import config
+    from resnetlab import results as store
+
+    folder = store.project_root() / "benchmarks"
+    known = [path.stem for path in sorted(folder.glob("*.py")) if "def main" in path.read_text()]
+    if not known:
+        raise config.UsageError(f"{folder} holds no benchmarks: run this inside the project's folder")
+    for part in parts or known:
+        if part not in known:
+            raise config.UsageError(f"no benchmark {part!r}{config.did_you_mean(part, known)}")
+    failed = []
+    for part in parts or known:
+        print(f"-- {part}", flush=True)
+        if subprocess.run([sys.executable, str(folder / f"{part}.py")]).returncode:
+            failed.append(part)
+    if failed:
+        print(f"error: failed: {', '.join(failed)}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
 def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
     listen: Annotated[

@@ -498,6 +498,14 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+def without_warmup(label: str) -> str:
+    """The label of a recipe without its warm-up: paper-110 is the paper's, as 110 layers were given it.
+
+    Runs of both stand in one Figure 6 and one Table 6.
+    """
+    return re.sub(rf"^{PAPER_110.name}\b", PAPER.name, label)
+
+
 def recipe_named(name: str) -> Recipe:
     """The preset of that name. Raises UsageError with the nearest known one."""
     if name not in RECIPES:

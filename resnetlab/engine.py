@@ -85,7 +85,7 @@ def choose(run: config.Run, device: torch.device, size: int, *, resident: bool, 
 def compiled(network: nn.Module) -> nn.Module:
     """The network, compiled at its first call; weights and gradients are those of `network`."""
     # One process may train many networks; from the ninth on they would run uncompiled, in silence.
-    torch._dynamo.config.recompile_limit = 1_000  # type: ignore[attr-defined]
+    torch._dynamo.config.recompile_limit = 1_000
     return cast(nn.Module, torch.compile(network, dynamic=False))
 
 

@@ -74,8 +74,9 @@ SCHEMA: dict[str, dict[str, str]] = {
         "commit": "git commit of the code at the first start, `+` if changed; null outside a checkout",
         "versions": "of Python, torch, numpy and resnetlab, at the first start",
         "starts": "one entry a start: its UTC time, commit and torch version",
-        "execution": "where and how it ran: device, its name, threads, engine; ranks (processes), norm "
-        "(batch norm over each one's `own` images or over `all`), activations (kept or recomputed)",
+        "execution": "where and how it ran: device, its name, threads, engine (eager, or compiled, "
+        "graph, channels_last joined by +); ranks (processes), norm (batch norm over each one's `own` "
+        "images or over `all`), activations (kept or recomputed)",
         "layers": "probe kind -> names of the layers, in the order of its values",
         "dataset": "classes, image shape, numbers of images, SHA-256 of the pixels and labels (of "
         "images read from files: of their names and sizes)",

@@ -34,9 +34,9 @@ TRAIN_NOTEBOOK = "train.ipynb"
 class Grid:
     """The runs of a study: every depth with every shortcut option and seed, on one recipe.
 
-    `also` names further networks, `edited` describes networks with surgery: flat parameters of
-    `config.run_from_parameters`, with a seed of their own or for every seed. `question` is the notebook
-    that looks at the whole.
+    `also` names further networks, `edited` describes those that take more than a name (surgery, a
+    recipe of their own): flat parameters of `config.run_from_parameters`, with a seed of their own or
+    for every seed. `question` is the notebook that looks at the whole.
     """
 
     name: str
@@ -115,7 +115,12 @@ class Grid:
 GRIDS: dict[str, Grid] = {
     "digits": Grid("digits"),
     "short": Grid("short", data="cifar10", recipe="short", depths=(20, 56)),
-    "figure-6": Grid("figure-6", data="cifar10", recipe="paper"),
+    "figure-6": Grid(
+        "figure-6",
+        data="cifar10",
+        recipe="paper",
+        edited=({"network": "resnet-110", "recipe": config.PAPER_110.name},),  # Sec. 4.2: a warm-up
+    ),
     "shortcuts": Grid(
         "shortcuts",
         depths=(56,),
@@ -156,6 +161,9 @@ def grid_named(
         grid = replace(grid, name=f"{grid.name}-{precision}")
     if name_of_folder is not None:
         grid = replace(grid, name=name_of_folder)
+    if changes.get("recipe") is not None:  # what is asked for goes for all
+        edited = [{k: v for k, v in values.items() if k != "recipe"} for values in grid.edited]
+        grid = replace(grid, edited=tuple(edited))
     return replace(grid, **{key: value for key, value in changes.items() if value is not None})
 
 
@@ -341,6 +349,10 @@ def run(
     parameters = grid.parameters()
     cores = machine.usable_cores()
     on_gpu = device.startswith("cuda") or (device == "auto" and machine.has_gpu())
+    if engine != "auto":
+        from resnetlab import engine as engines
+
+        engines.parse(engine)
     jobs = jobs or (1 if on_gpu else max(1, min(len(parameters), cores)))
     threads = max(1, cores // jobs)
 

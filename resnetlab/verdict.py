@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from resnetlab import paper
-from resnetlab.config import UsageError, edit_of
+from resnetlab.config import UsageError, edit_of, without_warmup
 
 GROUP = ["data", "recipe", "precision", "family", "depth", "shortcut", "network"]
 MEASURED = ["train_error", "train_error_clean", "test_error"]
@@ -75,12 +75,16 @@ def one_condition(
 ) -> pd.DataFrame:
     """The rows of one data set, recipe and precision ("" = the only one there is).
 
+    The warm-up of 110 layers is part of the paper's recipe: paper-110 counts as paper.
+
     Runs of several must not be averaged: UsageError names them, so that one can be chosen.
     """
-    for key, value in (("data", data), ("recipe", recipe), ("precision", precision)):
+    asked = {"data": data, "recipe": without_warmup(recipe), "precision": precision}
+    for key, value in asked.items():
         if value:
-            table = table[table[key] == value]
-    kinds = table[["data", "recipe", "precision"]].drop_duplicates()
+            found = table[key].map(without_warmup) if key == "recipe" else table[key]
+            table = table[found == value]
+    kinds = table[list(asked)].assign(recipe=table["recipe"].map(without_warmup)).drop_duplicates()
     if len(kinds) > 1:
         found = "; ".join(", ".join(kind) for kind in kinds.itertuples(index=False))
         raise UsageError(

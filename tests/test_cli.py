@@ -299,3 +299,22 @@ def test_data_show(resnetlab):
     assert code == 0
     assert info["shape"] == [1, 8, 8]
     assert info["train"] + info["test"] == 1797  # scikit-learn's documented count
+
+
+def test_bench_runs_the_scripts_by_name_and_refuses_others(tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "one.py").write_text("def main(): print('measured')\nmain()\n")
+    (folder / "two.py").write_text("def main(): raise SystemExit(3)\nmain()\n")
+    (folder / "shared.py").write_text("# imported by the others\n")
+    monkeypatch.setattr(results, "project_root", lambda: tmp_path)
+    for words, code in ((["one"], 0), ([], 1), (["tow"], 2)):
+        monkeypatch.setattr(sys, "argv", ["resnetlab", "bench", *words])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        assert left.value.code in (code, None if code == 0 else code)
+    out, err = capfd.readouterr()
+    assert out.count("measured") == 2
+    assert "failed: two" in err
+    assert "did you mean 'two'" in err
+    assert "shared" not in out

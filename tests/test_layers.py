@@ -17,7 +17,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 # From the bottom up; a module imports only what stands below it. A new module takes its place here.
 RANKS = [
     {"paper", "config", "machine"},
-    {"schedule", "ranks", "series"},
+    {"schedule", "ranks", "series", "engine"},
     {"results", "models", "verdict"},
     {"data", "probes", "landscape", "surgery", "plots", "comparison"},
     {"imagenet", "document", "executed"},
@@ -31,7 +31,7 @@ RANKS = [
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 
 # Know torch and never draw.
-COMPUTE = {"ranks", "models", "data", "imagenet", "probes", "landscape", "surgery", "train"}
+COMPUTE = {"engine", "ranks", "models", "data", "imagenet", "probes", "landscape", "surgery", "train"}
 COMPUTE |= {"evaluate", "census"}
 READING = [m for m in MODULES if m not in COMPUTE]  # load without torch
 DRAWING = {"plotly", "streamlit", "matplotlib", "altair", "IPython", "ipywidgets"}

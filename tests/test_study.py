@@ -37,6 +37,25 @@ def test_on_other_data_the_folder_says_so():
     assert study.grid_named("short", data="cifar100", name_of_folder="mine").name == "mine"
 
 
+def test_figure_6_is_the_papers_nine_networks_and_110_layers_warm_up():
+    """Figure 6: plain 20, 32, 44, 56; ResNets of the same depths and 110, which Sec. 4.2 warms up."""
+    runs = study.grid_named("figure-6").parameters()
+    asked = {name: config.run_from_parameters(**values) for name, values in runs.items()}
+    assert len(asked) == 9
+    assert asked.pop("resnet-110-seed0").recipe == config.RECIPES["paper-110"]
+    assert {run.recipe for run in asked.values()} == {config.PAPER}
+    assert {run.data.name for run in asked.values()} == {"cifar10"}
+    assert study.grid_named("figure-6").question_parameters()["recipe"] == "paper"
+    shorter = study.grid_named("figure-6", recipe="quick").parameters()
+    assert {values["recipe"] for values in shorter.values()} == {"quick"}
+
+
+def test_an_unknown_engine_is_refused_before_anything_starts(tmp_path):
+    with pytest.raises(config.UsageError, match="unknown engine 'egaer'; did you mean 'eager'"):
+        study.run(study.grid_named("digits"), root=tmp_path, engine="egaer")
+    assert not list(tmp_path.glob("*/*"))
+
+
 def test_the_notebook_knows_every_parameter_of_the_grid():
     import papermill
 

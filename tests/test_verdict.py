@@ -270,6 +270,17 @@ def test_runs_of_several_conditions_are_refused_until_one_is_chosen(key: str) ->
     assert one_condition(DEGRADED).equals(DEGRADED)
 
 
+def test_the_warm_up_of_110_layers_is_part_of_the_papers_recipe() -> None:
+    paper = DEGRADED.assign(recipe="paper")
+    warmed = DEGRADED.iloc[:2].assign(recipe="paper-110", network="resnet-110")
+    mixed = pd.concat([paper, warmed], ignore_index=True)
+    for asked in ("", "paper", "paper-110"):
+        assert one_condition(mixed, recipe=asked).equals(mixed)
+    shorter = warmed.assign(recipe="paper-110 (steps 300)")
+    with pytest.raises(UsageError, match=r"paper \(steps 300\)"):
+        one_condition(pd.concat([paper, shorter], ignore_index=True))
+
+
 def test_a_deeper_plain_network_that_trains_better_is_said_to() -> None:
     said = degradation(
         table(rows("plain-20", {0: 5.0, 1: 5.0, 2: 5.0}), rows("plain-32", {0: 1.0, 1: 2.0, 2: 1.5}))

@@ -1,0 +1,146 @@
+"""What lies around the updates: first update, testing, a study's share of a run, resuming, memory.
+
+    python benchmarks/around.py
+
+Each in fresh processes where it matters, in turn, `ROUNDS` times; medians.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import peer
+import tables
+import torch
+from overhead import images_32
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+from resnetlab import config, evaluate, models
+
+ROUNDS = 5
+START = """
+import sys, time
+began = time.perf_counter()
+from resnetlab import config, train
+run = config.run_from_parameters(network="resnet-20", data=sys.argv[1], steps=1, checkpoint_every=1)
+import torch
+images = train.load_data(run)
+training = train._Training(run, images, torch.device("cpu"))
+training.advance()
+print(time.perf_counter() - began)
+"""
+
+
+def first_update() -> float:
+    """Seconds to the first update on the digits in a fresh process: import, data, step."""
+    out = subprocess.run(
+        [sys.executable, "-c", START, "digits"], capture_output=True, text=True, check=True
+    )
+    return float(out.stdout)
+
+
+def command(*words: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "resnetlab", *words], capture_output=True, check=True)
+    return time.perf_counter() - began
+
+
+def training_of(folder: Path, steps: int) -> dict[str, float]:
+    """The same short run without a notebook, and through the study runner with one."""
+    common = ["--steps", str(steps), "--results", str(folder), "--engine", "eager"]
+    bare = command("train", "resnet-20", *common, "--study", f"bare{steps}")
+    study = ["--depths", "20", "--shortcuts", "A", "--name", f"study{steps}", "--jobs", "1"]
+    through = command("study", "digits", *study, *common)
+    again = command("study", "digits", *study, *common)
+    return {"train": bare, "study": through, "study again": again}
+
+
+def testing(rounds: int) -> tuple[float, float]:
+    """Seconds to test resnet-20 on 2,000 images: ours, and a DataLoader with per-image transforms."""
+    images = images_32()
+    network = models.build("resnet-20", num_classes=10, in_channels=3).eval()
+    run = config.run_from_parameters(network="resnet-20", data="cifar10", recipe="paper")
+    feed = images.feed(run.recipe, 0, torch.device("cpu"), torch.float32)
+    pictures = peer.Pictures(images.train.images, images.train.labels)
+    pictures.transform = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize(peer.MEAN, peer.DEVIATION)]
+    )
+    loader = DataLoader(pictures, batch_size=128, num_workers=peer.WORKERS)
+    ours, theirs = [], []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        evaluate.single_view(network, feed.plain("train"))
+        ours.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        with torch.no_grad():
+            for pixels, labels in loader:
+                (network(pixels).argmax(1) != labels).sum().item()
+        theirs.append(time.perf_counter() - began)
+    return statistics.median(ours), statistics.median(theirs)
+
+
+def decoding(rounds: int) -> tuple[float, float]:
+    """Seconds for the augmented batches of 50 updates: ours, and the DataLoader's."""
+    images = images_32()
+    run = config.run_from_parameters(network="resnet-20", data="cifar10", recipe="paper")
+    feed = images.feed(run.recipe, 0, torch.device("cpu"), torch.float32)
+    loader = peer.Loop(
+        torch.nn.Linear(1, 1), images.train.images, images.train.labels, torch.device("cpu")
+    )
+    ours, theirs = [], []
+    next(loader.batches)
+    for _ in range(rounds):
+        began = time.perf_counter()
+        for _ in feed.batches(0, 50):
+            pass
+        ours.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        for _ in range(50):
+            next(loader.batches)
+        theirs.append(time.perf_counter() - began)
+    return statistics.median(ours), statistics.median(theirs)
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    starts = [first_update() for _ in range(rounds)]
+    runs: list[dict[str, float]] = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            runs.append(training_of(Path(folder), 20))
+    medians = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    test, decode = testing(rounds), decoding(rounds)
+    rows: list[dict[str, Any]] = [
+        {"what": "import, digits, first update of resnet-20", "seconds": statistics.median(starts)},
+        {"what": "resnetlab train resnet-20, 20 updates, digits", "seconds": medians["train"]},
+        {
+            "what": "the same through a study: papermill, its notebook, the report",
+            "seconds": medians["study"],
+        },
+        {"what": "the study again: nothing to train, the report", "seconds": medians["study again"]},
+        {"what": "test of 2,000 images 32x32, resnet-20", "seconds": test[0], "peer": test[1]},
+        {"what": "augmented batches of 50 updates, 32x32", "seconds": decode[0], "peer": decode[1]},
+    ]
+    lines = [
+        [
+            row["what"],
+            f"{row['seconds']:.2f} s",
+            f"{row['peer']:.2f} s" if "peer" in row else "",
+            f"{row['peer'] / row['seconds']:.1f}" if "peer" in row else "",
+        ]
+        for row in rows
+    ]
+    table = tables.markdown(["what", "ours", "DataLoader loop", "times faster"], lines)
+    report = {**tables.conditions(), "rounds": rounds, "rows": rows}
+    tables.publish("around", report, f"Medians of {rounds} rounds.", table)
+
+
+if __name__ == "__main__":
+    main()
