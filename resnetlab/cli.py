@@ -115,7 +115,14 @@ def study_command(
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     jobs: Annotated[
-        int | None, typer.Option(help="Runs side by side [default: one a core; one on a GPU]")
+        int | None, typer.Option(help="Processes side by side [default: one a core; one on a GPU]")
+    ] = None,
+    together: Annotated[
+        bool | None,
+        typer.Option(
+            "--together/--apart",
+            help="All runs in one process, in turn [default: on a GPU without --jobs]",
+        ),
     ] = None,
     folder: Annotated[
         str | None, typer.Option("--name", help="Study folder [default: NAME, or NAME-DATA]")
@@ -145,7 +152,9 @@ def study_command(
     )
     root = store.results_root(results)
     watcher = _Progress()
-    outcome = study.run(grid, root=root, jobs=jobs, device=device, engine=engine, watcher=watcher)
+    outcome = study.run(
+        grid, root=root, jobs=jobs, device=device, engine=engine, together=together, watcher=watcher
+    )
     watcher.close()
     _tell_outcome(outcome, store.read_study(outcome.folder))
     if outcome.interrupted:

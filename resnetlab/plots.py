@@ -320,8 +320,9 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
     """
     finished = verdict.ordinary(table[table["status"] == "finished"])
     if finished.empty:
-        edited = "No finished run of an unedited network." if len(table) else "No finished run yet."
-        return empty(edited, theme)
+        edited = (table["status"] == "finished").any()
+        which = "run of an unedited network" if edited else "run"
+        return empty(f"No finished {which} yet.", theme)
     figure = make_subplots(
         1,
         2,

@@ -1,7 +1,8 @@
 """A study: a grid of runs, one papermill execution of train.ipynb each, then the question notebook.
 
 Each execution is its own process (`python -m resnetlab.study`, the worker below), so runs cannot
-disturb one another and a crash costs one run. Whether a run succeeded is what the library wrote
+disturb one another and a crash costs one run. Only where several runs share a GPU are they trained by
+one notebook, train_together.ipynb, in one process. Whether a run succeeded is what the library wrote
 last, never what the notebook's cells say.
 """
 
@@ -27,7 +28,7 @@ import psutil
 from resnetlab import config, machine, notebook, results
 from resnetlab.config import UsageError
 
-TRAIN_NOTEBOOK = "train.ipynb"
+TRAIN_NOTEBOOK, TOGETHER_NOTEBOOK = "train.ipynb", "train_together.ipynb"
 
 
 @dataclass(frozen=True)
@@ -195,13 +196,15 @@ def _worker() -> int:
 
 @dataclass
 class Execution:
-    """A notebook under way in a process of its own."""
+    """A notebook under way in a process of its own; in `company`, the other runs that it trains."""
 
     name: str
     source: Path
     target: Path
     parameters: Mapping[str, Any]
     steps: int = 0  # planned
+    company: tuple[Execution, ...] = ()  # never started themselves
+    folder: Path | None = None  # of the run, if it is not that of `target`
     error: str = ""  # what the process said last, once it has failed
     _process: subprocess.Popen[str] | None = None
     _stderr: IO[str] | None = None
@@ -247,8 +250,13 @@ class Execution:
     def record(self) -> results.RunRecord | None:
         """What lies on disk of this run now."""
         with contextlib.suppress(UsageError):
-            return results.read_run(self.target.parent)
+            return results.read_run(self.folder or self.target.parent)
         return None
+
+    @property
+    def members(self) -> tuple[Execution, ...]:
+        """The runs that end with this process."""
+        return (self, *self.company)
 
     def stop(self) -> None:
         """Ask the training process to end after its step; the notebook then ends by itself."""
@@ -261,14 +269,14 @@ class Execution:
 
     def _kernel(self) -> psutil.Process | None:
         """The process that trains for this execution, if it does: run.json may name somebody else's."""
-        record = self.record()
         assert self._process is not None
-        if record is None or record.status != "running":
-            return None
-        with contextlib.suppress(psutil.Error):
-            kernel = psutil.Process(int(record.info["pid"]))
-            if kernel.ppid() == self._process.pid:
-                return kernel
+        for record in [member.record() for member in self.members]:
+            if record is None or record.status != "running":
+                continue
+            with contextlib.suppress(psutil.Error):
+                kernel = psutil.Process(int(record.info["pid"]))
+                if kernel.ppid() == self._process.pid:
+                    return kernel
         return None
 
     def kill(self) -> None:
@@ -329,6 +337,7 @@ def run(
     jobs: int | None = None,
     device: str = "auto",
     engine: str = "auto",
+    together: bool | None = None,
     report: bool = True,
     only: Collection[str] | None = None,
     watcher: Watcher | None = None,
@@ -337,9 +346,10 @@ def run(
 
     Everything is checked before the first process starts: the grid, the results folder, that no run
     folder holds another configuration, the device and the data. By default one run a core, with one
-    thread (`benchmarks/README.md` says why), and on a GPU one run at a time. SIGINT and SIGTERM stop
-    the running ones after their step, each with a checkpoint. Ends by executing the question notebook,
-    unless `report` is off. `only` names the runs to execute.
+    thread (`benchmarks/README.md` says why), and on a GPU all `together`, side by side in one process,
+    as many as its memory holds (`train.fit_together`); `jobs` makes that so many processes instead. SIGINT
+    and SIGTERM stop the running ones after their step, each with a checkpoint. Ends by executing the
+    question notebook, unless `report` is off. `only` names the runs to execute.
     """
     watcher = watcher or Silent()
     folder = results.prepare_root(root) / results.check_name("study", grid.name)
@@ -353,7 +363,12 @@ def run(
         from resnetlab import engine as engines
 
         engines.parse(engine)
-    jobs = jobs or (1 if on_gpu else max(1, min(len(parameters), cores)))
+    if together and jobs not in (None, 1):
+        raise UsageError(
+            "runs that are trained together are one process: jobs and together exclude each other"
+        )
+    together = on_gpu and jobs is None if together is None else together
+    jobs = 1 if together else jobs or (1 if on_gpu else max(1, min(len(parameters), cores)))
     threads = max(1, cores // jobs)
 
     # The project's own folder needs no path: what is executed can then be shared as it is.
@@ -375,18 +390,23 @@ def run(
     if todo:
         _check_machine_and_data(grid, device)
     environment = _environment()
-    watcher.begin(todo, done, jobs, threads)
+    watcher.begin(todo, done, len(todo) if together and todo else jobs, threads)
+    if together and len(todo) > 1:
+        todo = [_together(todo, folder, device, engine, threads, place)]
     failed, notes = [], []
     with machine.stop_signals() as stopped:
-        for execution in _side_by_side(todo, jobs, environment, stopped, watcher):
+        finished = _side_by_side(todo, jobs, environment, stopped, watcher)
+        for process, execution in ((one, member) for one in finished for member in one.members):
             record = execution.record()
             status = record.status if record is not None else "failed"
+            alone = not process.company  # else the notebook's error may be another run's
             if status in results.ENDED:
-                if execution.error:
-                    notes.append(f"{execution.name}: {status}; its notebook: {execution.error}")
+                if process.error and alone:
+                    notes.append(f"{execution.name}: {status}; its notebook: {process.error}")
             elif not stopped:
                 noted = record.info.get("error") if record is not None else None
-                failed.append(f"{execution.name}: {execution.error or noted or 'it did not end'}")
+                said = process.error or noted if alone else noted or process.error
+                failed.append(f"{execution.name}: {said or 'it did not end'}")
                 status = "failed"
             watcher.ended(execution, status)
         if stopped or not report:
@@ -400,6 +420,21 @@ def run(
                 failed.append(f"{question.name}: {final.error}")
     executed = None if final.error or stopped else final.target
     return Outcome(folder, tuple(failed), tuple(notes), bool(stopped), executed)
+
+
+def _together(
+    todo: Sequence[Execution], folder: Path, device: str, engine: str, threads: int, place: str
+) -> Execution:
+    """One execution that trains all of these, in one process."""
+    shared = {"study", "run", "results", "device", "engine", "threads"}
+    runs = {
+        item.name: {key: v for key, v in item.parameters.items() if key not in shared} for item in todo
+    }
+    values = {"runs": runs, "study": folder.name, "results": place}
+    values |= {"device": device, "engine": engine, "threads": threads}
+    first, *rest = (replace(item, folder=item.target.parent) for item in todo)
+    source, target = notebook.find(TOGETHER_NOTEBOOK), folder / TOGETHER_NOTEBOOK
+    return replace(first, source=source, target=target, parameters=values, company=tuple(rest))
 
 
 def folder_name(study: str, data: str, steps: int | None = None) -> str:
@@ -521,7 +556,7 @@ def _side_by_side(
                 for execution in running:
                     execution.kill()
             time.sleep(0.2)
-            watcher.tick(running)
+            watcher.tick([member for execution in running for member in execution.members])
             for execution in [item for item in running if item.poll()]:
                 running.remove(execution)
                 yield execution

@@ -307,3 +307,23 @@ def test_collect_with_weights_takes_only_runs_that_have_them(tmp_path):
     shutil.rmtree(found.path / "checkpoints")
     with pytest.raises(UsageError, match="its checkpoints are gone: remove the folder"):
         study.collect(grid, root=tmp_path, weights=True)
+
+
+@pytest.mark.slow
+def test_runs_that_share_a_process_are_the_runs_alone(tmp_path):
+    """What `--together` does on a GPU, here on the CPU: one notebook, the same logs and weights."""
+    grid = study.grid_named("digits", depths=(8,), overrides={"steps": 12})
+    one = study.run(grid, root=tmp_path / "together", device="cpu", together=True)
+    assert not one.failed
+    assert (one.folder / "train_together.ipynb").is_file()
+    two = study.run(grid, root=tmp_path / "apart", device="cpu", jobs=1, report=False)
+    for name in grid.parameters():
+        a, b = (results.read_run(outcome.folder / name) for outcome in (one, two))
+        assert a.status == b.status == "finished"
+        assert a.summary["weights_sha256"] == b.summary["weights_sha256"]
+        assert (a.path / "metrics.jsonl").read_bytes() == (b.path / "metrics.jsonl").read_bytes()
+
+
+def test_together_and_jobs_exclude_each_other(tmp_path):
+    with pytest.raises(config.UsageError, match="exclude each other"):
+        study.run(study.grid_named("digits"), root=tmp_path, jobs=2, together=True)
