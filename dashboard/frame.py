@@ -73,8 +73,7 @@ def sidebar() -> None:
         help="Only figures and words: for a slide, or a link that shows one thing. The page's address "
         "holds everything chosen here; copy it to share.",
     )
-    if projector():
-        st.html(f"<style>{_PROJECTOR}</style>")
+    st.html(f"<style>{_PAGE}{_PROJECTOR if projector() else ''}</style>")
     if st.session_state.get("bare"):
         st.html(f"<style>{_BARE}</style>")
         st.button("Show controls", icon=":material/tune:", type="tertiary", on_click=_show_controls)
@@ -90,16 +89,23 @@ def _show_controls() -> None:
 
 
 # Streamlit's own names of its parts: without them these rules do nothing, and a browser test notices.
+_PAGE = """
+[data-testid="stMainBlockContainer"] { padding: 3rem 2.5rem 4rem; max-width: 1500px; }
+"""
 _PROJECTOR = """
 [data-testid="stMain"] { font-size: 1.5rem; }
 [data-testid="stMain"] p, [data-testid="stMain"] li, [data-testid="stMain"] label p,
 [data-testid="stText"], [data-testid="stText"] * { font-size: 1.5rem !important; line-height: 1.5; }
 [data-testid="stMain"] button p { font-size: 1.05rem !important; }
 [data-testid="stElementContainer"]:has([data-testid="stDataFrame"]) {
-    zoom: 1.25; width: 80% !important; }
+    zoom: 1.15; width: 87% !important; }
+[data-testid="stColumn"] [data-testid="stElementContainer"]:has([data-testid="stDataFrame"]) {
+    zoom: 1; width: 100% !important; }
 [data-testid="stMain"] h1 { font-size: 3.2rem; }
 [data-testid="stMain"] h2 { font-size: 2.4rem; }
 [data-testid="stMainBlockContainer"] { padding-top: 2rem; max-width: 100%; }
+[data-testid="stMain"] label:has([role="switch"]), [data-testid="stCheckbox"] label {
+    align-items: center; }
 """
 _BARE = """
 [data-testid="stSidebar"], [data-testid="stSidebarCollapsedControl"],
@@ -167,7 +173,24 @@ def _place(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
+def unreadable(folder: Path) -> str:
+    """Why a folder cannot be listed, in the system's words; "" if it can or is not there."""
+    try:
+        next(folder.iterdir(), None)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
 def _no_results(root: Path) -> None:
+    reason = unreadable(root)
+    if reason:
+        st.error("The results folder cannot be read.", icon=":material/folder_off:")
+        st.text(shown(f"{reason}: {root.absolute()}", 1000))
+        st.markdown("Mend that, or name another one: `resnetlab dashboard --results FOLDER`.")
+        return
     st.info("There are no results yet.", icon=":material/folder_open:")
     st.markdown("Train the default study (a few minutes on two cores) in a terminal:")
     st.code("make study", language="bash")
@@ -266,12 +289,20 @@ def theme() -> plots.Theme:
     return kind if kind in ("light", "dark") else "neutral"
 
 
-def chart(figure: go.Figure, key: str, config: Mapping[str, Any] | None = None) -> None:
-    """A figure of `plots` in the page's width, on the page's own background. `config` is Plotly's."""
+def for_hall(figure: go.Figure) -> go.Figure:
+    """The figure, in place: with the projector on, larger and in full contrast."""
     if projector():
         dark = st.context.theme.type == "dark"
         plots.enlarge(figure).update_layout(font_color="#ffffff" if dark else "#000000")
-    figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
+    return figure
+
+
+def chart(figure: go.Figure, key: str, config: Mapping[str, Any] | None = None) -> None:
+    """A figure of `plots` in the page's width. `config` is Plotly's.
+
+    It keeps the background of its theme, the page's, so that a saved picture can be read anywhere.
+    """
+    for_hall(figure)
     shown_points, logged = plots.thin_lines(figure)
     options = plots.CONFIG | dict(config or {})
     if st.session_state.get("live"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +29,9 @@ QUANTITIES: dict[str, str] = {
     "validation_loss": "validation loss (cross-entropy)",
     "lr": "learning rate",
     "images_per_second": "training images a second",
+    "gradient_norm_all": "gradient norm of all weighted layers (L2)",
+    "gradient_norm_first": "gradient norm of the first weighted layer (L2)",
+    "gradient_norm_last": "gradient norm of the last weighted layer (L2)",
 }
 AXES: dict[Axis, str] = {
     "step": "step (optimizer updates)",
@@ -55,6 +58,25 @@ def curve(metrics: pd.DataFrame, quantity: str, axis: Axis, batch_size: int) -> 
     x = step * float(batch_size) if axis == "images" else metrics[axis].to_numpy(dtype=float)
     there = np.isfinite(x) & np.isfinite(y)
     return pd.DataFrame({"step": step[there], "x": x[there], "y": y[there]})
+
+
+def with_gradient_norms(metrics: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `RunRecord.metrics` with the gradient norms of `RunRecord.probe`, by step.
+
+    `gradient_norm_all` is the root of the sum of squares over the weighted layers. A step at which only
+    gradients were measured gets a row: its epoch is in proportion, its wall time is not known.
+    """
+    if metrics.empty or probes.empty:
+        return metrics
+    grid = probes.pivot_table(index="step", columns="layer", values="value", dropna=False)
+    norms = {
+        "gradient_norm_all": np.sqrt((grid**2).sum(axis="columns", skipna=False)),
+        "gradient_norm_first": grid.iloc[:, 0],
+        "gradient_norm_last": grid.iloc[:, -1],
+    }
+    rows = metrics.merge(pd.DataFrame(norms).reset_index(), on="step", how="outer", sort=True)
+    epochs = metrics["epoch"].iloc[-1] / metrics["step"].iloc[-1]
+    return rows.assign(epoch=rows["epoch"].fillna(rows["step"] * epochs))
 
 
 def smooth(x: np.ndarray, y: np.ndarray, weight: float, span: float | None = None) -> np.ndarray:
@@ -167,7 +189,7 @@ def outcome(own: pd.DataFrame, quantity: str, step: int | None) -> dict[str, flo
 
 @dataclass(frozen=True)
 class Line:
-    """What gets one colour: one run, or all chosen runs of one configuration but the seed."""
+    """What gets one colour: one run, or all chosen runs that have something in common (`groups`)."""
 
     name: str
     runs: tuple[str, ...]  # what tells each run from the others of the line
@@ -201,14 +223,31 @@ def smoothed(curves: Sequence[pd.DataFrame], weight: float) -> list[pd.DataFrame
     ]
 
 
-def groups(runs: Sequence[Run]) -> list[list[int]]:
-    """Positions of the runs that are equal but for the seed, in order of first appearance.
+# What the runs of one curve may have in common, and what the curve is then called.
+GROUPINGS: dict[str, Callable[[Run], str]] = {
+    "network": lambda run: run.network_name,
+    "depth": lambda run: f"{run.network.depth} layers",
+    "family": lambda run: run.network.family,
+    "shortcut": lambda run: f"shortcut {run.network.shortcut}",
+    "data set": lambda run: run.data.label,
+    "recipe": lambda run: f"recipe {run.recipe.label}",
+    "precision": lambda run: run.precision,
+}
 
-    Weights that they start from are each seed's own: the name of the edited network stands for them.
+
+def groups(runs: Sequence[Run], by: str | None = None) -> list[list[int]]:
+    """Positions of the runs that are equal but for the seed, or alike in `by` (one of GROUPINGS).
+
+    In order of first appearance. Weights that runs start from are each seed's own: the name of the
+    edited network stands for them.
     """
-    found: dict[tuple[Run, str], list[int]] = defaultdict(list)
+
+    def but_for_seed(run: Run) -> tuple[Run, str]:
+        return run.model_copy(update={"seed": 0, "surgery": None}), run.network_name
+
+    found: dict[Hashable, list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
-        found[run.model_copy(update={"seed": 0, "surgery": None}), run.network_name].append(index)
+        found[GROUPINGS[by](run) if by else but_for_seed(run)].append(index)
     return list(found.values())
 
 

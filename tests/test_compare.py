@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import math
 import os
 import statistics
 from collections.abc import Callable
@@ -340,6 +341,37 @@ def test_means_spreads_and_bands_are_those_of_the_files(folder: Path, open_page:
 
 
 @pytest.mark.parametrize(
+    ("by", "names"),
+    [
+        ("family", {"plain": ["plain-8", "plain-14"], "residual": ["resnet-8", "resnet-14"]}),
+        ("depth", {"8 layers": ["plain-8", "resnet-8"], "14 layers": ["plain-14", "resnet-14"]}),
+        ("data set", {"digits": ["plain-8", "plain-14", "resnet-8", "resnet-14"]}),
+    ],
+)
+def test_runs_can_be_gathered_by_what_they_have_in_common(
+    folder: Path, open_page: Open, by: str, names: dict[str, list[str]]
+) -> None:
+    write_study(folder, seeds=2)
+    app = open_page(y="test error", group=f"mean by {by}")
+    assert len(numbers(app)) == len(names)
+    for name, networks in names.items():
+        files = [
+            rows_of(folder / "digits" / f"{network}-seed{seed}", "test_error")
+            for network in networks
+            for seed in range(2)
+        ]
+        mean = named(app)[f"{name} (n = {len(files)})"]
+        expected = [statistics.fmean(run[int(step)] for run in files) for step in mean["x"]]
+        assert mean["y"] == pytest.approx(expected)
+        row = numbers(app).loc[name]
+        assert row["last_sd"] == pytest.approx(statistics.stdev(run[STEPS] for run in files))
+        assert f"{name}: its {len(files)} runs have {len(networks)} configurations" in texts(app)
+    if by == "family":
+        first, second = app.dataframe[1].value.set_index("field")[["first", "second"]].to_numpy()[0]
+        assert (first, second) == ('"none"', '"A"'), "they differ in nothing else"
+
+
+@pytest.mark.parametrize(
     ("axis", "place"),
     [
         ("epoch", lambda row, _: row["epoch"]),
@@ -381,8 +413,32 @@ def test_every_logged_quantity_can_be_drawn(folder: Path, open_page: Open) -> No
         box(app, "selectbox", "y").select(option).run()
         assert not app.exception
         name = option.replace(" ", "_")
-        if name != "images_per_second":
-            assert traces(app)[-1]["y"] == list(rows_of(path, name).values())
+        if name in ("images_per_second", *GRADIENTS):
+            continue
+        assert traces(app)[-1]["y"] == list(rows_of(path, name).values())
+
+
+GRADIENTS: dict[str, Callable[[list[float]], float]] = {
+    "gradient_norm_all": lambda values: math.hypot(*values),
+    "gradient_norm_first": lambda values: values[0],
+    "gradient_norm_last": lambda values: values[-1],
+}
+
+
+@pytest.mark.parametrize("quantity", GRADIENTS)
+def test_gradient_norms_are_those_of_the_files(folder: Path, open_page: Open, quantity: str) -> None:
+    path = write_run(folder, "plain-8")
+    # One more, as training measures before an update what it logs after it: at step 39.
+    lines = [json.loads(line) for line in (path / "probes.jsonl").read_text().splitlines()]
+    lines.append(lines[-1] | {"step": STEPS - 1, "values": [3.0] * 8})
+    lines.sort(key=lambda line: line["step"])
+    (path / "probes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for axis, a_step in (("step", 1), ("images seen", 128), ("epoch", 0.1)):
+        app = open_page(y=quantity.replace("_", " "), x=axis)
+        (trace,) = traces(app)
+        assert trace["x"] == pytest.approx([line["step"] * a_step for line in lines])
+        wanted = [GRADIENTS[quantity](line["values"]) for line in lines]
+        assert trace["y"] == pytest.approx(wanted)
 
 
 def test_the_filter_and_the_differences(folder: Path, open_page: Open) -> None:
@@ -394,8 +450,10 @@ def test_the_filter_and_the_differences(folder: Path, open_page: Open) -> None:
     assert "No curve has these words" in app.info[0].value
     box(app, "text_input", "filter").set_value("").run()
     box(app, "selectbox", "second").select("resnet-14").run()
-    found = app.dataframe[1].value.set_index("field")["values"]
-    assert found.to_dict() == {"network.depth": "8 != 14", "network.shortcut": "'none' != 'A'"}
+    assert app.dataframe[1].value.to_numpy().tolist() == [
+        ["network.depth", "8", "14"],
+        ["network.shortcut", '"none"', '"A"'],
+    ]
     box(app, "selectbox", "second").select("plain-8").run()
     assert "their configurations are the same" in "\n".join(item.value for item in app.markdown)
 

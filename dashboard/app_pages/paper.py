@@ -10,10 +10,11 @@ from resnetlab import comparison, results
 
 
 def draw(key: str, shown: pd.DataFrame) -> None:
-    """A table of the page."""
+    """A table of the page: no conditions where no run is."""
+    without_runs = list(comparison.CONDITION) if shown["n"].isna().all() else []
     word = "top-1" if "paper_top5" in shown else "test"
     st.dataframe(
-        shown,
+        shown.drop(columns=without_runs),
         hide_index=True,
         key=key,
         height="content",
@@ -25,7 +26,7 @@ def draw(key: str, shown: pd.DataFrame) -> None:
             "paper_top1": frame.text(
                 f"Paper {word} (%)",
                 alignment="right",
-                width=170 if key == "Table 6" else None,
+                width=200 if key == "Table 6" else None,
             ),
             "paper_top5": frame.text("Paper top-5 (%)", alignment="right"),
             "ours_top1": frame.text(
@@ -37,11 +38,13 @@ def draw(key: str, shown: pd.DataFrame) -> None:
             "paper_train": frame.text("Paper train (%)", alignment="right"),
             "ours_train": frame.text("Ours train (%)", "Running, in training mode.", alignment="right"),
             "n": frame.number("n", "Finished runs in the mean, one a seed.", "%d"),
-            "protocol": frame.text("Our test"),
-            "data": frame.text("Our data set"),
-            "recipe": frame.text("Our recipe"),
+            "data": frame.text("Our data"),
+            "comparable": frame.text(
+                "To be compared?", "With the paper's number in the same row.", width=180
+            ),
             "study": frame.text("Study"),
-            "comparable": frame.text("To be compared?", "With the paper's number in the same row."),
+            "protocol": frame.text("Our test"),
+            "recipe": frame.text("Our recipe"),
         },
     )
 
