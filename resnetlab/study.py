@@ -430,7 +430,7 @@ def _together(
     runs = {
         item.name: {key: v for key, v in item.parameters.items() if key not in shared} for item in todo
     }
-    values = {"runs": runs, "study": folder.name, "results": place}
+    values: dict[str, Any] = {"runs": runs, "study": folder.name, "results": place}
     values |= {"device": device, "engine": engine, "threads": threads}
     first, *rest = (replace(item, folder=item.target.parent) for item in todo)
     source, target = notebook.find(TOGETHER_NOTEBOOK), folder / TOGETHER_NOTEBOOK
