@@ -1465,7 +1465,7 @@ def gradient_error_by_layer(frame: pd.DataFrame, *, theme: Theme = "neutral") ->
                 row=index // columns + 1,
                 col=index % columns + 1,
             )
-    figure.add_hline(y=100 * verdict.LOST, line={"dash": "dot", "color": "#78808c"})
+    figure.add_hline(y=100 * verdict.NOTHING_LEFT, line={"dash": "dot", "color": "#78808c"})
     figure.update_xaxes(title_text="layer", row=rows)
     figure.update_yaxes(type="log", exponentformat="power", dtick=2)
     figure.update_yaxes(title_text="error (% of the gradient)", automargin=True, col=1)
@@ -1515,7 +1515,7 @@ def gradient_error_by_depth(frame: pd.DataFrame, *, theme: Theme = "neutral") ->
                 hovertemplate=f"{name}, %{{x}} layers, seed %{{customdata}}: %{{y:.3g}} %"
                 "<extra></extra>",
             )
-    figure.add_hline(y=100 * verdict.LOST, line={"dash": "dot", "color": "#78808c"})
+    figure.add_hline(y=100 * verdict.NOTHING_LEFT, line={"dash": "dot", "color": "#78808c"})
     figure.update_xaxes(
         title_text="depth (weighted layers)", tickvals=sorted(medians["depth"].unique())
     )

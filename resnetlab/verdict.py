@@ -515,7 +515,7 @@ def _health(ratio: float) -> str:
 
 # --- rounding -------------------------------------------------------------------------------------
 
-LOST = 1.0  # an error as large as the gradient itself: nothing of it is left
+NOTHING_LEFT = 1.0  # an error as large as the gradient itself: nothing of it is left
 
 
 def median_errors(frame: pd.DataFrame) -> pd.DataFrame:
@@ -550,7 +550,7 @@ def rounding(frame: pd.DataFrame) -> list[str]:
             lost += [
                 f"{family} with {depth} layers, whose norms are off by {_percent(norms[depth])}"
                 for depth, value in by_depth.items()
-                if value >= LOST
+                if value >= NOTHING_LEFT
             ]
         sentence = f"{arithmetic}: {'; '.join(said)}."
         shared = sorted(set.intersection(*(set(found.index) for found in errors.values())))
