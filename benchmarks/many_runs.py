@@ -4,8 +4,8 @@
 
 RUNS runs of 640 logged steps, written by the real writer (the numbers are made up: only their amount
 matters), one study of 8 networks. A server is started and warmed by one visit; then, `ROUNDS` times, a
-fresh browser tab opens each page (until a chart is drawn) and changes one thing on it (until the chart
-differs). Memory is the server's peak (VmHWM).
+fresh browser tab opens each page (until a chart is drawn) and changes one thing after another on it
+(until a chart differs). Memory is the server's peak (VmHWM).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from typing import Any
 import tables
 
 from resnetlab import config, results
+
+Change = Callable[[Any], Callable[[], None]]  # prepares a change in a tab and gives what is timed
 
 RUNS, POINTS, ROUNDS = 1_000, 640, 5
 NETWORKS = [f"{family}-{depth}" for family in ("plain", "resnet") for depth in (20, 32, 44, 56)]
@@ -125,7 +127,8 @@ def first_chart(browser: Any, url: str) -> tuple[float, Any]:
 
 FINGERPRINT = """Array.from(document.querySelectorAll('.js-plotly-plot'))
     .map(p => p._fullLayout ? p._fullLayout.title.text + JSON.stringify(p._fullLayout.font)
-        + p._fullData.length + p._fullData.map(t => (t.y || [])[7]).join() : '').join('|')"""
+        + p._fullData.length + p._fullLayout.yaxis.type + p._fullData.map(t => (t.y || [])[7]).join() : '')
+    .join('|')"""
 
 
 def after(tab: Any, act: Any) -> float:
@@ -137,6 +140,54 @@ def after(tab: Any, act: Any) -> float:
         f"before => {{ const now = {FINGERPRINT}; return now !== before; }}", arg=before
     )
     return time.perf_counter() - began
+
+
+def click(text: str) -> Change:
+    return lambda tab: tab.get_by_text(text, exact=True).click
+
+
+def slide(label: str, key: str) -> Change:
+    """One place of a slider."""
+
+    def prepare(tab: Any) -> Callable[[], None]:
+        tab.get_by_role("slider", name=label).focus()
+        return lambda: tab.keyboard.press(key)
+
+    return prepare
+
+
+def another(label: str) -> Change:
+    """The next entry of a list."""
+
+    def prepare(tab: Any) -> Callable[[], None]:
+        tab.get_by_role("combobox", name=label).click()
+        tab.keyboard.press("ArrowDown")
+        return lambda: tab.keyboard.press("Enter")
+
+    return prepare
+
+
+def without_last(tab: Any) -> Callable[[], None]:
+    """One run less among those chosen."""
+    tab.get_by_role("combobox", name="Runs").click()
+    return lambda: tab.keyboard.press("Backspace")
+
+
+# What a reader changes on a page; each makes its charts anew.
+CHANGES: dict[str, dict[str, Change]] = {
+    "": {"the paper's curves beneath": click("The paper's curves"), "projector": click("Projector")},
+    "gradients": {
+        "another step": slide("Step", "ArrowLeft"),
+        "one run less": without_last,
+        "projector": click("Projector"),
+    },
+    "compare": {
+        "smoothing": slide("Smoothing", "ArrowRight"),
+        "one run less": without_last,
+        "log axis": click("Log y"),
+    },
+    "runs": {"another run": another("Run")},
+}
 
 
 def main() -> None:
@@ -153,12 +204,12 @@ def main() -> None:
         with server(root) as (url, pid):
             cold, _ = first_chart(browser, f"{url}/?study={STUDY}")
             for _ in range(ROUNDS):
-                for page in ("", "gradients", "compare", "runs"):
+                for page, changes in CHANGES.items():
                     seconds, tab = first_chart(browser, f"{url}/{page}?study={STUDY}")
                     times.setdefault(f"/{page}: first chart", []).append(seconds)
-                    tab.wait_for_timeout(3_000)
-                    seconds = after(tab, lambda tab=tab: tab.get_by_text("Projector").click())
-                    times.setdefault(f"/{page}: a switch drawn anew", []).append(seconds)
+                    for what, change in changes.items():
+                        tab.wait_for_timeout(3_000)
+                        times.setdefault(f"/{page}: {what}", []).append(after(tab, change(tab)))
                     tab.context.close()
             memory = peak_memory_mb(pid)
         browser.close()

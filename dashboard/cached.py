@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from resnetlab import results
@@ -129,5 +130,33 @@ def _measurement(path: Path, seen: Stamp) -> results.Measurement:
 
 
 def probes(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
-    """`results.probes_of` for the gradient norms."""
-    return results.probes_of(runs)
+    """`results.probes_of` for the gradient norms. Shared: not to be written into."""
+    return _probes(_same(runs), runs)[1]
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _probes(
+    key: str, _runs: Sequence[results.RunRecord]
+) -> tuple[Sequence[results.RunRecord], pd.DataFrame]:
+    return _runs, results.probes_of(_runs)
+
+
+def figure(
+    draw: Callable[..., go.Figure], frame: pd.DataFrame, **choices: str | bool | int
+) -> go.Figure:
+    """`draw(frame, **choices)`, a function of `plots` over a frame of this module, drawn once.
+
+    A copy, to be changed. What only restyles a page (the projector) then costs no average over seeds.
+    """
+    return go.Figure(_figure(draw.__qualname__, id(frame), choices, draw, frame)[1])
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _figure(
+    name: str,
+    key: int,
+    choices: dict[str, str | bool | int],
+    _draw: Callable[..., go.Figure],
+    _frame: pd.DataFrame,
+) -> tuple[pd.DataFrame, go.Figure]:
+    return _frame, _draw(_frame, **choices)

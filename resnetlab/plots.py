@@ -178,19 +178,19 @@ def error_curves(
     )
     held_out = metrics["validation_error"].notna().any()
     tested = "validation_error" if held_out else "test_error"
-    keys = (
-        metrics[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
-    )
+    # Once: of a thousand runs each look for what differs takes its time.
+    who = metrics[~metrics.duplicated(["network", "seed", "data", "recipe", "precision"])]
+    keys = who[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
     options = keys[keys["shortcut"] != "none"].groupby("depth")["shortcut"].nunique()
     several = bool((options > 1).any())
     by_option = several and keys["depth"].nunique() == 1
     if with_paper:
-        if reason := _not_comparable(metrics):
+        if reason := _not_comparable(who):
             raise ValueError(reason)
         for depth, shortcut, network in keys.itertuples(index=False):
             _add_paper_curves(figure, network, depth_colour(depth), 1 if shortcut == "none" else 2)
     lines, edited = [], _edit_colours(keys["network"])
-    # Once, and only what is drawn: of a thousand runs each selection takes its time.
+    # Once, and only what is drawn.
     by_network = dict(iter(metrics[["network", "step", tested, "train_error"]].groupby("network")))
     for depth, shortcut, network in keys.itertuples(index=False):
         own = by_network[network]
@@ -241,7 +241,7 @@ def error_curves(
     note = "<br>Lines are means over seeds, bands reach from the lowest seed to the highest."
     banded = any(line["count"].max() > 1 for line, *_ in lines)
     theirs = "; thin, without markers: the paper's" if with_paper else ""
-    subtitle = conditions(metrics) + theirs + (note if banded else "")
+    subtitle = conditions(who) + theirs + (note if banded else "")
     finished = _finish(figure, title, theme, height=520, subtitle=subtitle)
     return finished.update_layout(margin_t=118 if banded else 96)
 

@@ -87,7 +87,10 @@ theirs = st.toggle(
     bind="query-params",
     help="Under ours where data set and recipe are the paper's, else in a figure of their own.",
 )
-frame.chart(plots.error_curves(metrics, theme=theme, with_paper=theirs and reason is None), "curves")
+under_ours = theirs and reason is None
+frame.chart(
+    cached.figure(plots.error_curves, metrics, theme=theme, with_paper=under_ours), "curves"
+)
 if theirs and reason is not None:
     st.text(frame.shown(f"Not under our curves: {reason}. The paper's Figure 6 by itself:"))
     frame.chart(plots.paper_error_curves(theme=theme), "paper_curves")
@@ -97,7 +100,7 @@ st.markdown(
     "The same runs at their last step. A line that rises to the right means that depth hurts; "
     "where it rises on the training error too, it is degradation and not overfitting."
 )
-frame.chart(plots.error_against_depth(table, theme=theme), "depth")
+frame.chart(cached.figure(plots.error_against_depth, table, theme=theme), "depth")
 
 st.header("Ours beside the paper", anchor=False)
 OURS = ("train_error", "train_error_clean", "test_error")

@@ -64,6 +64,7 @@ chosen = st.multiselect(
     max_selections=MOST_RUNS,
     help=f"Up to {MOST_RUNS}. At first: the shallowest and the deepest of each family.",
 )
+theme = frame.theme()
 probes = cached.probes([runs[label] for label in chosen if label in runs][:MOST_RUNS])
 if probes.empty:
     st.info("Choose runs with logged gradient norms.", icon=":material/gradient:")
@@ -79,7 +80,7 @@ st.markdown(
     f"network is healthy while the ratio stays between {verdict.VANISHING:g} and "
     f"{verdict.EXPLODING:g}."
 )
-frame.chart(plots.gradient_ratio(probes, theme=frame.theme()), "ratio")
+frame.chart(cached.figure(plots.gradient_ratio, probes, theme=theme), "ratio")
 
 st.header("Every layer, every step", anchor=False)
 st.markdown(
@@ -87,8 +88,8 @@ st.markdown(
     "one the classifier. Read a column from bottom to top: an even colour "
     "means that no layer is starved of gradient."
 )
-frame.chart(plots.gradient_norm_heatmap(probes, theme=frame.theme()), "heatmap")
+frame.chart(cached.figure(plots.gradient_norm_heatmap, probes, theme=theme), "heatmap")
 
 st.header("One step, layer by layer", anchor=False)
 st.markdown("The same numbers at one step; move the slider through the training. Seeds are averaged.")
-by_layer(study, probes, frame.theme())
+by_layer(study, probes, theme)
