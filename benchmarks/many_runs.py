@@ -125,10 +125,11 @@ def first_chart(browser: Any, url: str) -> tuple[float, Any]:
     return time.perf_counter() - began, tab
 
 
-FINGERPRINT = """Array.from(document.querySelectorAll('.js-plotly-plot'))
-    .map(p => p._fullLayout ? p._fullLayout.title.text + JSON.stringify(p._fullLayout.font)
-        + p._fullData.length + p._fullLayout.yaxis.type + p._fullData.map(t => (t.y || [])[7]).join() : '')
-    .join('|')"""
+FINGERPRINT = """Array.from(document.querySelectorAll('.js-plotly-plot')).map(p => {
+    const drawn = p._fullLayout;
+    return drawn && [drawn.title.text, JSON.stringify(drawn.font), drawn.yaxis?.type,
+        ...p._fullData.map(t => (t.y || [])[7])].join();
+}).join('|')"""
 
 
 def after(tab: Any, act: Any) -> float:

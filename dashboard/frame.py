@@ -73,8 +73,7 @@ def sidebar() -> None:
         help="Only figures and words: for a slide, or a link that shows one thing. The page's address "
         "holds everything chosen here; copy it to share.",
     )
-    if projector():
-        st.html(f"<style>{_PROJECTOR}</style>")
+    st.html(f"<style>{_PAGE}{_PROJECTOR if projector() else ''}</style>")
     if st.session_state.get("bare"):
         st.html(f"<style>{_BARE}</style>")
         st.button("Show controls", icon=":material/tune:", type="tertiary", on_click=_show_controls)
@@ -90,16 +89,23 @@ def _show_controls() -> None:
 
 
 # Streamlit's own names of its parts: without them these rules do nothing, and a browser test notices.
+_PAGE = """
+[data-testid="stMainBlockContainer"] { padding: 3rem 2.5rem 4rem; max-width: 1500px; }
+"""
 _PROJECTOR = """
 [data-testid="stMain"] { font-size: 1.5rem; }
 [data-testid="stMain"] p, [data-testid="stMain"] li, [data-testid="stMain"] label p,
 [data-testid="stText"], [data-testid="stText"] * { font-size: 1.5rem !important; line-height: 1.5; }
 [data-testid="stMain"] button p { font-size: 1.05rem !important; }
 [data-testid="stElementContainer"]:has([data-testid="stDataFrame"]) {
-    zoom: 1.25; width: 80% !important; }
+    zoom: 1.15; width: 87% !important; }
+[data-testid="stColumn"] [data-testid="stElementContainer"]:has([data-testid="stDataFrame"]) {
+    zoom: 1; width: 100% !important; }
 [data-testid="stMain"] h1 { font-size: 3.2rem; }
 [data-testid="stMain"] h2 { font-size: 2.4rem; }
 [data-testid="stMainBlockContainer"] { padding-top: 2rem; max-width: 100%; }
+[data-testid="stMain"] label:has([role="switch"]), [data-testid="stCheckbox"] label {
+    align-items: center; }
 """
 _BARE = """
 [data-testid="stSidebar"], [data-testid="stSidebarCollapsedControl"],

@@ -695,8 +695,8 @@ class Run(_Strict):
         return " · ".join(parts if self.precision == "fp32" else [*parts, self.precision])
 
 
-def differences(ours: Run, theirs: Run) -> list[str]:
-    """One line for each field in which two configurations differ: `recipe.steps: 300 != 40`."""
+def fields(run: Run) -> dict[str, Any]:
+    """Every field by its full name, as JSON has it: `recipe.steps` -> 300."""
 
     def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -707,14 +707,21 @@ def differences(ours: Run, theirs: Run) -> list[str]:
                 out[prefix + key] = value
         return out
 
-    a, b = flat(ours.model_dump(mode="json")), flat(theirs.model_dump(mode="json"))
+    return flat(run.model_dump(mode="json"))
+
+
+def differences(ours: Run, theirs: Run) -> list[str]:
+    """One line for each field in which two configurations differ: `recipe.steps: 300 != 40`."""
+    a, b = fields(ours), fields(theirs)
     keys = dict.fromkeys((*a, *b))  # what is left out at its usual value stands in one of them only
-    usual = "the usual"
     return [
-        f"{key}: {a.get(key, usual)!r} != {b.get(key, usual)!r}"
+        f"{key}: {a.get(key, USUAL)!r} != {b.get(key, USUAL)!r}"
         for key in keys
-        if a.get(key, usual) != b.get(key, usual)
+        if a.get(key, USUAL) != b.get(key, USUAL)
     ]
+
+
+USUAL = "the usual"  # said of a field that is left out
 
 
 def default_recipe(data: str) -> Recipe:

@@ -6,6 +6,7 @@ paper's Figure 6. Callers load, show and save; nothing here reads a file or inve
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
 from collections import Counter
@@ -54,6 +55,7 @@ _THEMES: dict[Theme, tuple[str, str]] = {
     "light": ("#ffffff", "#24292f"),
     "dark": ("#0d1117", "#e6edf3"),
 }
+_LINE = 26  # pixels a line of a title or subtitle takes at the usual size: 1.3 x 1.4 x 14
 _GRID = "rgba(128,128,128,0.25)"
 
 # For notebooks and HTML files: plotly's share button would upload the figure to a server.
@@ -243,7 +245,7 @@ def error_curves(
     theirs = "; thin, without markers: the paper's" if with_paper else ""
     subtitle = conditions(who) + theirs + (note if banded else "")
     finished = _finish(figure, title, theme, height=520, subtitle=subtitle)
-    return finished.update_layout(margin_t=118 if banded else 96)
+    return finished.update_layout(margin_t=96 + _LINE * banded)
 
 
 def _not_comparable(frame: pd.DataFrame) -> str | None:
@@ -388,8 +390,8 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
         subtitle += f"<br>The paper's values are not drawn: {escape(reason).replace(': ', ':<br>')}"
     title = "Error against depth: points are runs, lines their means"
     lines = subtitle.count("<br>")
-    finished_figure = _finish(figure, title, theme, height=460 + 20 * lines, subtitle=subtitle)
-    return finished_figure.update_layout(margin_t=96 + 20 * lines)
+    finished_figure = _finish(figure, title, theme, height=460 + _LINE * lines, subtitle=subtitle)
+    return finished_figure.update_layout(margin_t=96 + _LINE * lines)
 
 
 def error_by_network(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
@@ -527,22 +529,36 @@ def _log_range(values: pd.Series) -> tuple[float, float]:
 def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Layer against step, colour the gradient's norm, every run a panel, all on one log scale.
 
-    `probes` as `results.probes_of`. Layer 1 is the first convolution, the last the classifier. At most
-    eight runs, plain before residual and shallow before deep.
+    `probes` as `results.probes_of`. Layer 1 is the first convolution, the last the classifier. Plain
+    stands left and residual right, shallow above deep; at most eight runs, four of a family if there
+    are two.
     """
     if probes.empty:
         return empty("No gradient norms logged yet.", theme)
     who = ["family", "depth", "network", "seed", "study", "run"]
-    runs = probes[who].drop_duplicates().sort_values(who[:4]).head(8)
-    columns = min(len(runs), 2 if len(runs) in (2, 4) else 4)
-    rows = -(-len(runs) // columns)
-    titles = [f"{row.network}, seed {row.seed}" for row in runs.itertuples()]
+    runs = probes[who].drop_duplicates().sort_values(who[:4])
+    sides = [list(own.itertuples()) for _, own in runs.groupby("family")]
+    panels = [
+        run
+        for row in itertools.zip_longest(*(side[: 8 // len(sides)] for side in sides))
+        for run in row
+    ]
+    columns = min(len(panels), 2 if len(panels) <= 4 else 4)
+    rows = -(-len(panels) // columns)
     figure = make_subplots(
-        rows, columns, subplot_titles=titles, horizontal_spacing=0.06, vertical_spacing=0.26 / rows
+        rows,
+        columns,
+        subplot_titles=[f"{run.network}, seed {run.seed}" if run else "" for run in panels],
+        horizontal_spacing=0.2 / columns,
+        vertical_spacing=0.26 / rows,
     )
     low, high = _log_range(probes["value"])
-    for index, row in enumerate(runs.itertuples()):
-        own = probes[(probes["study"] == row.study) & (probes["run"] == row.run)]
+    for index, run in enumerate(panels):
+        place = {"row": index // columns + 1, "col": index % columns + 1}
+        if run is None:  # a run of the other family without a partner
+            figure.update_xaxes(visible=False, **place).update_yaxes(visible=False, **place)
+            continue
+        own = probes[(probes["study"] == run.study) & (probes["run"] == run.run)]
         grid = own.pivot_table(index="layer", columns="step", values="value")
         norms = grid.to_numpy(dtype=float)
         exponent = np.log10(norms, where=norms > 0, out=np.full_like(norms, np.nan))
@@ -553,8 +569,7 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
             customdata=norms,
             coloraxis="coloraxis",
             hovertemplate="layer %{y}, step %{x}: norm %{customdata:.3g}<extra></extra>",
-            row=index // columns + 1,
-            col=index % columns + 1,
+            **place,
         )
     ticks = np.arange(np.ceil(low), np.floor(high) + 1)
     figure.update_layout(
@@ -563,7 +578,7 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
             "cmin": low,
             "cmax": high,
             "colorbar": {
-                "title": {"text": "gradient norm"},
+                "title": {"text": "norm"},
                 "tickvals": ticks,
                 "ticktext": [f"1e{int(tick)}" for tick in ticks],
             },
@@ -727,7 +742,7 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
     more = 0  # lines
     if head:
         # Plotly breaks no lines by itself, and cuts what is wider than the page.
-        title = textwrap.wrap(head[1], 40)
+        title = textwrap.wrap(head[1], 36)
         said = [line for part in (head[2] or "").split("<br>") for line in textwrap.wrap(part, 74)]
         more = len(title) - 1 + len(said) - (head[2] or "").count("<br>") - bool(said)
         small = f"<br><span style='font-size:{round(13 * factor * 0.85)}px'>{'<br>'.join(said)}</span>"
@@ -741,9 +756,19 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
             trace.marker.size = (trace.marker.size or 6) * factor if trace.mode != "lines" else None
     margin = layout.margin
     grown = {side: round((getattr(margin, side) or 0) * factor) for side in ("l", "t", "b")}
-    room = round(more * size * factor * 1.3)
-    grown["t"] += room
-    figure.update_layout(margin=grown, height=round((layout.height or 460) * 1.25) + room)
+    grown["t"] += round(more * _LINE * factor)
+    below = 0  # lines: the titles of panels side by side must not run into one another
+    for axis in figure.select_xaxes():
+        start, end = axis.domain or (0, 1)
+        if axis.title.text and end - start < 0.6:
+            said = textwrap.wrap(axis.title.text, 24)
+            axis.title.text = "<br>".join(said)
+            below = max(below, len(said) - 1)
+    grown["b"] += round(below * size * factor * 1.3)
+    more_room = grown["t"] + grown["b"] - (margin.t or 0) - (margin.b or 0)
+    panels = len({axis.domain for axis in figure.select_yaxes()})
+    height = (layout.height or 460) + more_room + 90 * (panels - 1)
+    figure.update_layout(margin=grown, height=round(height))
     return figure
 
 
@@ -1147,9 +1172,10 @@ def network_drawing(
                     **place,
                 )
                 drawn.add(kind)
+            alone = len(own) == 1  # its line to the next row runs where the words would stand
             figure.add_annotation(
-                x=-0.5,
-                y=y - 0.38,
+                x=0.75 if alone else -0.5,
+                y=y if alone else y - 0.38,
                 text=_row_label(own, stage),
                 showarrow=False,
                 xanchor="left",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -167,7 +167,7 @@ def outcome(own: pd.DataFrame, quantity: str, step: int | None) -> dict[str, flo
 
 @dataclass(frozen=True)
 class Line:
-    """What gets one colour: one run, or all chosen runs of one configuration but the seed."""
+    """What gets one colour: one run, or all chosen runs that have something in common (`groups`)."""
 
     name: str
     runs: tuple[str, ...]  # what tells each run from the others of the line
@@ -201,14 +201,31 @@ def smoothed(curves: Sequence[pd.DataFrame], weight: float) -> list[pd.DataFrame
     ]
 
 
-def groups(runs: Sequence[Run]) -> list[list[int]]:
-    """Positions of the runs that are equal but for the seed, in order of first appearance.
+# What the runs of one curve may have in common, and what the curve is then called.
+GROUPINGS: dict[str, Callable[[Run], str]] = {
+    "network": lambda run: run.network_name,
+    "depth": lambda run: f"{run.network.depth} layers",
+    "family": lambda run: run.network.family,
+    "shortcut": lambda run: f"shortcut {run.network.shortcut}",
+    "data set": lambda run: run.data.label,
+    "recipe": lambda run: f"recipe {run.recipe.label}",
+    "precision": lambda run: run.precision,
+}
 
-    Weights that they start from are each seed's own: the name of the edited network stands for them.
+
+def groups(runs: Sequence[Run], by: str | None = None) -> list[list[int]]:
+    """Positions of the runs that are equal but for the seed, or alike in `by` (one of GROUPINGS).
+
+    In order of first appearance. Weights that runs start from are each seed's own: the name of the
+    edited network stands for them.
     """
-    found: dict[tuple[Run, str], list[int]] = defaultdict(list)
+
+    def but_for_seed(run: Run) -> tuple[Run, str]:
+        return run.model_copy(update={"seed": 0, "surgery": None}), run.network_name
+
+    found: dict[Hashable, list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
-        found[run.model_copy(update={"seed": 0, "surgery": None}), run.network_name].append(index)
+        found[GROUPINGS[by](run) if by else but_for_seed(run)].append(index)
     return list(found.values())
 
 

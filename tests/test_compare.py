@@ -340,6 +340,37 @@ def test_means_spreads_and_bands_are_those_of_the_files(folder: Path, open_page:
 
 
 @pytest.mark.parametrize(
+    ("by", "names"),
+    [
+        ("family", {"plain": ["plain-8", "plain-14"], "residual": ["resnet-8", "resnet-14"]}),
+        ("depth", {"8 layers": ["plain-8", "resnet-8"], "14 layers": ["plain-14", "resnet-14"]}),
+        ("data set", {"digits": ["plain-8", "plain-14", "resnet-8", "resnet-14"]}),
+    ],
+)
+def test_runs_can_be_gathered_by_what_they_have_in_common(
+    folder: Path, open_page: Open, by: str, names: dict[str, list[str]]
+) -> None:
+    write_study(folder, seeds=2)
+    app = open_page(y="test error", group=f"mean by {by}")
+    assert len(numbers(app)) == len(names)
+    for name, networks in names.items():
+        files = [
+            rows_of(folder / "digits" / f"{network}-seed{seed}", "test_error")
+            for network in networks
+            for seed in range(2)
+        ]
+        mean = named(app)[f"{name} (n = {len(files)})"]
+        expected = [statistics.fmean(run[int(step)] for run in files) for step in mean["x"]]
+        assert mean["y"] == pytest.approx(expected)
+        row = numbers(app).loc[name]
+        assert row["last_sd"] == pytest.approx(statistics.stdev(run[STEPS] for run in files))
+        assert f"{name}: its {len(files)} runs have {len(networks)} configurations" in texts(app)
+    if by == "family":
+        first, second = app.dataframe[1].value.set_index("field")[["first", "second"]].to_numpy()[0]
+        assert (first, second) == ('"none"', '"A"'), "they differ in nothing else"
+
+
+@pytest.mark.parametrize(
     ("axis", "place"),
     [
         ("epoch", lambda row, _: row["epoch"]),
@@ -394,8 +425,10 @@ def test_the_filter_and_the_differences(folder: Path, open_page: Open) -> None:
     assert "No curve has these words" in app.info[0].value
     box(app, "text_input", "filter").set_value("").run()
     box(app, "selectbox", "second").select("resnet-14").run()
-    found = app.dataframe[1].value.set_index("field")["values"]
-    assert found.to_dict() == {"network.depth": "8 != 14", "network.shortcut": "'none' != 'A'"}
+    assert app.dataframe[1].value.to_numpy().tolist() == [
+        ["network.depth", "8", "14"],
+        ["network.shortcut", '"none"', '"A"'],
+    ]
     box(app, "selectbox", "second").select("plain-8").run()
     assert "their configurations are the same" in "\n".join(item.value for item in app.markdown)
 

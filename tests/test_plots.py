@@ -482,6 +482,17 @@ def test_all_panels_of_the_heatmap_share_one_colour_scale_that_holds_every_value
     assert axis.cmax <= 3
 
 
+def test_plain_heatmaps_stand_left_of_the_residual_ones_of_their_depth() -> None:
+    frame = probes(("plain-20", 0), ("plain-56", 0), ("resnet-20", 0), ("resnet-56", 0))
+    figure = plots.gradient_norm_heatmap(frame)
+    titles = [note.text for note in figure.layout.annotations]
+    assert titles == [f"{name}, seed 0" for name in ("plain-20", "resnet-20", "plain-56", "resnet-56")]
+    left, right = figure.layout.xaxis.domain, figure.layout.xaxis2.domain
+    assert left[1] < right[0]
+    alone = plots.gradient_norm_heatmap(probes(("plain-20", 0), ("plain-56", 0), ("resnet-20", 0)))
+    assert sum(trace.type == "heatmap" for trace in alone.data) == 3
+
+
 def test_the_heatmaps_cells_are_the_frames_values() -> None:
     frame = probes(("plain-20", 0), ("resnet-20", 0), scale=0.01)
     for trace, network in zip(

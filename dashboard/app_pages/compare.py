@@ -1,5 +1,7 @@
 """Curves of any runs of any studies, averaged over seeds or one by one, with numbers and files."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -26,7 +28,8 @@ BANDS: dict[str, series.Spread] = {
     "none": "none",
 }
 BANDS_SAID = {kind: said for said, kind in BANDS.items()}
-GROUPINGS = {"mean over seeds": True, "single runs": False}
+SEEDS, SINGLE = "mean over seeds", "single runs"
+BY = {f"mean by {what}": what for what in series.GROUPINGS}
 FORMATS = ("svg", "png")
 
 Runs = dict[str, results.RunRecord]  # by STUDY/RUN as shown
@@ -77,7 +80,7 @@ def lines_of(
     logs: dict[str, pd.DataFrame],
     quantity: str,
     axis: series.Axis,
-    grouped: bool,
+    curves_are: str,
     kind: series.Spread,
     weight: float,
 ) -> tuple[list[series.Line], list[list[results.RunRecord]]]:
@@ -100,10 +103,15 @@ def lines_of(
         ],
         weight,
     )
-    together = series.groups(runs) if grouped else [[index] for index in range(len(runs))]
+    by = BY.get(curves_are)
+    together = [[index] for index in range(len(runs))]
+    if curves_are != SINGLE:
+        together = series.groups(runs, by)
     places = [place_of(run) for run in records]
     firsts = [members[0] for members in together]
-    if grouped:
+    if by:
+        names = [series.GROUPINGS[by](runs[index]) for index in firsts]
+    elif curves_are == SEEDS:
         names = series.names([runs[index] for index in firsts], seeds=False)
     else:
         names = series.names(runs, places)
@@ -117,10 +125,20 @@ def lines_of(
     return lines, [[records[index] for index in members] for members in together]
 
 
-def remarks(chosen: Runs, lines: list[series.Line], quantity: str, axis: series.Axis) -> list[str]:
+def remarks(
+    chosen: Runs,
+    lines: list[series.Line],
+    members: list[list[results.RunRecord]],
+    axis: series.Axis,
+) -> list[str]:
     """What the reader has to know about these curves, a sentence each; may hold names from disk."""
     found = []
-    for line in lines:
+    for line, own in zip(lines, members, strict=True):
+        kinds = len(series.groups([run.config for run in own]))
+        if kinds > 1:
+            found.append(
+                f"{line.name}: its {len(own)} runs have {kinds} configurations; each run counts once."
+            )
         filled = [curve for curve in line.curves if len(curve)]
         if len(line.curves) > 1 and len(filled) < len(line.curves):
             missing = frame.count(len(line.curves) - len(filled), "run")
@@ -156,6 +174,17 @@ def remarks(chosen: Runs, lines: list[series.Line], quantity: str, axis: series.
             "same machine; the mean stands at the mean time of its step."
         )
     return found
+
+
+def differing(first: list[config.Run], second: list[config.Run], seeds: bool) -> pd.DataFrame:
+    """Fields in which the runs of two curves differ, with the values of each; `seeds`: theirs too."""
+    sides = [[config.fields(run) for run in runs] for runs in (first, second)]
+    rows = []
+    for key in dict.fromkeys(key for side in sides for own in side for key in own):
+        values = [{json.dumps(own.get(key, config.USUAL)) for own in side} for side in sides]
+        if values[0] != values[1] and (seeds or key != "seed"):
+            rows.append([key, *(frame.shown(", ".join(sorted(own))) for own in values)])
+    return pd.DataFrame(rows, columns=["field", "first", "second"])
 
 
 def all_points(chosen: Runs) -> pd.DataFrame:
@@ -218,16 +247,15 @@ quantity = by_label[
     one.selectbox("Quantity", list(by_label), key="y", bind="query-params") or next(iter(by_label))
 ]
 axis = AXES[two.selectbox("Against", list(AXES), key="x", bind="query-params")]
-grouped = GROUPINGS[
-    three.selectbox(
-        "Curves",
-        list(GROUPINGS),
-        key="group",
-        bind="query-params",
-        help="The mean is over runs whose configurations differ in nothing but the seed, at the steps "
-        "that every one of them logged: nothing is interpolated.",
-    )
-]
+curves_are = three.selectbox(
+    "Curves",
+    [SEEDS, SINGLE, *BY],
+    key="group",
+    bind="query-params",
+    help="The mean is over runs whose configurations differ in nothing but the seed, or that have in "
+    "common what is chosen here, at the steps that every one of them logged: nothing is interpolated.",
+)
+grouped = curves_are != SINGLE
 kind = BANDS[
     four.selectbox(
         "Band",
@@ -265,7 +293,7 @@ form = image.segmented_control(
 
 # --- the chart --------------------------------------------------------------------------------
 
-lines, members = lines_of(chosen, logs, quantity, axis, grouped, kind, weight)
+lines, members = lines_of(chosen, logs, quantity, axis, curves_are, kind, weight)
 by_row = [line.name for line in lines]
 # The table stands below the chart; which of its rows are selected is known from the last drawing.
 selection = st.session_state.get("numbers")
@@ -280,7 +308,8 @@ def draw(theme: plots.Theme) -> go.Figure:
     said = [frame.shown(series.common([run.config for run in chosen.values()]), 200)]
     said += [f"smoothed, weight {weight:g}"] if weight else []
     if any(line.averaged for line in lines):
-        said.append("mean over seeds" + ("" if kind == "none" else f", band: {BANDS_SAID[kind]}"))
+        over = "seeds" if curves_are == SEEDS else f"all runs of one {BY[curves_are]}"
+        said.append(f"mean over {over}" + ("" if kind == "none" else f", band: {BANDS_SAID[kind]}"))
     return plots.compare_curves(
         lines,
         quantity,
@@ -307,7 +336,7 @@ said += (
 if not counts["logged"]:
     said = f"No chosen run has {series.QUANTITIES[quantity]} by {series.AXES[axis]}."
 st.text(said)
-notes = remarks(chosen, lines, quantity, axis)
+notes = remarks(chosen, lines, members, axis)
 if notes:
     with st.expander(f"Notes on these curves ({len(notes)})", icon=":material/info:"):
         for note in notes[:40]:
@@ -375,7 +404,7 @@ else:
         placeholder="",
         column_config={
             "name": frame.text("Network" if len(lines) == 1 else "Curve", pinned=True),
-            "n": frame.number("n", "Runs with values, one a seed.", "%d"),
+            "n": frame.number("n", "Runs with values.", "%d"),
             "seeds": frame.text("Seeds"),
             "last": frame.number(
                 "Last", "At the last logged step: final, where the run ended.", form_of
@@ -404,27 +433,21 @@ else:
     names = [line.name for line in lines]
     a = first.selectbox("First", names, key="first", bind="query-params")
     b = second.selectbox("Second", names, index=1, key="second", bind="query-params")
-    one_run, other_run = (
-        members[names.index(name) if name in names else index][0] for index, name in enumerate((a, b))
+    ours, theirs = (
+        [run.config for run in members[names.index(name) if name in names else index]]
+        for index, name in enumerate((a, b))
     )
-    other_config = other_run.config
-    if grouped:
-        other_config = other_config.model_copy(update={"seed": one_run.config.seed})
-    found = [item.partition(": ") for item in config.differences(one_run.config, other_config)]
-    if found:
+    found = differing(ours, theirs, seeds=not grouped)
+    if len(found):
         st.dataframe(
-            pd.DataFrame(
-                {
-                    "field": [field for field, _, _ in found],
-                    "values": [frame.shown(values) for _, _, values in found],
-                }
-            ),
+            found,
             hide_index=True,
             key="differences",
             height="content",
             column_config={
                 "field": frame.text("Field of the configuration"),
-                "values": frame.text("First != second", width="large"),
+                "first": frame.text("First", width="medium"),
+                "second": frame.text("Second", width="medium"),
             },
         )
     else:

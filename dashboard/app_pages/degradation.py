@@ -88,9 +88,7 @@ theirs = st.toggle(
     help="Under ours where data set and recipe are the paper's, else in a figure of their own.",
 )
 under_ours = theirs and reason is None
-frame.chart(
-    cached.figure(plots.error_curves, metrics, theme=theme, with_paper=under_ours), "curves"
-)
+frame.chart(cached.figure(plots.error_curves, metrics, theme=theme, with_paper=under_ours), "curves")
 if theirs and reason is not None:
     st.text(frame.shown(f"Not under our curves: {reason}. The paper's Figure 6 by itself:"))
     frame.chart(plots.paper_error_curves(theme=theme), "paper_curves")

@@ -9,15 +9,22 @@ from dashboard import cached, frame
 from resnetlab import comparison, results
 
 
+# What is said of our runs, in the order that a narrow page cuts last.
+CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe", "parameters", "our_parameters")
+
+
 def draw(key: str, shown: pd.DataFrame) -> None:
-    """A table of the page."""
+    """A table of the page; of runs that there are none, nothing more is said."""
     word = "top-1" if "paper_top5" in shown else "test"
+    errors = [name for name in shown if name not in CONDITION]
+    said = CONDITION if shown["n"].notna().any() else ("parameters",)
     st.dataframe(
         shown,
         hide_index=True,
         key=key,
         height="content",
         placeholder="",
+        column_order=[*errors, *(name for name in said if name in shown)],
         column_config={
             "network": frame.text("Network", pinned=True),
             "parameters": frame.text("Paper: parameters", alignment="right"),
@@ -25,7 +32,7 @@ def draw(key: str, shown: pd.DataFrame) -> None:
             "paper_top1": frame.text(
                 f"Paper {word} (%)",
                 alignment="right",
-                width=170 if key == "Table 6" else None,
+                width=200 if key == "Table 6" else None,
             ),
             "paper_top5": frame.text("Paper top-5 (%)", alignment="right"),
             "ours_top1": frame.text(
@@ -38,10 +45,12 @@ def draw(key: str, shown: pd.DataFrame) -> None:
             "ours_train": frame.text("Ours train (%)", "Running, in training mode.", alignment="right"),
             "n": frame.number("n", "Finished runs in the mean, one a seed.", "%d"),
             "protocol": frame.text("Our test"),
-            "data": frame.text("Our data set"),
+            "data": frame.text("Our data"),
             "recipe": frame.text("Our recipe"),
             "study": frame.text("Study"),
-            "comparable": frame.text("To be compared?", "With the paper's number in the same row."),
+            "comparable": frame.text(
+                "To be compared?", "With the paper's number in the same row.", width=180
+            ),
         },
     )
 
