@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from dashboard_data import charts, write_run, write_study
 from streamlit.testing.v1 import AppTest
@@ -411,6 +412,34 @@ def test_without_weights_the_page_says_so_and_draws_the_papers_lines(
     lines = {t["name"]: t for t in charts(app)[1]["data"]}
     assert len(lines) == 5
     assert all("the paper" in name for name in lines)
+
+
+def test_stored_responses_are_shown_where_the_weights_are_not(folder: Path, open_page: Open) -> None:
+    for network in ("plain-20", "resnet-20-B"):
+        write_run(folder, network)
+    rows = [
+        results.read_run(folder / "digits" / f"{network}-seed0").identity()
+        | {"seed": seed, "run": f"{network}-seed{seed}", "layer": layer, "value": layer + seed + 1.0}
+        for network in ("plain-20", "resnet-20-B")
+        for seed in (0, 2)
+        for layer in range(19)
+    ]
+    results.save_measurement(
+        folder, "elsewhere", "layer-responses", pd.DataFrame(rows), what="made up", conditions={}
+    )
+    damaged = folder / results.MEASUREMENTS / "digits" / "layer-responses.json"
+    damaged.parent.mkdir()
+    damaged.write_text("{torn")
+    app = open_page(NETWORKS)
+    assert "study elsewhere, made up" in texts(app)
+    lines = {trace["name"]: numbers(trace["y"]) for trace in charts(app)[1]["data"][::2]}
+    assert lines == dict.fromkeys(
+        ("plain-20 (n = 2)", "resnet-20-B (n = 2)"), [i + 2 for i in range(19)]
+    )
+    # Stage 2, block 1 is opened: its convolutions are the 8th and 9th of the network.
+    for shown in table_with(app, "response"):
+        found = shown.dropna(subset=["response"]).set_index("layer")["response"].to_dict()
+        assert found == {"conv1": 9.0, "conv2": 10.0}
 
 
 def test_responses_are_measured_on_the_runs_own_weights(folder: Path, open_page: Open) -> None:

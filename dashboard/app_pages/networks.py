@@ -17,6 +17,7 @@ PAPERS = [f"resnet-{depth}" for depth in (20, 32, 44, 56, 110, 18, 34, 50, 101, 
 DEEPEST = 200  # a drawing of more layers would be a line
 MOST_RUNS = 6  # whose responses are measured at a time
 MOST_PIXELS = 1024
+RESPONSES = "layer-responses"  # what notebook 07 calls its measurement
 
 FORMULAS = {
     "stem": r"y = \mathrm{ReLU}(\mathrm{BN}(W x))",
@@ -198,6 +199,30 @@ def measured(
     return pd.DataFrame(rows, columns=[*results.IDENTITY, "layer", "value"]), by_name, problems
 
 
+def stored(study: results.Study) -> results.Measurement | None:
+    """Responses that notebook 07 has measured on trained weights: of this study, else of another."""
+    paths = results.find_measurements(RESPONSES, cached.root())
+    for path in sorted(paths, key=lambda path: path.parent.name != study.name):
+        try:
+            found = results.read_measurement(path)
+        except UsageError:
+            continue  # one that cannot be read is none; the notebook writes it anew
+        if {*results.IDENTITY, "layer", "value"} <= {*found.frame} and not found.frame.empty:
+            return found
+    return None
+
+
+def by_name(
+    found: results.Measurement, network: str, anatomy: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """The stored responses of a network by the names of its layers, averaged over seeds."""
+    layers = [layer["name"] for part in anatomy[:-1] for layer in part["layers"]]
+    main = [name for name in layers if ".shortcut." not in name]
+    own = found.frame[found.frame["network"] == network]
+    means = own.groupby("layer")["value"].mean()
+    return {main[layer]: value for layer, value in means.items() if layer < len(main)}
+
+
 study = frame.open_study(
     "Inside the networks",
     "A plain network and a residual one of the same depth differ in nothing but the shortcuts: "
@@ -256,7 +281,16 @@ with figure_7:
         "norm and before ReLU or addition. The paper finds smaller responses in residual networks, "
         "and the smaller the deeper: a single block of a deep residual network changes its input less."
     )
-    if not with_weights:
+    kept = None if with_weights else stored(study)
+    if kept is not None:
+        responses = kept.frame
+        st.text(
+            frame.shown(
+                f"Measured by notebook 07 on weights that are not here: study {kept.info.get('study')}, "
+                f"{kept.info.get('what')}."
+            )
+        )
+    elif not with_weights:
         st.info(
             "No weights of this study are on this machine, so nothing can be measured here. The "
             "reference studies ship without them; a study that you train keeps its checkpoints:",
@@ -287,24 +321,28 @@ with figure_7:
         st.text(frame.shown(problem))
     papers = st.toggle(
         "The paper's lines",
-        value=not with_weights,
+        value=not with_weights and kept is None,
         key="papers",
         bind="query-params",
         help="Read from the paper's Figure 7: CIFAR-10, 64,000 steps.",
     )
     lines = [line for line in paper.curves() if line.quantity == "response"] if papers else []
     if len(responses) or lines:
-        frame.chart(plots.layer_responses(responses, lines, theme=frame.theme()), "responses")
-    if len(responses):
+        # Plain networks may answer far more strongly than residual ones.
+        values = responses["value"][responses["value"] > 0]
+        log = len(values) > 0 and values.max() > 100 * values.min()
+        figure = plots.layer_responses(responses, lines, theme=frame.theme(), log=log)
+        frame.chart(figure, "responses")
+    if images:
         step_and_images = "; ".join(
             f"step {step}, {count} images" for step, count in sorted(images, key=str)
         )
         st.text(f"Measured on test images in evaluation mode: {step_and_images}.")
-        if lines:
-            labels_of = responses[["data", "recipe"]].drop_duplicates().itertuples(index=False)
-            for reason in sorted({paper.comparable(data, recipe) or "" for data, recipe in labels_of}):
-                if reason:
-                    st.text(frame.shown(f"Not to be compared number by number: {reason}."))
+    if len(responses) and lines:
+        labels_of = responses[["data", "recipe"]].drop_duplicates().itertuples(index=False)
+        for reason in sorted({paper.comparable(data, recipe) or "" for data, recipe in labels_of}):
+            if reason:
+                st.text(frame.shown(f"Not to be compared number by number: {reason}."))
 
 with numbers:
     st.header(labels[chosen].capitalize(), anchor=False)
@@ -314,6 +352,8 @@ with numbers:
         run = runs[one.name]
         step, norms = last_norms(run)
         deviations = by_run.get(run.name, {}) if run is not None else {}
+        if kept is not None:
+            deviations = by_name(kept, one.name, parts[one.name])
         with column, st.container(border=True):
             st.markdown(f"**{one.name}**")
             st.latex(formula(part, one.design))
