@@ -272,12 +272,20 @@ def theme() -> plots.Theme:
     return kind if kind in ("light", "dark") else "neutral"
 
 
-def chart(figure: go.Figure, key: str, config: Mapping[str, Any] | None = None) -> None:
-    """A figure of `plots` in the page's width, on the page's own background. `config` is Plotly's."""
+def for_hall(figure: go.Figure) -> go.Figure:
+    """The figure, in place: with the projector on, larger and in full contrast."""
     if projector():
         dark = st.context.theme.type == "dark"
         plots.enlarge(figure).update_layout(font_color="#ffffff" if dark else "#000000")
-    figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
+    return figure
+
+
+def chart(figure: go.Figure, key: str, config: Mapping[str, Any] | None = None) -> None:
+    """A figure of `plots` in the page's width. `config` is Plotly's.
+
+    It keeps the background of its theme, the page's, so that a saved picture can be read anywhere.
+    """
+    for_hall(figure)
     shown_points, logged = plots.thin_lines(figure)
     options = plots.CONFIG | dict(config or {})
     if st.session_state.get("live"):

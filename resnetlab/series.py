@@ -29,6 +29,9 @@ QUANTITIES: dict[str, str] = {
     "validation_loss": "validation loss (cross-entropy)",
     "lr": "learning rate",
     "images_per_second": "training images a second",
+    "gradient_norm_all": "gradient norm of all weighted layers (L2)",
+    "gradient_norm_first": "gradient norm of the first weighted layer (L2)",
+    "gradient_norm_last": "gradient norm of the last weighted layer (L2)",
 }
 AXES: dict[Axis, str] = {
     "step": "step (optimizer updates)",
@@ -55,6 +58,25 @@ def curve(metrics: pd.DataFrame, quantity: str, axis: Axis, batch_size: int) -> 
     x = step * float(batch_size) if axis == "images" else metrics[axis].to_numpy(dtype=float)
     there = np.isfinite(x) & np.isfinite(y)
     return pd.DataFrame({"step": step[there], "x": x[there], "y": y[there]})
+
+
+def with_gradient_norms(metrics: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `RunRecord.metrics` with the gradient norms of `RunRecord.probe`, by step.
+
+    `gradient_norm_all` is the root of the sum of squares over the weighted layers. A step at which only
+    gradients were measured gets a row: its epoch is in proportion, its wall time is not known.
+    """
+    if metrics.empty or probes.empty:
+        return metrics
+    grid = probes.pivot_table(index="step", columns="layer", values="value", dropna=False)
+    norms = {
+        "gradient_norm_all": np.sqrt((grid**2).sum(axis="columns", skipna=False)),
+        "gradient_norm_first": grid.iloc[:, 0],
+        "gradient_norm_last": grid.iloc[:, -1],
+    }
+    rows = metrics.merge(pd.DataFrame(norms).reset_index(), on="step", how="outer", sort=True)
+    epochs = metrics["epoch"].iloc[-1] / metrics["step"].iloc[-1]
+    return rows.assign(epoch=rows["epoch"].fillna(rows["step"] * epochs))
 
 
 def smooth(x: np.ndarray, y: np.ndarray, weight: float, span: float | None = None) -> np.ndarray:

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import math
 import os
 import statistics
 from collections.abc import Callable
@@ -412,8 +413,32 @@ def test_every_logged_quantity_can_be_drawn(folder: Path, open_page: Open) -> No
         box(app, "selectbox", "y").select(option).run()
         assert not app.exception
         name = option.replace(" ", "_")
-        if name != "images_per_second":
-            assert traces(app)[-1]["y"] == list(rows_of(path, name).values())
+        if name in ("images_per_second", *GRADIENTS):
+            continue
+        assert traces(app)[-1]["y"] == list(rows_of(path, name).values())
+
+
+GRADIENTS: dict[str, Callable[[list[float]], float]] = {
+    "gradient_norm_all": lambda values: math.hypot(*values),
+    "gradient_norm_first": lambda values: values[0],
+    "gradient_norm_last": lambda values: values[-1],
+}
+
+
+@pytest.mark.parametrize("quantity", GRADIENTS)
+def test_gradient_norms_are_those_of_the_files(folder: Path, open_page: Open, quantity: str) -> None:
+    path = write_run(folder, "plain-8")
+    # One more, as training measures before an update what it logs after it: at step 39.
+    lines = [json.loads(line) for line in (path / "probes.jsonl").read_text().splitlines()]
+    lines.append(lines[-1] | {"step": STEPS - 1, "values": [3.0] * 8})
+    lines.sort(key=lambda line: line["step"])
+    (path / "probes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for axis, a_step in (("step", 1), ("images seen", 128), ("epoch", 0.1)):
+        app = open_page(y=quantity.replace("_", " "), x=axis)
+        (trace,) = traces(app)
+        assert trace["x"] == pytest.approx([line["step"] * a_step for line in lines])
+        wanted = [GRADIENTS[quantity](line["values"]) for line in lines]
+        assert trace["y"] == pytest.approx(wanted)
 
 
 def test_the_filter_and_the_differences(folder: Path, open_page: Open) -> None:

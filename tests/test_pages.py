@@ -433,9 +433,8 @@ def test_stored_responses_are_shown_where_the_weights_are_not(folder: Path, open
     app = open_page(NETWORKS)
     assert "study elsewhere, made up" in texts(app)
     lines = {trace["name"]: numbers(trace["y"]) for trace in charts(app)[1]["data"][::2]}
-    assert lines == dict.fromkeys(
-        ("plain-20 (n = 2)", "resnet-20-B (n = 2)"), [i + 2 for i in range(19)]
-    )
+    wanted = [layer + 2 for layer in range(19)]  # the mean of seeds 0 and 2
+    assert lines == {"plain-20 (n = 2)": wanted, "resnet-20-B (n = 2)": wanted}
     # Stage 2, block 1 is opened: its convolutions are the 8th and 9th of the network.
     for shown in table_with(app, "response"):
         found = shown.dropna(subset=["response"]).set_index("layer")["response"].to_dict()

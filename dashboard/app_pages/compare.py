@@ -187,11 +187,15 @@ def differing(first: list[config.Run], second: list[config.Run], seeds: bool) ->
     return pd.DataFrame(rows, columns=["field", "first", "second"])
 
 
+def logged(run: results.RunRecord) -> pd.DataFrame:
+    return series.with_gradient_norms(run.metrics, run.probe())
+
+
 def all_points(chosen: Runs) -> pd.DataFrame:
     """Every logged row of the runs, unsmoothed: who it is, the four axes, all quantities."""
     parts = []
     for run in chosen.values():
-        rows = run.metrics
+        rows = logged(run)
         identity = run.identity() | {"study": place_of(run)[0], "run": run.name}
         identity = {key: series.valid_text(value) for key, value in identity.items()}
         rows = rows.assign(**identity, images=rows["step"] * run.config.recipe.batch_size)
@@ -235,6 +239,8 @@ quantities = [
     for name in series.QUANTITIES
     if any(name in log and log[name].notna().any() for log in logs.values())
 ]
+if any(len(run.probe()) for run in chosen.values()):
+    quantities += [name for name in series.QUANTITIES if name.startswith("gradient_norm")]
 if not quantities:
     st.info("These runs have not logged anything yet.", icon=":material/hourglass_empty:")
     st.stop()
@@ -246,6 +252,8 @@ by_label = {name.replace("_", " "): name for name in quantities}
 quantity = by_label[
     one.selectbox("Quantity", list(by_label), key="y", bind="query-params") or next(iter(by_label))
 ]
+if quantity.startswith("gradient_norm"):
+    logs = {label: logged(run) for label, run in chosen.items()}
 axis = AXES[two.selectbox("Against", list(AXES), key="x", bind="query-params")]
 curves_are = three.selectbox(
     "Curves",

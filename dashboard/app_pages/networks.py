@@ -152,12 +152,8 @@ def take_click() -> None:
 
 def drawing(parts: Mapping[str, list[dict[str, Any]]], chosen: str) -> None:
     """`frame.chart`, with clicks."""
-    figure = plots.network_drawing(parts, chosen, theme=frame.theme())
-    if frame.projector():
-        plots.enlarge(figure)
-    figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
     st.plotly_chart(
-        figure,
+        frame.for_hall(plots.network_drawing(parts, chosen, theme=frame.theme())),
         key="drawing",
         width="stretch",
         theme=None,
@@ -284,12 +280,8 @@ with figure_7:
     kept = None if with_weights else stored(study)
     if kept is not None:
         responses = kept.frame
-        st.text(
-            frame.shown(
-                f"Measured by notebook 07 on weights that are not here: study {kept.info.get('study')}, "
-                f"{kept.info.get('what')}."
-            )
-        )
+        where = f"study {kept.info.get('study')}, {kept.info.get('what')}"
+        st.text(frame.shown(f"Measured by notebook 07 on weights that are not here: {where}."))
     elif not with_weights:
         st.info(
             "No weights of this study are on this machine, so nothing can be measured here. The "
