@@ -173,7 +173,24 @@ def _place(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
+def unreadable(folder: Path) -> str:
+    """Why a folder cannot be listed, in the system's words; "" if it can or is not there."""
+    try:
+        next(folder.iterdir(), None)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
 def _no_results(root: Path) -> None:
+    reason = unreadable(root)
+    if reason:
+        st.error("The results folder cannot be read.", icon=":material/folder_off:")
+        st.text(shown(f"{reason}: {root.absolute()}", 1000))
+        st.markdown("Mend that, or name another one: `resnetlab dashboard --results FOLDER`.")
+        return
     st.info("There are no results yet.", icon=":material/folder_open:")
     st.markdown("Train the default study (a few minutes on two cores) in a terminal:")
     st.code("make study", language="bash")

@@ -1200,11 +1200,3 @@ def find_measurement(study: str, name: str, root: str | Path | None = None) -> M
         if path.exists():
             return read_measurement(path)
     return None
-
-
-def find_measurements(name: str, root: str | Path | None = None) -> list[Path]:
-    """Files of the measurements of that name, of all studies: the user's own first."""
-    check_name("measurement", name)
-    base = results_root(root)
-    places = [*_folders(base / MEASUREMENTS), *_folders(base / REFERENCE / MEASUREMENTS)]
-    return [path for place in places if (path := place / f"{name}.json").is_file()]

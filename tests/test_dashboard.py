@@ -67,14 +67,12 @@ def markdown(app: AppTest) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("state", ["missing", "empty", "file", "foreign"])
+@pytest.mark.parametrize("state", ["missing", "empty", "foreign"])
 def test_without_studies_every_page_says_what_makes_them(
     folder: Path, open_page: Open, page: str, state: str
 ) -> None:
     if state == "empty":
         folder.mkdir()
-    elif state == "file":
-        folder.write_text("no folder")
     elif state == "foreign":
         folder.mkdir()
         (folder / "README.md").write_text("text")

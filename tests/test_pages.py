@@ -84,7 +84,7 @@ def spoil(run: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("state", ["missing", "empty", "file"])
+@pytest.mark.parametrize("state", ["missing", "empty"])
 def test_without_studies_every_page_says_what_makes_them(
     folder: Path, open_page: Open, page: str, state: str
 ) -> None:

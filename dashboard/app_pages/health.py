@@ -153,6 +153,10 @@ def skipped_command(item: results.Skipped) -> str:
 def problems(name: str, study: results.Study) -> list[Problem]:
     """All of one study. Whatever goes wrong with one run is said of that run and ends there."""
     found = [skipped_problem(name, item) for item in study.skipped]
+    reason = frame.unreadable(study.path)
+    if reason:
+        remedy = "Give yourself the right to read it; its runs then show by themselves."
+        found.append(Problem(name, "", "left out", "damaged", f"the folder: {reason}", remedy))
     for run in study.runs:
         try:
             found += run_problems(name, run)

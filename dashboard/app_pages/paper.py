@@ -8,7 +8,6 @@ import streamlit as st
 from dashboard import cached, frame
 from resnetlab import comparison, results
 
-
 # What is said of our runs, in the order that a narrow page cuts last.
 CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe", "parameters", "our_parameters")
 
