@@ -320,7 +320,7 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
     """
     finished = verdict.ordinary(table[table["status"] == "finished"])
     if finished.empty:
-        edited = "No finished run of an unedited network." if len(table) else "No finished run yet."
+        edited = "No finished run of an unedited network yet." if len(table) else "No finished run yet."
         return empty(edited, theme)
     figure = make_subplots(
         1,
