@@ -767,7 +767,7 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
     grown["b"] += round(below * size * factor * 1.3)
     more_room = grown["t"] + grown["b"] - (margin.t or 0) - (margin.b or 0)
     panels = len({axis.domain for axis in figure.select_yaxes()})
-    height = (layout.height or 460) + more_room + 90 * (panels - 1)
+    height = (layout.height or 460) + more_room + 150 * (panels - 1)
     figure.update_layout(margin=grown, height=round(height))
     return figure
 

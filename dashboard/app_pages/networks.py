@@ -322,7 +322,7 @@ with figure_7:
     if len(responses) or lines:
         # Plain networks may answer far more strongly than residual ones.
         values = responses["value"][responses["value"] > 0]
-        log = len(values) > 0 and values.max() > 100 * values.min()
+        log = len(values) > 0 and values.max() > 20 * values.min()
         figure = plots.layer_responses(responses, lines, theme=frame.theme(), log=log)
         frame.chart(figure, "responses")
     if images:
@@ -370,8 +370,8 @@ with numbers:
                     "filters": frame.number("Filters", form="%d"),
                     "stride": frame.number("Stride", form="%d"),
                     "gradient": frame.number(
-                        "Gradient norm",
-                        "L2, of the weight's gradient, at the last logged step.",
+                        "Gradient",
+                        "L2 norm, of the weight's gradient, at the last logged step.",
                         "%.3g",
                     ),
                     "response": frame.number(
