@@ -548,7 +548,7 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
     figure = make_subplots(
         rows,
         columns,
-        subplot_titles=[f"{run.network}, seed {run.seed}" if run else "" for run in panels],
+        subplot_titles=[f"{run.network!s}, seed {run.seed}" if run else "" for run in panels],
         horizontal_spacing=0.2 / columns,
         vertical_spacing=0.26 / rows,
     )

@@ -215,8 +215,7 @@ def by_name(
     layers = [layer["name"] for part in anatomy[:-1] for layer in part["layers"]]
     main = [name for name in layers if ".shortcut." not in name]
     own = found.frame[found.frame["network"] == network]
-    means = own.groupby("layer")["value"].mean()
-    return {main[layer]: value for layer, value in means.items() if layer < len(main)}
+    return dict(zip(main, own.groupby("layer")["value"].mean().tolist(), strict=False))
 
 
 study = frame.open_study(

@@ -15,7 +15,7 @@ CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe", "paramete
 def draw(key: str, shown: pd.DataFrame) -> None:
     """A table of the page; of runs that there are none, nothing more is said."""
     word = "top-1" if "paper_top5" in shown else "test"
-    errors = [name for name in shown if name not in CONDITION]
+    errors = [str(name) for name in shown if name not in CONDITION]
     said = CONDITION if shown["n"].notna().any() else ("parameters",)
     st.dataframe(
         shown,
