@@ -347,9 +347,9 @@ def run(
     Everything is checked before the first process starts: the grid, the results folder, that no run
     folder holds another configuration, the device and the data. By default one run a core, with one
     thread (`benchmarks/README.md` says why), and on a GPU all `together`, side by side in one process,
-    as many as its memory holds (`train.fit_together`); `jobs` makes that so many processes instead. SIGINT
-    and SIGTERM stop the running ones after their step, each with a checkpoint. Ends by executing the
-    question notebook, unless `report` is off. `only` names the runs to execute.
+    as many as its memory holds (`train.fit_together`); `jobs` makes that so many processes instead.
+    SIGINT and SIGTERM stop the running ones after their step, each with a checkpoint. Ends by executing
+    the question notebook, unless `report` is off. `only` names the runs to execute.
     """
     watcher = watcher or Silent()
     folder = results.prepare_root(root) / results.check_name("study", grid.name)
@@ -430,7 +430,7 @@ def _together(
     runs = {
         item.name: {key: v for key, v in item.parameters.items() if key not in shared} for item in todo
     }
-    values = {"runs": runs, "study": folder.name, "results": place}
+    values: dict[str, Any] = {"runs": runs, "study": folder.name, "results": place}
     values |= {"device": device, "engine": engine, "threads": threads}
     first, *rest = (replace(item, folder=item.target.parent) for item in todo)
     source, target = notebook.find(TOGETHER_NOTEBOOK), folder / TOGETHER_NOTEBOOK

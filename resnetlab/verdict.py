@@ -82,8 +82,8 @@ def one_condition(
     asked = {"data": data, "recipe": without_warmup(recipe), "precision": precision}
     for key, value in asked.items():
         if value:
-            found = table[key].map(without_warmup) if key == "recipe" else table[key]
-            table = table[found == value]
+            column = table[key].map(without_warmup) if key == "recipe" else table[key]
+            table = table[column == value]
     kinds = table[list(asked)].assign(recipe=table["recipe"].map(without_warmup)).drop_duplicates()
     if len(kinds) > 1:
         found = "; ".join(", ".join(kind) for kind in kinds.itertuples(index=False))
