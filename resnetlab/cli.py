@@ -942,15 +942,15 @@ def notebook_command(
     Each -p NAME VALUE is checked before anything runs; `-p quick true` is a trial. Which parameters
     there are stands in the notebook's first code cell.
     """
-    from resnetlab import lesson, notebook, study
+    from resnetlab import lesson, notebook
     from resnetlab import results as store
     from resnetlab.config import UsageError
 
     if name.startswith("-"):
         raise UsageError("the notebook's name comes first: resnetlab notebook 03 -p seeds 0,1,2")
     source = notebook.find(name)
-    if source.name == study.TRAIN_NOTEBOOK:
-        raise UsageError("train.ipynb trains one network: `resnetlab train` or papermill execute it")
+    if not source.name[0].isdecimal():
+        raise UsageError(f"{source.name} trains: `resnetlab train` and `resnetlab study` do that")
     parameters = notebook.typed(source, _pairs(context.args))
     root = store.results_root(results)
     if "results" in parameters:

@@ -18,7 +18,6 @@ from resnetlab import paper, results, verdict
 
 OWN_DATA = ("cifar10", "imagenet")  # what the paper trained and tested on
 IN_WORDS = {"single": "single view", "ten-crop": "10-crop", "multi-scale": "multi-scale"}
-CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe")  # of ours
 # What a number must have been tested with to stand against the paper's: crop and shorter sides.
 USUAL = {
     "single": (224, [256]),
@@ -197,8 +196,8 @@ def in_words(record: paper.Reported) -> str:
 def table(part: Part, ours: Sequence[Ours]) -> pd.DataFrame:
     """One row a network and condition of ours; a network that we have not stands with empty cells.
 
-    Columns: network; paper_ and ours_ for each error of the part, as text; CONDITION, of which
-    comparable is yes, or why ours may not be set against the paper's in that row.
+    Columns: network; paper_ and ours_ for each error of the part, as text; n, protocol, data, recipe,
+    study; comparable: yes, or why ours may not be set against the paper's in that row.
     """
     rows = []
     for network in dict.fromkeys(record.network for record in part.records):
@@ -225,7 +224,8 @@ def table(part: Part, ours: Sequence[Ours]) -> pd.DataFrame:
         if not found:
             rows.append(row)
     names = [f"{whose}_{error}" for whose in ("paper", "ours") for error in part.errors]
-    return pd.DataFrame(rows, columns=["network", *names, *CONDITION])
+    names = ["network", *names, "n", "protocol", "data", "recipe", "study", "comparable"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def with_parameters(shown: pd.DataFrame, runs: Iterable[results.RunRecord]) -> pd.DataFrame:
@@ -237,9 +237,9 @@ def with_parameters(shown: pd.DataFrame, runs: Iterable[results.RunRecord]) -> p
         if run.config.network_name in sizes and type(count) is int and 0 < count < 2**53:
             ours.setdefault(run.config.network_name, set()).add(count)
     paper_has = [f"{sizes[name] / 1e6:g} M" if name in sizes else None for name in shown["network"]]
-    shown["parameters"] = paper_has
+    shown.insert(1, "parameters", paper_has)
     counted = [", ".join(f"{n:,}" for n in sorted(ours.get(name, ()))) for name in shown["network"]]
-    shown["our_parameters"] = [text or None for text in counted]
+    shown.insert(2, "our_parameters", [text or None for text in counted])
     return shown
 
 
@@ -257,7 +257,7 @@ def overall(ours: Sequence[Ours]) -> tuple[str, str]:
             ", ".join(sorted({one.tested_on for one in ours})),
         )
     return (
-        "Numbers may be compared only where the column for it says yes: same data, recipe and test.",
+        "Numbers may be compared only where the last column says yes: same data, recipe and test.",
         "",
     )
 

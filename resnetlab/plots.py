@@ -549,7 +549,7 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
     figure = make_subplots(
         rows,
         columns,
-        subplot_titles=[f"{run.network}, seed {run.seed}" if run else "" for run in panels],
+        subplot_titles=[f"{run.network!s}, seed {run.seed}" if run else "" for run in panels],
         horizontal_spacing=0.2 / columns,
         vertical_spacing=0.26 / rows,
     )
@@ -768,7 +768,7 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
     grown["b"] += round(below * size * factor * 1.3)
     more_room = grown["t"] + grown["b"] - (margin.t or 0) - (margin.b or 0)
     panels = len({axis.domain for axis in figure.select_yaxes()})
-    height = (layout.height or 460) + more_room + 90 * (panels - 1)
+    height = (layout.height or 460) + more_room + 150 * (panels - 1)
     figure.update_layout(margin=grown, height=round(height))
     return figure
 

@@ -289,15 +289,17 @@ def test_live_lab_from_start_to_stop(server: Server, open_page: Callable[..., An
     choices = "lab_depth=8&lab_steps=2000&lab_seed=7"
     tab = open_page("", url=f"{server.url}/lab?{choices}")
     tab.get_by_role("button", name="Start", exact=True).click()
-    tab.get_by_role("button", name="Stop").wait_for()
+    # Streamlit has a Stop of its own in the header while a slow page is drawn.
+    tab.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop").wait_for()
     tab.wait_for_selector(CHART)
     wait_for(tab, f"{LAST_STEP} > 0")
     seen = tab.evaluate(LAST_STEP)
     wait_for(tab, f"{LAST_STEP} > {seen}")
     tab.close()  # nothing is lost: another tab finds the run and ends it
     again = open_page("", url=f"{server.url}/lab")
-    again.get_by_role("button", name="Stop").click()
-    again.get_by_role("button", name="Stop").wait_for(state="hidden")
+    stop = again.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop")
+    stop.click()
+    stop.wait_for(state="hidden")
     (run,) = results.read_study(server.root / "live-lab").runs
     assert run.config.seed == 7
     assert run.status == "interrupted"

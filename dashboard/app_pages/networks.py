@@ -215,8 +215,7 @@ def by_name(
     layers = [layer["name"] for part in anatomy[:-1] for layer in part["layers"]]
     main = [name for name in layers if ".shortcut." not in name]
     own = found.frame[found.frame["network"] == network]
-    means = own.groupby("layer")["value"].mean()
-    return {main[layer]: value for layer, value in means.items() if layer < len(main)}
+    return dict(zip(main, own.groupby("layer")["value"].mean().tolist(), strict=False))
 
 
 study = frame.open_study(
@@ -322,7 +321,7 @@ with figure_7:
     if len(responses) or lines:
         # Plain networks may answer far more strongly than residual ones.
         values = responses["value"][responses["value"] > 0]
-        log = len(values) > 0 and values.max() > 100 * values.min()
+        log = len(values) > 0 and values.max() > 20 * values.min()
         figure = plots.layer_responses(responses, lines, theme=frame.theme(), log=log)
         frame.chart(figure, "responses")
     if images:
@@ -370,8 +369,8 @@ with numbers:
                     "filters": frame.number("Filters", form="%d"),
                     "stride": frame.number("Stride", form="%d"),
                     "gradient": frame.number(
-                        "Gradient norm",
-                        "L2, of the weight's gradient, at the last logged step.",
+                        "Gradient",
+                        "L2 norm, of the weight's gradient, at the last logged step.",
                         "%.3g",
                     ),
                     "response": frame.number(

@@ -8,17 +8,22 @@ import streamlit as st
 from dashboard import cached, frame
 from resnetlab import comparison, results
 
+# What is said of our runs, in the order that a narrow page cuts last.
+CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe", "parameters", "our_parameters")
+
 
 def draw(key: str, shown: pd.DataFrame) -> None:
-    """A table of the page: no conditions where no run is."""
-    without_runs = list(comparison.CONDITION) if shown["n"].isna().all() else []
+    """A table of the page; of runs that there are none, nothing more is said."""
     word = "top-1" if "paper_top5" in shown else "test"
+    errors = [str(name) for name in shown if name not in CONDITION]
+    said = CONDITION if shown["n"].notna().any() else ("parameters",)
     st.dataframe(
-        shown.drop(columns=without_runs),
+        shown,
         hide_index=True,
         key=key,
         height="content",
         placeholder="",
+        column_order=[*errors, *(name for name in said if name in shown)],
         column_config={
             "network": frame.text("Network", pinned=True),
             "parameters": frame.text("Paper: parameters", alignment="right"),
@@ -38,13 +43,13 @@ def draw(key: str, shown: pd.DataFrame) -> None:
             "paper_train": frame.text("Paper train (%)", alignment="right"),
             "ours_train": frame.text("Ours train (%)", "Running, in training mode.", alignment="right"),
             "n": frame.number("n", "Finished runs in the mean, one a seed.", "%d"),
+            "protocol": frame.text("Our test"),
             "data": frame.text("Our data"),
+            "recipe": frame.text("Our recipe"),
+            "study": frame.text("Study"),
             "comparable": frame.text(
                 "To be compared?", "With the paper's number in the same row.", width=180
             ),
-            "study": frame.text("Study"),
-            "protocol": frame.text("Our test"),
-            "recipe": frame.text("Our recipe"),
         },
     )
 
