@@ -53,8 +53,9 @@ check: $(READY)
 	@$(BIN)/mypy
 
 figures: $(READY)
-	@echo "drawing results/reference/digits/figures from the committed runs"
+	@echo "drawing the README's figures and photographing its pages, from the committed runs"
 	@$(BIN)/resnetlab figures results/reference/digits
+	@$(BIN)/python dashboard/photograph.py
 
 bench: $(READY)
 	@echo "measuring; leave the machine alone for a few minutes"

@@ -731,7 +731,7 @@ def same_function(frame: pd.DataFrame) -> list[str]:
         seeds = f"{len(after)} seed{'s' if len(after) > 1 else ''}"
         sentences.append(
             f"{network} as {after['built'].iloc[0]} ({seeds}): a logit changes by "
-            f"{after['logits'].max():.1g} at most; test errors {word} ({errors} %). With one added "
+            f"{after['logits'].max():.2g} at most; test errors {word} ({errors} %). With one added "
             f"weight disturbed a logit changes by {disturbed['logits'].min():.2g} or more."
         )
     return sentences or ["Nothing was built: nothing can be said."]

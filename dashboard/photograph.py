@@ -1,0 +1,89 @@
+"""The README's two pictures of the dashboard, taken again from the committed runs: `make figures`.
+
+    python dashboard/photograph.py
+
+Needs playwright (a development dependency) and a Chromium or Chrome on the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+FOLDER = Path(__file__).parent / "screenshots"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+STUDY = "study=reference%2Fdigits"
+PICTURES = {"degradation": (f"/?{STUDY}", 1330), "networks": (f"/networks?{STUDY}", 960)}  # and height
+WIDTH = 1280
+CHART = ".js-plotly-plot .main-svg"
+PATIENCE = 90  # seconds; a loaded machine with two cores
+
+
+def serve() -> tuple[subprocess.Popen[bytes], str]:
+    """The dashboard over the project's results, on a free port of this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [
+        "streamlit",
+        "run",
+        "dashboard/app.py",
+        "--server.port",
+        str(port),
+        "--server.headless",
+        "true",
+    ]
+    server = subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=PROJECT,
+        env=os.environ | {"RESNETLAB_RESULTS": str(PROJECT / "results")},
+        stdout=subprocess.DEVNULL,
+    )
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
+    while True:
+        try:
+            urllib.request.urlopen(f"{url}/_stcore/health", timeout=5).close()
+            return server, url
+        except OSError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                server.kill()
+                raise SystemExit("error: the dashboard did not start") from None
+            time.sleep(0.2)
+
+
+def main() -> None:
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise SystemExit(
+            "error: the pictures need a Chromium or Chrome; install one and run this again"
+        )
+    from playwright.sync_api import sync_playwright
+
+    server, url = serve()
+    try:
+        with sync_playwright() as play:
+            chromium = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+            for name, (address, height) in PICTURES.items():
+                page = chromium.new_page(viewport={"width": WIDTH, "height": height})
+                page.set_default_timeout(1_000 * PATIENCE)
+                page.goto(url + address, wait_until="commit")
+                page.wait_for_selector(CHART)
+                page.wait_for_selector("[data-testid=stStatusWidget]", state="detached")
+                page.wait_for_timeout(2_000)  # charts fade in
+                page.screenshot(path=FOLDER / f"{name}.png")
+                print(FOLDER / f"{name}.png")
+            chromium.close()
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+if __name__ == "__main__":
+    main()
