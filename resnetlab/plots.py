@@ -538,8 +538,8 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
         return empty("No gradient norms logged yet.", theme)
     who = ["family", "depth", "network", "seed", "study", "run"]
     runs = probes[who].drop_duplicates().sort_values(who[:4])
-    sides = [list(own.itertuples()) for _, own in runs.groupby("family")]
-    panels: list[Any] = [
+    sides: list[list[Any]] = [list(own.itertuples()) for _, own in runs.groupby("family")]
+    panels = [
         run
         for row in itertools.zip_longest(*(side[: 8 // len(sides)] for side in sides))
         for run in row
