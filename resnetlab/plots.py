@@ -538,7 +538,7 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
         return empty("No gradient norms logged yet.", theme)
     who = ["family", "depth", "network", "seed", "study", "run"]
     runs = probes[who].drop_duplicates().sort_values(who[:4])
-    sides = [list(own.itertuples()) for _, own in runs.groupby("family")]
+    sides: list[list[Any]] = [list(own.itertuples()) for _, own in runs.groupby("family")]
     panels = [
         run
         for row in itertools.zip_longest(*(side[: 8 // len(sides)] for side in sides))
@@ -549,7 +549,7 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
     figure = make_subplots(
         rows,
         columns,
-        subplot_titles=[f"{run.network!s}, seed {run.seed}" if run else "" for run in panels],
+        subplot_titles=[f"{run.network}, seed {run.seed}" if run else "" for run in panels],
         horizontal_spacing=0.2 / columns,
         vertical_spacing=0.26 / rows,
     )

@@ -28,6 +28,7 @@ STATES: dict[str, dict[str, Any]] = {
     "thousands of points": {"steps": 20_000, "planned": 20_000},
 }
 DRAWN = ("compare", "degradation", "gradients", "runs")  # pages that draw the logs of a study
+CURVES = {"compare": 1, "degradation": 2, "runs": 3}  # of one run, on the page's chart of its log
 
 
 CURVES = {"compare": 1, "degradation": 2, "runs": 3}  # of one run, on the page's chart of its log

@@ -23,6 +23,9 @@ COMMITTED = {
     "gradient-correlation": "digits",
     "loss-surface": "surface",
     "layer-responses": "responses",
+    "same-function": "constructed-150-steps",
+    "trained-on": "constructed-150-steps",
+    "gradient-error": "digits",
 }
 Open = Callable[..., AppTest]
 
@@ -98,12 +101,15 @@ def test_all_that_is_committed_is_there_in_the_order_of_the_story(
 ) -> None:
     frames = {name: results.read_measurement(copy(folder, name)).frame for name in COMMITTED}
     app = open_page()
-    assert len(charts(app)) >= len(COMMITTED)
+    assert len(charts(app)) == len(COMMITTED), "the same function is words only, rounding two figures"
     said = texts(app)
     for name, say in (
+        ("same-function", verdict.same_function),
+        ("trained-on", verdict.kept),
         ("gradient-correlation", verdict.correlations),
         ("loss-surface", verdict.surfaces),
         ("layer-responses", verdict.responses),
+        ("gradient-error", verdict.rounding),
     ):
         places = [said.index(sentence) for sentence in say(frames[name])]
         assert places == sorted(places)
