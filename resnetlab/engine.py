@@ -27,7 +27,7 @@ from resnetlab import config
 from resnetlab.config import UsageError
 
 COMPILE_STEPS = 1_000  # updates after which compiling has paid (benchmarks/README.md)
-COMPILE_PIXELS = 16  # a side of the image; below, an update costs less than it could save
+COMPILE_PIXELS = 16  # a side of the image; below, eager and contiguous is as fast as any
 COMPILE_LAYERS = 200  # compiling takes a second a layer: of 1,202 layers it would not end
 
 
@@ -66,20 +66,21 @@ def choose(run: config.Run, device: torch.device, size: int, *, resident: bool, 
     """The engine for a run, by rule; the measurements behind it are in benchmarks/README.md.
 
     `size`: pixels a side of the images; `resident`: they lie on the device; `alone`: one process
-    trains. On a CPU: compiled where that pays before the run's end, channels_last in bf16 only,
-    because the eager CPU batch norm is less exact there in fp32. fp64, the reference of exactness,
-    is always eager. On a GPU: a captured graph; channels_last where tensor cores compute.
+    trains. On a CPU: fp32 compiled where that pays before the run's end; bf16 in channels_last, which
+    compiling does not make faster. Not so fp32: the eager CPU batch norm is less exact there. fp64,
+    the reference of exactness, is always eager. On a GPU: a captured graph; channels_last where tensor
+    cores compute.
     """
     if not alone or run.precision == "fp64":
         return EAGER
     if device.type == "cuda":
         return Engine(graph=resident, channels_last=run.precision in ("bf16", "tf32"))
-    pays = (
-        run.recipe.steps >= COMPILE_STEPS
-        and size >= COMPILE_PIXELS
-        and run.network.depth <= COMPILE_LAYERS
-    )
-    return Engine(compiled=pays, channels_last=run.precision == "bf16" and size >= COMPILE_PIXELS)
+    if size < COMPILE_PIXELS:
+        return EAGER
+    if run.precision == "bf16":
+        return Engine(channels_last=True)
+    pays = run.recipe.steps >= COMPILE_STEPS and run.network.depth <= COMPILE_LAYERS
+    return Engine(compiled=pays)
 
 
 def compiled(network: nn.Module) -> nn.Module:

@@ -45,7 +45,7 @@ def test_an_unknown_engine_is_refused_with_the_known_ones(name: str) -> None:
         (tiny(), CPU, 8, EAGER),  # 400 updates on 8x8 are over before a compiler is
         (on_cifar(), CPU, 32, Engine(compiled=True)),
         (on_cifar(steps=200), CPU, 32, EAGER),
-        (on_cifar(precision="bf16"), CPU, 32, Engine(compiled=True, channels_last=True)),
+        (on_cifar(precision="bf16"), CPU, 32, Engine(channels_last=True)),
         (on_cifar(precision="fp64"), CPU, 32, EAGER),
         (on_cifar("resnet-1202"), CPU, 32, EAGER),
         (on_cifar(), CUDA, 32, Engine(graph=True)),
