@@ -1580,8 +1580,9 @@ def error_by_condition(
     )
     figure.update_yaxes(title_text="final training error (%)", rangemode="tozero")
     title = f"Final training error by {_CONDITION_WORDS[by].split(' ')[0]}"
-    said = f"{conditions(finished)}; thin: one seed each, bold: their mean; dashed plain"
-    return _finish(figure, title, theme, subtitle=said)
+    said = f"{conditions(finished)}<br>Thin: one seed each, bold: their mean; dashed plain."
+    finished_figure = _finish(figure, title, theme, height=460 + _LINE, subtitle=said)
+    return finished_figure.update_layout(margin_t=96 + _LINE)
 
 
 def loss_lines(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
