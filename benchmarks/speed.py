@@ -60,6 +60,9 @@ def subject(
 
     def step() -> None:
         train._set_precision(run.precision)  # the subjects of one process differ in it
+        if training.stream is None:
+            training.advance()
+            return
         with torch.cuda.stream(training.stream):
             training.advance()
 

@@ -580,7 +580,7 @@ _Fitting = Generator[torch.cuda.Stream | None, None, Any]
 
 def _step(fitting: _Fitting, stream: torch.cuda.Stream | None) -> torch.cuda.Stream | None:
     """Let a training go on to its next update, on its own stream, which is returned; None: any."""
-    with torch.cuda.stream(stream):
+    with torch.cuda.stream(stream) if stream is not None else contextlib.nullcontext():
         return next(fitting)
 
 

@@ -195,7 +195,8 @@ def test_a_full_disk_is_one_message_and_what_to_do(resnetlab, tmp_path, monkeypa
     [
         ({"lr": 0.2}, "resnetlab train plain-8 --data digits --recipe quick --seed 0 --lr 0.2"),
         ({"pad": 2, "flip": True}, "papermill notebooks/train.ipynb out.ipynb -p depth 8"),
-        ({"milestones": [3]}, "no command"),
+        ({"milestones": [3]}, "papermill notebooks/train.ipynb out.ipynb -p depth 8"),
+        ({"decay": 0.5}, "no command"),
     ],
 )
 def test_reproduce_says_what_it_takes(changes, words, tmp_path):
