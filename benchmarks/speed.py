@@ -4,7 +4,8 @@
     python benchmarks/speed.py --device cuda
     python benchmarks/speed.py --networks resnet-20 --rounds 3
 
-All take turns, `--rounds` times, a few updates each; medians, and the median of the ratios round by
+Each runs in a process of its own, so that none sees another's memory, and they take turns, `--rounds`
+times, a few updates each, while the others wait; medians, and the median of the ratios round by
 round. The floor is the arithmetic alone: three times the forward pass's multiply-adds, at the rate
 at which a large matrix product runs here in that precision, measured between the rounds.
 """
@@ -12,9 +13,11 @@ at which a large matrix product runs here in that precision, measured between th
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 import peer
@@ -89,31 +92,65 @@ def clock(step: Callable[[], Any], times: int, device: torch.device) -> float:
     return (time.perf_counter() - began) / times
 
 
-def measure(
-    network: str, images: data.Dataset, device: torch.device, rounds: int, steps: int
-) -> list[dict[str, Any]]:
+def serve(pipe: Connection, network: str, precision: str, how: str, place: str) -> None:
+    """In a process of its own: for every number that comes, so many updates, and the seconds of one."""
+    device, images = torch.device(place), images_32()
+    if how == "peer":
+        plain = models.build(network, num_classes=10, in_channels=3)
+        step = peer.Loop(plain, images.train.images, images.train.labels, device).step
+    else:
+        step = subject(network, precision, how, images, device)
+    pipe.send(None)  # it is ready
+    while times := pipe.recv():
+        pipe.send(clock(step, times, device))
+
+
+class Subject:
+    """A process that trains in one way, an update or more when asked."""
+
+    def __init__(self, network: str, precision: str, how: str, device: torch.device) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        words = (theirs, network, precision, how, str(device))
+        self.process = context.Process(target=serve, args=words)
+        self.process.start()
+        theirs.close()
+        self.pipe.recv()
+
+    def updates(self, times: int) -> float:
+        """Seconds an update."""
+        self.pipe.send(times)
+        seconds: float = self.pipe.recv()
+        return seconds
+
+    def end(self) -> None:
+        self.pipe.send(0)
+        self.process.join()
+
+
+def measure(network: str, device: torch.device, rounds: int, steps: int) -> list[dict[str, Any]]:
     spec = config.Network.from_name(network)
     plain = models.build(spec, num_classes=10, in_channels=3)
     work = 3 * 128 * models.count_multiply_adds(plain, 32)
-    loop = peer.Loop(plain, images.train.images, images.train.labels, device)
-    subjects: dict[tuple[str, str], Callable[[], None]] = {("fp32", "peer"): loop.step}
+    keys = [("fp32", "peer"), *ENGINES[device.type]]
+    subjects = {key: Subject(network, *key, device) for key in keys}
     first: dict[tuple[str, str], float] = {}
-    for key in ENGINES[device.type]:
-        subjects[key] = subject(network, *key, images, device)
-    for key, step in subjects.items():
-        first[key] = clock(step, 1, device)  # compiling included
-        clock(step, 4, device)  # a captured graph is there after these
+    for key, one in subjects.items():
+        first[key] = one.updates(1)  # compiling included
+        one.updates(4)  # a captured graph is there after these
     times: dict[tuple[str, str], list[float]] = {key: [] for key in subjects}
     rates: dict[str, list[float]] = {"fp32": [], "bf16": []}
     for _ in range(rounds):
-        for key, step in subjects.items():
-            if key == ("fp32", "peer"):
-                clock(step, PREFETCHED, device)  # then its workers keep pace with it, as in a long run
-            times[key].append(clock(step, steps, device))
+        for key, one in subjects.items():
+            # The first of a turn find caches cold and a DataLoader's queues full, as no long run does.
+            one.updates(PREFETCHED if key == ("fp32", "peer") else 1)
+            times[key].append(one.updates(steps))
             time.sleep(REST)  # its workers fill their queues again: not in the next one's time
         for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
             train._set_precision("fp32")
             rates[precision].append(matmul_rate(dtype, device))
+    for one in subjects.values():
+        one.end()
     rows = []
     for (precision, how), seconds in times.items():
         median = statistics.median(seconds)
@@ -143,11 +180,11 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=3)
     options.add_argument("--note", default="", help="what else the machine was doing")
     asked = options.parse_args()
-    device, images = train.resolve_device(asked.device), images_32()
+    device = train.resolve_device(asked.device)
     rows = [
         row
         for network in asked.networks.split(",")
-        for row in measure(network, images, device, asked.rounds, asked.steps)
+        for row in measure(network, device, asked.rounds, asked.steps)
     ]
     where = (
         train._device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"

@@ -43,7 +43,7 @@ class Chapter:
 # The order of the forty minutes (notebooks/README.md): what happens, what is not the cause, what may
 # be, the cure, what the blocks do; then what a class asks next, and the whole beside the paper.
 STORY = (
-    Chapter("01_degradation", "Deeper fails, on the training images.", {}),
+    Chapter("01_degradation", "Deeper fails, on the training images."),
     Chapter("02_constructed_solution", "Yet a solution exists, and training leaves it."),
     Chapter("03_gradient_norms", "Not by vanishing gradients. What breaks instead?"),
     Chapter("04_shortcut_dial", "Dial in the cure; then take blocks away."),

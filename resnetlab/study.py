@@ -287,6 +287,7 @@ class Execution:
 # --- the runner -------------------------------------------------------------------------------
 
 
+BRIEF_STEPS = 50
 STOP_SECONDS = 60.0  # for the step under way, its checkpoint and the notebook's last cells
 
 
@@ -462,6 +463,8 @@ def collect(
 
     For question notebooks. A run counts if it is the same configuration in the study's folder of the
     results, else in that of the reference results; with `weights`, only if a checkpoint lies with it.
+    Runs of at most BRIEF_STEPS are trained in this process, together: to start one for each would take
+    longer than they do.
     Raises RuntimeError, with the reasons, if one fails, UsageError if one that has ended has lost its
     checkpoints, and KeyboardInterrupt if it was stopped.
     """
@@ -479,13 +482,24 @@ def collect(
 
     missing = wanted.keys() - there()
     if missing:
-        outcome = run(
-            grid, root=root, jobs=jobs, device=device, report=False, only=missing, watcher=watcher
-        )
-        if outcome.interrupted:
-            raise KeyboardInterrupt
-        if outcome.failed:
-            raise RuntimeError("\n".join(outcome.failed))
+        brief = all(wanted[name].recipe.steps <= BRIEF_STEPS for name in missing)
+        if brief and jobs is None:
+            runs = {name: wanted[name] for name in wanted if name in missing}
+            _here(runs, root / grid.name, device, watcher)
+        else:
+            outcome = run(
+                grid,
+                root=root,
+                jobs=jobs,
+                device=device,
+                report=False,
+                only=missing,
+                watcher=watcher,
+            )
+            if outcome.interrupted:
+                raise KeyboardInterrupt
+            if outcome.failed:
+                raise RuntimeError("\n".join(outcome.failed))
     found = there()
     for name in wanted:
         if name not in found:
@@ -494,6 +508,31 @@ def collect(
                 f"{root / grid.name / name}, and it is trained again"
             )
     return [found[name] for name in wanted]
+
+
+def _here(runs: Mapping[str, config.Run], folder: Path, device: str, watcher: Watcher | None) -> None:
+    """Train them in this process; raises as `collect` does."""
+    from resnetlab import train
+
+    watcher, source = watcher or Silent(), notebook.find(TRAIN_NOTEBOOK)
+    executions = {
+        name: Execution(name, source, folder / name / results.NOTEBOOK_FILE, {}, run.recipe.steps)
+        for name, run in runs.items()
+    }
+    watcher.begin(list(executions.values()), [], len(runs), machine.usable_cores())
+    ended = train.fit_together(runs, study=folder.name, results_folder=folder.parent, device=device)
+    failed, interrupted = [], False
+    for name, said in ended.items():
+        if isinstance(said, Exception):
+            failed.append(f"{name}: {said}")
+            watcher.ended(executions[name], "failed")
+        else:
+            watcher.ended(executions[name], said.status)
+            interrupted |= said.status not in results.ENDED
+    if failed:
+        raise RuntimeError("\n".join(failed))
+    if interrupted or len(ended) < len(runs):
+        raise KeyboardInterrupt
 
 
 def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from resnetlab import (
     evaluate,
     export,
     models,
+    notebook,
     plots,
     report,
     results,
@@ -370,6 +371,14 @@ def test_a_study_trains_them_through_the_notebook(root: Path, tmp_path: Path) ->
     ]
     assert {run.status for run in runs} == {"finished"}
     assert "start=Start(study=" in (runs[0].path / "train.ipynb").read_text()
+
+    # By hand, several in one process: weights named by their run.
+    values = edited[0] | common | {"start_from": "s/plain-8-source"}
+    where = {"study": "by-hand", "results": str(tmp_path), "device": "cpu", "threads": 1}
+    source, copy = notebook.find("train_together"), tmp_path / "copy.ipynb"
+    notebook.execute(source, copy, {"runs": {"grown": values}} | where)
+    grown = results.read_run(tmp_path / "by-hand/grown")
+    assert grown.config == runs[0].config
 
 
 def test_the_command_trains_shows_and_tests_them(root: Path, tmp_path: Path, resnetlab: Any) -> None:

@@ -190,6 +190,18 @@ def figures(cells):
 
 
 @pytest.mark.slow
+def test_degradation_notebook_has_a_trial_where_nothing_was_run(tmp_path):
+    root = tmp_path / "empty"
+    words = ["-p", "results", str(root), "-p", "quick", "True"]
+    done = papermill(tmp_path / "out.ipynb", *words, cwd=FOLDER.parent, name="01_degradation.ipynb")
+    assert done.returncode == 0, done.stderr
+    cells = read(tmp_path / "out.ipynb").cells
+    assert len(figures(cells)) == 4
+    assert "too few seeds" in said(cells).lower()
+    assert [path.name for path in results.find_studies(root)] == ["digits-trial"]
+
+
+@pytest.mark.slow
 def test_gradient_norms_notebook_measures_stores_and_trains_only_once(tmp_path):
     words = ["-p", "results", str(tmp_path / "here"), "-p", "quick", "True"]
     for out in ("first.ipynb", "again.ipynb"):

@@ -324,6 +324,37 @@ def test_runs_that_share_a_process_are_the_runs_alone(tmp_path):
         assert (a.path / "metrics.jsonl").read_bytes() == (b.path / "metrics.jsonl").read_bytes()
 
 
+def test_brief_runs_are_collected_without_a_process_each(tmp_path, monkeypatch):
+    grid = study.Grid("s", depths=(8,), overrides={"steps": 3})
+    monkeypatch.setattr(study.Execution, "start", None)  # no process can be started
+    runs = study.collect(grid, root=tmp_path, device="cpu")
+    assert [(run.name, run.status) for run in runs] == [
+        ("plain-8-seed0", "finished"),
+        ("resnet-8-seed0", "finished"),
+    ]
+    missing = study.Grid("t", f"folder:{tmp_path / 'none'}", depths=(8,), overrides={"steps": 3})
+    with pytest.raises(RuntimeError, match=r"plain-8-seed0: .*none"):
+        study.collect(missing, root=tmp_path, device="cpu")
+
+
+def test_collecting_brief_runs_can_be_interrupted(tmp_path, monkeypatch):
+    from resnetlab import train
+
+    grid = study.Grid("s", depths=(8,), shortcuts=("A",), overrides={"steps": 4, "log_every": 2})
+    whole = train.fit_together
+
+    def stopped(*args, **kwargs):
+        stop = lambda name, row: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+        return whole(*args, **kwargs, on_row=stop)
+
+    monkeypatch.setattr(train, "fit_together", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        study.collect(grid, root=tmp_path, device="cpu")
+    monkeypatch.setattr(train, "fit_together", whole)
+    (run,) = study.collect(grid, root=tmp_path, device="cpu")
+    assert (run.status, len(run.info["starts"])) == ("finished", 2)
+
+
 def test_together_and_jobs_exclude_each_other(tmp_path):
     with pytest.raises(config.UsageError, match="exclude each other"):
         study.run(study.grid_named("digits"), root=tmp_path, jobs=2, together=True)
