@@ -21,17 +21,19 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """uint8 (N, 3, S, S) as PIL images, each cropped and flipped by itself."""
+    """uint8 (N, 3 or 1, S, S) as PIL images, each cropped and flipped by itself."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+        arrays = [image.permute(1, 2, 0).squeeze(2).numpy() for image in images]
+        self.pictures = [Image.fromarray(array) for array in arrays]
         self.labels = labels.tolist()
+        channels = images.shape[1]
         self.transform = transforms.Compose(
             [
                 transforms.RandomHorizontalFlip(),
                 transforms.RandomCrop(images.shape[-1], 4),
                 transforms.ToTensor(),
-                transforms.Normalize(MEAN, DEVIATION),
+                transforms.Normalize(MEAN[:channels], DEVIATION[:channels]),
             ]
         )
 

@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py                        # two cores: minutes, most of them compiling
     python benchmarks/speed.py --device cuda
-    python benchmarks/speed.py --networks resnet-20 --rounds 3
+    python benchmarks/speed.py --cases resnet-20,32,2 --rounds 3
 
 Each runs in a process of its own, so that none sees another's memory, and they take turns, `--rounds`
 times, a few updates each, while the others wait; medians, and the median of the ratios round by
@@ -27,14 +27,20 @@ from overhead import images_32
 
 from resnetlab import config, data, engine, models, train
 
+Case = tuple[str, int, int]
 PREFETCHED = 2 * peer.WORKERS  # batches that wait in a DataLoader's queues
 REST = 0.3  # seconds
 
+CASES = {  # network, pixels a side, threads: on the digits a study trains one run a core
+    "cpu": [("resnet-20", 32, 2), ("resnet-56", 32, 2), ("resnet-20", 8, 1), ("resnet-56", 8, 1)],
+    "cuda": [("resnet-20", 32, 2), ("resnet-56", 32, 2), ("resnet-110", 32, 2)],
+}
 ENGINES = {
     "cpu": [
         ("fp32", "eager"),
         ("fp32", "channels_last"),
         ("fp32", "compiled"),
+        ("bf16", "eager"),
         ("bf16", "channels_last"),
         ("bf16", "compiled+channels_last"),
     ],
@@ -50,13 +56,17 @@ ENGINES = {
 }
 
 
+def images_of(side: int) -> data.Dataset:
+    """The digits, or random images of their size of CIFAR's."""
+    return data.load(config.Data()) if side == 8 else images_32()
+
+
 def subject(
     network: str, precision: str, how: str, images: data.Dataset, device: torch.device
 ) -> Callable[[], None]:
     """One update of our own training in that precision, by that engine."""
-    run = config.run_from_parameters(
-        network=network, data="cifar10", recipe="paper", precision=precision
-    )
+    name = "cifar10" if images.size == 32 else "digits"
+    run = config.run_from_parameters(network=network, data=name, recipe="paper", precision=precision)
     training = train._Training(run, images, device, how=engine.parse(how))
     training.spread()
     training.network.train()
@@ -92,11 +102,13 @@ def clock(step: Callable[[], Any], times: int, device: torch.device) -> float:
     return (time.perf_counter() - began) / times
 
 
-def serve(pipe: Connection, network: str, precision: str, how: str, place: str) -> None:
+def serve(pipe: Connection, case: Case, precision: str, how: str, place: str) -> None:
     """In a process of its own: for every number that comes, so many updates, and the seconds of one."""
-    device, images = torch.device(place), images_32()
+    network, side, threads = case
+    torch.set_num_threads(threads)
+    device, images = torch.device(place), images_of(side)
     if how == "peer":
-        plain = models.build(network, num_classes=10, in_channels=3)
+        plain = models.build(network, num_classes=10, in_channels=images.in_channels)
         step = peer.Loop(plain, images.train.images, images.train.labels, device).step
     else:
         step = subject(network, precision, how, images, device)
@@ -108,10 +120,10 @@ def serve(pipe: Connection, network: str, precision: str, how: str, place: str) 
 class Subject:
     """A process that trains in one way, an update or more when asked."""
 
-    def __init__(self, network: str, precision: str, how: str, device: torch.device) -> None:
+    def __init__(self, case: Case, precision: str, how: str, device: torch.device) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        words = (theirs, network, precision, how, str(device))
+        words = (theirs, case, precision, how, str(device))
         self.process = context.Process(target=serve, args=words)
         self.process.start()
         theirs.close()
@@ -128,12 +140,15 @@ class Subject:
         self.process.join()
 
 
-def measure(network: str, device: torch.device, rounds: int, steps: int) -> list[dict[str, Any]]:
-    spec = config.Network.from_name(network)
-    plain = models.build(spec, num_classes=10, in_channels=3)
-    work = 3 * 128 * models.count_multiply_adds(plain, 32)
+def measure(case: Case, device: torch.device, rounds: int, steps: int) -> list[dict[str, Any]]:
+    network, side, threads = case
+    channels = images_of(side).in_channels
+    plain = models.build(network, num_classes=10, in_channels=channels)
+    work = 3 * 128 * models.count_multiply_adds(plain, side)
+    steps *= (32 // side) ** 2 // 2 or 1  # a turn of some length also where an update has none
+    torch.set_num_threads(threads)
     keys = [("fp32", "peer"), *ENGINES[device.type]]
-    subjects = {key: Subject(network, *key, device) for key in keys}
+    subjects = {key: Subject(case, *key, device) for key in keys}
     first: dict[tuple[str, str], float] = {}
     for key, one in subjects.items():
         first[key] = one.updates(1)  # compiling included
@@ -159,6 +174,8 @@ def measure(network: str, device: torch.device, rounds: int, steps: int) -> list
         rows.append(
             {
                 "network": network,
+                "side": side,
+                "threads": threads,
                 "precision": precision,
                 "engine": how,
                 "ms_per_update": 1e3 * median,
@@ -175,23 +192,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     options.add_argument("--device", default="cpu", choices=list(ENGINES))
-    options.add_argument("--networks", default="resnet-20,resnet-56")
+    options.add_argument("--cases", nargs="*", help="NETWORK,PIXELS A SIDE,THREADS [default: all]")
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--steps", type=int, default=3)
     options.add_argument("--note", default="", help="what else the machine was doing")
     asked = options.parse_args()
     device = train.resolve_device(asked.device)
-    rows = [
-        row
-        for network in asked.networks.split(",")
-        for row in measure(network, device, asked.rounds, asked.steps)
-    ]
-    where = (
-        train._device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    )
+    cases = CASES[device.type]
+    if asked.cases:
+        parts = [case.split(",") for case in asked.cases]
+        cases = [(network, int(side), int(threads)) for network, side, threads in parts]
+    rows = [row for case in cases for row in measure(case, device, asked.rounds, asked.steps)]
+    where = train._device_name(device)
     report = {**tables.conditions(), "device": where, "rounds": asked.rounds, "rows": rows}
     columns = [
         "network",
+        "images",
+        "threads",
         "precision",
         "engine",
         "update",
@@ -202,6 +219,8 @@ def main() -> None:
     lines = [
         [
             row["network"],
+            f"{row['side']}x{row['side']}",
+            str(row["threads"]),
             row["precision"],
             row["engine"],
             f"{row['ms_per_update']:.{0 if row['ms_per_update'] > 20 else 2}f} ms",
@@ -212,7 +231,8 @@ def main() -> None:
         for row in rows
     ]
     note = f" {asked.note}" if asked.note else ""
-    remark = f"{where}; batch 128, random 32x32 images; medians of {asked.rounds} rounds.{note}"
+    place = f"{where}; " if device.type == "cuda" else ""
+    remark = f"{place}Batch 128; medians of {asked.rounds} rounds.{note}"
     name = "speed" if device.type == "cpu" else "speed_cuda"
     tables.publish(name, report, remark, tables.markdown(columns, lines))
 

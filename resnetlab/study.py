@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -461,8 +461,9 @@ def collect(
 ) -> list[results.RunRecord]:
     """The grid's runs, all ended: those that are there, own or committed, and the rest trained now.
 
-    For question notebooks. A run counts if it is the same configuration in the study's folder of the
-    results, else in that of the reference results; with `weights`, only if a checkpoint lies with it.
+    For question notebooks. A run counts if it is the same configuration, in the study's own folder of
+    the results, else in that of the reference results, else in any other study, whatever its name
+    there; with `weights`, only if a checkpoint lies with it.
     Runs of at most BRIEF_STEPS are trained in this process, together: to start one for each would take
     longer than they do.
     Raises RuntimeError, with the reasons, if one fails, UsageError if one that has ended has lost its
@@ -470,14 +471,23 @@ def collect(
     """
     wanted = {name: config.run_from_parameters(**v) for name, v in grid.parameters().items()}
 
+    names = {run.hash(): name for name, run in wanted.items()}
+
+    def look(places: Iterable[Path]) -> dict[str, results.RunRecord]:
+        found: dict[str, results.RunRecord] = {}
+        for record in (record for place in places for record in results.read_study(place).runs):
+            name = names.get(record.config.hash())
+            if name is None or record.status not in results.ENDED:
+                continue
+            if record.has_weights or not weights:
+                found.setdefault(name, record)
+        return found
+
     def there() -> dict[str, results.RunRecord]:
-        found = {}
-        for place in (root / results.REFERENCE / grid.name, root / grid.name):
-            for record in results.read_study(place).runs:
-                if wanted.get(record.name) != record.config or record.status not in results.ENDED:
-                    continue
-                if record.has_weights or not weights:
-                    found[record.name] = record
+        named = (root / grid.name, root / results.REFERENCE / grid.name)
+        found = look(named)
+        if len(found) < len(wanted):
+            found = look(place for place in results.find_studies(root) if place not in named) | found
         return found
 
     missing = wanted.keys() - there()

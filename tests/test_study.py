@@ -304,6 +304,10 @@ def test_collect_with_weights_takes_only_runs_that_have_them(tmp_path):
     assert found.path == committed
     (found,) = study.collect(grid, root=tmp_path, weights=True)
     assert found.path == first.path
+    elsewhere = study.Grid("t", depths=(8,), shortcuts=("none", "A"), overrides={"steps": 4})
+    plain, residual = study.collect(elsewhere, root=tmp_path, weights=True)
+    assert plain.path == first.path, "the same run of another study serves"
+    assert residual.study == "t"
     shutil.rmtree(found.path / "checkpoints")
     with pytest.raises(UsageError, match="its checkpoints are gone: remove the folder"):
         study.collect(grid, root=tmp_path, weights=True)
