@@ -18,6 +18,7 @@ from resnetlab import plots, results
 LOOK_SECONDS = 2.0  # between two looks at the files while a run trains
 IDLE_SECONDS = 15.0  # and while none does: a study that is started later shows up by itself
 BARS = 4  # progress bars at most
+FIRST = "digits"  # the committed study that a fresh clone opens on: what `make study` makes
 
 T = TypeVar("T")
 
@@ -164,8 +165,11 @@ def follow(key: str, offered: Any, study: results.Study) -> Any:
 
 
 def _studies() -> dict[str, Path]:
+    """By label, in the order in which they are offered; the first is shown if none is asked for."""
     root = cached.root()
-    return labelled((_place(path, root), path) for path in results.find_studies(root))
+    paths = results.find_studies(root)
+    paths.sort(key=lambda path: path.parent.name == results.REFERENCE and path.name != FIRST)
+    return labelled((_place(path, root), path) for path in paths)
 
 
 def _place(path: Path, root: Path) -> str:

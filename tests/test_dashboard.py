@@ -170,11 +170,19 @@ def test_changing_the_study_changes_the_runs_to_choose_from(folder: Path, open_p
 
 
 def test_the_users_studies_come_before_the_reference_ones(folder: Path, open_page: Open) -> None:
-    write_run(folder / "reference", "plain-8", study="digits")
+    for study in ("constructed", "digits"):
+        write_run(folder / "reference", "plain-8", study=study)
     write_run(folder, "plain-8", study="mine")
     write_run(folder, "plain-8", study="digits")
     app = open_page()
-    assert study_picker(app).options == ["digits", "mine", "reference/digits"]
+    committed = ["reference/digits", "reference/constructed"]
+    assert study_picker(app).options == ["digits", "mine", *committed]
+
+
+def test_a_fresh_clone_opens_on_the_default_study(folder: Path, open_page: Open) -> None:
+    for study in ("constructed", "depth-cpu", "digits"):
+        write_run(folder / "reference", "plain-8", study=study)
+    assert study_picker(open_page()).value == "reference/digits"
 
 
 def test_the_link_chooses_the_study_and_a_bad_one_falls_back(folder: Path, open_page: Open) -> None:
