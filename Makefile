@@ -55,6 +55,7 @@ check: $(READY)
 figures: $(READY)
 	@echo "drawing the README's figures and photographing its pages, from the committed runs"
 	@$(BIN)/resnetlab figures results/reference/digits
+	@$(BIN)/resnetlab figures results/reference/depth-cpu
 	@$(BIN)/python dashboard/photograph.py
 
 bench: $(READY)

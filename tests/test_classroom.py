@@ -50,21 +50,22 @@ def test_the_reveal_compares_the_prediction_with_what_was_measured(
     assert found is not None
     assert app.subheader[0].value.startswith(f"It is higher ({found.mean:+.1f} points, n = 3)")
     assert said in app.subheader[0].value
-    assert len(charts(app)) == 2
+    assert len(charts(app)) == 3
 
 
 def test_nothing_to_predict_with_one_depth(folder: Path, open_page: Open) -> None:
     write_run(folder, "plain-8")
     app = open_page(predict="true")
     assert "two depths of plain networks" in app.info[0].value
-    assert len(charts(app)) == 2
+    assert len(charts(app)) == 3
 
 
 def test_the_papers_curves_stand_apart_from_runs_that_do_not_compare(
     folder: Path, open_page: Open
 ) -> None:
     write_study(folder)
-    app = open_page(theirs="true")
+    assert len(charts(open_page(theirs="false"))) == 2
+    app = open_page()
     assert len(charts(app)) == 3
     assert "Not under our curves: the paper trained on CIFAR-10 and ImageNet" in texts(app)
     line = paper.curve("plain-20", "test_error")
@@ -75,10 +76,10 @@ def test_the_papers_curves_stand_apart_from_runs_that_do_not_compare(
 
 def test_the_papers_curves_lie_under_runs_that_compare(folder: Path, open_page: Open) -> None:
     write_run(folder, "plain-20", data="cifar10", recipe="paper", planned=64_000)
-    app = open_page(theirs="true")
+    app = open_page()
     assert len(charts(app)) == 2
     assert "the paper, plain-20 test" in str(charts(app)[0])
-    assert "the paper, plain-20 test" not in str(charts(open_page())[0])
+    assert "the paper, plain-20 test" not in str(charts(open_page(theirs="false"))[0])
 
 
 def test_the_projector_enlarges_every_figure(folder: Path, open_page: Open) -> None:
@@ -105,7 +106,7 @@ def test_a_link_hides_the_controls_and_a_button_brings_them_back(folder: Path, o
 def test_values_in_the_address_that_are_none_fall_back(folder: Path, open_page: Open) -> None:
     write_study(folder)
     app = open_page(predict="maybe", theirs="7", projector="", bare="x", study="none", guess="never")
-    assert len(charts(app)) == 2
+    assert len(charts(app)) == 3
 
 
 def test_what_the_gradients_do_is_said_beside_the_papers_words(folder: Path, open_page: Open) -> None:

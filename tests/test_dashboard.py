@@ -100,7 +100,7 @@ def test_verdict_curves_and_table_are_those_of_the_library(folder: Path, open_pa
     study = results.read_study(folder / "digits")
     for sentence in verdict.degradation(study.table()):
         assert sentence in texts(app)
-    assert len(charts(app)) == 2
+    assert len(charts(app)) == 3
     shown = app.dataframe[0].value
     mean = study.table().query("network == 'plain-14'")["train_error"]
     row = shown[shown["network"] == "plain-14"].iloc[0]
@@ -261,7 +261,7 @@ def test_damage_is_counted_and_the_rest_is_shown(folder: Path, open_page: Open) 
     assert len(app.dataframe[0].value) == 7
 
     app = open_page()
-    assert len(charts(app)) == 2
+    assert len(charts(app)) == 3
     networks = app.dataframe[0].value.set_index("network")
     assert networks.loc["plain-20", "diverged"] == 1
     assert networks.loc["plain-26", "unfinished"] == 1

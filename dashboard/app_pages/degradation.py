@@ -83,6 +83,7 @@ st.markdown(
 )
 theirs = st.toggle(
     "The paper's curves",
+    value=True,
     key="theirs",
     bind="query-params",
     help="Under ours where data set and recipe are the paper's, else in a figure of their own.",
