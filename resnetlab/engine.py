@@ -3,7 +3,7 @@
 Three switches, each off by `--engine eager` and each on by its name, joined by "+":
 
 - compiled: torch.compile fuses the operations between the convolutions (batch norm, ReLU, addition)
-  into loops that read and write memory once;
+  into loops that read and write memory once; on a CPU the process also keeps the memory it frees;
 - channels_last: the channels of a pixel lie side by side in memory;
 - graph (CUDA): the whole update, gathering and augmenting its images included, is captured once and
   replayed without Python.
@@ -23,7 +23,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from resnetlab import config
+from resnetlab import config, machine
 from resnetlab.config import UsageError
 
 COMPILE_STEPS = 1_000  # updates after which compiling has paid (benchmarks/README.md)
@@ -66,8 +66,8 @@ def choose(run: config.Run, device: torch.device, size: int, *, resident: bool, 
     """The engine for a run, by rule; the measurements behind it are in benchmarks/README.md.
 
     `size`: pixels a side of the images; `resident`: they lie on the device; `alone`: one process
-    trains. On a CPU: fp32 compiled where that pays before the run's end; bf16 in channels_last, which
-    compiling does not make faster. Not so fp32: the eager CPU batch norm is less exact there. fp64,
+    trains. On a CPU: compiled where that pays before the run's end; bf16 in channels_last. Not so
+    fp32: the eager CPU batch norm is less exact there, and a compiled network chooses for itself. fp64,
     the reference of exactness, is always eager. On a GPU: a captured graph; channels_last where tensor
     cores compute.
     """
@@ -77,14 +77,14 @@ def choose(run: config.Run, device: torch.device, size: int, *, resident: bool, 
         return Engine(graph=resident, channels_last=run.precision in ("bf16", "tf32"))
     if size < COMPILE_PIXELS:
         return EAGER
-    if run.precision == "bf16":
-        return Engine(channels_last=True)
     pays = run.recipe.steps >= COMPILE_STEPS and run.network.depth <= COMPILE_LAYERS
-    return Engine(compiled=pays)
+    return Engine(compiled=pays, channels_last=run.precision == "bf16")
 
 
 def compiled(network: nn.Module) -> nn.Module:
     """The network, compiled at its first call; weights and gradients are those of `network`."""
+    if next(network.parameters()).device.type == "cpu":
+        machine.keep_freed_memory()
     # One process may train many networks; from the ninth on they would run uncompiled, in silence.
     torch._dynamo.config.recompile_limit = 1_000
     return cast(nn.Module, torch.compile(network, dynamic=False))

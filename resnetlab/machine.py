@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -21,6 +22,21 @@ def usable_cores() -> int:
 def has_gpu() -> bool:
     """Whether an NVIDIA driver is installed, asked without loading torch."""
     return shutil.which("nvidia-smi") is not None
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory that it frees; False where the C library cannot (not glibc).
+
+    glibc gives large blocks back to the system when they are freed and asks for them again, page by
+    page, in the next update: a sixth of a compiled one of 20 layers (benchmarks/README.md).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, TypeError, AttributeError):
+        return False
+    # malloc.h: never trim the heap, let it grow in steps of 256 MB, take no block from outside it.
+    trim_threshold, top_pad, mmap_max = -1, -2, -4
+    return all(mallopt(*pair) for pair in ((trim_threshold, -1), (top_pad, 2**28), (mmap_max, 0)))
 
 
 @contextlib.contextmanager
