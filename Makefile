@@ -31,8 +31,8 @@ study: $(READY)
 	@$(BIN)/resnetlab study digits $(ARGS)
 
 test: $(READY)
-	@echo "running all tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@echo "running all tests, two at a time"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-fast: $(READY)
 	@echo "running the fast tests"

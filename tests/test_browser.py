@@ -141,7 +141,7 @@ def wait_for(page: Any, script: str) -> Any:
     return page.wait_for_function(script, timeout=PATIENCE)
 
 
-@pytest.mark.parametrize(("page", "count"), [("", 2), ("gradients", 3), ("runs", 1)])
+@pytest.mark.parametrize(("page", "count"), [("", 3), ("gradients", 3), ("runs", 1)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_charts_appear_on_every_page(
     server: Server, open_page: Callable[..., Any], page: str, count: int, scheme: str

@@ -196,7 +196,7 @@ def test_degradation_notebook_has_a_trial_where_nothing_was_run(tmp_path):
     done = papermill(tmp_path / "out.ipynb", *words, cwd=FOLDER.parent, name="01_degradation.ipynb")
     assert done.returncode == 0, done.stderr
     cells = read(tmp_path / "out.ipynb").cells
-    assert len(figures(cells)) == 4
+    assert len(figures(cells)) == 5
     assert "too few seeds" in said(cells).lower()
     assert [path.name for path in results.find_studies(root)] == ["digits-trial"]
 
@@ -432,7 +432,9 @@ def test_shortcut_dial_notebook_turns_the_dial_and_removes_blocks(tmp_path):
         "resnet-14": [0, 1, 2, 3, 4, 5],
     }
     assert (lesions[lesions["removed"] == 2].groupby("network").size() == 2).all()
-    run = results.read_run(root / "dial-10-steps-lesion" / "resnet-14-seed0")
+    own = lesions.query("network == 'resnet-14' and removed == 1 and place == 3")
+    run = results.read_run(root / own["study"].item() / "resnet-14-seed0")
+    assert run.study == "dial-10-steps", "the dial's last run is the same network: not trained twice"
     trained = evaluate.trained(run, torch.device("cpu"))
     norm = trained.network.get_submodule("stage2.1.residual.bn2")
     assert isinstance(norm, models.BatchNorm)
@@ -440,7 +442,6 @@ def test_shortcut_dial_notebook_turns_the_dial_and_removes_blocks(tmp_path):
         norm.weight.zero_()
         norm.bias.zero_()
     error = evaluate.evaluate(trained, run.config.data, "single", crop=None)["top1_error"]
-    own = lesions.query("network == 'resnet-14' and removed == 1 and place == 3")
     assert own["names"].item() == "stage2.1"
     assert own["test_error"].item() == pytest.approx(error, rel=1e-4)
 
