@@ -125,6 +125,13 @@ def test_the_committed_runs_reproduce_the_finding():
     assert (errors["resnet-56"] < 2).all()
 
 
+def test_the_committed_studies_are_described():
+    place = PROJECT / "results" / "reference"
+    text = (place / "README.md").read_text()
+    named = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)))
+    assert sorted(named) == sorted(path.name for path in results.find_studies(place.parent))
+
+
 def test_the_readmes_python_example_runs(tmp_path, monkeypatch, capsys):
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
