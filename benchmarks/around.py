@@ -7,11 +7,14 @@ Each in fresh processes where it matters, in turn, `ROUNDS` times; medians.
 
 from __future__ import annotations
 
+import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from overhead import images_32
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from resnetlab import config, evaluate, models
+from resnetlab import config, evaluate, models, train
 
 ROUNDS = 5
 START = """
@@ -60,6 +63,46 @@ def training_of(folder: Path, steps: int) -> dict[str, float]:
     through = command("study", "digits", *study, *common)
     again = command("study", "digits", *study, *common)
     return {"train": bare, "study": through, "study again": again}
+
+
+MEMORY = """
+import resource, sys
+import torch
+from overhead import images_32
+from resnetlab import config, engine, train
+run = config.run_from_parameters(network=sys.argv[1], data="cifar10", recipe="paper")
+training = train._Training(run, images_32(), torch.device("cpu"), how=engine.parse(sys.argv[2]))
+for _ in range(5):
+    training.advance()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def memory_of(network: str, how: str) -> float:
+    """Peak memory in MB of a fresh process that trains on 32x32 images, batch 128."""
+    words = [sys.executable, "-c", MEMORY, network, how]
+    out = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    return float(out.stdout)
+
+
+def resuming() -> dict[str, float]:
+    """Seconds from `fit` to its first row, in a warm process: of a fresh run, and of a resumed one."""
+    run = config.run_from_parameters(network="resnet-20", steps=200, log_every=1)
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for which in ("warming up", "fresh", "resumed"):
+            rows: list[float] = []
+
+            def stop(row: Mapping[str, Any], rows: list[float] = rows) -> None:
+                rows.append(time.perf_counter())
+                if len(rows) == 20:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+            name = "warm" if which == "warming up" else "run"
+            began = time.perf_counter()
+            train.fit(run, name=name, results_folder=folder, device="cpu", engine="eager", on_row=stop)
+            seconds[which] = rows[0] - began
+    return seconds
 
 
 def testing(rounds: int) -> tuple[float, float]:
@@ -117,6 +160,8 @@ def main() -> None:
             runs.append(training_of(Path(folder), 20))
     medians = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     test, decode = testing(rounds), decoding(rounds)
+    resumed = [resuming() for _ in range(rounds)]
+    first_row = {which: statistics.median(one[which] for one in resumed) for which in resumed[0]}
     rows: list[dict[str, Any]] = [
         {"what": "import, digits, first update of resnet-20", "seconds": statistics.median(starts)},
         {"what": "resnetlab train resnet-20, 20 updates, digits", "seconds": medians["train"]},
@@ -127,11 +172,18 @@ def main() -> None:
         {"what": "the study again: nothing to train, the report", "seconds": medians["study again"]},
         {"what": "test of 2,000 images 32x32, resnet-20", "seconds": test[0], "peer": test[1]},
         {"what": "augmented batches of 50 updates, 32x32", "seconds": decode[0], "peer": decode[1]},
+        {"what": "a fresh run to its first row (1 update)", "seconds": first_row["fresh"]},
+        {"what": "a resumed one (checkpoint checked and read)", "seconds": first_row["resumed"]},
+    ]
+    rows += [
+        {"what": f"peak memory, {network}, 32x32, {how}", "mb": memory_of(network, how)}
+        for network in ("resnet-20", "resnet-56")
+        for how in ("eager", "compiled")
     ]
     lines = [
         [
             row["what"],
-            f"{row['seconds']:.2f} s",
+            f"{row['seconds']:.2f} s" if "seconds" in row else f"{row['mb']:,.0f} MB",
             f"{row['peer']:.2f} s" if "peer" in row else "",
             f"{row['peer'] / row['seconds']:.1f}" if "peer" in row else "",
         ]
