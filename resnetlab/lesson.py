@@ -23,6 +23,7 @@ from resnetlab.config import UsageError
 KIND = "page of a lesson"
 INDEX = "index.html"
 TRIALS, COMMITTED = results.LESSONS[1:]  # folders of quick executions, and of the committed ones
+DEFAULT = next(iter(study.GRIDS))  # of several copies of a notebook, the one over this study first
 TITLE = "Why deep plain networks fail, and why residual ones do not"
 MOST_TEXT = 20_000  # characters of one output
 
@@ -186,7 +187,10 @@ def from_reference(root: Path, folder: Path) -> list[Part]:
     """
     parts = []
     for chapter in chapters():
-        copies = sorted((root / results.REFERENCE).glob(f"*/{chapter.name}.ipynb"))
+        copies = sorted(
+            (root / results.REFERENCE).glob(f"*/{chapter.name}.ipynb"),
+            key=lambda copy: (copy.parent.name != DEFAULT, copy),
+        )
         title = question(chapter.source)
         for copy in copies:
             page = chapter.name + (f"-{copy.parent.name}" if len(copies) > 1 else "")

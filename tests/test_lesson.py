@@ -255,6 +255,7 @@ def test_ours_and_the_paper_through_the_command(
     assert "Table 2: 0 of 4 networks have a value of ours" in page
     assert "Warning" not in page
     assert page.count('<div class="plot"') == 2, "the paper's curves, and one group of ours"
+    assert "reference/depth-cpu</strong>, cifar10-jpeg, short, fp32, 4 runs" in page, "the longest"
 
 
 @pytest.mark.slow
@@ -386,6 +387,9 @@ def test_committed_copies_become_pages_for_a_room_without_computers(
         outside = [a for a in Seen(text).addresses if a.startswith(("http:", "https:", "//"))]
         assert not outside, "nothing is fetched"
         assert not re.search(r"/(?:work|home|root|tmp)/", text.split("<script>")[0])
+    copies = [Path(line.split()[-1]) for line in said.splitlines() if "01_degradation" in line]
+    assert len(copies) > 1
+    assert copies[0].parent.name == "digits", "the default study before the others"
     chapters = [chapter.name for chapter in lesson.chapters()]
     assert [line.split()[0] for line in said.splitlines()[:-1]] == sorted(
         (line.split()[0] for line in said.splitlines()[:-1]), key=chapters.index
