@@ -35,6 +35,7 @@ class Chapter:
     name: str  # of its file, without .ipynb
     role: str = ""
     quick: Mapping[str, Any] = field(default_factory=lambda: {"quick": True})
+    looks: bool = False  # at a study that it does not train itself
 
     @property
     def source(self) -> Path:
@@ -44,7 +45,7 @@ class Chapter:
 # The order of the forty minutes (notebooks/README.md): what happens, what is not the cause, what may
 # be, the cure, what the blocks do; then what a class asks next, and the whole beside the paper.
 STORY = (
-    Chapter("01_degradation", "Deeper fails, on the training images."),
+    Chapter("01_degradation", "Deeper fails, on the training images.", looks=True),
     Chapter("02_constructed_solution", "Yet a solution exists, and training leaves it."),
     Chapter("03_gradient_norms", "Not by vanishing gradients. What breaks instead?"),
     Chapter("04_shortcut_dial", "Dial in the cure; then take blocks away."),
@@ -153,8 +154,9 @@ def teach(
 ) -> list[Part]:
     """Execute every chapter, one after the other, and write pages and index into `folder`.
 
-    What is there already is not executed, unless `again`; one that fails does not stop the others.
-    The pages of what has ended are there at any moment.
+    What is there already is not executed, unless `again`; one that fails does not stop the others. A
+    preset study that a chapter only looks at is trained first if there is none. The pages of what has
+    ended are there at any moment.
     """
     told = chapters()
     parts = [Part(chapter, question(chapter.source), chapter.name) for chapter in told]
@@ -170,7 +172,9 @@ def teach(
         target = root / TRIALS / source.name if quick else place_of(source, parameters, root)
         error, state = "", "there"
         if again or not is_there(source, target, parameters):
-            error = execute(source, target, parameters, root)
+            if chapter.looks and not quick:
+                error = _provide(str(known.get("study")), root, device)
+            error = error or execute(source, target, parameters, root)
             state = "failed" if error else "executed"
         copy = target if target.is_file() else None
         parts[index] = Part(chapter, parts[index].title, chapter.name, copy, error, state)
@@ -178,6 +182,16 @@ def teach(
         write_index(folder, parts)
         ends(parts[index])
     return parts
+
+
+def _provide(name: str, root: Path, device: str) -> str:
+    """Train the preset study of that name if the results have none of it: "" or why that failed."""
+    if name not in study.GRIDS or any(path.name == name for path in results.find_studies(root)):
+        return ""
+    outcome = study.run(study.grid_named(name), root=root, device=device, report=False)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return "; ".join(outcome.failed)
 
 
 def from_reference(root: Path, folder: Path) -> list[Part]:

@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from resnetlab import cli, document, executed, lesson, notebook, results
+from resnetlab import cli, document, executed, lesson, notebook, results, study
 from resnetlab.config import UsageError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -208,12 +208,38 @@ def test_the_lesson_goes_on_when_one_fails_and_executes_only_what_is_missing(
     assert (tmp_path / "count.txt").read_text() == "s"
     code, _, _ = resnetlab("lesson", "--again")
     assert (code, (tmp_path / "count.txt").read_text()) == (0, "ss")
-    # A trial lies apart, with its parameter given; the story knows none for 01.
+    # A trial lies apart, with its parameter given.
     code, _, _ = resnetlab("lesson", "--quick")
     assert code == 0
     trial = executed.parse((tmp_path / "results/lesson-quick/03_gradient_norms.ipynb").read_bytes())
     assert executed.given(trial) == {"quick": True}
     assert "True" in (tmp_path / "results/lesson-quick/03_gradient_norms.html").read_text()
+
+
+def test_a_study_that_a_chapter_only_looks_at_is_trained_if_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    outcome = study.Outcome(tmp_path, ("plain-56-seed0: no memory",), (), False, None)
+
+    def run(grid: study.Grid, **how: Any) -> study.Outcome:
+        asked.append(f"{grid.name} {how['device']}")
+        return outcome
+
+    monkeypatch.setattr(study, "run", run)
+    first = lesson.STORY[0]
+    assert first.looks
+    own = executed.defaults(executed.parse((NOTEBOOKS / f"{first.name}.ipynb").read_bytes())["cells"])
+    assert lesson._provide(own["study"], tmp_path, "cpu") == "plain-56-seed0: no memory"
+    (tmp_path / "digits").mkdir()
+    assert lesson._provide("digits", tmp_path, "cpu") == ""
+    assert lesson._provide("mine", tmp_path, "cpu") == "", (
+        "no preset: the notebook says what is missing"
+    )
+    assert asked == ["digits cpu"]
+    outcome = study.Outcome(tmp_path, (), (), True, None)
+    with pytest.raises(KeyboardInterrupt):
+        lesson._provide("digits", tmp_path / "other", "cpu")
 
 
 @pytest.mark.slow
