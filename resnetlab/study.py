@@ -287,7 +287,7 @@ class Execution:
 # --- the runner -------------------------------------------------------------------------------
 
 
-BRIEF_STEPS = 50
+BRIEF_STEPS = 50  # of small networks on the digits: done before a process has loaded torch
 STOP_SECONDS = 60.0  # for the step under way, its checkpoint and the notebook's last cells
 
 
