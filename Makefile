@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 
-.PHONY: help study test test-fast dashboard lab check figures bench clean
+.PHONY: help study test test-fast dashboard lab check figures bench long-runs keep clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make check      ruff, format, mypy"
 	@echo "make bench      measure speed and write benchmarks/"
 	@echo "make figures    make the README's figures again from results/reference"
+	@echo "make long-runs  the studies on photographs: many hours, resumed where they were"
 	@echo "make clean      remove .venv and caches; results and data stay"
 
 # Made again when the dependencies change; otherwise every verb starts at once.
@@ -61,6 +62,29 @@ figures: $(READY)
 bench: $(READY)
 	@echo "measuring; leave the machine alone for a few minutes"
 	@$(BIN)/resnetlab bench $(ARGS)
+
+# The plan is in results/reference/README.md. Hours of training: at the lowest priority, and from a clone of its
+# own, so that work on the project does not disturb it. Interrupted, the same command goes on where it was.
+IMAGES ?= cifar10
+TINY ?= tiny-imagenet
+long-runs: $(READY)
+	@for study in "depth-real --seeds 1,2,3 --data $(IMAGES)" "depth-real-clip --data $(IMAGES)" \
+	    "imagenet-tiny --data $(TINY)" "depth-real --data $(IMAGES)" "imagenet-tiny-unclipped --data $(TINY)"; do \
+	    echo "running resnetlab study $$study"; \
+	    nice -n 19 $(BIN)/resnetlab study $$study --jobs 2 --name $${study%% *} || [ $$? -ne 130 ] || exit 130; \
+	done
+
+# What has ended in the clone FROM becomes part of the reference results here: no weights, no images, no notebooks.
+FROM ?= ../long-runs
+keep:
+	@for run in $(FROM)/results/depth-real*/*/ $(FROM)/results/imagenet-tiny*/*/; do \
+	    [ -f "$$run/summary.json" ] || continue; \
+	    here=results/reference/$${run#$(FROM)/results/}; mkdir -p "$$here"; \
+	    for file in run.json summary.json metrics.jsonl probes.jsonl timing.jsonl evaluations.jsonl; do \
+	        [ ! -f "$$run$$file" ] || cp "$$run$$file" "$$here"; \
+	    done; \
+	    echo "kept $$here"; \
+	done
 
 clean:
 	@echo "removing .venv and caches"

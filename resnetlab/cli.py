@@ -38,7 +38,7 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
-DATA_HELP = "digits, cifar10, cifar100, digits-large, folder:PATH or imagenet:PATH"
+DATA_HELP = "digits, cifar10, cifar100, digits-large, tiny-imagenet[:PATH], folder:PATH, imagenet:PATH"
 ResultsOption = Annotated[
     str | None, typer.Option("--results", help="Results folder [default: results/ of the project]")
 ]
@@ -54,6 +54,10 @@ StepsOption = Annotated[
     int | None, typer.Option(help="Optimizer updates; milestones move along [default: the recipe's]")
 ]
 LrOption = Annotated[float | None, typer.Option(help="Learning rate [default: the recipe's 0.1]")]
+ClipOption = Annotated[
+    float | None,
+    typer.Option(help="Largest L2 norm of a step's gradient [default: none, as the paper]"),
+]
 BatchOption = Annotated[int | None, typer.Option("--batch-size", help="[default: the recipe's 128]")]
 ValidationOption = Annotated[
     int | None, typer.Option(help="Training images held out and followed instead of the test set")
@@ -95,7 +99,7 @@ def _console(width: int | None = None) -> Any:
 @app.command("study")
 def study_command(
     name: Annotated[
-        str, typer.Argument(help="digits, short, figure-6, shortcuts or imagenet")
+        str, typer.Argument(help="digits, short, depth-real, figure-6, shortcuts, imagenet-tiny, ...")
     ] = "digits",
     depths: Annotated[str | None, typer.Option(help="Such as 20,56 or 18,34")] = None,
     shortcuts: Annotated[str | None, typer.Option(help="Of none,A,B,C; none is plain")] = None,
@@ -108,6 +112,7 @@ def study_command(
     steps: StepsOption = None,
     lr: LrOption = None,
     batch_size: BatchOption = None,
+    clip: ClipOption = None,
     crop: CropOption = None,
     damaged: DamagedOption = None,
     validation: ValidationOption = None,
@@ -148,7 +153,7 @@ def study_command(
         precision=precision.value if precision else None,
         validation=validation,
         damaged=damaged,
-        overrides={"steps": steps, "lr": lr, "batch_size": batch_size, "crop": crop},
+        overrides={"steps": steps, "lr": lr, "batch_size": batch_size, "clip": clip, "crop": crop},
     )
     root = store.results_root(results)
     watcher = _Progress()
@@ -336,6 +341,7 @@ def train(
     steps: StepsOption = None,
     lr: LrOption = None,
     batch_size: BatchOption = None,
+    clip: ClipOption = None,
     crop: CropOption = None,
     damaged: DamagedOption = None,
     validation: ValidationOption = None,
@@ -381,6 +387,7 @@ def train(
         steps=steps,
         lr=lr,
         batch_size=batch_size,
+        clip=clip,
         crop=crop,
         damaged=damaged or "error",
         shortcut_scale=shortcut_scale,
@@ -482,12 +489,13 @@ def evaluate(
         record = store.find_run(run, results)
         recipe, crop = record.config.recipe, record.config.recipe.crop
         subject = tests.trained(record, place)
-        chosen = record.config.data if data is None else config.Data.parse({"name": data})
+        chosen = record.config.data if data is None else config.images_named(data)
     else:
         assert weights is not None
         assert network is not None
+        assert data is not None
         subject = tests.from_torchvision(weights, network, place)
-        chosen = config.Data.parse({"name": data})
+        chosen = config.images_named(data)
     if protocol != "all":
         protocols = [protocol]
     elif crop is None:
@@ -755,7 +763,7 @@ def show(
 
 
 # Recipe fields that `resnetlab train` has an option for, and those only the notebook takes.
-_TRAIN_FIELDS = ("steps", "lr", "batch_size", "crop")
+_TRAIN_FIELDS = ("steps", "lr", "batch_size", "clip", "crop")
 _MEASURING_FIELDS = ("log_every", "test_every", "probe_every", "checkpoint_every")
 _NOTEBOOK_FIELDS: tuple[str, ...] = (
     "momentum",
@@ -1310,7 +1318,8 @@ def _recipe_in_words(recipe: config.Recipe) -> dict[str, str]:
     return {
         "length": f"{recipe.steps:,} steps (updates) of {recipe.batch_size} images",
         "optimizer": f"SGD, momentum {recipe.momentum:g}, "
-        f"weight decay {recipe.weight_decay:g} on {decayed}",
+        f"weight decay {recipe.weight_decay:g} on {decayed}"
+        + ("" if recipe.clip is None else f", gradient norm clipped at {recipe.clip:g}"),
         "rate": _rate_in_words(recipe),
         "images": ", ".join(views),
         "batch norm": norm,
@@ -1403,11 +1412,19 @@ def _png(figure: Any) -> bytes:
 
 
 @data_app.command("download")
-def data_download(name: Annotated[str, typer.Argument(help="cifar10 or cifar100")]) -> None:
-    """Fetch CIFAR-10 or CIFAR-100 (about 170 MB) into data/ of the project, checksums verified."""
+def data_download(
+    name: Annotated[str, typer.Argument(help="cifar10, cifar100 or tiny-imagenet")],
+) -> None:
+    """Fetch CIFAR-10, CIFAR-100 (170 MB) or Tiny ImageNet (248 MB) into data/, checksums verified."""
     from resnetlab import data
 
-    print(f"{name} is in {data.download(name)}")
+    if name == "tiny-imagenet":
+        from resnetlab import tiny_imagenet
+
+        place = tiny_imagenet.download(data.data_root())
+    else:
+        place = data.download(name)
+    print(f"{name} is in {place}")
 
 
 @data_app.command("check")
@@ -1466,7 +1483,7 @@ def data_show(
     """Classes, image shape, sizes and hash of a data set, read whole."""
     from resnetlab import config, data
 
-    spec = config.Data.parse({"name": name})
+    spec = config.images_named(name)
     info = {"data": spec.label} | data.load(spec).describe()
     if as_json:
         _print_json(info)

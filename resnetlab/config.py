@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import (
@@ -29,6 +29,7 @@ Shortcut = Literal["none", "A", "B", "C"]
 Design = Literal["cifar", "imagenet"]
 Block = Literal["basic", "bottleneck", "single"]
 StrideIn = Literal["1x1", "3x3"]
+Zeros = Literal["split", "end"]
 Precision = Literal["fp32", "fp64", "tf32", "bf16"]
 
 SHORTCUTS: tuple[Shortcut, ...] = get_args(Shortcut)
@@ -111,6 +112,8 @@ class Network(_Strict):
     Table 1 means the former unless "cifar" is said (50 and 152 are both). `block` is the design's:
     basic, bottleneck from 50 layers on; "single" is the one-layer block of Sec. 3.2. A bottleneck's
     first block of a stage strides in its first 1x1 (the paper) or, `stride_in="3x3"`, in its 3x3.
+    Option A's new channels are zeros, half before and half after the old ones ("split") or all of
+    them at the "end", as several published weights have it; the paper does not say (Sec. 3.3).
     Without a word `shortcut` is what the paper used for that network: B for bottlenecks, else A.
     """
 
@@ -119,6 +122,7 @@ class Network(_Strict):
     design: Design = "cifar"
     block: Block = "basic"
     stride_in: StrideIn = "1x1"
+    zeros: Zeros = "split"
 
     @model_validator(mode="before")
     @classmethod
@@ -154,13 +158,18 @@ class Network(_Strict):
                 "stride_in 3x3 is a choice of bottleneck blocks, "
                 f"{self.depth} layers have {self.block} ones"
             )
+        if self.zeros == "end" and self.shortcut != "A":
+            raise ValueError(
+                f"zeros 'end' is a choice of shortcut option A, {self.name} has "
+                f"{'no shortcuts' if self.shortcut == 'none' else f'option {self.shortcut}'}"
+            )
         return self
 
     def _usual(self) -> Mapping[str, Any]:
         usual = _usual_network(self.depth)
         if self.design != usual["design"]:
             usual |= {"block": _usual_network(self.depth, self.design)["block"]}
-        return {name: usual[name] for name in ("design", "block", "stride_in")}
+        return {name: usual[name] for name in ("design", "block", "stride_in", "zeros")}
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -190,6 +199,7 @@ class Network(_Strict):
         parts += [self.shortcut] if self.shortcut not in ("none", usual["shortcut"]) else []
         parts += ["single"] if self.block == "single" else []
         parts += ["3x3"] if self.stride_in == "3x3" else []
+        parts += ["zeros-end"] if self.zeros == "end" else []
         return "-".join(parts)
 
     @property
@@ -198,12 +208,15 @@ class Network(_Strict):
 
     @classmethod
     def from_name(cls, name: str, **changes: Any) -> Network:
-        """Parse `[cifar-]plain-N` or `[cifar-]resnet-N[-A|B|C][-single][-3x3]`; `changes` are fields.
+        """Parse `[cifar-]plain-N` or `[cifar-]resnet-N[-A|B|C][-single][-3x3][-zeros-end]`.
+
+        `changes` are fields.
 
         Raises UsageError on any other name, and on a network that the paper does not have.
         """
         name = name if isinstance(name, str) else repr(name)
-        pattern = r"(cifar-)?(plain|resnet)-(0|[1-9][0-9]{0,4})(?:-([ABC]))?(-single)?(-3x3)?"
+        pattern = r"(cifar-)?(plain|resnet)-(0|[1-9][0-9]{0,4})(?:-([ABC]))?"
+        pattern += r"(-single)?(-3x3)?(-zeros-end)?"
         match = re.fullmatch(pattern, name)
         if match is None or (match[2] == "plain" and match[4]):
             examples = ["plain-20", "plain-34", "plain-56", "resnet-20", "resnet-34", "resnet-50"]
@@ -215,13 +228,14 @@ class Network(_Strict):
                 "50, 101 and 152), resnet-N-B and resnet-N-C, with N = 6n+2 (8, 14, 20, 32, 44, 56, "
                 "110, ...) or 18, 34, 50, 101, 152; `resnetlab networks` lists the paper's"
             )
-        cifar, kind, depth, option, single, stride = match.groups()
+        cifar, kind, depth, option, single, stride, zeros = match.groups()
         values: dict[str, Any] = {"depth": int(depth)}
         values |= {"design": "cifar"} if cifar else {}
         values |= {"shortcut": option} if option else {}
         values |= {"shortcut": "none"} if kind == "plain" else {}
         values |= {"block": "single"} if single else {}
         values |= {"stride_in": "3x3"} if stride else {}
+        values |= {"zeros": "end"} if zeros else {}
         return cls.parse(values | changes)
 
 
@@ -230,7 +244,8 @@ def _usual_network(depth: int, design: Any = None) -> dict[str, Any]:
     design = design or ("imagenet" if depth in IMAGENET else "cifar")
     block = IMAGENET[depth][0] if design == "imagenet" and depth in IMAGENET else "basic"
     shortcut = "B" if block == "bottleneck" else "A"
-    return {"design": design, "block": block, "shortcut": shortcut, "stride_in": "1x1"}
+    usual = {"design": design, "block": block, "shortcut": shortcut}
+    return usual | {"stride_in": "1x1", "zeros": "split"}
 
 
 def _nearest_depths(depth: int) -> str:
@@ -240,15 +255,23 @@ def _nearest_depths(depth: int) -> str:
     return f"the nearest valid depths are {below} and {below + 6}"
 
 
-DATA_SETS = ("digits", "cifar10", "cifar100", "digits-large")
-DATA_KINDS = (*DATA_SETS, "folder:PATH", "imagenet:PATH")
+DATA_SETS = ("digits", "cifar10", "cifar100", "digits-large", "tiny-imagenet")
+FOLDERS = {  # KIND:PATH -> what has to lie there
+    "folder": "train/ and test/",
+    "imagenet": "train/ and val/",
+    "tiny-imagenet": "train/, val/, wnids.txt and words.txt",
+}
+DATA_KINDS = (*DATA_SETS, *(f"{kind}:PATH" for kind in FOLDERS))
+TINY_CLASSES = 200  # of Tiny ImageNet
 
 
 class Data(_Strict):
-    """Which images: digits | cifar10 | cifar100 | digits-large | folder:PATH | imagenet:PATH.
+    """Which images: one of DATA_SETS, or folder:PATH, imagenet:PATH, tiny-imagenet:PATH.
 
     digits-large are the digits as JPEG files of many sizes, made on first use: a stand-in for larger
     photographs. imagenet:PATH is torchvision's layout, train/WNID/*.JPEG and val/WNID/*.JPEG.
+    tiny-imagenet is the download, tiny-imagenet:PATH an unpacked copy of it or of some of its classes;
+    `classes` is how many a copy has, and so what its results are called.
 
     `validation` > 0 takes that many training images, by a seeded permutation, as the set whose error
     is followed during training (the paper chose its schedule on 45k/5k). The test images are then
@@ -259,18 +282,30 @@ class Data(_Strict):
     name: str = "digits"
     validation: Annotated[int, Field(ge=0)] = 0
     damaged: Literal["error", "skip"] = "error"
+    classes: Annotated[int, Field(ge=2, le=TINY_CLASSES)] | None = None
 
     def _usual(self) -> Mapping[str, Any]:
-        return {"damaged": "error"}
+        return {"damaged": "error", "classes": None}
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        copied = self.name.startswith("tiny-imagenet:")
+        if copied != (self.classes is not None):
+            raise ValueError(
+                "data.classes belongs to tiny-imagenet:PATH, which may hold some of the 200 classes"
+                f" (`config.images_named` counts them), not to {self.name}"
+                if not copied
+                else f"data.classes is missing: how many classes does {self.name} have?"
+            )
+        return self
 
     @field_validator("name")
     @classmethod
     def _name(cls, name: str) -> str:
         kind, colon, path = name.partition(":")
-        if colon and kind in ("folder", "imagenet"):
+        if colon and kind in FOLDERS:
             if not path.strip():
-                held = "val" if kind == "imagenet" else "test"
-                raise ValueError(f"data '{kind}:' needs a path: {kind}:PATH with train/ and {held}/")
+                raise ValueError(f"data '{kind}:' needs a path: {kind}:PATH with {FOLDERS[kind]}")
             return name
         if name not in DATA_SETS:
             raise ValueError(f"unknown data set {name!r}{did_you_mean(name, DATA_KINDS)}")
@@ -278,7 +313,7 @@ class Data(_Strict):
 
     @property
     def path(self) -> str | None:
-        """The folder of folder:PATH and imagenet:PATH."""
+        """The folder of folder:PATH, imagenet:PATH and tiny-imagenet:PATH."""
         return self.name.partition(":")[2] or None
 
     @property
@@ -286,19 +321,25 @@ class Data(_Strict):
         """Whether its images are cropped from larger ones (recipes with `crop`); None: either way."""
         if self.name.startswith("folder:"):
             return None
-        return self.name == "digits-large" or self.name.startswith("imagenet:")
+        kind = self.name.partition(":")[0]
+        return kind in ("digits-large", "tiny-imagenet", "imagenet")
 
     @property
     def label(self) -> str:
         """The data set's own name, as every figure and table shows it.
 
-        A folder's is its last part, marked if it would pass for one of the known sets; a held-out part
-        is said, because such runs trained on fewer images.
+        A folder's is its last part, marked if it would pass for one of the known sets; so many classes
+        of Tiny ImageNet are said (tiny-imagenet-100), and a held-out part, because such runs trained on
+        fewer images.
         """
-        label = "imagenet" if self.name.startswith("imagenet:") else self.name
-        if label.startswith("folder:"):
-            own = PurePath(label.removeprefix("folder:")).name or "folder"
-            label = f"folder:{own}" if own in (*DATA_SETS, "imagenet") else own
+        kind, _, path = self.name.partition(":")
+        label = kind
+        if kind == "tiny-imagenet" and self.classes not in (None, TINY_CLASSES):
+            label = f"{kind}-{self.classes}"
+        if kind == "folder":
+            own = PurePath(path).name or "folder"
+            taken = own in (*DATA_SETS, "imagenet") or own.startswith("tiny-imagenet-")
+            label = f"folder:{own}" if taken else own
         return f"{label} ({self.validation} held out)" if self.validation else label
 
 
@@ -314,6 +355,9 @@ class Recipe(_Strict):
     by `plateau_margin` points, at most `plateau_drops` times. With `warmup_lr` that rate holds until
     the training error over the last `warmup_window` steps is below `warmup_error`, or for the fixed
     number of `warmup_steps`; then `lr`, and the schedule as before.
+
+    Gradients: with `clip`, which the paper has not, those of a step are scaled down until the L2 norm
+    of all of them together is at most that.
 
     Images: small ones are padded by `pad` and cropped to their size. With `crop` the shorter side of a
     larger one is drawn from `scale` and a square of `crop` is cut out (Sec. 3.4). `mean` "pixel"
@@ -337,6 +381,7 @@ class Recipe(_Strict):
     plateau_patience: Annotated[int, Field(ge=1)] | None = None
     plateau_margin: Annotated[float, Field(ge=0, le=100)] = 0.1
     plateau_drops: Annotated[int, Field(ge=1)] = 2
+    clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     crop: Annotated[int, Field(ge=8)] | None = None
     scale: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | None = None
     colour: Literal["none", "pca"] = "none"
@@ -448,6 +493,12 @@ SHORT = PAPER.shrink(3_200, "short").replace(
     log_every=20, test_every=400, probe_every=50, checkpoint_every=200
 )
 
+# An eighth of the paper's steps: where its own residual networks of 20 and 44 layers have crossed
+# (Figure 6: between 3,000 and 4,000 steps) and both rates after the first have had their time.
+PAPER_8K = PAPER.shrink(8_000, "paper-8k").replace(
+    log_every=50, test_every=500, probe_every=50, checkpoint_every=200
+)
+
 # 8x8 digits: a mirrored 2 is not a 2, and with shifts of one pixel resnet-56 was still at 40 % training
 # error after 300 steps. The rate drops late because 56 layers need most of these steps at 0.1.
 QUICK = PAPER.shrink(400, "quick").replace(
@@ -480,6 +531,22 @@ IMAGENET_RECIPE = Recipe(
     checkpoint_every=5_000,
 )
 
+# The same for Tiny ImageNet's 64x64 photographs on two cores: 56 of 64 to 120 pixels are the paper's
+# 224 of 256 to 480. Ten epochs: the rate falls at fixed steps, so that no rule looks at the test set,
+# and the colours stay, since so short a training overfits little.
+IMAGENET_TINY = Recipe(
+    name="imagenet-tiny",
+    steps=4_000,
+    milestones=(2_000, 3_000),
+    pad=0,
+    crop=56,
+    scale=(64, 120),
+    log_every=50,
+    test_every=400,
+    probe_every=50,
+    checkpoint_every=100,
+)
+
 # The same in small, for folders of small pictures on two cores: minutes instead of weeks. Digits and
 # the like: a mirrored 2 is not a 2, and a crop of a small picture sees less of it.
 IMAGENET_SMALL = IMAGENET_RECIPE.at_resolution(32).replace(
@@ -494,7 +561,17 @@ IMAGENET_SMALL = IMAGENET_RECIPE.at_resolution(32).replace(
 )
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (PAPER, PAPER_110, SHORT, QUICK, IMAGENET_RECIPE, IMAGENET_SMALL)
+    recipe.name: recipe
+    for recipe in (
+        PAPER,
+        PAPER_110,
+        PAPER_8K,
+        SHORT,
+        QUICK,
+        IMAGENET_RECIPE,
+        IMAGENET_TINY,
+        IMAGENET_SMALL,
+    )
 }
 
 
@@ -638,12 +715,12 @@ class Run(_Strict):
         if crop is None and large:
             raise ValueError(
                 f"data {self.data.label} needs a recipe that crops larger images (imagenet, "
-                f"imagenet-small), not {self.recipe.name}"
+                f"imagenet-tiny, imagenet-small), not {self.recipe.name}"
             )
         if crop is not None and large is False:
             raise ValueError(
                 f"recipe {self.recipe.name} crops larger images, {self.data.label} has small ones; use "
-                "paper, short or quick, or data digits-large, folder:PATH or imagenet:PATH"
+                "paper, short or quick, or data digits-large, tiny-imagenet, folder:PATH, imagenet:PATH"
             )
         if crop is not None and crop < self.network.smallest_image:
             raise ValueError(
@@ -690,8 +767,9 @@ class Run(_Strict):
 
     @property
     def label(self) -> str:
-        """What a legend or a progress line calls it; a precision other than fp32 is always said."""
+        """What a legend or a progress line calls it; clipping, and a precision not fp32, are said."""
         parts = [self.network_name, f"seed {self.seed}"]
+        parts += [f"clip {self.recipe.clip:g}"] if self.recipe.clip is not None else []
         return " · ".join(parts if self.precision == "fp32" else [*parts, self.precision])
 
 
@@ -726,9 +804,29 @@ USUAL = "the usual"  # said of a field that is left out
 
 def default_recipe(data: str) -> Recipe:
     """`quick` for the digits, the ImageNet ones for larger images, `short` for every other data set."""
-    if data.startswith("imagenet:"):
-        return IMAGENET_RECIPE
-    return {"digits": QUICK, "digits-large": IMAGENET_SMALL}.get(data, SHORT)
+    kinds = {"digits": QUICK, "digits-large": IMAGENET_SMALL, "tiny-imagenet": IMAGENET_TINY}
+    return kinds.get(data.partition(":")[0], IMAGENET_RECIPE if data.startswith("imagenet:") else SHORT)
+
+
+def images_named(name: str, *, validation: int = 0, damaged: str = "error") -> Data:
+    """The `Data` of that name. Of tiny-imagenet:PATH the classes that the copy has are counted there.
+
+    Raises UsageError for an unknown name and for a path without train/ and folders in it.
+    """
+    values: dict[str, Any] = {"name": name, "validation": validation, "damaged": damaged}
+    kind, _, path = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if kind == "tiny-imagenet" and path.strip():
+        train = Path(path).expanduser() / "train"
+        try:
+            values["classes"] = sum(
+                entry.is_dir() and not entry.name.startswith(".") for entry in train.iterdir()
+            )
+        except OSError as error:
+            raise UsageError(
+                f"{train} cannot be read ({error.strerror}); {name} needs {FOLDERS[kind]}, as in the "
+                "public zip (`resnetlab data download tiny-imagenet` fetches it)"
+            ) from None
+    return Data.parse(values)
 
 
 def run_from_parameters(
@@ -757,7 +855,7 @@ def run_from_parameters(
     """
     if not isinstance(data, str):
         raise UsageError(f"data: should be a name, got {data!r}")
-    images = Data.parse({"name": data, "validation": validation, "damaged": damaged})
+    images = images_named(data, validation=validation, damaged=damaged)
     if network:
         net = Network.from_name(network)
     else:

@@ -29,6 +29,8 @@ from torch.nn.functional import pad
 from resnetlab import config, results
 from resnetlab.config import UsageError
 
+CIFAR = ("cifar10", "cifar100")
+DOWNLOADS = (*CIFAR, "tiny-imagenet")  # the last by `tiny_imagenet.download`
 OFFLINE = "without network use --data digits, or --data folder:PATH with your own images"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_BYTES = 4 * 1024**3  # decoded; a larger set does not belong in memory
@@ -123,8 +125,19 @@ class Dataset:
             "train": len(self.train),
             "validation": len(self.validation) if self.validation else 0,
             "test": len(self.test),
+            "in_both": in_both(self.train.images, self.test.images),
             "sha256": digest.hexdigest(),
         }
+
+
+def in_both(train: Tensor, test: Tensor) -> int:
+    """How many test images stand among the training images, pixel by pixel: both (N, ...), uint8."""
+
+    def digests(images: Tensor) -> Iterator[bytes]:
+        return (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images.numpy())
+
+    known = set(digests(train))
+    return sum(digest in known for digest in digests(test))
 
 
 def data_root() -> Path:
@@ -223,8 +236,8 @@ def download(name: str, root: Path | None = None) -> Path:
     A download that breaks off leaves nothing that could be taken for the data set. Raises DataError
     without network, UsageError for a name that is not downloaded.
     """
-    if name not in ("cifar10", "cifar100"):
-        hint = config.did_you_mean(name, ["cifar10", "cifar100"])
+    if name not in CIFAR:
+        hint = config.did_you_mean(name, DOWNLOADS)
         raise UsageError(f"{name!r} is not downloaded{hint} (digits need no download)")
     folder = (root or data_root()) / name
     reader = _torchvision_class(name)
@@ -253,6 +266,19 @@ def download(name: str, root: Path | None = None) -> Path:
 # --- folders of images ------------------------------------------------------------------------
 
 
+def image_files(folder: Path) -> list[Path]:
+    """The images (jpg, png) in a folder, sorted; dot files are none. DataError if it cannot be read."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror})") from None
+    return [
+        path
+        for path in entries
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    ]
+
+
 def _image_files(folder: Path) -> dict[str, list[Path]]:
     """Class name -> its image files, both sorted; other files and dot files are not images."""
     if not folder.is_dir():
@@ -262,11 +288,7 @@ def _image_files(folder: Path) -> dict[str, list[Path]]:
     found = {}
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not entry.name.startswith("."):
-            found[entry.name] = sorted(
-                path
-                for path in entry.iterdir()
-                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-            )
+            found[entry.name] = image_files(entry)
     if not any(found.values()):
         raise DataError(f"{folder} has no images (jpg, png) in class folders")
     for name, paths in found.items():

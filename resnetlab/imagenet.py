@@ -19,8 +19,9 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,11 +31,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader
 
-from resnetlab import config, data, machine, results
+from resnetlab import config, data, machine, results, tiny_imagenet
 from resnetlab.config import UsageError
 from resnetlab.data import DataError, Normalise, Share, generator
 
 IMAGENET_CLASSES = 1000
+TINY_PIXELS = 64 * 64  # of an image of Tiny ImageNet
 MEASURED_IMAGES = 10_000  # training images from which the mean and the colours are measured
 TINY_SET = 8 * 1024**2  # bytes of files that are decoded before worker processes have started
 LARGE_FILE = 512 * 1024  # bytes of a JPEG that is worth decoding at a fraction of its size
@@ -149,12 +151,17 @@ def scaled_crop(pixels: Tensor, side: int, crop: int, x: float, y: float) -> Ten
 
 @dataclass(frozen=True)
 class Files:
-    """Image files and their classes. Arrays, not lists, so that worker processes share the memory."""
+    """Image files and their classes. Arrays, not lists, so that worker processes share the memory.
+
+    `pixels` are all images decoded, where they have one size and fit into memory: nothing is read any
+    more, and what is cut out of them is the same to the last bit.
+    """
 
     folder: Path
     names: Names  # (N,), of the files, below `folder`
     labels: Integers  # (N,)
     sizes: Integers  # (N,), in bytes
+    pixels: Tensor | None = None  # uint8 (N, H, W, 3)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -165,9 +172,37 @@ class Files:
     def path(self, index: int) -> str:
         return os.path.join(self.folder, self.name(index))
 
+    def image(self, index: int, at_least: int | None = None) -> Tensor:
+        """uint8 (3, H, W): see `decode`."""
+        if self.pixels is not None:
+            return self.pixels[index].permute(2, 0, 1)
+        return decode(self.path(index), at_least)
+
     def take(self, indices: Tensor) -> Files:
         which = indices.numpy()
-        return Files(self.folder, self.names[which], self.labels[which], self.sizes[which])
+        pixels = self.pixels[indices] if self.pixels is not None else None
+        return Files(self.folder, self.names[which], self.labels[which], self.sizes[which], pixels)
+
+    def decoded(self, what: str) -> Files:
+        """The same with `pixels`, if all images are of the first one's size; else as they are.
+
+        `what` is said beside the progress bar. Raises DataError naming a file that is damaged.
+        """
+        from tqdm import tqdm
+
+        pixels = torch.empty((len(self), *decode(self.path(0)).shape[1:], 3), dtype=torch.uint8)
+        with ThreadPoolExecutor(machine.usable_cores()) as pool:
+            images = pool.map(decode, map(self.path, range(len(self))))
+            try:
+                for index, image in enumerate(tqdm(images, f"decoding {what}", len(self), leave=False)):
+                    if image.shape[1:] != pixels.shape[1:3]:
+                        pool.shutdown(cancel_futures=True)
+                        return self
+                    pixels[index] = image.permute(1, 2, 0)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # do not decode the rest first
+                raise
+        return replace(self, pixels=pixels)
 
 
 def _files(folder: Path, classes: Mapping[str, list[Path]]) -> Files:
@@ -213,8 +248,15 @@ class Photos:
             "train": len(self.splits["train"]),
             "validation": len(self.splits["validation"]) if "validation" in self.splits else 0,
             "test": len(self.splits["test"]),
+            "in_both": self.in_both,
             "sha256": self.fingerprint,
         }
+
+    @cached_property
+    def in_both(self) -> int | None:
+        """Test images that are training images too, pixel by pixel; None where they are not decoded."""
+        train, test = (self.splits[name].pixels for name in ("train", "test"))
+        return data.in_both(train, test) if train is not None and test is not None else None
 
     @property
     def fingerprint(self) -> str:
@@ -239,6 +281,8 @@ class Photos:
 
     def workers_for(self, files: Files) -> int:
         """Processes that decode these files; 0: this one does."""
+        if files.pixels is not None:
+            return 0
         if self.workers is not None:
             return self.workers
         tiny = int(files.sizes.sum()) < TINY_SET
@@ -262,13 +306,16 @@ class Photos:
 
 
 def load(spec: config.Data, root: Path | None = None) -> Photos:
-    """The files of digits-large, folder:PATH or imagenet:PATH; no image is opened.
+    """The files of digits-large, tiny-imagenet, folder:PATH, imagenet:PATH or tiny-imagenet:PATH.
 
+    No image is opened, but for Tiny ImageNet's, which are decoded at once where memory has room.
     Raises DataError for a folder without train/ and one of val/ and test/, with classes that differ
     between them, or, under the name imagenet, with another number of classes than 1,000; UsageError
     for a data set of small images, and if `validation` takes all of the training images.
     """
     root = root or data.data_root()
+    if spec.name.partition(":")[0] == "tiny-imagenet":
+        return _load_tiny(spec, root)
     if spec.name == "digits-large":
         folder = make_digits(root)
     elif spec.path is not None:
@@ -282,11 +329,29 @@ def load(spec: config.Data, root: Path | None = None) -> Photos:
             f"{folder} has {len(classes)} classes, ImageNet has {IMAGENET_CLASSES}; use "
             f"--data folder:{spec.path}, so that no result passes for ImageNet's"
         )
+    return _photos(spec, classes, {name: _files(folder, files) for name, files in found.items()}, root)
+
+
+def _load_tiny(spec: config.Data, root: Path) -> Photos:
+    folder = root / spec.name if spec.path is None else Path(spec.path).expanduser()
+    found = tiny_imagenet.find_images(folder)
+    wnids, said = list(found["train"]), spec.classes or config.TINY_CLASSES
+    if len(wnids) != said:
+        raise DataError(f"{folder} has {len(wnids)} classes, {spec.label} has {said}")
     splits = {name: _files(folder, files) for name, files in found.items()}
+    room = machine.free_memory() // 2
+    if spec.damaged == "error" and sum(map(len, splits.values())) * TINY_PIXELS * 3 <= room:
+        splits = {name: files.decoded(f"{spec.label}/{name}") for name, files in splits.items()}
+    return _photos(spec, tuple(tiny_imagenet.class_names(folder, wnids)), splits, root)
+
+
+def _photos(
+    spec: config.Data, classes: tuple[str, ...], splits: dict[str, Files], root: Path
+) -> Photos:
     if spec.validation:
         kept, held = data.held_out(len(splits["train"]), spec.validation, spec.label)
         train = splits["train"]
-        splits |= {"train": train.take(kept), "validation": train.take(held)}
+        splits = splits | {"train": train.take(kept), "validation": train.take(held)}
     return Photos(spec.label, classes, splits, root, skip_damaged=spec.damaged == "skip")
 
 
@@ -457,10 +522,10 @@ class _Cutter:
         return np.array(labels, dtype=np.int64), damaged
 
     def _view(self, index: int, cut: Cut) -> Tensor:
-        path = self.files.path(index)
         if cut.place is None:
-            return centre_crop(resize(decode(path), cut.side), self.crop)
-        return scaled_crop(decode(path, at_least=cut.side), cut.side, self.crop, *cut.place)
+            return centre_crop(resize(self.files.image(index), cut.side), self.crop)
+        image = self.files.image(index, at_least=cut.side)
+        return scaled_crop(image, cut.side, self.crop, *cut.place)
 
 
 class _Resizer:
@@ -471,7 +536,7 @@ class _Resizer:
 
     @torch.inference_mode()
     def __call__(self, task: range) -> list[tuple[Pixels, Integers]]:
-        images = [resize(decode(self.files.path(index)), self.side).numpy() for index in task]
+        images = [resize(self.files.image(index), self.side).numpy() for index in task]
         groups = [
             list(group) for _, group in itertools.groupby(task, lambda i: images[i - task.start].shape)
         ]

@@ -1,4 +1,4 @@
-"""The machine as a process sees it: usable cores, and the signals that ask it to stop. No torch."""
+"""The machine as a process sees it: cores, free memory, the signals that ask it to stop. No torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+import psutil
+
 
 def usable_cores() -> int:
     """Cores this process may use."""
@@ -17,6 +19,11 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
         return os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Bytes that this machine could still give."""
+    return int(psutil.virtual_memory().available)
 
 
 def has_gpu() -> bool:

@@ -68,14 +68,18 @@ class BatchNorm(nn.BatchNorm2d):
 class PaddedIdentity(nn.Module):
     """Option A (Sec. 3.3): every second pixel where the map halves, zeros for the new channels.
 
-    The paper does not say where the zeros go: here half before and half after. No parameters.
+    The paper does not say where the zeros go: here half before and half after, or, `zeros` "end", all
+    behind. No parameters.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, zeros: config.Zeros = "split"
+    ) -> None:
         super().__init__()
         self.stride = stride
-        before = (out_channels - in_channels) // 2
-        self.padding = (0, 0, 0, 0, before, out_channels - in_channels - before)
+        new = out_channels - in_channels
+        before = new // 2 if zeros == "split" else 0
+        self.padding = (0, 0, 0, 0, before, new - before)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         return pad(x[:, :, :: self.stride, :: self.stride], self.padding)  # (B, 2C, H/2, W/2)
@@ -95,7 +99,11 @@ class Projection(nn.Module):
 
 
 def make_shortcut(
-    option: config.Shortcut, in_channels: int, out_channels: int, stride: int
+    option: config.Shortcut,
+    in_channels: int,
+    out_channels: int,
+    stride: int,
+    zeros: config.Zeros = "split",
 ) -> nn.Module | None:
     """The shortcut of one block (Sec. 3.3), or None in a plain network.
 
@@ -107,7 +115,7 @@ def make_shortcut(
     grows = in_channels != out_channels
     if option == "C" or (option == "B" and grows):
         return Projection(in_channels, out_channels, stride)
-    return PaddedIdentity(in_channels, out_channels, stride) if grows else nn.Identity()
+    return PaddedIdentity(in_channels, out_channels, stride, zeros) if grows else nn.Identity()
 
 
 class _Block(nn.Module):
@@ -126,10 +134,11 @@ class _Block(nn.Module):
         out_channels: int,
         stride: int,
         option: Any,
+        zeros: config.Zeros = "split",
     ) -> None:
         super().__init__()
         self.residual = nn.Sequential(OrderedDict(layers))
-        self.shortcut = make_shortcut(option, in_channels, out_channels, stride)
+        self.shortcut = make_shortcut(option, in_channels, out_channels, stride, zeros)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         if self.shortcut is None:
@@ -140,7 +149,14 @@ class _Block(nn.Module):
 class BasicBlock(_Block):
     """Two 3x3 convolutions (Fig. 5 left)."""
 
-    def __init__(self, in_channels: int, width: int, stride: int, option: config.Shortcut) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        option: config.Shortcut,
+        zeros: config.Zeros = "split",
+    ) -> None:
         layers: dict[str, nn.Module] = {
             "conv1": conv3x3(in_channels, width, stride),
             "bn1": BatchNorm(width),
@@ -148,7 +164,7 @@ class BasicBlock(_Block):
             "conv2": conv3x3(width, width),
             "bn2": BatchNorm(width),
         }
-        super().__init__(layers, in_channels, width, stride, option)
+        super().__init__(layers, in_channels, width, stride, option, zeros)
 
 
 class BottleneckBlock(_Block):
@@ -165,6 +181,7 @@ class BottleneckBlock(_Block):
         width: int,
         stride: int,
         option: config.Shortcut,
+        zeros: config.Zeros = "split",
         stride_in: config.StrideIn = "1x1",
     ) -> None:
         first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
@@ -178,18 +195,25 @@ class BottleneckBlock(_Block):
             "conv3": conv1x1(width, width * self.expansion),
             "bn3": BatchNorm(width * self.expansion),
         }
-        super().__init__(layers, in_channels, width * self.expansion, stride, option)
+        super().__init__(layers, in_channels, width * self.expansion, stride, option, zeros)
 
 
 class SingleBlock(_Block):
     """One 3x3 convolution: y = W x + x is nearly linear, and of no advantage (Sec. 3.2)."""
 
-    def __init__(self, in_channels: int, width: int, stride: int, option: config.Shortcut) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        option: config.Shortcut,
+        zeros: config.Zeros = "split",
+    ) -> None:
         layers: dict[str, nn.Module] = {
             "conv1": conv3x3(in_channels, width, stride),
             "bn1": BatchNorm(width),
         }
-        super().__init__(layers, in_channels, width, stride, option)
+        super().__init__(layers, in_channels, width, stride, option, zeros)
 
 
 BLOCKS: dict[config.Block, type[BasicBlock | BottleneckBlock | SingleBlock]] = {
@@ -249,9 +273,10 @@ def _frozen_statistics(block: nn.Module) -> Iterator[None]:
 def make_stage(in_channels: int, width: int, blocks: int, stride: int, spec: config.Network) -> Stage:
     """`blocks` blocks of the network's kind with `width` filters; the first one has the stride."""
     kind = BLOCKS[spec.block]
-    where = {"stride_in": spec.stride_in} if spec.block == "bottleneck" else {}
-    first = kind(in_channels, width, stride, spec.shortcut, **where)
-    rest = (kind(width * kind.expansion, width, 1, spec.shortcut, **where) for _ in range(blocks - 1))
+    choices: dict[str, Any] = {"zeros": spec.zeros}
+    choices |= {"stride_in": spec.stride_in} if spec.block == "bottleneck" else {}
+    first = kind(in_channels, width, stride, spec.shortcut, **choices)
+    rest = (kind(width * kind.expansion, width, 1, spec.shortcut, **choices) for _ in range(blocks - 1))
     return Stage(first, *rest)
 
 

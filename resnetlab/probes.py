@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, get_args
 
@@ -30,12 +30,8 @@ def gradient_norms(network: nn.Module) -> Tensor:
     that has no gradient yet raises ValueError. Sec. 4.1 speaks of these norms ("healthy norms with
     BN") without printing them.
     """
-    gradients = []
-    for name, layer in weighted_layers(network).items():
-        if layer.weight.grad is None:
-            raise ValueError(f"layer {name} has no gradient: run a backward pass first")
-        gradients.append(layer.weight.grad)
-    return torch.stack([torch.linalg.vector_norm(gradient.detach()) for gradient in gradients])
+    gradients = {name: layer.weight.grad for name, layer in weighted_layers(network).items()}
+    return _norms(_present(gradients, "layer"))
 
 
 def total_gradient_norm(network: nn.Module) -> Tensor:
@@ -44,13 +40,45 @@ def total_gradient_norm(network: nn.Module) -> Tensor:
     Reads `.grad` as the last backward pass left it; equals what `torch.nn.utils.clip_grad_norm_`
     returns. A scalar tensor; a parameter without a gradient raises ValueError.
     """
-    gradients = []
-    for name, parameter in network.named_parameters():
-        if parameter.grad is None:
-            raise ValueError(f"parameter {name} has no gradient: run a backward pass first")
-        gradients.append(torch.linalg.vector_norm(parameter.grad.detach()))
-    total: Tensor = torch.linalg.vector_norm(torch.stack(gradients))
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    total: Tensor = torch.linalg.vector_norm(_norms(_present(gradients, "parameter")))
     return total
+
+
+def _present(gradients: Mapping[str, Tensor | None], what: str) -> list[Tensor]:
+    missing = [name for name, gradient in gradients.items() if gradient is None]
+    if missing:
+        raise ValueError(f"{what} {missing[0]} has no gradient: run a backward pass first")
+    return [gradient for gradient in gradients.values() if gradient is not None]
+
+
+def _norms(tensors: Sequence[Tensor]) -> Tensor:
+    """L2 norm of each, (len(tensors),): one call for all of them, and none that waits for a device."""
+    return torch.stack(torch._foreach_norm(list(tensors)))
+
+
+class Weights:
+    """Copies of each weighted layer's weights, taken before a step so that its size can be told.
+
+    A batch norm behind a layer hides the length of its weights w from the function, not from the
+    step: the gradient falls as 1/|w|, and what turns the layer is the relative update |dw|/|w|, which
+    no scale of w changes. About 1e-3 is usual of networks that learn.
+    """
+
+    @torch.no_grad()
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._before = [layer.weight.detach().clone() for layer in weighted_layers(network).values()]
+
+    def norms(self) -> Tensor:
+        """|w| of each layer as it was: L2, (L,), in the order of `weighted_layers`."""
+        return _norms(self._before)
+
+    @torch.no_grad()
+    def relative_updates(self) -> Tensor:
+        """|w now - w then| / |w then| of each layer, (L,); not finite for one that was all zeros."""
+        now = [layer.weight for layer in weighted_layers(self._network).values()]
+        return _norms(torch._foreach_sub(now, self._before)) / self.norms()
 
 
 # --- one batch, on a copy -----------------------------------------------------------------------

@@ -73,13 +73,14 @@ SCHEMA: dict[str, dict[str, str]] = {
         "pid": "process that writes or wrote",
         "commit": "git commit of the code at the first start, `+` if changed; null outside a checkout",
         "versions": "of Python, torch, numpy and resnetlab, at the first start",
-        "starts": "one entry a start: its UTC time, commit and torch version",
+        "starts": "one entry per start: its UTC time, commit, torch version, host and device",
         "execution": "where and how it ran: device, its name, threads, engine (eager, or compiled, "
         "graph, channels_last joined by +); ranks (processes), norm (batch norm over each one's `own` "
         "images or over `all`), activations (kept or recomputed)",
         "layers": "probe kind -> names of the layers, in the order of its values",
-        "dataset": "classes, image shape, numbers of images, SHA-256 of the pixels and labels (of "
-        "images read from files: of their names and sizes)",
+        "dataset": "classes, image shape, numbers of images, in_both (test images that are training "
+        "images too, as the set is distributed; null where they are read from files), SHA-256 of the "
+        "pixels and labels (of images read from files: of their names and sizes)",
         "parameters": "number of trainable parameters",
         "events": "what its own errors decided so far: warm_until and drops, in updates",
     },
@@ -89,6 +90,8 @@ SCHEMA: dict[str, dict[str, str]] = {
         "lr": "learning rate of the last update",
         "train_loss": "mean cross-entropy over the images since the previous row (training mode)",
         "train_error": "percent wrong among them: running, augmented, training mode",
+        "clipped": "percent of the steps since the previous row whose gradient was scaled down; absent "
+        "without `clip`",
         "validation_loss": "as test_loss, on the held-out part of the training set",
         "validation_error": "as test_error, on the held-out part of the training set",
         "test_loss": "mean cross-entropy on the whole test set, single view, evaluation mode",
@@ -96,9 +99,12 @@ SCHEMA: dict[str, dict[str, str]] = {
         "nonfinite": "names of the values of this row that were not finite and stand as null",
     },
     PROBES_FILE: {
-        "step": "optimizer updates done before the measured gradient",
-        "kind": "gradient_norm: L2 norm of each weighted layer's weight gradient",
-        "values": "one number a layer, in the order of run.json `layers[kind]`; null if not finite",
+        "step": "optimizer updates done before the measured one",
+        "kind": "gradient_norm: L2 norm of each weighted layer's weight gradient, before clipping; "
+        "weight_norm: of its weights, before the update; relative_update: of what the update added to "
+        "them, over weight_norm; total_gradient_norm: of the gradient over all parameters, before "
+        "clipping",
+        "values": "one number per layer, in the order of run.json `layers[kind]`; null if not finite",
     },
     TIMING_FILE: {
         "step": "optimizer updates done",
@@ -395,6 +401,7 @@ class RunWriter:
         """
         commit = git_commit(Path(__file__))
         start = {"time": now(), "commit": commit, "torch": versions.get("torch")}
+        start |= {"host": socket.gethostname(), "device": execution.get("device_name")}
         earlier = self.info.get("starts")
         self.info = {
             "schema": SCHEMA_VERSION,

@@ -36,8 +36,8 @@ class Grid:
     """The runs of a study: every depth with every shortcut option and seed, on one recipe.
 
     `also` names further networks, `edited` describes those that take more than a name (surgery, a
-    recipe of their own): flat parameters of `config.run_from_parameters`, with a seed of their own or
-    for every seed. `question` is the notebook that looks at the whole.
+    recipe or a seed of their own): flat parameters of `config.run_from_parameters`. `question` is the
+    notebook that looks at the whole.
     """
 
     name: str
@@ -68,7 +68,10 @@ class Grid:
         # Deep networks take longest: started first, no core waits for one at the end.
         for depth in sorted(self.depths, reverse=True):
             networks += [{"depth": depth, "shortcut": shortcut} for shortcut in self.shortcuts]
-        networks += [dict(values) for values in self.edited]
+        networks += [dict(values) for values in self.edited if "seed" not in values]
+        # Seed by seed: whatever has ended when a study is stopped can be compared.
+        asked = [network | {"seed": seed} for seed in self.seeds for network in networks]
+        asked += [dict(values) for values in self.edited if "seed" in values]
         out: dict[str, dict[str, Any]] = {}
         common = {
             "data": self.data,
@@ -78,13 +81,12 @@ class Grid:
         }
         common |= {"damaged": self.damaged} if self.damaged != "error" else {}
         common |= {key: v for key, v in self.overrides.items() if v is not None}
-        for network in networks:
-            for seed in [network["seed"]] if "seed" in network else self.seeds:
-                values = common | network | {"seed": seed}
-                run = config.run_from_parameters(**values)
-                if run.name_in_study in out:
-                    raise UsageError(f"{run.network_name} is asked for twice")
-                out[run.name_in_study] = values
+        for own in asked:
+            values = common | own
+            run = config.run_from_parameters(**values)
+            if run.name_in_study in out:
+                raise UsageError(f"{run.network_name} is asked for twice")
+            out[run.name_in_study] = values
         return out
 
     def networks(self) -> list[config.Network]:
@@ -122,6 +124,43 @@ GRIDS: dict[str, Grid] = {
         recipe="paper",
         edited=({"network": "resnet-110", "recipe": config.PAPER_110.name},),  # Sec. 4.2: a warm-up
     ),
+    # The paper's two halves in an eighth of its steps. Residual networks, whose gain with depth is
+    # small in the paper too, have two seeds more. 8 layers give the curves their left end.
+    "depth-real": Grid(
+        "depth-real",
+        data="cifar10",
+        recipe="paper-8k",
+        depths=(8, 20, 44),
+        seeds=(1, 2, 3),
+        edited=tuple(
+            {"depth": depth, "shortcut": "A", "seed": seed} for seed in (4, 5) for depth in (44, 20, 8)
+        ),
+    ),
+    "depth-real-clip": Grid(
+        "depth-real-clip",
+        data="cifar10",
+        recipe="paper-8k",
+        depths=(20, 44),
+        shortcuts=("none",),
+        seeds=(1, 2, 3),
+        overrides={"clip": 1.0},
+    ),
+    "imagenet-tiny": Grid(
+        "imagenet-tiny",
+        data="tiny-imagenet",
+        depths=(18, 34),
+        seeds=(1, 2, 3),
+        overrides={"clip": 1.0},
+        question="06_imagenet.ipynb",
+    ),
+    "imagenet-tiny-unclipped": Grid(
+        "imagenet-tiny-unclipped",
+        data="tiny-imagenet",
+        depths=(18, 34),
+        shortcuts=("none",),
+        seeds=(1,),
+        question="06_imagenet.ipynb",
+    ),
     "shortcuts": Grid(
         "shortcuts",
         depths=(56,),
@@ -152,7 +191,7 @@ def grid_named(
         raise UsageError(f"unknown study {name!r}{config.did_you_mean(name, GRIDS)}")
     grid = GRIDS[name]
     if data is not None and data != grid.data:
-        label = re.sub(r"[^A-Za-z0-9._-]", "_", config.Data.parse({"name": data}).label)
+        label = re.sub(r"[^A-Za-z0-9._-]", "_", config.images_named(data).label)
         recipe = grid.recipe
         if grid.question == GRIDS["imagenet"].question and data.startswith("folder:"):
             recipe = config.IMAGENET_SMALL.name  # a folder's default is for small images
@@ -162,9 +201,15 @@ def grid_named(
         grid = replace(grid, name=f"{grid.name}-{precision}")
     if name_of_folder is not None:
         grid = replace(grid, name=name_of_folder)
-    if changes.get("recipe") is not None:  # what is asked for goes for all
-        edited = [{k: v for k, v in values.items() if k != "recipe"} for values in grid.edited]
-        grid = replace(grid, edited=tuple(edited))
+    # What is asked for goes for all: no network keeps a recipe or a seed of its own beside it.
+    edited = grid.edited
+    if changes.get("recipe") is not None:
+        edited = tuple({k: v for k, v in values.items() if k != "recipe"} for values in edited)
+    if any(changes.get(what) is not None for what in ("depths", "shortcuts", "seeds")):
+        edited = tuple(values for values in edited if "seed" not in values)
+    asked = {key: value for key, value in changes.get("overrides", {}).items() if value is not None}
+    changes |= {"overrides": {**grid.overrides, **asked}}
+    grid = replace(grid, edited=edited)
     return replace(grid, **{key: value for key, value in changes.items() if value is not None})
 
 
@@ -443,7 +488,7 @@ def folder_name(study: str, data: str, steps: int | None = None) -> str:
 
     For question notebooks: no folder says one thing and holds another. UsageError for a bad name.
     """
-    label = re.sub(r"[^A-Za-z0-9._-]", "_", config.Data.parse({"name": data}).label)
+    label = re.sub(r"[^A-Za-z0-9._-]", "_", config.images_named(data).label)
     parts = [results.check_name("study", study)]
     parts += [label] if data != "digits" else []
     parts += [f"{steps}-steps"] if steps is not None else []

@@ -12,12 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
 
 from resnetlab import (
     __version__,
@@ -39,24 +40,38 @@ from resnetlab.config import UsageError
 RECOMPUTE_LAYERS = 500  # a network of more keeps only its blocks' inputs for the backward pass
 
 
+class Step(NamedTuple):
+    """What a step saw: the batch's mean cross-entropy and number of wrong images, both before it.
+
+    `norm` is the L2 norm of the gradient over all parameters before clipping; None where none is done.
+    """
+
+    loss: Tensor
+    wrong: Tensor
+    norm: Tensor | None
+
+
 def train_step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: Tensor,  # (B, C, S, S)
     labels: Tensor,  # (B,)
     precision: config.Precision = "fp32",
-) -> tuple[Tensor, Tensor]:
-    """One update. Returns the mean cross-entropy and the number of wrong images, before the update.
+    clip: float | None = None,
+) -> Step:
+    """One step: forward, backward, update. What is returned was measured before the update.
 
-    Both stay on the device. The gradients stay in `.grad` until the next step, for the probes.
+    It stays on the device. The gradients stay in `.grad` until the next step, for the probes; with
+    `clip` they have been scaled down to that L2 norm over all parameters, if it was larger.
     """
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits = network(images)
     loss = cross_entropy(logits.float() if precision == "bf16" else logits, labels)
     optimizer.zero_grad()
     loss.backward()
+    norm = clip_grad_norm_(network.parameters(), clip) if clip is not None else None
     optimizer.step()
-    return loss.detach(), (logits.argmax(dim=1) != labels).sum()
+    return Step(loss.detach(), (logits.argmax(dim=1) != labels).sum(), norm)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -233,7 +248,9 @@ class _Training:
         # Counted on the device, in place: no step waits for them, and a graph can go on counting.
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.wrong_sum = torch.zeros((), dtype=torch.int64, device=device)
+        self.clipped_sum = torch.zeros((), dtype=torch.int64, device=device)
         self.updates = torch.zeros((), dtype=torch.int64, device=device)
+        self.norm: Tensor | None = None  # of the last step's gradient, where it is clipped
         self.diverged_at = torch.tensor(-1, device=device)  # first update whose loss was not finite
         self._open_window()
         self._block: _Block | None = None
@@ -249,6 +266,7 @@ class _Training:
     def _open_window(self) -> None:
         self.loss_sum.zero_()
         self.wrong_sum.zero_()
+        self.clipped_sum.zero_()
         self.window = 0  # steps since the last row
         self.window_began = self.seconds
 
@@ -271,7 +289,12 @@ class _Training:
 
     def _update(self, images: Tensor, labels: Tensor) -> None:
         images = images.contiguous(memory_format=self.engine.memory_format)
-        loss, self.wrong = train_step(self.model, self.optimizer, images, labels, self.run.precision)
+        clip = self.run.recipe.clip
+        loss, self.wrong, self.norm = train_step(
+            self.model, self.optimizer, images, labels, self.run.precision, clip
+        )
+        if self.norm is not None and clip is not None:
+            self.clipped_sum += self.norm > clip
         self.updates += 1
         self.loss_sum += loss
         self.wrong_sum += self.wrong
@@ -314,8 +337,29 @@ class _Training:
             "train_loss": loss / self.window,
             "train_error": 100 * int(self.group.total(self.wrong_sum)) / images,
         }
+        if self.run.recipe.clip is not None:
+            row["clipped"] = 100 * int(self.clipped_sum) / self.window
         self._open_window()
         return row
+
+    def probe(self, weights: probes.Weights) -> dict[str, list[float]]:
+        """Probe kind -> its values, of the step just made; `weights` were taken before it.
+
+        Gradients as they were before clipping, which left them in proportion. Waits for the device.
+        """
+        clip, norm = self.run.recipe.clip, self.norm
+        if norm is None or clip is None:
+            norm = probes.total_gradient_norm(self.network)
+            share = torch.ones_like(norm)
+        else:
+            share = (clip / (norm + 1e-6)).clamp(max=1.0)  # as clip_grad_norm_ has it
+        measured = {
+            "gradient_norm": probes.gradient_norms(self.network) / share,
+            "weight_norm": weights.norms(),
+            "relative_update": weights.relative_updates(),
+            "total_gradient_norm": norm[None],
+        }
+        return {kind: values.tolist() for kind, values in measured.items()}
 
     def save(self) -> bytes:
         """Everything above as bytes that `restore` reads without executing anything."""
@@ -328,6 +372,7 @@ class _Training:
             "normalise": {"mean": self.feed.normalise.mean, "divisor": self.feed.normalise.divisor},
             "loss_sum": self.loss_sum,
             "wrong_sum": self.wrong_sum,
+            "clipped_sum": self.clipped_sum,
             "window": self.window,
             "window_began": self.window_began,
             "seconds": self.seconds,
@@ -352,6 +397,7 @@ class _Training:
             self.seconds, self.window_began = float(state["seconds"]), float(state["window_began"])
             self.loss_sum.copy_(state["loss_sum"].reshape(()))
             self.wrong_sum.copy_(state["wrong_sum"].reshape(()))
+            self.clipped_sum.copy_(state["clipped_sum"].reshape(()))
             self.diverged_at.copy_(state["diverged_at"].reshape(()))
             self.updates.fill_(self.step)
         except Exception as error:  # torch raises many kinds for a file that is not its own
@@ -746,7 +792,7 @@ def _begin(
             "resnetlab": __version__,
         },
         dataset=described,
-        layers={"gradient_norm": list(models.weighted_layers(training.network))},
+        layers=probe_layers(training.network),
         parameters=models.count_parameters(training.network),
     )
     if checkpoint is not None:
@@ -774,13 +820,15 @@ def _follow(
         stopping = False
         clock = time.perf_counter()
         while training.step < recipe.steps and not diverged and not stopping:
-            before = training.step
+            before, step = training.step, training.step + 1
+            last = step == recipe.steps
+            probing = writer is not None and (before % recipe.probe_every == 0 or last)
+            weights = probes.Weights(network) if probing else None
             training.advance()
-            step, last = training.step, training.step == recipe.steps
-            if writer is not None and (before % recipe.probe_every == 0 or last):
-                norms = probes.gradient_norms(network).tolist()
-                row = {"step": before, "kind": "gradient_norm", "values": norms}
-                writer.append(results.PROBES_FILE, row)
+            if writer is not None and weights is not None:
+                for kind, values in training.probe(weights).items():
+                    row = {"step": before, "kind": kind, "values": values}
+                    writer.append(results.PROBES_FILE, row)
             if step % recipe.log_every == 0 or step % recipe.test_every == 0 or last:
                 images = training.window * recipe.batch_size
                 began = training.window_began
@@ -849,6 +897,13 @@ def _memory_report(training: _Training) -> str:
         f"{bytes_needed(run) / 1024**3:.1f} GB{had}. Use fewer runs side by side (--jobs 1), a smaller "
         "--batch-size, or --precision bf16"
     )
+
+
+def probe_layers(network: nn.Module) -> dict[str, list[str]]:
+    """Probe kind -> names of what its values belong to: run.json's `layers`."""
+    names = list(models.weighted_layers(network))
+    kinds = dict.fromkeys(("gradient_norm", "weight_norm", "relative_update"), names)
+    return kinds | {"total_gradient_norm": ["all parameters"]}
 
 
 def _save(training: _Training, writer: results.RunWriter | None) -> None:

@@ -20,6 +20,8 @@ RANKS = [
     {"schedule", "ranks", "series", "engine"},
     {"results", "models", "verdict"},
     {"data", "probes", "landscape", "surgery", "plots", "comparison"},
+    {"fetch"},
+    {"tiny_imagenet"},
     {"imagenet", "document", "executed"},
     {"evaluate", "census"},
     {"train", "notebook"},
@@ -32,7 +34,7 @@ RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 
 # Know torch and never draw.
 COMPUTE = {"engine", "ranks", "models", "data", "imagenet", "probes", "landscape", "surgery", "train"}
-COMPUTE |= {"evaluate", "census"}
+COMPUTE |= {"evaluate", "census", "fetch", "tiny_imagenet"}
 READING = [m for m in MODULES if m not in COMPUTE]  # load without torch
 DRAWING = {"plotly", "streamlit", "matplotlib", "altair", "IPython", "ipywidgets"}
 TORCH = {"torch", "torchvision", "torchaudio"}

@@ -22,6 +22,7 @@ from resnetlab.models import (
     weighted_layers,
 )
 from resnetlab.probes import (
+    Weights,
     activation_places,
     activation_scales,
     anatomy,
@@ -139,6 +140,43 @@ def test_all_layers_together_have_the_norm_that_clipping_reports(name: str) -> N
     torch.testing.assert_close(total, nn.utils.clip_grad_norm_(network.parameters(), 1e9))
     with pytest.raises(ValueError, match=r"parameter conv\.weight has no gradient"):
         total_gradient_norm(build("plain-8"))
+
+
+def test_weights_and_their_updates_by_hand() -> None:
+    network = build("plain-8", generator=torch.Generator().manual_seed(0))
+    layers = list(weighted_layers(network).values())
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.zero_()
+        layers[0].weight[0, 0] = 2.0  # nine twos: length 6
+        layers[1].weight[0, 0, 0, 0] = 5.0
+    before = Weights(network)
+    with torch.no_grad():
+        layers[0].weight[0, 0] += 1.0  # nine ones: length 3
+        layers[1].weight[0, 0, 0, 0] = -5.0
+        layers[2].weight[0, 0, 0, 0] = 1.0
+    assert before.norms().tolist() == [6.0, 5.0, *[0.0] * 6]
+    moved = before.relative_updates()
+    assert moved[:2].tolist() == [0.5, 2.0]
+    assert moved[2].isinf()  # from nothing
+    assert moved[3:].isnan().all()  # nothing over nothing
+
+
+def test_the_relative_update_does_not_see_the_scale_of_the_weights() -> None:
+    """Behind a batch norm c w computes what w does; its gradient is 1/c of it, and |dw|/|w| 1/c^2."""
+    images, labels = batch()
+    found = []
+    for scale in (1.0, 4.0):
+        network = build("plain-8", generator=torch.Generator().manual_seed(0)).double()
+        with torch.no_grad():
+            network.conv.weight *= scale
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1 * scale**2)
+        before = Weights(network)
+        train_step(network, optimizer, images.double(), labels)
+        found.append((float(before.relative_updates()[0]), float(gradient_norms(network)[0])))
+    (small, gradient), (large, weaker) = found
+    assert weaker == pytest.approx(gradient / 4, rel=1e-2)  # not exactly: batch norm's epsilon
+    assert large == pytest.approx(small, rel=1e-2)
 
 
 # --- one batch, on a copy -----------------------------------------------------------------------

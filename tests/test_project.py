@@ -129,7 +129,11 @@ def test_the_committed_studies_are_described():
     place = PROJECT / "results" / "reference"
     text = (place / "README.md").read_text()
     named = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)))
-    assert sorted(named) == sorted(path.name for path in results.find_studies(place.parent))
+    there = {path.name for path in results.find_studies(place.parent)}
+    assert there <= set(named)
+    planned = re.findall(r"^\| `([^`]+)` \|", text[text.index("## Under way") :], re.MULTILINE)
+    assert set(named) - there <= set(planned)  # a study is described before its first run has ended
+    assert len(named) == len(set(named))
 
 
 def test_the_readmes_python_example_runs(tmp_path, monkeypatch, capsys):

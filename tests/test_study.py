@@ -50,6 +50,54 @@ def test_figure_6_is_the_papers_nine_networks_and_110_layers_warm_up():
     assert {values["recipe"] for values in shorter.values()} == {"quick"}
 
 
+def test_a_study_goes_seed_by_seed_and_the_deepest_first_within_one():
+    """Whatever has ended when it is stopped is balanced: all networks of a seed before the next."""
+    names = list(study.grid_named("digits", depths=(20, 56), seeds=(3, 1)).parameters())
+    assert names == [
+        *("plain-56-seed3", "resnet-56-seed3", "plain-20-seed3", "resnet-20-seed3"),
+        *("plain-56-seed1", "resnet-56-seed1", "plain-20-seed1", "resnet-20-seed1"),
+    ]
+
+
+def test_the_studies_on_photographs_are_those_of_their_plan():
+    """results/reference/README.md, committed before the first of these runs."""
+    kinds = {"depth-real": "cifar10", "imagenet-tiny": "tiny-imagenet"}
+    networks = {}
+    for name in ("depth-real", "depth-real-clip", "imagenet-tiny", "imagenet-tiny-unclipped"):
+        values = study.grid_named(name).parameters().values()
+        runs = [config.run_from_parameters(**own) for own in values]
+        networks[name] = [(run.network.name, run.seed) for run in runs]
+        kind = "-".join(name.split("-")[:2])
+        assert {run.data.name for run in runs} == {kinds[kind]}
+        preset = config.RECIPES[{"depth-real": "paper-8k", "imagenet-tiny": "imagenet-tiny"}[kind]]
+        clip = 1.0 if name in ("depth-real-clip", "imagenet-tiny") else None
+        assert {run.recipe for run in runs} == {preset.replace(clip=clip)}
+        assert {run.precision for run in runs} == {"fp32"}
+    deep = [44, 20, 8]
+    assert networks["depth-real"] == [
+        *((f"{kind}-{d}", seed) for seed in (1, 2, 3) for d in deep for kind in ("plain", "resnet")),
+        *((f"resnet-{d}", seed) for seed in (4, 5) for d in deep),
+    ]
+    assert networks["depth-real-clip"] == [(f"plain-{d}", s) for s in (1, 2, 3) for d in (44, 20)]
+    assert networks["imagenet-tiny"] == [
+        (f"{kind}-{d}", seed) for seed in (1, 2, 3) for d in (34, 18) for kind in ("plain", "resnet")
+    ]
+    assert networks["imagenet-tiny-unclipped"] == [("plain-34", 1), ("plain-18", 1)]
+
+
+def test_what_is_asked_of_a_preset_goes_for_all_its_networks():
+    """No seed beside those asked for; and a preset's clipping stays when something else is changed."""
+    assert list(study.grid_named("depth-real", seeds=(1,), depths=(8,)).parameters()) == [
+        "plain-8-seed1",
+        "resnet-8-seed1",
+    ]
+    shorter = study.grid_named("depth-real-clip", overrides={"steps": 80, "clip": None})
+    assert {own["clip"] for own in shorter.parameters().values()} == {1.0}
+    assert {own["steps"] for own in shorter.parameters().values()} == {80}
+    tighter = study.grid_named("depth-real-clip", overrides={"clip": 0.5})
+    assert {own["clip"] for own in tighter.parameters().values()} == {0.5}
+
+
 def test_an_unknown_engine_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(config.UsageError, match="unknown engine 'egaer'; did you mean 'eager'"):
         study.run(study.grid_named("digits"), root=tmp_path, engine="egaer")

@@ -91,6 +91,114 @@ def test_the_log_says_what_happened(undisturbed):
     assert list(norms["name"][:2]) == ["conv", "stage1.0.residual.conv1"]
 
 
+def by_step(record, kind):
+    """Step -> the values of that probe, one per layer."""
+    rows = record.probe(kind)
+    return {step: own["value"].to_numpy() for step, own in rows.groupby("step")}
+
+
+def test_the_length_of_the_weights_and_of_each_step_are_logged(undisturbed):
+    """Against the same 13 steps by torch alone, weights compared before and after steps 0 and 12."""
+    run = make_run()
+    training = train._Training(run, data.load(run.data), torch.device("cpu"))
+    training.network.train()
+    layers = models.weighted_layers(training.network)
+    norms, updates, gradients = (
+        by_step(undisturbed, kind) for kind in ("weight_norm", "relative_update", "gradient_norm")
+    )
+    totals = by_step(undisturbed, "total_gradient_norm")
+    assert sorted(norms) == sorted(updates) == sorted(totals) == [0, 6, 12, 18, 23]
+    assert undisturbed.info["layers"]["total_gradient_norm"] == ["all parameters"]
+    for step in range(13):
+        before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
+        training.advance()
+        if step not in (0, 12):
+            continue
+        assert norms[step] == pytest.approx([float(w.norm()) for w in before.values()], rel=1e-5)
+        moved = [
+            float((layers[name].weight.detach() - w).norm() / w.norm()) for name, w in before.items()
+        ]
+        assert updates[step] == pytest.approx(moved, rel=1e-4)
+        own = [float(layer.weight.grad.norm()) for layer in layers.values()]
+        assert gradients[step] == pytest.approx(own, rel=1e-5)
+        whole = torch.cat([p.grad.flatten() for p in training.network.parameters()]).norm()
+        assert totals[step] == pytest.approx([float(whole)], rel=1e-5)
+    # The first step of plain SGD at 0.1 is lr (g + wd w): its relative length is known by hand.
+    first = 0.1 * gradients[0] / norms[0]
+    assert updates[0] == pytest.approx(first, rel=2e-3)
+
+
+# --- clipping ---------------------------------------------------------------------------------
+
+
+def one_clipped_step(clip):
+    """(network after one step, total norm, step) of resnet-8 on random images, by `train_step`."""
+    network = models.build("resnet-8", generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    images = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    step = train.train_step(network, optimizer, images, torch.arange(16) % 10, clip=clip)
+    return network, step
+
+
+def test_clipping_is_torchs_own_and_off_by_default():
+    bare, step = one_clipped_step(None)
+    assert step.norm is None
+    total = float(torch.cat([p.grad.flatten() for p in bare.parameters()]).norm())
+    for clip in (total / 3, total * 3):
+        clipped, step = one_clipped_step(clip)
+        assert float(step.norm) == pytest.approx(total, rel=1e-5)
+        by_torch, _ = one_clipped_step(None)
+        torch.nn.utils.clip_grad_norm_(by_torch.parameters(), clip)
+        for ours, theirs in zip(clipped.parameters(), by_torch.parameters(), strict=True):
+            assert torch.equal(ours.grad, theirs.grad)
+        shrunk = float(torch.cat([p.grad.flatten() for p in clipped.parameters()]).norm())
+        assert shrunk == pytest.approx(min(clip, total), rel=1e-4)
+    assert not any("clip" in recipe.model_dump() for recipe in config.RECIPES.values())
+
+
+def test_a_limit_that_is_never_reached_does_not_move_a_bit(undisturbed, tmp_path):
+    """The coefficient is then exactly 1."""
+    record = fit(make_run(clip=1e6), tmp_path)
+    assert record.summary["weights_sha256"] == undisturbed.summary["weights_sha256"]
+    assert record.metrics["clipped"].tolist() == [0.0] * 6
+    assert "clipped" not in (undisturbed.path / "metrics.jsonl").read_text()
+    assert "clip 1000000.0" in record.config.recipe.label
+    assert record.config.label == "plain-8 · seed 0 · clip 1e+06"
+
+
+def test_logged_norms_are_those_before_clipping(undisturbed, tmp_path):
+    """The first gradient of both is one and the same; the first step is shorter in proportion."""
+    totals = by_step(undisturbed, "total_gradient_norm")
+    clip = float(totals[0][0]) / 4
+    record = fit(make_run(clip=clip), tmp_path)
+    assert by_step(record, "total_gradient_norm")[0] == pytest.approx(totals[0], rel=1e-5)
+    ours, theirs = (by_step(run, "gradient_norm")[0] for run in (record, undisturbed))
+    assert ours == pytest.approx(theirs, rel=1e-4)
+    shorter, whole = (by_step(run, "relative_update")[0] for run in (record, undisturbed))
+    assert shorter == pytest.approx(whole / 4, rel=2e-2)  # not exactly: weight decay is not clipped
+    assert record.summary["weights_sha256"] != undisturbed.summary["weights_sha256"]
+    share = record.metrics["clipped"]
+    assert share.iloc[0] > 0
+    assert set(share) <= {0.0, 25.0, 50.0, 75.0, 100.0}  # of the four steps of a row
+
+
+def test_a_clipped_run_resumes_to_the_same_bits(tmp_path):
+    asked = make_run(clip=0.5)
+    whole = fit(asked, tmp_path / "whole")
+
+    def stop(row):
+        if row["step"] == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = fit(asked, tmp_path / "two", on_row=stop)
+    assert stopped.status == "interrupted"
+    assert 12 <= stopped.steps_done < 24
+    resumed = fit(asked, tmp_path / "two")
+    assert resumed.summary["weights_sha256"] == whole.summary["weights_sha256"]
+    assert log_bytes(resumed.path) == log_bytes(whole.path)
+    assert whole.metrics["clipped"].mean() > 0
+
+
 def test_what_is_measured_does_not_change_what_is_trained(undisturbed, tmp_path):
     rare = make_run(log_every=24, test_every=24, probe_every=24, checkpoint_every=24)
     again = fit(rare, tmp_path)

@@ -1,0 +1,79 @@
+"""A file from the network, once: resumed where it broke off, and only what was published."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from resnetlab.data import OFFLINE, DataError
+
+STALLED_SECONDS = 30.0  # without a byte
+TRIES, PAUSE_SECONDS = 5, 2.0  # in a row that bring nothing
+CHUNK = 1024**2
+
+
+def file(url: str, path: Path, *, size: int, md5: str) -> Path:
+    """Download `url` to `path`, `size` bytes with that MD5, or return it if it is there.
+
+    What has come lies in PATH.part until the MD5 is right: a connection that stalls or breaks is taken
+    up again where it stopped, in this call or the next one. Raises DataError without network (what came
+    is kept) and for other content (which is removed).
+    """
+    from tqdm import tqdm
+
+    if path.is_file():
+        return path
+    part = path.with_name(f"{path.name}.part")
+    tries = TRIES
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, leave=False) as bar:
+            bar.update(before := part.stat().st_size)
+            while before < size:
+                try:
+                    _append(url, part, before, size, bar.update)
+                    reason = "the connection ended early"
+                except (OSError, http.client.HTTPException) as error:
+                    said = error.reason if isinstance(error, urllib.error.URLError) else error
+                    reason = str(said)
+                now = part.stat().st_size
+                tries = TRIES if now > before else tries - 1
+                if now < size and tries == 0:
+                    raise DataError(
+                        f"{url} could not be downloaded ({reason}); {now:,} of {size:,} bytes are kept "
+                        f"in {part}, and the same command goes on from there. {OFFLINE}"
+                    )
+                if now < size:
+                    time.sleep(PAUSE_SECONDS)
+                before = now
+    except OSError as error:  # of the disk: those of the network are handled above
+        raise DataError(f"{part} could not be written ({error.strerror})") from None
+    with part.open("rb") as content:
+        found = hashlib.file_digest(content, "md5").hexdigest()
+    if part.stat().st_size != size or found != md5:
+        part.unlink()
+        raise DataError(
+            f"{url} is not the published file (MD5 {found}, {md5} was expected); what came was removed"
+        )
+    part.replace(path)
+    return path
+
+
+def _append(url: str, part: Path, start: int, size: int, progress: Callable[[int], object]) -> None:
+    """What the server gives from byte `start` on, behind the `start` bytes of `part`."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    with urllib.request.urlopen(request, timeout=STALLED_SECONDS) as answer:
+        # A server without ranges sends the whole file again.
+        resumes = answer.status == http.client.PARTIAL_CONTENT
+        with part.open("ab" if resumes else "wb") as out:
+            if start and not resumes:
+                progress(-start)
+            while out.tell() <= size and (chunk := answer.read(CHUNK)):
+                out.write(chunk)
+                progress(len(chunk))
