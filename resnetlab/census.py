@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from resnetlab import imagenet, machine
+from resnetlab import imagenet, machine, tiny_imagenet
 from resnetlab.config import UsageError
 from resnetlab.data import IMAGE_SUFFIXES, DataError
 
@@ -132,18 +132,22 @@ def inspect(
 ) -> Census:
     """Look at every file of train/ and test/ (or val/) of `path`; nothing that is wrong is raised.
 
-    Every image is decoded whole, by `workers` processes (None: one a core), or, `headers_only`, only
-    opened: then damage and files that stand in both splits stay undetected. `classes` is how many
-    there should be. `progress(items, what, total)` passes the items on. Raises UsageError if there is
-    no such folder.
+    A folder with wnids.txt is taken for Tiny ImageNet, of which some images stand in both splits as it
+    is distributed: they are a note there, and a problem everywhere else. Every image is decoded whole,
+    by `workers` processes (None: one per core), or, `headers_only`, only opened: then damage and files
+    that stand in both splits stay undetected. `classes` is how many there should be.
+    `progress(items, what, total)` passes the items on. Raises UsageError if there is no such folder.
     """
     if not path.is_dir():
         raise UsageError(f"there is no folder {path}")
     census = Census(str(path), headers_only)
+    tiny = tiny_imagenet.look(path) if tiny_imagenet.is_laid_out(path) else None
+    census.problems += tiny.problems if tiny is not None else []
     count = machine.usable_cores() if workers is None else workers
     tested: dict[bytes, str] = {}  # content -> name
-    for split, folder in _split_folders(path, census).items():
-        found = dict(_walk(path, folder))
+    folders = _split_folders(path, census) if tiny is None else {"test": "val", "train": "train"}
+    for split, folder in folders.items():
+        found = dict(_walk(path, folder) if tiny is None else _of_tiny(path, split, tiny))
         ignored = found.pop("", [])
         names = [name for group in found.values() for name in group]
         tasks = [names[i : i + TOGETHER] for i in range(0, len(names), TOGETHER)]
@@ -177,8 +181,10 @@ def inspect(
             damaged=damaged,
             ignored=ignored,
         )
-        census.problems += _problems_of(census.splits[split], found)
-    _compare(census, classes)
+        if tiny is None:
+            census.problems += _problems_of(census.splits[split], found)
+        census.problems += _damage_of(census.splits[split])
+    _compare(census, classes, duplicates_are_known=tiny is not None)
     return census
 
 
@@ -211,6 +217,15 @@ def _walk(path: Path, folder: str) -> Iterator[tuple[str, list[str]]]:
     yield "", ignored
 
 
+def _of_tiny(path: Path, split: str, layout: tiny_imagenet.Layout) -> Iterator[tuple[str, list[str]]]:
+    """Class -> names of its image files below `path`; "" -> what is ignored, as `_walk` gives them."""
+    for wnid, files in layout.images[split].items():
+        yield wnid, [file.relative_to(path).as_posix() for file in files]
+    below = {"train": "train", "test": "val"}[split]
+    ignored = (file.relative_to(path).as_posix() for file in layout.ignored)
+    yield "", [name for name in ignored if name.startswith(f"{below}/")]
+
+
 def _named(names: Iterable[str], total: int) -> str:
     """The first names, and how many more there are."""
     shown = ", ".join(list(names)[:SHOWN])
@@ -226,13 +241,18 @@ def _problems_of(split: SplitCensus, found: dict[str, list[str]]) -> list[str]:
         problems.append(
             f"{len(empty)} class(es) without an image (jpg, png): {_named(empty, len(empty))}"
         )
+    return problems
+
+
+def _damage_of(split: SplitCensus) -> list[str]:
+    problems = []
     if split.damaged:
         first = [f"{name} {why}" for name, why in list(split.damaged.items())[:SHOWN]]
         problems.append(f"{len(split.damaged)} damaged file(s): {_named(first, len(split.damaged))}")
     return problems
 
 
-def _compare(census: Census, classes: int | None) -> None:
+def _compare(census: Census, classes: int | None, *, duplicates_are_known: bool) -> None:
     """Problems and notes about both splits together."""
     splits = census.splits
     if {"train", "test"} <= set(splits):
@@ -250,10 +270,12 @@ def _compare(census: Census, classes: int | None) -> None:
         )
     if census.duplicates:
         pairs = [f"{ours} = {theirs}" for ours, theirs in list(census.duplicates.items())[:SHOWN]]
-        census.problems.append(
-            f"{len(census.duplicates)} training file(s) are test files too, so that the test error "
-            f"would be too good: {_named(pairs, len(census.duplicates))}"
-        )
+        said = f"{len(census.duplicates)} training file(s) are test files too"
+        named = _named(pairs, len(census.duplicates))
+        if duplicates_are_known:
+            census.notes.append(f"{said}: they stay in, as the set is distributed ({named})")
+        else:
+            census.problems.append(f"{said}, so that the test error would be too good: {named}")
     for split in splits.values():
         if split.ignored:
             names = _named(split.ignored, len(split.ignored))

@@ -744,6 +744,7 @@ def show(
     lines |= {"surgery": settings["surgery"]} if "surgery" in settings else {}
     for key in ("parameters", "commit", "versions", "execution", "created", "heartbeat"):
         lines[key] = record.info.get(key)
+    lines |= {"images": " ".join(store.data_notes([record]))} if store.data_notes([record]) else {}
     lines |= {key: value for key, value in record.as_row().items() if key.endswith("_error")}
     lines |= {"seconds": record.final("seconds"), "problems": "; ".join(record.problems) or "none"}
     lines["again"] = reproduce(record)
@@ -826,11 +827,14 @@ def reproduce(record: results.RunRecord) -> str:
 
 @app.command()
 def compare(
-    names: Annotated[list[str], typer.Argument(help="A study, or two or more runs")],
+    names: Annotated[list[str], typer.Argument(help="A study or several, or two or more runs")],
     results: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A study's means and verdict; or runs side by side, and how their configurations differ."""
+    """A study's means and verdict; or runs side by side, and how their configurations differ.
+
+    Several studies are one table: where only their recipes differ, networks are paired by seed.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -838,8 +842,10 @@ def compare(
     from resnetlab import config, verdict
     from resnetlab import results as store
 
-    if len(names) == 1:
-        table = store.find_study(names[0], results).table()
+    studies = {path.name for path in store.find_studies(results)}
+    if len(names) == 1 or studies.issuperset(names):
+        found = [store.find_study(name, results) for name in dict.fromkeys(names)]
+        table = store.table_of(run for study in found for run in study.runs)
         means, said = verdict.by_network(table), verdict.answers(table)
         if as_json:
             _print_json({"networks": means.to_dict("records"), "verdict": said})
@@ -1430,7 +1436,7 @@ def data_download(
 @data_app.command("check")
 def data_check(
     path: Annotated[
-        str, typer.Argument(help="A folder with train/ and test/ or val/; imagenet:PATH too")
+        str, typer.Argument(help="A folder with train/ and test/ or val/; KIND:PATH; tiny-imagenet")
     ],
     fast: Annotated[bool, typer.Option("--fast", help="Read headers only, decode nothing")] = False,
     as_json: JsonOption = False,
@@ -1440,15 +1446,18 @@ def data_check(
 
     from tqdm import tqdm
 
-    from resnetlab import census, imagenet
+    from resnetlab import census, config, data, imagenet
 
     def progress(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
         return tqdm(items, what, total, leave=False, disable=as_json or None)  # type: ignore[no-any-return]
 
     kind, colon, rest = path.partition(":")
-    named = bool(colon) and kind in ("folder", "imagenet")
+    named = bool(colon) and kind in config.FOLDERS
+    place = Path(rest if named else path).expanduser()
+    if path == "tiny-imagenet" and not place.is_dir():
+        place = data.data_root() / path
     found = census.inspect(
-        Path(rest if named else path).expanduser(),
+        place,
         classes=imagenet.IMAGENET_CLASSES if named and kind == "imagenet" else None,
         headers_only=fast,
         progress=progress,
@@ -1477,14 +1486,15 @@ def data_check(
 
 @data_app.command("show")
 def data_show(
-    name: Annotated[str, typer.Argument(help="digits, cifar10, cifar100 or folder:PATH")],
+    name: Annotated[str, typer.Argument(help=DATA_HELP)],
     as_json: JsonOption = False,
 ) -> None:
     """Classes, image shape, sizes and hash of a data set, read whole."""
-    from resnetlab import config, data
+    from resnetlab import config, data, imagenet
 
     spec = config.images_named(name)
-    info = {"data": spec.label} | data.load(spec).describe()
+    found = imagenet.load(spec) if spec.large else data.load(spec)
+    info = {"data": spec.label} | found.describe()
     if as_json:
         _print_json(info)
         return

@@ -32,6 +32,10 @@ from resnetlab.config import UsageError
 CIFAR = ("cifar10", "cifar100")
 DOWNLOADS = (*CIFAR, "tiny-imagenet")  # the last by `tiny_imagenet.download`
 OFFLINE = "without network use --data digits, or --data folder:PATH with your own images"
+BAR: dict[str, Any] = {
+    "leave": False,
+    "disable": None,
+}  # of tqdm: none where nobody watches, as in a log
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_BYTES = 4 * 1024**3  # decoded; a larger set does not belong in memory
 
@@ -266,17 +270,9 @@ def download(name: str, root: Path | None = None) -> Path:
 # --- folders of images ------------------------------------------------------------------------
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The images (jpg, png) in a folder, sorted; dot files are none. DataError if it cannot be read."""
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read ({error.strerror})") from None
-    return [
-        path
-        for path in entries
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    ]
+def is_image(path: Path) -> bool:
+    """Whether a file counts as an image, by its name: jpg or png, and no dot file."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def _image_files(folder: Path) -> dict[str, list[Path]]:
@@ -288,7 +284,7 @@ def _image_files(folder: Path) -> dict[str, list[Path]]:
     found = {}
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not entry.name.startswith("."):
-            found[entry.name] = image_files(entry)
+            found[entry.name] = sorted(filter(is_image, entry.iterdir()))
     if not any(found.values()):
         raise DataError(f"{folder} has no images (jpg, png) in class folders")
     for name, paths in found.items():
@@ -339,7 +335,7 @@ def _decode_split(
     with ThreadPoolExecutor() as pool:
         try:
             decoded = pool.map(_decode, paths)
-            for index, pixels in enumerate(tqdm(decoded, f"decoding {what}", len(paths), leave=False)):
+            for index, pixels in enumerate(tqdm(decoded, f"decoding {what}", len(paths), **BAR)):
                 if pixels.shape[1:] != (size, size):
                     height, width = pixels.shape[1:]
                     raise DataError(

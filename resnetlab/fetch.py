@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from resnetlab.data import OFFLINE, DataError
+from resnetlab.data import BAR, OFFLINE, DataError
 
 STALLED_SECONDS = 30.0  # without a byte
 TRIES, PAUSE_SECONDS = 5, 2.0  # in a row that bring nothing
@@ -33,7 +33,7 @@ def file(url: str, path: Path, *, size: int, md5: str) -> Path:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
-        with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, leave=False) as bar:
+        with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, **BAR) as bar:
             bar.update(before := part.stat().st_size)
             while before < size:
                 try:
@@ -74,6 +74,7 @@ def _append(url: str, part: Path, start: int, size: int, progress: Callable[[int
         with part.open("ab" if resumes else "wb") as out:
             if start and not resumes:
                 progress(-start)
-            while out.tell() <= size and (chunk := answer.read(CHUNK)):
+            # read1 gives what has come; read would wait for a whole chunk, and a stall lose its part.
+            while out.tell() <= size and (chunk := answer.read1(CHUNK)):
                 out.write(chunk)
                 progress(len(chunk))

@@ -194,7 +194,7 @@ class Files:
         with ThreadPoolExecutor(machine.usable_cores()) as pool:
             images = pool.map(decode, map(self.path, range(len(self))))
             try:
-                for index, image in enumerate(tqdm(images, f"decoding {what}", len(self), leave=False)):
+                for index, image in enumerate(tqdm(images, f"decoding {what}", len(self), **data.BAR)):
                     if image.shape[1:] != pixels.shape[1:3]:
                         pool.shutdown(cancel_futures=True)
                         return self
@@ -772,7 +772,7 @@ def measure(photos: Photos, crop: int, side: int) -> Statistics:
     count = 0
     total = torch.zeros(crop, crop, 3, dtype=torch.float64)
     products = torch.zeros(3, 3, dtype=torch.float64)
-    with tqdm(total=len(indices), desc=f"mean and colours of {photos.label}", leave=False) as bar:
+    with tqdm(total=len(indices), desc=f"mean and colours of {photos.label}", **data.BAR) as bar:
         for pixels, labels in _single_views(photos, "train", indices, side, crop):
             values = pixels.double()  # whole numbers far below 2**53: sums have no rounding
             total += values.sum(dim=0)

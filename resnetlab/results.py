@@ -1045,6 +1045,21 @@ def find_run(name: str, root: str | Path | None = None) -> RunRecord:
     return read_run(paths[hits[0]])
 
 
+def data_notes(runs: Iterable[RunRecord]) -> list[str]:
+    """What one has to know of the images of these runs: a sentence per data set, as run.json has it."""
+    found = []
+    for run in runs:
+        dataset = run.info.get("dataset")
+        known = dataset if isinstance(dataset, dict) else {}
+        shared, images = known.get("in_both"), known.get("test")
+        if type(shared) is int and type(images) is int and shared > 0:
+            found.append(
+                f"{shared:,} of the {images:,} test images of {run.config.data.label} are training "
+                "images too: they stay in, as the set is distributed."
+            )
+    return list(dict.fromkeys(found))
+
+
 # --- weights that another run begins with -----------------------------------------------------
 
 

@@ -11,67 +11,106 @@ import shutil
 import zipfile
 from collections import Counter
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from resnetlab import fetch
 from resnetlab.config import TINY_CLASSES
-from resnetlab.data import DataError, image_files
+from resnetlab.data import DataError, is_image
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 BYTES, MD5 = 248_100_043, "90528d7ca1a48142e341f4ef8d21d0de"
 IMAGES = {"train": 100_000, "test": 10_000}  # of the whole set
+CLASSES, NAMES = "wnids.txt", "words.txt"
 ANNOTATIONS = "val/val_annotations.txt"
 HINT = "; `resnetlab data download tiny-imagenet` fetches the whole set"
+
+
+class Layout(NamedTuple):
+    """What lies in a folder laid out as Tiny ImageNet, and what is wrong with it, a sentence each."""
+
+    images: dict[str, dict[str, list[Path]]]  # "train", "test" -> WordNet id -> image files, sorted
+    ignored: list[Path]  # neither images nor files of the layout
+    problems: list[str]
+
+
+def is_laid_out(folder: Path) -> bool:
+    """Whether the folder looks like Tiny ImageNet: it has the list of its classes."""
+    return (folder / CLASSES).is_file()
 
 
 def find_images(folder: Path) -> dict[str, dict[str, list[Path]]]:
     """ "train" and "test" -> WordNet id -> image files, sorted, as `data.find_images` gives them.
 
-    Raises DataError, naming the file, for a folder that is not laid out so: no train/ or val/, a class
-    without images, a validation image without its class in val_annotations.txt or the other way
-    round, classes that differ between train/, val/ and wnids.txt.
+    Raises DataError with the first problem of `look`, and for fewer than two classes.
     """
-    train = {}
-    for place in sorted(_entries(folder / "train")):
-        if place.is_dir():
-            train[place.name] = image_files(place / "images")
-            if not train[place.name]:
-                raise DataError(f"{place / 'images'} has no images (JPEG)")
+    found = look(folder)
+    if found.problems:
+        raise DataError(found.problems[0] + HINT)
+    if len(found.images["train"]) < 2:
+        raise DataError(f"{folder / 'train'} has {len(found.images['train'])} classes, two are needed")
+    return found.images
+
+
+def look(folder: Path) -> Layout:
+    """All images of the folder, and all problems: nothing is raised.
+
+    A missing train/, val/ or list, a class without images, a validation image without its class in
+    val_annotations.txt or the other way round, classes that differ between train/, val/, wnids.txt.
+    """
+    problems: list[str] = []
+    train: dict[str, list[Path]] = {}
+    ignored: list[Path] = []
+    for place in _entries(folder / "train", problems):
+        if not place.is_dir():
+            ignored.append(place)
+            continue
+        inside = _entries(place / "images", problems)
+        train[place.name] = [path for path in inside if is_image(path)]
+        own = {f"{place.name}_boxes.txt", "images"}
+        ignored += [path for path in inside if not is_image(path)]
+        ignored += [path for path in _entries(place, problems) if path.name not in own]
+        if not train[place.name]:
+            problems.append(f"{place / 'images'} has no images (JPEG)")
+    classes = _validation_classes(folder, problems)
     test: dict[str, list[Path]] = {name: [] for name in train}
-    classes = validation_classes(folder)
-    images = {path.name: path for path in image_files(folder / "val" / "images")}
+    inside = _entries(folder / "val" / "images", problems)
+    ignored += [path for path in inside if not is_image(path)]
+    images = {path.name: path for path in inside if is_image(path)}
     for name, path in images.items():
         if name not in classes:
-            raise DataError(f"{path} has no class: {folder / ANNOTATIONS} does not name it")
-        if classes[name] not in test:
-            raise DataError(f"{path} is of class {classes[name]}, which {folder / 'train'} has not")
-        test[classes[name]].append(path)
-    for name in classes:
-        if name not in images:
-            raise DataError(f"{folder / ANNOTATIONS} names {name}, which val/images has not")
-    for name, paths in test.items():
-        if not paths:
-            raise DataError(f"{folder / 'val'} has no image of class {name}, which train/ has")
-    listed = _lines(folder / "wnids.txt")
-    if sorted(listed) != sorted(train):
+            problems.append(f"{path} has no class: {ANNOTATIONS} does not name it")
+            continue
+        if classes[name] not in train:
+            problems.append(f"{path} is of class {classes[name]}, which train/ does not have")
+        test.setdefault(classes[name], []).append(path)
+    problems += [
+        f"{folder / ANNOTATIONS} names {name}, which does not lie in val/images"
+        for name in classes
+        if name not in images
+    ]
+    problems += [
+        f"{folder / 'val'} has no image of class {name}, which train/ has"
+        for name, paths in test.items()
+        if not paths and images
+    ]
+    listed = _lines(folder / CLASSES, problems)
+    if listed and sorted(listed) != sorted(train):
         odd = sorted(set(listed) ^ set(train)) or [n for n, c in Counter(listed).items() if c > 1]
-        raise DataError(
-            f"{folder / 'wnids.txt'} and train/ have different classes: {', '.join(odd[:5])}"
-        )
-    if len(train) < 2:
-        raise DataError(f"{folder / 'train'} has {len(train)} classes; at least two are needed")
-    return {"train": train, "test": test}
+        problems.append(f"{folder / CLASSES} and train/ differ in classes: {', '.join(odd[:5])}")
+    return Layout({"train": train, "test": test}, ignored, problems)
 
 
-def validation_classes(folder: Path) -> dict[str, str]:
-    """Name of a validation image -> its WordNet id. DataError for a line that is no annotation."""
+def _validation_classes(folder: Path, problems: list[str]) -> dict[str, str]:
+    """Name of a validation image -> its WordNet id."""
     found: dict[str, str] = {}
-    for number, line in enumerate(_lines(folder / ANNOTATIONS), 1):
+    for number, line in enumerate(_lines(folder / ANNOTATIONS, problems), 1):
         name, *rest = line.split("\t")
         if not rest:
-            raise DataError(f"{folder / ANNOTATIONS}, line {number}: a file and its class are needed")
-        if name in found:
-            raise DataError(f"{folder / ANNOTATIONS}, line {number}: {name} stands there twice")
-        found[name] = rest[0].strip()
+            problems.append(f"{folder / ANNOTATIONS}, line {number}: a file and its class are needed")
+        elif name in found:
+            problems.append(f"{folder / ANNOTATIONS}, line {number}: {name} stands there twice")
+        else:
+            found[name] = rest[0].strip()
     return found
 
 
@@ -81,13 +120,15 @@ def class_names(folder: Path, classes: list[str]) -> list[str]:
     Raises DataError for an id that words.txt has not.
     """
     words: dict[str, str] = {}
-    for line in _lines(folder / "words.txt"):
+    problems: list[str] = []
+    for line in _lines(folder / NAMES, problems):
         wnid, tab, names = line.partition("\t")
         if tab:
             words[wnid] = names.strip()
     missing = [wnid for wnid in classes if not words.get(wnid)]
-    if missing:
-        raise DataError(f"{folder / 'words.txt'} has no name for {', '.join(missing[:5])}")
+    problems += [f"{folder / NAMES} has no name for {', '.join(missing[:5])}"] if missing else []
+    if problems:
+        raise DataError(problems[0] + HINT)
     first = {wnid: words[wnid].split(",")[0].strip() for wnid in classes}
     count = Counter(first.values())
     return [first[wnid] if count[first[wnid]] == 1 else f"{words[wnid]} ({wnid})" for wnid in classes]
@@ -154,18 +195,21 @@ def unpack(archive: Path, folder: Path) -> None:
         raise DataError(f"{archive} is damaged ({error})") from None
 
 
-def _entries(folder: Path) -> list[Path]:
+def _entries(folder: Path, problems: list[str]) -> list[Path]:
     try:
-        return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{folder} cannot be read ({error.strerror}){HINT}") from None
+        problems.append(f"{folder} cannot be read ({error.strerror})")
+        return []
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, problems: list[str]) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}){HINT}") from None
+        problems.append(f"{path} cannot be read ({error.strerror})")
+        return []
     except UnicodeDecodeError:
-        raise DataError(f"{path} is not text") from None
+        problems.append(f"{path} is not text")
+        return []
     return [line for line in text.splitlines() if line.strip()]

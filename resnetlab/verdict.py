@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,10 @@ class Contrast:
     def __str__(self) -> str:
         if self.n == 1:
             return f"{self.mean:+.1f} points, n = 1"
-        return f"{self.mean:+.1f} ± {self.spread:.1f} points (mean ± standard deviation), n = {self.n}"
+        said = f"{self.mean:+.1f} ± {self.spread:.1f} points (mean ± standard deviation)"
+        if self.n >= ENOUGH_SEEDS:
+            said += f", 95 % [{self.mean - self.margin:+.1f}, {self.mean + self.margin:+.1f}]"
+        return f"{said}, n = {self.n}"
 
 
 def contrast(
@@ -192,6 +196,11 @@ def deepest_pair(table: pd.DataFrame, *shortcuts: str) -> tuple[str, str] | None
 _MIXED = "These runs differ in data set, recipe or precision; choose one of each for a verdict."
 
 
+def _conditions(table: pd.DataFrame) -> int:
+    """Data sets, recipes and precisions in a table of runs, counted together."""
+    return len(table[["data", "recipe", "precision"]].drop_duplicates())
+
+
 def degradation(table: pd.DataFrame) -> list[str]:
     """Sentences that answer: do deeper plain networks train worse, and do residual ones?
 
@@ -201,7 +210,7 @@ def degradation(table: pd.DataFrame) -> list[str]:
     """
     if table.empty or not (table["status"] == "finished").any():
         return ["No finished run yet: nothing can be said."]
-    if len(table[["data", "recipe", "precision"]].drop_duplicates()) > 1:
+    if _conditions(table) > 1:
         return [_MIXED]
     sentences = []
     plain, residual = deepest_pair(table, "none"), deepest_pair(table, "A", "B", "C")
@@ -237,7 +246,7 @@ def shortcuts(table: pd.DataFrame) -> list[str]:
     """
     if table.empty or not (table["status"] == "finished").any():
         return ["No finished run yet: nothing can be said."]
-    if len(table[["data", "recipe", "precision"]].drop_duplicates()) > 1:
+    if _conditions(table) > 1:
         return [_MIXED]
     sentences = []
     for _, own in ordinary(table[table["status"] == "finished"]).groupby("depth"):
@@ -255,8 +264,14 @@ def shortcuts(table: pd.DataFrame) -> list[str]:
 
 
 def answers(table: pd.DataFrame) -> list[str]:
-    """What these runs can say: `degradation` where they have two depths, else `shortcuts`."""
+    """What these runs can say: `degradation` where they have two depths, else `shortcuts`.
+
+    Under several recipes, of one data set and precision, what each says and how they differ: `recipes`.
+    """
     finished = ordinary(table[table["status"] == "finished"]) if len(table) else table
+    one = len(finished) and len(finished[["data", "precision"]].drop_duplicates()) == 1
+    if one and finished["recipe"].nunique() > 1:
+        return recipes(table)
     one_depth = len(finished) > 0 and finished["depth"].nunique() == 1
     return shortcuts(table) if one_depth and finished["shortcut"].nunique() > 1 else degradation(table)
 
@@ -312,6 +327,94 @@ def _shortcut_sentence(found: Contrast) -> str:
 # --- one network under several conditions -------------------------------------------------------
 
 
+def recipes(table: pd.DataFrame) -> list[str]:
+    """What another recipe does to each network, and what is left of the question under it, in words.
+
+    `table` has runs of one data set and precision by two or more recipes, as of a study and the same
+    with clipped gradients. The recipe with the fewest changes (the shortest label) is what the others
+    are set against: network by network and seed by seed, on training and test error; then what depth
+    costs under each, over the seeds that all four networks share. Last the verdict on each recipe.
+    """
+    finished = ordinary(table[table["status"] == "finished"])
+    base, *others = sorted(finished["recipe"].unique(), key=lambda name: (len(name), name))
+    sentences = []
+    for other in others:
+        both = finished[finished["recipe"].isin([base, other])]
+        for network, own in _by_depth(both):
+            for quantity, word in _ERRORS.items():
+                found = contrast(own, other, base, quantity, by="recipe")
+                if found is None:
+                    continue
+                paired = _paired(own, "recipe", quantity)
+                ends = " and ".join(
+                    f"{_mean_error(paired[paired['recipe'] == name], quantity)} by {name}"
+                    for name in (base, other)
+                )
+                sentences.append(
+                    f"{network}: final {word} error {ends}; the second minus the first {found}. "
+                    f"{_moved(found)}"
+                )
+        for shortcut in ("none", "A", "B", "C"):
+            sentences += _cost_of_depth(both[both["shortcut"] == shortcut], base, other)
+    for name in (base, *others):
+        own = table[table["recipe"] == name]
+        sentences += [f"By {name}: {sentence}" for sentence in answers(own)]
+    return sentences
+
+
+def _paired(own: pd.DataFrame, by: str, quantity: str = "train_error") -> pd.DataFrame:
+    """The runs of the seeds that have this error under every value of `by`: what is subtracted."""
+    own = own.dropna(subset=[quantity]).drop_duplicates([by, "seed"])
+    return own[own.groupby("seed")[by].transform("nunique") == own[by].nunique()]
+
+
+_ERRORS = {"train_error": "training", "test_error": "test"}
+
+
+def _moved(
+    found: Contrast,
+    words: Mapping[int, str] = MappingProxyType(
+        {-1: "Lower.", 1: "Higher.", 0: "These seeds do not settle it."}
+    ),
+) -> str:
+    """What a paired difference between two conditions settles, in words by its sign."""
+    if found.n < ENOUGH_SEEDS:
+        return f"Too few seeds to say: {ENOUGH_SEEDS} are needed."
+    if found.negligible:
+        return f"Less than {NEGLIGIBLE:g} point, with 95 % confidence."
+    return words[found.sign]
+
+
+def _cost_of_depth(own: pd.DataFrame, base: str, other: str) -> list[str]:
+    """Deep minus shallow by two recipes, and how much of it the second takes away, seed by seed."""
+    shared = set.intersection(*(set(own[own["recipe"] == name]["depth"]) for name in (base, other)))
+    own = own[own["depth"].isin(shared)]
+    pair = deepest_pair(own, *own["shortcut"].unique())
+    if pair is None:
+        return []
+    sentences = []
+    for quantity, word in _ERRORS.items():
+        costs = []
+        for name in (base, other):
+            rows = own[own["recipe"] == name].drop_duplicates(["network", "seed"])
+            errors = rows.pivot(index="seed", columns="network", values=quantity)
+            costs.append((errors[pair[0]] - errors[pair[1]]).dropna())
+        seeds = sorted(set(costs[0].index) & set(costs[1].index))
+        if not seeds:
+            continue
+        first, second = (Contrast(*pair, tuple(float(cost[seed]) for seed in seeds)) for cost in costs)
+        change = Contrast(
+            other,
+            base,
+            tuple(b - a for a, b in zip(first.differences, second.differences, strict=True)),
+        )
+        sentences.append(
+            f"Final {word} error of {pair[0]} minus {pair[1]}: {first} by {base}; {second} by {other}; "
+            f"the second minus the first {change}. {_moved(change)}"
+        )
+    return sentences
+
+
 def longer(table: pd.DataFrame) -> list[str]:
     """Footnote 3 in sentences: what more steps of one recipe change, and whether degradation is left.
 
@@ -332,17 +435,13 @@ def longer(table: pd.DataFrame) -> list[str]:
         found = contrast(own, long, short, by="length")
         if found is None:
             continue
+        paired = _paired(own[own["length"].isin([short, long])], "length")
         ends = ", ".join(
-            f"{_mean_error(own[own['length'] == length])} after {length}" for length in (short, long)
+            f"{_mean_error(paired[paired['length'] == length])} after {length}"
+            for length in (short, long)
         )
         head = f"{network}: final training error {ends}; the longer minus the shorter {found}."
-        if found.n < ENOUGH_SEEDS:
-            said = f"Too few seeds to say: {ENOUGH_SEEDS} are needed."
-        elif found.negligible:
-            said = f"Less than {NEGLIGIBLE:g} point, with 95 % confidence."
-        else:
-            said = words[found.sign]
-        sentences.append(f"{head} {said}")
+        sentences.append(f"{head} {_moved(found, words)}")
     at_end = table[table["steps_planned"] == lengths[-1]]
     return sentences + [f"After {long}: {sentence}" for sentence in degradation(at_end)]
 
@@ -409,9 +508,9 @@ def _by_depth(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(key[-1]), own) for key, own in table.groupby(keys, sort=True)]
 
 
-def _mean_error(own: pd.DataFrame) -> str:
-    """`57.1 ± 22.0 %` of the final training errors, one a seed."""
-    errors = own.drop_duplicates("seed")["train_error"]
+def _mean_error(own: pd.DataFrame, quantity: str = "train_error") -> str:
+    """`57.1 ± 22.0 %` of the final errors, one per seed."""
+    errors = own.drop_duplicates("seed")[quantity].dropna()
     spread = "" if len(errors) < 2 else f" ± {errors.std():.1f}"
     return f"{errors.mean():.1f}{spread} %"
 

@@ -150,6 +150,28 @@ def test_tables_show_the_runs_and_what_was_skipped(resnetlab, trained, tmp_path)
     assert "no run.json" in error
 
 
+def test_two_studies_are_compared_as_one_table(resnetlab, tmp_path):
+    """A study and the same with clipped gradients, paired by seed."""
+    from resnetlab import config, train
+
+    for study, clip in (("bare", None), ("clipped", 0.5)):
+        for network in ("plain-8", "plain-14"):
+            run = config.run_from_parameters(network=network, steps=2, batch_size=32, clip=clip)
+            train.fit(run, study=study, name=run.name_in_study, results_folder=tmp_path, threads=1)
+    code, out, _ = resnetlab("compare", "bare", "clipped", "--results", tmp_path, "--json")
+    assert code == 0
+    said = json.loads(out)["verdict"]
+    assert len(json.loads(out)["networks"]) == 4
+    head = "plain-8: final training error "
+    assert any(sentence.startswith(head) and "clip 0.5" in sentence for sentence in said)
+    assert any("plain-14 minus plain-8" in sentence and "by quick" in sentence for sentence in said)
+    shown = " ".join(resnetlab("compare", "bare", "clipped", "--results", tmp_path)[1].split())
+    assert " ".join(said[0].split()) in shown
+    assert "plain-8 (digits, quick (steps 2, batch_size 32, clip 0.5), fp32)" in shown
+    one = resnetlab("compare", "bare", "--results", tmp_path)[1]
+    assert "clip" not in one
+
+
 def test_show_and_compare(resnetlab, trained):
     code, out, _ = resnetlab("show", "runs/plain-8-x", "--results", trained)
     assert code == 0

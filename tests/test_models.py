@@ -9,7 +9,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, cross_entropy
+from torch.nn.functional import conv2d, cross_entropy, relu
 
 from resnetlab.config import SHORTCUTS, Network, UsageError
 from resnetlab.models import (
@@ -538,6 +538,105 @@ def test_option_a_takes_every_second_pixel_and_pads_half_before_half_after() -> 
     assert not y[:, :8].any()
     assert not y[:, 24:].any()
     assert not list(PaddedIdentity(16, 32, 2).parameters())
+
+
+def test_zeros_at_the_end_or_split_half_and_half() -> None:
+    x = torch.randn(2, 16, 8, 8)
+    split, end = PaddedIdentity(16, 32, 2)(x), PaddedIdentity(16, 32, 2, "end")(x)
+    kept = x[:, :, ::2, ::2]
+    assert torch.equal(split[:, 8:24], kept)
+    assert torch.equal(end[:, :16], kept)
+    assert not end[:, 16:].any()
+    odd = PaddedIdentity(16, 31, 1, "end")(x)
+    assert torch.equal(odd[:, :16], x)
+    assert odd.shape[1] == 31
+
+
+class PublishedBlock(nn.Module):
+    """A basic block as published with weights named conv_a, bn_a, conv_b, bn_b (ResNeXt-DenseNet)."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.grows = stride, width != channels
+        self.conv_a = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+        self.bn_a = nn.BatchNorm2d(width)
+        self.conv_b = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn_b = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn_b(self.conv_b(relu(self.bn_a(self.conv_a(x)))))
+        if self.grows:  # its DownsampleA: an average pool of size 1, and x times zero behind it
+            x = nn.functional.avg_pool2d(x, 1, self.stride)
+            x = torch.cat((x, x.mul(0)), 1)
+        return relu(x + out)
+
+
+class Published(nn.Module):
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.conv_1_3x3 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn_1 = nn.BatchNorm2d(16)
+        widths = ((16, 16, 1), (16, 32, 2), (32, 64, 2))
+        for number, (channels, width, stride) in enumerate(widths, 1):
+            blocks = [PublishedBlock(channels, width, stride)]
+            blocks += [PublishedBlock(width, width, 1) for _ in range(n - 1)]
+            setattr(self, f"stage_{number}", nn.Sequential(*blocks))
+        self.classifier = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = relu(self.bn_1(self.conv_1_3x3(x)))
+        x = self.stage_3(self.stage_2(self.stage_1(x)))  # type: ignore[operator]
+        logits: Tensor = self.classifier(nn.functional.avg_pool2d(x, 8).flatten(1))
+        return logits
+
+
+def test_weights_published_with_the_zeros_at_the_end_give_their_logits() -> None:
+    """By name and shape they fit both; only `zeros` tells which function they were trained as."""
+    torch.manual_seed(0)
+    theirs = Published(3).eval()
+    with torch.no_grad():
+        for module in theirs.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.2)
+                nn.init.normal_(module.running_mean, std=0.2)
+    names = {"conv_1_3x3": "conv", "bn_1": "bn", "stage_": "stage"}
+    names |= {"conv_a": "residual.conv1", "bn_a": "residual.bn1"}
+    names |= {"conv_b": "residual.conv2", "bn_b": "residual.bn2"}
+    state = {}
+    for name, value in theirs.state_dict().items():
+        for published, ours in names.items():
+            name = name.replace(published, ours)
+        state[name] = value
+    images = torch.randn(4, 3, 32, 32)
+    found = {}
+    for name in ("resnet-20-zeros-end", "resnet-20"):
+        network = build(name).eval()
+        network.load_state_dict(state)
+        found[name] = network(images)
+    torch.testing.assert_close(found["resnet-20-zeros-end"], theirs(images), rtol=1e-5, atol=1e-5)
+    assert float((found["resnet-20"] - theirs(images)).detach().abs().max()) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("plain-20-zeros-end", "has no shortcuts"),
+        ("resnet-20-B-zeros-end", "has option B"),
+        ("resnet-50-zeros-end", "has option B"),
+    ],
+)
+def test_only_option_a_has_zeros(name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=f"zeros 'end' is a choice of shortcut option A, .*{said}"):
+        build(name)
+
+
+def test_the_place_of_the_zeros_is_in_the_name_and_not_written_where_it_is_usual() -> None:
+    spec = Network.from_name("resnet-34-zeros-end")
+    assert (spec.zeros, spec.name) == ("end", "resnet-34-zeros-end")
+    assert spec.model_dump()["zeros"] == "end"
+    assert "zeros" not in Network.from_name("resnet-34").model_dump()
+    assert build("resnet-34-zeros-end", num_classes=3).stage2[0].shortcut.padding[4:] == (0, 64)
 
 
 @pytest.mark.parametrize(

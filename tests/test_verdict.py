@@ -31,6 +31,7 @@ from resnetlab.verdict import (
     median_errors,
     one_condition,
     precisions,
+    recipes,
     responses,
     rounding,
     same_function,
@@ -151,7 +152,7 @@ def test_a_contrast_by_hand() -> None:
     assert found.mean == 10.0
     assert found.spread == pytest.approx(1.0)
     assert found.sign == 1
-    assert str(found) == "+10.0 ± 1.0 points (mean ± standard deviation), n = 3"
+    assert str(found) == "+10.0 ± 1.0 points (mean ± standard deviation), 95 % [+7.5, +12.5], n = 3"
 
 
 def test_a_contrast_is_paired_by_seed_whatever_the_order_of_the_rows() -> None:
@@ -608,6 +609,68 @@ def test_more_steps_are_judged_seed_by_seed_and_then_the_degradation_that_is_lef
     )
     assert "degradation, not overfitting" in said[3]
     assert longer(frame.sample(frac=1, random_state=1)) == said
+
+
+CLIP = "quick (clip 1.0)"
+CLIPPED = table(
+    rows("plain-20", {1: 2.0, 2: 3.0, 3: 4.0, 4: 90.0}),  # seed 4 stands in no pair
+    rows("plain-44", {1: 12.0, 2: 14.0, 3: 13.0}),  # deep minus shallow: 10, 11, 9
+    rows("plain-8", {1: 50.0, 2: 51.0, 3: 52.0}),  # not in the other study
+    rows("plain-20", {1: 1.0, 2: 2.0, 3: 3.0}, recipe=CLIP, study="clip"),
+    rows("plain-44", {1: 4.0, 2: 6.0, 3: 5.0}, recipe=CLIP, study="clip"),  # 3, 4, 2
+)
+
+
+def test_a_clipped_study_is_paired_with_the_same_without_by_seed() -> None:
+    found = "\n".join(recipes(CLIPPED))
+    assert (
+        f"plain-20: final training error 3.0 ± 1.0 % by quick and 2.0 ± 1.0 % by {CLIP}; the "
+        "second minus the first -1.0 ± 0.0 points (mean ± standard deviation), 95 % [-1.0, -1.0], "
+        "n = 3. Lower."
+    ) in found
+    assert "plain-44: final training error 13.0 ± 1.0 % by quick and 5.0 ± 1.0 % by" in found
+    # What depth costs under each, over shared seeds and depths, and how much of it the other leaves.
+    assert (
+        "Final training error of plain-44 minus plain-20: +10.0 ± 1.0 points (mean ± standard "
+        "deviation), 95 % [+7.5, +12.5], n = 3 by quick; +3.0 ± 1.0 points (mean ± standard "
+        f"deviation), 95 % [+0.5, +5.5], n = 3 by {CLIP}; the second minus the first -7.0 ± 0.0 points"
+    ) in found
+    assert "Final test error of plain-44 minus plain-20:" in found
+    assert f"By {CLIP}: Final training error of plain-44 minus plain-20: +3.0 ± 1.0 points" in found
+    assert "By quick: Final training error of plain-44 minus plain-20" in found  # 20 stands for shallow
+    assert answers(CLIPPED) == recipes(CLIPPED)
+
+
+def test_the_shorter_label_is_the_base_whichever_has_more_runs() -> None:
+    few = table(rows("plain-20", {1: 5.0}), rows("plain-20", {1: 4.0, 2: 4.0, 3: 4.0}, recipe=CLIP))
+    (_, _, *rest) = found = recipes(few)
+    assert found[0] == (
+        f"plain-20: final training error 5.0 % by quick and 4.0 % by {CLIP}; the second minus the "
+        "first -1.0 points, n = 1. Too few seeds to say: 3 are needed."
+    )
+    assert not [sentence for sentence in rest if "minus plain" in sentence]
+
+
+def test_what_clipping_leaves_open_is_said_to_be_open() -> None:
+    open_ended = table(
+        rows("plain-20", {1: 2.0, 2: 3.0, 3: 4.0}),
+        rows("plain-20", {1: 8.0, 2: 1.0, 3: 6.0}, recipe=CLIP),
+        rows("plain-32", {1: 2.0, 2: 3.0, 3: 4.0}),
+        rows("plain-32", {1: 2.1, 2: 3.1, 3: 4.1}, recipe=CLIP),
+    )
+    found = recipes(open_ended)
+    assert "These seeds do not settle it." in found[0]
+    assert any(
+        sentence.startswith("plain-32: final training") and "Less than 1 point" in sentence
+        for sentence in found
+    )
+
+
+def test_other_data_or_precision_is_never_paired() -> None:
+    mixed = table(rows("plain-20", {1: 2.0}), rows("plain-20", {1: 3.0}, recipe=CLIP, data="cifar10"))
+    assert answers(mixed) == [
+        "These runs differ in data set, recipe or precision; choose one of each for a verdict."
+    ]
 
 
 def test_too_few_lengths_seeds_or_agreement_claim_nothing_of_more_steps() -> None:

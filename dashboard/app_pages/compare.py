@@ -9,7 +9,7 @@ import plotly.io as pio
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import config, plots, results, series
+from resnetlab import config, plots, results, series, verdict
 
 MOST_RUNS = 200  # at a time; a browser draws no more curves in reasonable time
 RUNS_AT_FIRST = 5  # of one depth
@@ -430,6 +430,13 @@ else:
             "status": frame.text("Status"),
         },
     )
+
+# --- in words ---------------------------------------------------------------------------------
+
+if len(chosen) > 1:
+    st.header("In words", anchor=False)
+    for sentence in verdict.answers(cached.table(list(chosen.values()))):
+        st.text(frame.shown(sentence, 2000))
 
 # --- two configurations -----------------------------------------------------------------------
 

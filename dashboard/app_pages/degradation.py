@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import paper, plots, verdict
+from resnetlab import paper, plots, results, verdict
 
 study = frame.open_study(
     "The degradation problem",
@@ -75,6 +75,8 @@ st.header("What these runs say", anchor=False)
 with st.container(border=True):
     for sentence in verdict.answers(table):
         st.text(frame.shown(sentence, 2000))
+for sentence in results.data_notes(runs):
+    st.text(frame.shown(sentence))
 
 st.header("Error during training", anchor=False)
 st.markdown(
