@@ -1,4 +1,4 @@
-"""What measuring costs: logging, gradient norms and checkpoints, against the bare optimizer step.
+"""What measuring costs: logging, probes of gradients and weights, checkpoints, against the bare step.
 
     python benchmarks/overhead.py            # prints the table, writes overhead.json and README.md
 
@@ -53,7 +53,7 @@ def measure(network: str, dataset: data.Dataset, recipe: config.Recipe, rounds: 
         tempfile.TemporaryDirectory() as folder,
         results.RunWriter(Path(folder), "b", "r", run) as writer,
     ):
-        layers = {"gradient_norm": list(models.weighted_layers(training.network))}
+        layers = train.probe_layers(training.network)
         parameters = models.count_parameters(training.network)
         writer.begin(execution={}, versions={}, dataset={}, layers=layers, parameters=parameters)
         writer.start_over()
@@ -65,9 +65,10 @@ def measure(network: str, dataset: data.Dataset, recipe: config.Recipe, rounds: 
             writer.append(results.TIMING_FILE, timing)
 
         def probe() -> None:
-            norms = probes.gradient_norms(training.network).tolist()
-            row = {"step": training.step, "kind": "gradient_norm", "values": norms}
-            writer.append(results.PROBES_FILE, row)
+            weights = probes.Weights(training.network)  # in a training, before the step
+            for kind, values in training.probe(weights).items():
+                row = {"step": training.step, "kind": kind, "values": values}
+                writer.append(results.PROBES_FILE, row)
 
         def save() -> None:
             writer.save_checkpoint(training.step, training.save(), 0.0)
@@ -103,7 +104,7 @@ def main() -> None:
     ]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     report = {**tables.conditions(), "peak_memory_mb": memory, "rows": rows}
-    columns = ["network", "data, recipe", "step", "log and gradient norms", "checkpoint"]
+    columns = ["network", "data, recipe", "step", "log and probes", "checkpoint"]
     table = tables.markdown(columns, [as_line(row) for row in rows])
     tables.publish("overhead", report, f"One thread used, peak memory {memory} MB.", table)
 
