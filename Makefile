@@ -71,8 +71,10 @@ long-runs: $(READY)
 	@for study in "depth-real --seeds 1,2,3 --data $(IMAGES)" "depth-real-clip --data $(IMAGES)" \
 	    "imagenet-tiny --data $(TINY)" "depth-real --data $(IMAGES)" "imagenet-tiny-unclipped --data $(TINY)"; do \
 	    echo "running resnetlab study $$study"; \
-	    nice -n 19 $(BIN)/resnetlab study $$study --jobs 2 --name $${study%% *} || [ $$? -ne 130 ] || exit 130; \
-	done
+	    code=0; nice -n 19 $(BIN)/resnetlab study $$study --jobs 2 --name $${study%% *} || code=$$?; \
+	    [ $$code -ne 130 ] || exit 130; \
+	    [ $$code -eq 0 ] || failed=$$code; \
+	done; exit $${failed:-0}
 
 # What has ended in the clone FROM becomes part of the reference results here: no weights, no images, no notebooks.
 FROM ?= ../long-runs
@@ -81,7 +83,7 @@ keep:
 	    [ -f "$$run/summary.json" ] || continue; \
 	    here=results/reference/$${run#$(FROM)/results/}; mkdir -p "$$here"; \
 	    for file in run.json summary.json metrics.jsonl probes.jsonl timing.jsonl evaluations.jsonl; do \
-	        [ ! -f "$$run$$file" ] || cp "$$run$$file" "$$here"; \
+	        [ ! -f "$$run$$file" ] || cp "$$run$$file" "$$here" || exit 1; \
 	    done; \
 	    echo "kept $$here"; \
 	done

@@ -66,9 +66,9 @@ def measure(network: str, dataset: data.Dataset, recipe: config.Recipe, rounds: 
 
         def probe() -> None:
             weights = probes.Weights(training.network)  # in a training, before the step
-            for kind, values in training.probe(weights).items():
-                row = {"step": training.step, "kind": kind, "values": values}
-                writer.append(results.PROBES_FILE, row)
+            probed = training.probe(weights).items()
+            rows = [{"step": training.step, "kind": kind, "values": values} for kind, values in probed]
+            writer.append(results.PROBES_FILE, *rows)
 
         def save() -> None:
             writer.save_checkpoint(training.step, training.save(), 0.0)

@@ -127,27 +127,31 @@ def inspect(
     *,
     classes: int | None = None,
     headers_only: bool = False,
+    tiny: bool | None = None,
     workers: int | None = None,
     progress: Progress = _no_progress,
 ) -> Census:
     """Look at every file of train/ and test/ (or val/) of `path`; nothing that is wrong is raised.
 
-    A folder with wnids.txt is taken for Tiny ImageNet, of which some images stand in both splits as it
-    is distributed: they are a note there, and a problem everywhere else. Every image is decoded whole,
-    by `workers` processes (None: one per core), or, `headers_only`, only opened: then damage and files
-    that stand in both splits stay undetected. `classes` is how many there should be.
-    `progress(items, what, total)` passes the items on. Raises UsageError if there is no such folder.
+    `tiny` says that it should be laid out as Tiny ImageNet (None: if it has wnids.txt). In that set,
+    as it is distributed, some images stand in both splits: a note, which elsewhere is a problem.
+
+    Every image is decoded whole, by `workers` processes (None: one per core), or, `headers_only`, only
+    opened: then damage and files that stand in both splits stay undetected. `classes` is how many
+    there should be. `progress(items, what, total)` passes the items on. Raises UsageError if there is
+    no such folder.
     """
     if not path.is_dir():
         raise UsageError(f"there is no folder {path}")
     census = Census(str(path), headers_only)
-    tiny = tiny_imagenet.look(path) if tiny_imagenet.is_laid_out(path) else None
-    census.problems += tiny.problems if tiny is not None else []
+    is_tiny = tiny_imagenet.is_laid_out(path) if tiny is None else tiny
+    layout = tiny_imagenet.look(path) if is_tiny else None
+    census.problems += layout.problems if layout is not None else []
     count = machine.usable_cores() if workers is None else workers
     tested: dict[bytes, str] = {}  # content -> name
-    folders = _split_folders(path, census) if tiny is None else {"test": "val", "train": "train"}
+    folders = _split_folders(path, census) if layout is None else {"test": "val", "train": "train"}
     for split, folder in folders.items():
-        found = dict(_walk(path, folder) if tiny is None else _of_tiny(path, split, tiny))
+        found = dict(_walk(path, folder) if layout is None else _of_tiny(path, split, layout))
         ignored = found.pop("", [])
         names = [name for group in found.values() for name in group]
         tasks = [names[i : i + TOGETHER] for i in range(0, len(names), TOGETHER)]
@@ -181,10 +185,10 @@ def inspect(
             damaged=damaged,
             ignored=ignored,
         )
-        if tiny is None:
+        if layout is None:
             census.problems += _problems_of(census.splits[split], found)
         census.problems += _damage_of(census.splits[split])
-    _compare(census, classes, duplicates_are_known=tiny is not None)
+    _compare(census, classes, duplicates_are_known=layout is not None)
     return census
 
 

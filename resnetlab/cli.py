@@ -171,13 +171,15 @@ def study_command(
 def _tell_outcome(outcome: study.Outcome, found: results.Study) -> None:
     from rich.text import Text
 
-    from resnetlab import verdict
+    from resnetlab import results, verdict
 
     console = _console()
     table = found.table()
     console.print()
     _print_means(verdict.by_network(table))
     for sentence in verdict.answers(table):
+        console.print(Text(f"  {sentence}"))
+    for sentence in results.notes(found.runs):
         console.print(Text(f"  {sentence}"))
     for note in outcome.notes:
         console.print(Text(f"note: {note}"), style="yellow")
@@ -326,6 +328,30 @@ def _print_means(rows: Any) -> None:
         sources = dict.fromkeys(source for line in group["paper_source"] for source in line.split(", "))
         console.print(Text(f"  The paper: {said} ({', '.join(sorted(sources))})."))
     console.print("  train: running, training mode. clean: a full pass, evaluation mode.\n")
+
+
+def _print_depth(effects: Any, recipe: str) -> None:
+    """Deep minus shallow, paired by seed, on each error."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    if effects.empty:
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("deep minus shallow", "error", "points", "95 % interval", "n"):
+        right = heading in ("points", "n")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for row in effects.to_dict("records"):
+        known = row["n"] > 1
+        points = f"{row['mean']:+.2f}" + (f" ± {row['sd']:.2f}" if known else "")
+        settled = row["low"] == row["low"]
+        interval = f"[{row['low']:+.2f}, {row['high']:+.2f}]" if settled else "three seeds are needed"
+        cells = (f"{row['deep']} - {row['shallow']}", row["error"], points, interval, str(row["n"]))
+        table.add_row(*map(Text, cells))
+    console = _console()
+    console.print(Text(f"Paired by seed, final errors{f', by {recipe}' if recipe else ''}"))
+    console.print(table)
 
 
 # --- train ------------------------------------------------------------------------------------
@@ -570,7 +596,7 @@ def _paper_beside(spec: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     """The paper's errors for that network by that protocol; its 50 layers stride in the 1x1."""
     from resnetlab import config, paper
 
-    name = config.Network.parse(spec.model_dump() | {"stride_in": "1x1"}).name
+    name = config.Network.parse(spec.model_dump() | {"stride_in": "1x1", "zeros": "split"}).name
     out: dict[str, Any] = {"paper_source": None}
     for quantity in ("top1_error", "top5_error"):
         record = paper.reported(name, quantity, protocol=row["protocol"])
@@ -598,6 +624,10 @@ def _apart(
         said.append(f"the run was trained on {trained_on} and tested on {tested}")
     if tested != _theirs(spec) and (tested in names or trained_on is None):
         said.append(f"the paper's {spec.name} is tested on {names[_theirs(spec)]}, ours on {tested}")
+    if spec.zeros == "end":
+        said.append(
+            "option A's zeros stand at the end here, and the paper does not say where it has them"
+        )
     if spec.stride_in == "3x3":
         said.append("the paper's bottlenecks stride in the first 1x1, this network's in the 3x3")
     for row in rows:
@@ -744,7 +774,7 @@ def show(
     lines |= {"surgery": settings["surgery"]} if "surgery" in settings else {}
     for key in ("parameters", "commit", "versions", "execution", "created", "heartbeat"):
         lines[key] = record.info.get(key)
-    lines |= {"images": " ".join(store.data_notes([record]))} if store.data_notes([record]) else {}
+    lines |= {"note": " ".join(store.notes([record]))} if store.notes([record]) else {}
     lines |= {key: value for key, value in record.as_row().items() if key.endswith("_error")}
     lines |= {"seconds": record.final("seconds"), "problems": "; ".join(record.problems) or "none"}
     lines["again"] = reproduce(record)
@@ -842,16 +872,25 @@ def compare(
     from resnetlab import config, verdict
     from resnetlab import results as store
 
-    studies = {path.name for path in store.find_studies(results)}
-    if len(names) == 1 or studies.issuperset(names):
-        found = [store.find_study(name, results) for name in dict.fromkeys(names)]
-        table = store.table_of(run for study in found for run in study.runs)
-        means, said = verdict.by_network(table), verdict.answers(table)
+    root = store.results_root(results)
+    known = {name for path in store.find_studies(root) for name in (path.name, _place(path, root))}
+    if len(names) == 1 or known.issuperset(names):
+        found = [run for name in dict.fromkeys(names) for run in _one_study(name, results).runs]
+        table = store.table_of(found)
+        means, said = verdict.by_network(table), [*verdict.answers(table), *store.notes(found)]
+        depth = {
+            recipe: verdict.depth_effects(own) for recipe, own in table.groupby("recipe", sort=False)
+        }
         if as_json:
-            _print_json({"networks": means.to_dict("records"), "verdict": said})
+            effects = [
+                {"recipe": name} | row for name, own in depth.items() for row in own.to_dict("records")
+            ]
+            _print_json({"networks": means.to_dict("records"), "depth": effects, "verdict": said})
             return
         console = _console()
         _print_means(means)
+        for recipe, own in depth.items():
+            _print_depth(own, str(recipe) if len(depth) > 1 else "")
         for sentence in said:
             console.print(Text(f"  {sentence}"))
         return
@@ -1086,6 +1125,11 @@ def export(
         print(f"left out: {exports.TO_INSTALL}", file=sys.stderr)
 
 
+def _place(path: Path, root: Path) -> str:
+    """STUDY or reference/STUDY."""
+    return path.relative_to(root).as_posix()
+
+
 def _one_study(name: str, folder: str | None) -> results.Study:
     """The study called NAME or reference/NAME, or that lies in the folder NAME; it has a run.
 
@@ -1096,7 +1140,7 @@ def _one_study(name: str, folder: str | None) -> results.Study:
     from resnetlab.config import UsageError
 
     root = store.results_root(folder)
-    named = {path.relative_to(root).as_posix(): path for path in reversed(store.find_studies(root))}
+    named = {_place(path, root): path for path in reversed(store.find_studies(root))}
     if name in named:
         found = store.read_study(named[name])
     elif name not in {path.name for path in named.values()} and Path(name).is_dir():
@@ -1149,6 +1193,7 @@ def networks(
     for spec in specs:
         row = {"name": spec.name, "design": spec.design, "depth": spec.depth}
         row |= {"shortcut": spec.shortcut, "block": spec.block, "stride_in": spec.stride_in}
+        row |= {"zeros": spec.zeros}
         row |= {"image_size": spec.native_size, **census(spec)}
         for ours, theirs in (("parameters", "parameters"), ("macs", "multiply_adds")):
             record = paper.reported(spec.name, theirs, protocol="counted")
@@ -1330,7 +1375,7 @@ def _recipe_in_words(recipe: config.Recipe) -> dict[str, str]:
         "images": ", ".join(views),
         "batch norm": norm,
         "measured": f"log every {recipe.log_every:,} steps, test {recipe.test_every:,}, "
-        f"gradient norms {recipe.probe_every:,}, checkpoint {recipe.checkpoint_every:,}",
+        f"gradients and weights {recipe.probe_every:,}, checkpoint {recipe.checkpoint_every:,}",
     }
 
 
@@ -1459,6 +1504,7 @@ def data_check(
     found = census.inspect(
         place,
         classes=imagenet.IMAGENET_CLASSES if named and kind == "imagenet" else None,
+        tiny=kind == "tiny-imagenet" if named or path == "tiny-imagenet" else None,
         headers_only=fast,
         progress=progress,
     )

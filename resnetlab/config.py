@@ -656,16 +656,24 @@ class Surgery(_Strict):
         return self
 
 
-_EDIT = re.compile(r"-scale(?P<scale>[0-9.e-]+)$|-from-[a-z]+-(?P<depth>\d+).*-lr(?P<lr>[0-9.e-]+)$")
+_EDIT = re.compile(
+    r"-scale(?P<scale>[0-9.e-]+)$|-from-[a-z]+-(?P<depth>\d+).*-lr(?P<lr>[0-9.e-]+)$|-zeros-(?P<zeros>end)$"
+)
 
 
 def edit_of(network_name: str) -> str:
-    """The edit in a run's `network_name`: `scale 0.25`, `from 20 layers, lr 0.01`; "" if ordinary."""
+    """What is not the paper's or usual in a run's `network_name`; "" if nothing is.
+
+    `scale 0.25`, `from 20 layers, lr 0.01`, `zeros at the end`. Only ordinary networks are compared
+    by depth or by shortcut option.
+    """
     found = _EDIT.search(network_name)
     if found is None:
         return ""
     if found["scale"]:
         return f"scale {found['scale']}"
+    if found["zeros"]:
+        return "zeros at the end"
     return f"from {found['depth']} layers, lr {found['lr']}"
 
 

@@ -18,7 +18,7 @@ CHUNK = 1024**2
 
 
 def file(url: str, path: Path, *, size: int, md5: str) -> Path:
-    """Download `url` to `path`, `size` bytes with that MD5, or return it if it is there.
+    """Download `url` to `path`, `size` bytes with that MD5, or return it if that lies there.
 
     What has come lies in PATH.part until the MD5 is right: a connection that stalls or breaks is taken
     up again where it stopped, in this call or the next one. Raises DataError without network (what came
@@ -26,9 +26,9 @@ def file(url: str, path: Path, *, size: int, md5: str) -> Path:
     """
     from tqdm import tqdm
 
-    if path.is_file():
-        return path
     part = path.with_name(f"{path.name}.part")
+    if path.is_file() and path.stat().st_size == size:
+        path.replace(part)  # another program's download: it is looked at like our own
     tries = TRIES
     try:
         part.parent.mkdir(parents=True, exist_ok=True)

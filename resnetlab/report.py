@@ -96,7 +96,7 @@ def _limits(table: pd.DataFrame, runs: Sequence[results.RunRecord]) -> list[str]
     found = []
     if reason := paper.comparable(first.data.label, first.recipe.label):
         found.append(f"{reason[0].upper()}{reason[1:]}.")
-    found += results.data_notes(runs)
+    found += results.notes(runs)
     finished = table[table["status"] == "finished"]
     seeds = finished.groupby("network")["seed"].nunique()
     if len(seeds) and seeds.min() < verdict.ENOUGH_SEEDS:

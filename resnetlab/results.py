@@ -79,8 +79,8 @@ SCHEMA: dict[str, dict[str, str]] = {
         "images or over `all`), activations (kept or recomputed)",
         "layers": "probe kind -> names of the layers, in the order of its values",
         "dataset": "classes, image shape, numbers of images, in_both (test images that are training "
-        "images too, as the set is distributed; null where they are read from files), SHA-256 of the "
-        "pixels and labels (of images read from files: of their names and sizes)",
+        "images too: equal pixels, of larger images equal files; null where it was not counted), "
+        "SHA-256 of the pixels and labels (of larger images: of their names and sizes)",
         "parameters": "number of trainable parameters",
         "events": "what its own errors decided so far: warm_until and drops, in updates",
     },
@@ -451,21 +451,23 @@ class RunWriter:
                 path.unlink()
                 path.with_suffix(".json").unlink(missing_ok=True)
 
-    def append(self, file: str, row: Mapping[str, Any]) -> None:
-        """One JSON line. Values that are not finite become null; metrics rows list their names."""
-        clean: dict[str, Any] = {}
-        for key, value in row.items():
-            if isinstance(value, float):
-                clean[key] = significant(value)
-                if clean[key] is None:
-                    clean.setdefault("nonfinite", []).append(key)
-            elif isinstance(value, list):
-                clean[key] = [significant(item) for item in value]
-            elif value is not None:
-                clean[key] = value
-        line = json.dumps(clean, allow_nan=False, separators=(",", ":")) + "\n"
+    def append(self, file: str, *rows: Mapping[str, Any]) -> None:
+        """A JSON line per row, written at once. What is not finite is null; metrics rows name it."""
+        lines = []
+        for row in rows:
+            clean: dict[str, Any] = {}
+            for key, value in row.items():
+                if isinstance(value, float):
+                    clean[key] = significant(value)
+                    if clean[key] is None:
+                        clean.setdefault("nonfinite", []).append(key)
+                elif isinstance(value, list):
+                    clean[key] = [significant(item) for item in value]
+                elif value is not None:
+                    clean[key] = value
+            lines.append(json.dumps(clean, allow_nan=False, separators=(",", ":")) + "\n")
         with (self.folder / file).open("ab") as log:
-            log.write(line.encode())
+            log.write("".join(lines).encode())
 
     def beat(self, step: int) -> None:
         """A sign of life, at most every HEARTBEAT_SECONDS."""
@@ -1045,17 +1047,25 @@ def find_run(name: str, root: str | Path | None = None) -> RunRecord:
     return read_run(paths[hits[0]])
 
 
-def data_notes(runs: Iterable[RunRecord]) -> list[str]:
-    """What one has to know of the images of these runs: a sentence per data set, as run.json has it."""
+def notes(runs: Iterable[RunRecord]) -> list[str]:
+    """What must stand beside the results of these runs, a sentence each.
+
+    Test images that are training images, as run.json counted them; clipping, which the paper has not.
+    """
     found = []
     for run in runs:
+        if (clip := run.config.recipe.clip) is not None:
+            found.append(
+                f"The gradient norm of each step is clipped at {clip:g}; the paper did not clip."
+            )
         dataset = run.info.get("dataset")
         known = dataset if isinstance(dataset, dict) else {}
         shared, images = known.get("in_both"), known.get("test")
         if type(shared) is int and type(images) is int and shared > 0:
+            folder = run.config.data.name.startswith("folder:")
             found.append(
                 f"{shared:,} of the {images:,} test images of {run.config.data.label} are training "
-                "images too: they stay in, as the set is distributed."
+                + ("images too." if folder else "images too: they stay in, as the set is distributed.")
             )
     return list(dict.fromkeys(found))
 

@@ -27,6 +27,7 @@ QUANTITIES: dict[str, str] = {
     "train_loss": "training loss, running (cross-entropy)",
     "test_loss": "test loss (cross-entropy)",
     "validation_loss": "validation loss (cross-entropy)",
+    "clipped": "steps whose gradient was clipped (percent, since the previous row)",
     "lr": "learning rate",
     "images_per_second": "training images a second",
     "gradient_norm_all": "gradient norm of all weighted layers (L2)",

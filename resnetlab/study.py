@@ -148,6 +148,7 @@ GRIDS: dict[str, Grid] = {
     "imagenet-tiny": Grid(
         "imagenet-tiny",
         data="tiny-imagenet",
+        recipe=config.IMAGENET_TINY.name,
         depths=(18, 34),
         seeds=(1, 2, 3),
         overrides={"clip": 1.0},
@@ -156,6 +157,7 @@ GRIDS: dict[str, Grid] = {
     "imagenet-tiny-unclipped": Grid(
         "imagenet-tiny-unclipped",
         data="tiny-imagenet",
+        recipe=config.IMAGENET_TINY.name,
         depths=(18, 34),
         shortcuts=("none",),
         seeds=(1,),
@@ -193,7 +195,7 @@ def grid_named(
     if data is not None and data != grid.data:
         label = re.sub(r"[^A-Za-z0-9._-]", "_", config.images_named(data).label)
         recipe = grid.recipe
-        if grid.question == GRIDS["imagenet"].question and data.startswith("folder:"):
+        if grid is GRIDS["imagenet"] and data.startswith("folder:"):
             recipe = config.IMAGENET_SMALL.name  # a folder's default is for small images
         grid = replace(grid, name=f"{name}-{label}", data=data, recipe=recipe)
     precision = changes.get("precision")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -97,6 +98,9 @@ def look(folder: Path) -> Layout:
     if listed and sorted(listed) != sorted(train):
         odd = sorted(set(listed) ^ set(train)) or [n for n, c in Counter(listed).items() if c > 1]
         problems.append(f"{folder / CLASSES} and train/ differ in classes: {', '.join(odd[:5])}")
+    words = _words(folder, problems)
+    if words and (missing := [wnid for wnid in train if not words.get(wnid)]):
+        problems.append(f"{folder / NAMES} has no name for {', '.join(missing[:5])}")
     return Layout({"train": train, "test": test}, ignored, problems)
 
 
@@ -117,18 +121,9 @@ def _validation_classes(folder: Path, problems: list[str]) -> dict[str, str]:
 def class_names(folder: Path, classes: list[str]) -> list[str]:
     """The name in words.txt of each WordNet id: its first word, or, where two share it, all of them.
 
-    Raises DataError for an id that words.txt has not.
+    The folder has passed `find_images`, which wants a name for each.
     """
-    words: dict[str, str] = {}
-    problems: list[str] = []
-    for line in _lines(folder / NAMES, problems):
-        wnid, tab, names = line.partition("\t")
-        if tab:
-            words[wnid] = names.strip()
-    missing = [wnid for wnid in classes if not words.get(wnid)]
-    problems += [f"{folder / NAMES} has no name for {', '.join(missing[:5])}"] if missing else []
-    if problems:
-        raise DataError(problems[0] + HINT)
+    words = _words(folder, [])
     first = {wnid: words[wnid].split(",")[0].strip() for wnid in classes}
     count = Counter(first.values())
     return [first[wnid] if count[first[wnid]] == 1 else f"{words[wnid]} ({wnid})" for wnid in classes]
@@ -191,8 +186,14 @@ def unpack(archive: Path, folder: Path) -> None:
                     made.add(target.parent)
                 with packed.open(member) as source, target.open("wb") as out:
                     shutil.copyfileobj(source, out)  # checks each member's CRC at its end
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DataError(f"{archive} is damaged ({error})") from None
+
+
+def _words(folder: Path, problems: list[str]) -> dict[str, str]:
+    """WordNet id -> all of its names, as words.txt has them."""
+    lines = (line.partition("\t") for line in _lines(folder / NAMES, problems))
+    return {wnid: names.strip() for wnid, _, names in lines}
 
 
 def _entries(folder: Path, problems: list[str]) -> list[Path]:

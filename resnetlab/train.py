@@ -826,9 +826,9 @@ def _follow(
             weights = probes.Weights(network) if probing else None
             training.advance()
             if writer is not None and weights is not None:
-                for kind, values in training.probe(weights).items():
-                    row = {"step": before, "kind": kind, "values": values}
-                    writer.append(results.PROBES_FILE, row)
+                probed = training.probe(weights).items()
+                rows = [{"step": before, "kind": kind, "values": values} for kind, values in probed]
+                writer.append(results.PROBES_FILE, *rows)
             if step % recipe.log_every == 0 or step % recipe.test_every == 0 or last:
                 images = training.window * recipe.batch_size
                 began = training.window_began

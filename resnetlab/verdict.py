@@ -126,6 +126,11 @@ class Contrast:
         return _STUDENT.get(self.n - 1, _STUDENT_MANY) * self.spread / math.sqrt(self.n)
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of the mean (Student's t); NaN below three seeds."""
+        return self.mean - self.margin, self.mean + self.margin
+
+    @property
     def sign(self) -> int:
         """+1 or -1 if three seeds or more all agree and the 95 % interval excludes 0, else 0."""
         if self.n < ENOUGH_SEEDS:
@@ -139,11 +144,14 @@ class Contrast:
         return abs(self.mean) + self.margin < NEGLIGIBLE  # False for NaN
 
     def __str__(self) -> str:
+        # Two decimals where they decide: an end of the interval at -0.0 could lie on either side of 0.
+        digits = 2 if abs(self.mean) < 10 else 1
         if self.n == 1:
-            return f"{self.mean:+.1f} points, n = 1"
-        said = f"{self.mean:+.1f} ± {self.spread:.1f} points (mean ± standard deviation)"
+            return f"{self.mean:+.{digits}f} points, n = 1"
+        said = f"{self.mean:+.{digits}f} ± {self.spread:.{digits}f} points (mean ± standard deviation)"
         if self.n >= ENOUGH_SEEDS:
-            said += f", 95 % [{self.mean - self.margin:+.1f}, {self.mean + self.margin:+.1f}]"
+            low, high = (f"{end:+.{digits}f}" for end in self.interval)
+            said += f", 95 % [{low}, {high}]"
         return f"{said}, n = {self.n}"
 
 
@@ -197,8 +205,9 @@ _MIXED = "These runs differ in data set, recipe or precision; choose one of each
 
 
 def _conditions(table: pd.DataFrame) -> int:
-    """Data sets, recipes and precisions in a table of runs, counted together."""
-    return len(table[["data", "recipe", "precision"]].drop_duplicates())
+    """Data sets, recipes and precisions in a table of runs, counted together; see `one_condition`."""
+    kinds = table[["data", "recipe", "precision"]].assign(recipe=table["recipe"].map(without_warmup))
+    return len(kinds.drop_duplicates())
 
 
 def degradation(table: pd.DataFrame) -> list[str]:
@@ -229,6 +238,25 @@ def degradation(table: pd.DataFrame) -> list[str]:
         if across is not None and depths[plain[0]] == depths[residual[0]]:
             sentences.append(_shortcut_sentence(across))
     return sentences + _diverged(table)
+
+
+def depth_effects(table: pd.DataFrame) -> pd.DataFrame:
+    """What depth costs or gains, per family and error: deep minus shallow, paired by seed.
+
+    `table` as for `degradation`, of one condition. Columns: family, deep, shallow, error (training,
+    clean training, test: final, in percent), mean, sd, low and high (the 95 % interval of the mean by
+    Student's t; NaN below three seeds), n. Runs that diverged stand in no pair.
+    """
+    rows = []
+    for family, options in (("plain", ("none",)), ("residual", ("A", "B", "C"))):
+        pair = deepest_pair(table, *options) if len(table) else None
+        for quantity, word in _ERRORS.items() if pair is not None else ():
+            assert pair is not None
+            found = contrast(table, *pair, quantity)
+            if found is not None:
+                rows.append((family, *pair, word, found.mean, found.spread, *found.interval, found.n))
+    columns = ["family", "deep", "shallow", "error", "mean", "sd", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _diverged(table: pd.DataFrame) -> list[str]:
@@ -269,8 +297,8 @@ def answers(table: pd.DataFrame) -> list[str]:
     Under several recipes, of one data set and precision, what each says and how they differ: `recipes`.
     """
     finished = ordinary(table[table["status"] == "finished"]) if len(table) else table
-    one = len(finished) and len(finished[["data", "precision"]].drop_duplicates()) == 1
-    if one and finished["recipe"].nunique() > 1:
+    one = len(table) and len(table[["data", "precision"]].drop_duplicates()) == 1
+    if one and _conditions(table) > 1:
         return recipes(table)
     one_depth = len(finished) > 0 and finished["depth"].nunique() == 1
     return shortcuts(table) if one_depth and finished["shortcut"].nunique() > 1 else degradation(table)
@@ -335,8 +363,9 @@ def recipes(table: pd.DataFrame) -> list[str]:
     are set against: network by network and seed by seed, on training and test error; then what depth
     costs under each, over the seeds that all four networks share. Last the verdict on each recipe.
     """
+    table = table.assign(recipe=table["recipe"].map(without_warmup))
     finished = ordinary(table[table["status"] == "finished"])
-    base, *others = sorted(finished["recipe"].unique(), key=lambda name: (len(name), name))
+    base, *others = sorted(table["recipe"].unique(), key=lambda name: (len(name), name))
     sentences = []
     for other in others:
         both = finished[finished["recipe"].isin([base, other])]
@@ -368,7 +397,11 @@ def _paired(own: pd.DataFrame, by: str, quantity: str = "train_error") -> pd.Dat
     return own[own.groupby("seed")[by].transform("nunique") == own[by].nunique()]
 
 
-_ERRORS = {"train_error": "training", "test_error": "test"}
+_ERRORS = {
+    "train_error": "training",
+    "train_error_clean": "clean training",
+    "test_error": "test",
+}
 
 
 def _moved(
@@ -387,8 +420,9 @@ def _moved(
 
 def _cost_of_depth(own: pd.DataFrame, base: str, other: str) -> list[str]:
     """Deep minus shallow by two recipes, and how much of it the second takes away, seed by seed."""
-    shared = set.intersection(*(set(own[own["recipe"] == name]["depth"]) for name in (base, other)))
-    own = own[own["depth"].isin(shared)]
+    # The two studies may have other networks besides: the pair is of those that both have.
+    shared = set.intersection(*(set(own[own["recipe"] == name]["network"]) for name in (base, other)))
+    own = own[own["network"].isin(shared)]
     pair = deepest_pair(own, *own["shortcut"].unique())
     if pair is None:
         return []

@@ -202,7 +202,7 @@ def test_reproduce_gives_the_same_configuration(trained):
 
 
 def test_a_full_disk_is_one_message_and_what_to_do(resnetlab, tmp_path, monkeypatch):
-    def full(self, file, row):
+    def full(self, file, *rows):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(results.RunWriter, "append", full)

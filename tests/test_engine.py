@@ -119,7 +119,7 @@ def test_a_compiled_run_differs_by_rounding_and_resumes_to_the_last_bit(tmp_path
     if reason := engine.why_not_compile():
         pytest.skip(reason)
     how = {"results_folder": tmp_path, "device": "cpu", "threads": 1}
-    run = tiny("resnet-8", checkpoint_every=4)
+    run = tiny("resnet-8", checkpoint_every=4, clip=1.0)
     eager = fit(run, name="eager", engine="eager", **how)
     whole = fit(run, name="whole", engine="compiled", **how)
     assert whole.info["execution"]["engine"] == "compiled"
@@ -159,6 +159,7 @@ def trained(run: config.Run, how: Engine, steps: int, start: bytes = b"") -> tra
         {"milestones": (4, 9)},
         {"warmup_lr": 0.01, "warmup_window": 3, "warmup_error": 95.0, "milestones": ()},
         {"pad": 1, "flip": True},
+        {"clip": 0.5},
     ],
 )
 def test_an_update_from_fixed_memory_is_the_eager_update(changes: dict[str, Any]) -> None:
@@ -171,7 +172,7 @@ def test_an_update_from_fixed_memory_is_the_eager_update(changes: dict[str, Any]
 
 
 def test_it_goes_on_from_a_checkpoint_to_the_last_bit() -> None:
-    run = tiny(milestones=(4, 9))
+    run = tiny(milestones=(4, 9), clip=0.5)
     whole = trained(run, Engine(graph=True), 12)
     half = trained(run, Engine(graph=True), 7)
     resumed = trained(run, Engine(graph=True), 12, half.save())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,6 +84,99 @@ def test_the_studies_on_photographs_are_those_of_their_plan():
         (f"{kind}-{d}", seed) for seed in (1, 2, 3) for d in (34, 18) for kind in ("plain", "resnet")
     ]
     assert networks["imagenet-tiny-unclipped"] == [("plain-34", 1), ("plain-18", 1)]
+
+
+def test_the_table_of_the_plan_names_those_networks_and_seeds():
+    """Row by row: what it says in words is what `make long-runs` trains."""
+    text = (Path(__file__).parents[1] / "results" / "reference" / "README.md").read_text()
+    plan = text[text.index("## Under way") :]
+    rows = {
+        cells[0].strip("`"): cells[1:]
+        for line in plan.splitlines()
+        if line.startswith("| `")
+        and len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 5
+    }
+    assert len(rows) == 4
+    for name, (images, networks, steps, seeds) in rows.items():
+        asked = [
+            config.run_from_parameters(**own) for own in study.grid_named(name).parameters().values()
+        ]
+        assert {f"{run.recipe.steps:,}" for run in asked} == {steps}
+        for run in asked:
+            depth, clip = str(run.network.depth), run.recipe.clip
+            assert run.network.name in networks or depth in re.findall(r"\d+", networks)
+            assert ("clipped at 1.0" in networks) == (clip == 1.0)
+            assert run.data.name.split("10")[0] in images
+        for family, word in (("plain", "plain"), ("residual", "residual")):
+            own = sorted({run.seed for run in asked if run.network.family == family})
+            said = f"{own[0]} to {own[-1]}" if len(own) > 1 else str(*own)
+            assert not own or said in seeds or f"{word} {said}" in seeds
+        counted = {(run.network.name, run.seed) for run in asked}
+        assert len(counted) == len(asked)
+
+
+def test_the_four_networks_on_other_photographs_keep_their_recipe():
+    for name in ("imagenet-tiny", "imagenet-tiny-unclipped"):
+        runs = study.grid_named(name, data="folder:some/photographs").parameters().values()
+        assert {config.run_from_parameters(**own).recipe.name for own in runs} == {"imagenet-tiny"}
+    runs = study.grid_named("imagenet", data="folder:some/photographs").parameters().values()
+    assert {config.run_from_parameters(**own).recipe.name for own in runs} == {"imagenet-small"}
+
+
+def make(*words, cwd):
+    return subprocess.run(["make", *words], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    makefile = Path(__file__).parents[1] / "Makefile"
+    (here / "Makefile").write_text(makefile.read_text())
+    for run, ended in (("plain-8-seed1", True), ("plain-8-seed2", False)):
+        folder = there / "results" / "depth-real" / run
+        (folder / "checkpoints").mkdir(parents=True)
+        for name in (
+            "run.json",
+            "metrics.jsonl",
+            "probes.jsonl",
+            "timing.jsonl",
+            "train.ipynb",
+            "run.lock",
+        ):
+            (folder / name).write_text(name)
+        (folder / "checkpoints" / "step-00000001.pt").write_text("weights")
+        if ended:
+            (folder / "summary.json").write_text("{}")
+    done = make("keep", f"FROM={there}", cwd=here)
+    assert done.returncode == 0, done.stderr
+    kept = here / "results" / "reference" / "depth-real"
+    assert [path.name for path in kept.iterdir()] == ["plain-8-seed1"]
+    assert sorted(path.name for path in (kept / "plain-8-seed1").iterdir()) == sorted(
+        ["run.json", "metrics.jsonl", "probes.jsonl", "timing.jsonl", "summary.json"]
+    )
+
+
+@pytest.mark.parametrize(("codes", "code", "began"), [("0", 0, 5), ("1", 2, 5), ("130", 2, 1)])
+def test_the_long_runs_go_on_after_a_failure_stop_when_interrupted_and_tell(
+    codes, code, began, tmp_path
+):
+    makefile = Path(__file__).parents[1] / "Makefile"
+    (tmp_path / "Makefile").write_text(makefile.read_text())
+    command = tmp_path / ".venv" / "bin" / "resnetlab"
+    command.parent.mkdir(parents=True)
+    command.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "log"}\nexit {codes}\n')
+    command.chmod(0o755)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / ".venv" / ".ready").touch()
+    done = make("long-runs", "IMAGES=folder:x", "TINY=tiny-imagenet:y", cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    asked = (tmp_path / "log").read_text().splitlines()
+    assert len(asked) == began
+    assert asked[0] == "study depth-real --seeds 1,2,3 --data folder:x --jobs 2 --name depth-real"
+    assert began == 1 or [line.split()[1] for line in asked] == [
+        *("depth-real", "depth-real-clip", "imagenet-tiny", "depth-real", "imagenet-tiny-unclipped")
+    ]
 
 
 def test_what_is_asked_of_a_preset_goes_for_all_its_networks():

@@ -155,11 +155,8 @@ def test_what_a_step_sees_is_the_same_from_memory_and_from_files(
     for (images, labels), (other, others) in zip(ours, theirs, strict=True):
         assert torch.equal(images, other)
         assert torch.equal(labels, others)
+    assert mine == its
     assert mine["in_both"] == 0
-    assert its["in_both"] is None  # not decoded, so not known
-    assert {k: v for k, v in mine.items() if k != "in_both"} == {
-        k: v for k, v in its.items() if k != "in_both"
-    }
 
 
 def test_images_of_other_sizes_stay_files(folder: Path) -> None:
@@ -209,7 +206,22 @@ def spoil_text(folder: Path) -> None:
     (folder / "wnids.txt").write_bytes(b"\xff\xfe\xff")
 
 
+def spoil_names(folder: Path) -> None:
+    (folder / "words.txt").write_text("n01443537\tgoldfish\n")
+
+
+def spoil_words(folder: Path) -> None:
+    (folder / "words.txt").unlink()
+
+
+def spoil_ids(folder: Path) -> None:
+    (folder / "wnids.txt").unlink()
+
+
 FAULTS = [
+    (spoil_names, r"words\.txt has no name for n02123045, n03126707, n03126708"),
+    (spoil_words, r"words\.txt cannot be read \(No such file"),
+    (spoil_ids, r"wnids\.txt cannot be read \(No such file"),
     (spoil_annotation, r"val_0\.JPEG has no class: val/val_annotations\.txt does not name it"),
     (spoil_class, r"n02123045/images has no images"),
     (spoil_list, r"wnids\.txt and train/ differ in classes: n03126708"),
@@ -229,18 +241,15 @@ def test_a_spoilt_copy_is_refused_by_name_and_the_check_says_the_same(
     spoil(folder)
     with pytest.raises(DataError, match=said):
         tiny_imagenet.find_images(folder)
-    found = census.inspect(folder, workers=0)
+    found = census.inspect(folder, workers=0, tiny=True)
     assert any(re.search(said, problem) for problem in found.problems), found.problems
 
 
-def test_a_damaged_image_is_named_and_a_missing_name_too(folder: Path) -> None:
+def test_a_damaged_image_is_named(folder: Path) -> None:
     path = folder / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_2.JPEG"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match=rf"{WNIDS[0]}_2\.JPEG is damaged"):
         imagenet.load(spec(folder))
-    (folder / "words.txt").write_text("n01443537\tgoldfish\n")
-    with pytest.raises(DataError, match=r"words\.txt has no name for n02123045, n03126707, n03126708"):
-        tiny_imagenet.class_names(folder, WNIDS)
 
 
 # --- the check, the run and its pages ---------------------------------------------------------
@@ -263,8 +272,12 @@ def test_the_check_knows_the_layout_and_notes_what_stands_in_both(folder: Path, 
     assert "they stay in, as the set is distributed (train/n01443537/images/n01443537_1.JPEG =" in out
     assert f"not read: train/{WNIDS[0]}/notes.txt" in out
     assert "no problem found" in out
+    assert resnetlab("data", "check", folder)[0] == 0  # known without its kind, by wnids.txt
+    code, out, _ = resnetlab("data", "check", f"folder:{folder}")
+    assert code == 1  # which is how `--data folder:` would read it
+    assert "problem: " in out
     spoil_annotation(folder)
-    assert resnetlab("data", "check", folder)[0] == 1  # known without its kind, by wnids.txt
+    assert resnetlab("data", "check", folder)[0] == 1
 
 
 def test_data_show_names_the_classes(folder: Path, resnetlab: Any) -> None:
@@ -289,8 +302,10 @@ def test_a_run_says_that_test_images_are_training_images(
         assert record.info["dataset"]["in_both"] == 1
         assert record.config.data.label == "tiny-imagenet-4"
     said = "1 of the 8 test images of tiny-imagenet-4 are training images too"
-    assert said in results.data_notes([record, record])[0]
-    assert len(results.data_notes([record, record])) == 1
+    clipped = "The gradient norm of each step is clipped at 1; the paper did not clip."
+    assert results.notes([record, record])[0] == clipped
+    assert said in results.notes([record, record])[1]
+    assert len(results.notes([record, record])) == 2
     assert said in " ".join(resnetlab("show", "s/resnet-18", "--results", tmp_path)[1].split())
     code, out, err = resnetlab(
         *("evaluate", "s/resnet-18", "--protocol", "all", "--results", tmp_path, "--json")
@@ -427,6 +442,20 @@ def test_another_file_than_the_published_one_is_removed(server: Server, tmp_path
     server.content = longer
     with pytest.raises(DataError, match="is not the published file"):
         tiny_imagenet.download(tmp_path)
+
+
+def test_a_file_of_that_name_from_elsewhere_is_looked_at_first(server: Server, tmp_path: Path) -> None:
+    archive = tmp_path / "tiny-imagenet-200.zip"
+    archive.write_bytes(server.content[:-1] + b"x")  # as long as the published one
+    with pytest.raises(DataError, match="is not the published file"):
+        tiny_imagenet.download(tmp_path)
+    archive.write_bytes(server.content)
+    server.asked = []
+    assert tiny_imagenet.download(tmp_path).is_dir()
+    assert server.asked == []
+    shutil.rmtree(tmp_path / "tiny-imagenet")
+    archive.write_bytes(b"a browser's first half")
+    assert tiny_imagenet.download(tmp_path).is_dir()
 
 
 def test_without_network_the_message_says_what_to_do(server: Server, tmp_path: Path) -> None:

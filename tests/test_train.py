@@ -283,11 +283,11 @@ def test_full_disk_marks_the_run_failed_and_the_next_call_finishes_it(
 ):
     append, calls = results.RunWriter.append, []
 
-    def full(self, file, row):
+    def full(self, file, *rows):
         calls.append(file)
-        if len(calls) > 9:
+        if len(calls) > 6:
             raise OSError(errno.ENOSPC, "No space left on device")
-        append(self, file, row)
+        append(self, file, *rows)
 
     monkeypatch.setattr(results.RunWriter, "append", full)
     with pytest.raises(OSError, match="No space left"):

@@ -20,6 +20,7 @@ from resnetlab.verdict import (
     contrast,
     correlations,
     degradation,
+    depth_effects,
     dial,
     first_layer_norms,
     gradient_ratios,
@@ -211,7 +212,7 @@ def test_signs_are_antisymmetric_and_never_without_agreement(values: tuple[float
 
 
 def test_one_seed_is_said_without_a_spread() -> None:
-    assert str(Contrast("a", "b", (3.25,))) == "+3.2 points, n = 1"
+    assert str(Contrast("a", "b", (3.25,))) == "+3.25 points, n = 1"
     assert math.isnan(Contrast("a", "b", (3.25,)).spread)
 
 
@@ -223,7 +224,7 @@ def test_three_agreeing_seeds_are_called_degradation_and_its_absence() -> None:
     assert plain.startswith("Final training error of plain-56 minus plain-20: +10.0 ± 1.0 points")
     assert "degradation, not overfitting" in plain
     assert "n = 3" in plain
-    assert residual.startswith("Final training error of resnet-56 minus resnet-20: -0.6 ± 0.1 points")
+    assert residual.startswith("Final training error of resnet-56 minus resnet-20: -0.60 ± 0.10 points")
     assert "no degradation" in residual
     # 11 - 0.5, 13 - 0.3, 12 - 0.4 = 10.5, 12.7, 11.6
     assert across.startswith("At equal depth, plain-56 minus resnet-56: +11.6 ± 1.1 points")
@@ -320,7 +321,7 @@ def test_the_deep_ones_seeds_decide_not_the_pooled_mean() -> None:
 def test_diverged_runs_are_named_and_not_averaged() -> None:
     said = degradation(table(rows("plain-20", {0: 1.0}), rows("plain-56", {0: 9.0, 1: None})))
     assert said[-1] == "1 run(s) diverged and are not in the means: plain-56-seed1."
-    assert "+8.0 points, n = 1" in said[0]
+    assert "+8.00 points, n = 1" in said[0]
 
 
 @pytest.mark.parametrize("key", ["data", "recipe", "precision"])
@@ -625,18 +626,19 @@ def test_a_clipped_study_is_paired_with_the_same_without_by_seed() -> None:
     found = "\n".join(recipes(CLIPPED))
     assert (
         f"plain-20: final training error 3.0 ± 1.0 % by quick and 2.0 ± 1.0 % by {CLIP}; the "
-        "second minus the first -1.0 ± 0.0 points (mean ± standard deviation), 95 % [-1.0, -1.0], "
+        "second minus the first -1.00 ± 0.00 points (mean ± standard deviation), 95 % [-1.00, -1.00], "
         "n = 3. Lower."
     ) in found
     assert "plain-44: final training error 13.0 ± 1.0 % by quick and 5.0 ± 1.0 % by" in found
     # What depth costs under each, over shared seeds and depths, and how much of it the other leaves.
     assert (
         "Final training error of plain-44 minus plain-20: +10.0 ± 1.0 points (mean ± standard "
-        "deviation), 95 % [+7.5, +12.5], n = 3 by quick; +3.0 ± 1.0 points (mean ± standard "
-        f"deviation), 95 % [+0.5, +5.5], n = 3 by {CLIP}; the second minus the first -7.0 ± 0.0 points"
+        "deviation), 95 % [+7.5, +12.5], n = 3 by quick; +3.00 ± 1.00 points (mean ± standard "
+        f"deviation), 95 % [+0.52, +5.48], n = 3 by {CLIP}; the second minus the first "
+        "-7.00 ± 0.00 points"
     ) in found
     assert "Final test error of plain-44 minus plain-20:" in found
-    assert f"By {CLIP}: Final training error of plain-44 minus plain-20: +3.0 ± 1.0 points" in found
+    assert f"By {CLIP}: Final training error of plain-44 minus plain-20: +3.00 ± 1.00 points" in found
     assert "By quick: Final training error of plain-44 minus plain-20" in found  # 20 stands for shallow
     assert answers(CLIPPED) == recipes(CLIPPED)
 
@@ -646,7 +648,7 @@ def test_the_shorter_label_is_the_base_whichever_has_more_runs() -> None:
     (_, _, *rest) = found = recipes(few)
     assert found[0] == (
         f"plain-20: final training error 5.0 % by quick and 4.0 % by {CLIP}; the second minus the "
-        "first -1.0 points, n = 1. Too few seeds to say: 3 are needed."
+        "first -1.00 points, n = 1. Too few seeds to say: 3 are needed."
     )
     assert not [sentence for sentence in rest if "minus plain" in sentence]
 
@@ -664,6 +666,67 @@ def test_what_clipping_leaves_open_is_said_to_be_open() -> None:
         sentence.startswith("plain-32: final training") and "Less than 1 point" in sentence
         for sentence in found
     )
+
+
+def test_a_study_whose_partner_has_not_ended_says_so_and_goes_on() -> None:
+    for status in ("running", "diverged"):
+        partner = rows("plain-44", {1: 9.0}, recipe=CLIP, status=status)
+        found = answers(table(rows("plain-20", {1: 2.0}), rows("plain-44", {1: 8.0}), partner))
+        assert f"By {CLIP}: No finished run yet: nothing can be said." in found
+        assert any(one.startswith("By quick: Final training error of plain-44") for one in found)
+
+
+def test_only_networks_of_both_studies_are_set_against_each_other() -> None:
+    """The same depth is not yet the same network."""
+    end = rows("resnet-44", {1: 3.0}, recipe=CLIP, network="resnet-44-zeros-end")
+    base = [rows(name, {1: 2.0}) for name in ("resnet-20", "resnet-44")]
+    found = recipes(table(*base, end, rows("resnet-20", {1: 2.0}, recipe=CLIP)))
+    assert not [
+        sentence for sentence in found if "resnet-44 minus" in sentence and " by quick;" in sentence
+    ]
+
+
+def test_the_warm_up_of_110_layers_is_no_second_recipe() -> None:
+    """figure-6: paper-110 counts as paper, so that 110 layers are compared with 20."""
+    seeds = {1: 1.0, 2: 1.1, 3: 1.2}
+    found = answers(
+        table(
+            rows("resnet-20", seeds, recipe="paper"),
+            rows("resnet-110", {1: 0.1, 2: 0.2, 3: 0.3}, recipe="paper-110"),
+        )
+    )
+    assert "Final training error of resnet-110 minus resnet-20: -0.90" in found[1]
+
+
+def test_depth_is_told_on_every_error_with_its_interval() -> None:
+    found = depth_effects(DEGRADED)
+    assert list(found["error"]) == 2 * ["training", "clean training", "test"]
+    plain, residual = found[found["family"] == "plain"], found[found["family"] == "residual"]
+    assert set(zip(plain["deep"], plain["shallow"], strict=True)) == {("plain-56", "plain-20")}
+    assert plain["mean"].tolist() == [10.0, 10.0, 10.0]
+    assert plain["low"].tolist() == pytest.approx([10 - 4.303 / math.sqrt(3)] * 3)
+    assert residual["high"].tolist() == pytest.approx([-0.6 + 4.303 * 0.1 / math.sqrt(3)] * 3)
+    one = depth_effects(table(rows("plain-20", {0: 1.0}), rows("plain-56", {0: 4.0})))
+    assert one["mean"].tolist() == [3.0] * 3
+    assert one[["sd", "low", "high"]].isna().all(axis=None)
+    assert depth_effects(table()).empty
+    assert depth_effects(table(rows("plain-20", {0: 1.0}))).empty
+
+
+def test_an_interval_that_ends_near_zero_shows_on_which_side() -> None:
+    found = Contrast("a", "b", (-0.8, -0.9, -1.0, -0.7, -1.1))
+    assert str(found).startswith("-0.90 ± 0.16 points")
+    assert "95 % [-1.10, -0.70]" in str(found)
+    assert "-12.0 ± 0.0" in str(Contrast("a", "b", (-12.0, -12.0)))
+
+
+def test_networks_with_the_zeros_elsewhere_are_compared_with_no_other() -> None:
+    both = table(
+        rows("resnet-20", {1: 2.0}, network="resnet-20-zeros-end"),
+        rows("resnet-20", {1: 3.0}),
+        rows("resnet-44", {1: 1.0}),
+    )
+    assert "resnet-44 minus resnet-20:" in "".join(degradation(both))
 
 
 def test_other_data_or_precision_is_never_paired() -> None:
@@ -697,7 +760,7 @@ def test_a_failure_in_float64_is_not_rounding_and_what_rounding_adds_is_paired()
         "plain-56: final training error 55.0 ± 5.0 % in fp64, 55.7 ± 5.5 % in fp32, 85.0 ± 5.0 % in "
         "bf16. It fails in fp64 too: rounding is not what makes it fail."
     )
-    assert single.startswith("plain-56, fp32 minus fp64: +0.7 ± 0.6 points")
+    assert single.startswith("plain-56, fp32 minus fp64: +0.67 ± 0.58 points")
     assert "these seeds do not settle. Of the error in fp32, 99 % is there in fp64." in single
     assert half.startswith("plain-56, bf16 minus fp64: +30.0 ± 0.0 points")
     assert half.endswith("Rounding adds to the error. Of the error in bf16, 65 % is there in fp64.")

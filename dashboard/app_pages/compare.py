@@ -437,6 +437,8 @@ if len(chosen) > 1:
     st.header("In words", anchor=False)
     for sentence in verdict.answers(cached.table(list(chosen.values()))):
         st.text(frame.shown(sentence, 2000))
+    for sentence in results.notes(chosen.values()):
+        st.text(frame.shown(sentence))
 
 # --- two configurations -----------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ st.header("What these runs say", anchor=False)
 with st.container(border=True):
     for sentence in verdict.answers(table):
         st.text(frame.shown(sentence, 2000))
-for sentence in results.data_notes(runs):
+for sentence in results.notes(runs):
     st.text(frame.shown(sentence))
 
 st.header("Error during training", anchor=False)

@@ -95,7 +95,7 @@ def controls(root: Path) -> None:
             lab.data_sets(),
             key="lab_data",
             bind="query-params",
-            help="The digits, and what `resnetlab data download` has fetched.",
+            help="The digits, and CIFAR where `resnetlab data download` has fetched it.",
         )
         lr = bottom[0].number_input(
             "Learning rate",

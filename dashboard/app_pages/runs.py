@@ -58,7 +58,7 @@ if study.runs:
     first = list(runs).index(live[0]) if live else 0
     label = st.selectbox("Run", list(runs), index=first, key="run", bind="query-params")
     run = runs.get(str(label), study.runs[0])
-    for sentence in results.data_notes([run]):
+    for sentence in results.notes([run]):
         st.text(frame.shown(sentence))
     frame.chart(plots.run_curves(cached.metrics([run]), theme=frame.theme()), "run_curves")
     with st.expander("How it was made: configuration, code, machine", icon=":material/description:"):
