@@ -191,6 +191,12 @@ def logged(run: results.RunRecord) -> pd.DataFrame:
     return series.with_gradient_norms(run.metrics, run.probe())
 
 
+def outcomes(chosen: Runs) -> pd.DataFrame:
+    """One row per run, as `results.table_of`; names from disk may hold what no text does."""
+    rows = [{key: series.valid_text(v) for key, v in run.as_row().items()} for run in chosen.values()]
+    return pd.DataFrame(rows, columns=[*results.IDENTITY, *results.OUTCOME])
+
+
 def all_points(chosen: Runs) -> pd.DataFrame:
     """Every logged row of the runs, unsmoothed: who it is, the four axes, all quantities."""
     parts = []
@@ -435,7 +441,7 @@ else:
 
 if len(chosen) > 1:
     st.header("In words", anchor=False)
-    for sentence in verdict.answers(cached.table(list(chosen.values()))):
+    for sentence in verdict.answers(outcomes(chosen)):
         st.text(frame.shown(sentence, 2000))
     for sentence in results.notes(chosen.values()):
         st.text(frame.shown(sentence))
