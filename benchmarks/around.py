@@ -25,7 +25,8 @@ from overhead import images_32
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from resnetlab import config, evaluate, models, train
+from resnetlab import config, nets, training
+from resnetlab.training import evaluate
 
 ROUNDS = 5
 START = """
@@ -35,7 +36,7 @@ from resnetlab import config, train
 run = config.run_from_parameters(network="resnet-20", data=sys.argv[1], steps=1, checkpoint_every=1)
 import torch
 images = train.load_data(run)
-training = train._Training(run, images, torch.device("cpu"))
+training = train.Training(run, images, torch.device("cpu"))
 training.advance()
 print(time.perf_counter() - began)
 """
@@ -71,7 +72,7 @@ import torch
 from overhead import images_32
 from resnetlab import config, engine, train
 run = config.run_from_parameters(network=sys.argv[1], data="cifar10", recipe="paper")
-training = train._Training(run, images_32(), torch.device("cpu"), how=engine.parse(sys.argv[2]))
+training = train.Training(run, images_32(), torch.device("cpu"), how=engine.parse(sys.argv[2]))
 for _ in range(5):
     training.advance()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -100,7 +101,9 @@ def resuming() -> dict[str, float]:
 
             name = "warm" if which == "warming up" else "run"
             began = time.perf_counter()
-            train.fit(run, name=name, results_folder=folder, device="cpu", engine="eager", on_row=stop)
+            training.fit(
+                run, name=name, results_folder=folder, device="cpu", engine="eager", on_row=stop
+            )
             seconds[which] = rows[0] - began
     return seconds
 
@@ -108,7 +111,7 @@ def resuming() -> dict[str, float]:
 def testing(rounds: int) -> tuple[float, float]:
     """Seconds to test resnet-20 on 2,000 images: ours, and a DataLoader with per-image transforms."""
     images = images_32()
-    network = models.build("resnet-20", num_classes=10, in_channels=3).eval()
+    network = nets.build("resnet-20", num_classes=10, in_channels=3).eval()
     run = config.run_from_parameters(network="resnet-20", data="cifar10", recipe="paper")
     feed = images.feed(run.recipe, 0, torch.device("cpu"), torch.float32)
     pictures = peer.Pictures(images.train.images, images.train.labels)

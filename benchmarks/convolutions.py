@@ -16,7 +16,7 @@ import tables
 import torch
 from torch import nn
 
-from resnetlab import machine, models
+from resnetlab import machine, nets
 
 ROUNDS, BATCH = 7, 128
 NETWORKS = ("resnet-20", "resnet-56")
@@ -24,7 +24,7 @@ NETWORKS = ("resnet-20", "resnet-56")
 
 def seconds(network: str, dtype: torch.dtype, layout: torch.memory_format, rounds: int) -> float:
     """Of all convolutions of one update."""
-    built = models.build(network, num_classes=10, in_channels=3).to(dtype).to(memory_format=layout)
+    built = nets.build(network, num_classes=10, in_channels=3).to(dtype).to(memory_format=layout)
     met: list[tuple[nn.Conv2d, torch.Size]] = []
     for layer in built.modules():
         if isinstance(layer, nn.Conv2d):

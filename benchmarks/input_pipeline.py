@@ -24,7 +24,8 @@ import tables
 import torch
 from torch import Tensor
 
-from resnetlab import config, imagenet, machine
+from resnetlab import config, machine
+from resnetlab.images import photographs
 
 ROUNDS, IMAGES, BATCHES = 7, 1024, 8
 PLAIN = ("Pillow", "torchvision")
@@ -62,7 +63,7 @@ def main() -> None:
     recipe = config.IMAGENET_RECIPE.replace(batch_size=IMAGES // BATCHES)
     with tempfile.TemporaryDirectory() as folder:
         photos.make(Path(folder), IMAGES, 2)
-        found = imagenet.load(config.Data(name=f"folder:{folder}"), root=Path(folder))
+        found = photographs.load(config.Data(name=f"folder:{folder}"), root=Path(folder))
         files = found.splits["train"]
         paths = [files.path(index) for index in range(len(files))]
         each = len(paths) // (8 * cores)
@@ -93,7 +94,7 @@ def main() -> None:
 
 
 def measure(
-    pool: Pool, parts: list[list[str]], found: imagenet.Photos, recipe: config.Recipe, rounds: int
+    pool: Pool, parts: list[list[str]], found: photographs.Photos, recipe: config.Recipe, rounds: int
 ) -> dict[str, list[float]]:
     """Images a second of every round of each."""
     rates: dict[str, list[float]] = {name: [] for name in (*PLAIN, "pipeline")}
@@ -105,7 +106,7 @@ def measure(
     return rates
 
 
-def pipeline(found: imagenet.Photos, recipe: config.Recipe) -> float:
+def pipeline(found: photographs.Photos, recipe: config.Recipe) -> float:
     """Images a second of workers at full speed: what they cut while they start is not counted, and
     when the clock stops they still have work."""
     feed = found.feed(recipe, 0, torch.device("cpu"), torch.float32)

@@ -29,13 +29,13 @@ WAYS = (
 
 def trained(job: tuple[str, str, int, str, str, int]) -> float:
     """The final training error of one run, in percent; 100 if it diverged."""
-    from resnetlab import config, train
+    from resnetlab import config, training
 
     network, data, steps, precision, engine, seed = job
     values: dict[str, Any] = {"network": network, "data": data, "steps": steps or None}
     run = config.run_from_parameters(**values, precision=precision, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        record = train.fit(run, results_folder=folder, device="cpu", threads=1, engine=engine)
+        record = training.fit(run, results_folder=folder, device="cpu", threads=1, engine=engine)
     error = record.final("train_error_clean")
     return 100.0 if error is None else error
 

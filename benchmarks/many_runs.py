@@ -28,7 +28,7 @@ from typing import Any
 
 import tables
 
-from resnetlab import config, results
+from resnetlab import config, store
 
 Change = Callable[[Any], Callable[[], None]]  # prepares a change in a tab and gives what is timed
 
@@ -47,7 +47,7 @@ def write_runs(root: Path, count: int) -> None:
             network=network, seed=index // len(NETWORKS), data="cifar10", recipe="paper"
         )
         layers = [f"layer{i}" for i in range(run.network.depth)]
-        with results.RunWriter(root, STUDY, run.name_in_study, run) as writer:
+        with store.RunWriter(root, STUDY, run.name_in_study, run) as writer:
             writer.begin(
                 execution={"device": "cpu", "device_name": "", "threads": 1, "engine": "eager"},
                 versions={},
@@ -69,9 +69,9 @@ def write_runs(root: Path, count: int) -> None:
                     norms = [chance.random() for _ in layers]
                     probes.append({"step": step, "kind": "gradient_norm", "values": norms})
             for name, rows in (
-                (results.METRICS_FILE, metrics),
-                (results.TIMING_FILE, timing),
-                (results.PROBES_FILE, probes),
+                (store.METRICS_FILE, metrics),
+                (store.TIMING_FILE, timing),
+                (store.PROBES_FILE, probes),
             ):
                 for entry in rows:
                     writer.append(name, entry)

@@ -20,15 +20,18 @@ from overhead import images_32
 from speed import ENGINES
 from torch.nn.functional import cross_entropy
 
-from resnetlab import config, data, engine, models, train
+from resnetlab import config, nets
+from resnetlab import training as train
+from resnetlab.images import datasets
+from resnetlab.training import engine
 
 
 def gradients(
-    run: config.Run, images: data.Dataset, how: engine.Engine, device: torch.device
+    run: config.Run, images: datasets.Dataset, how: engine.Engine, device: torch.device
 ) -> list[torch.Tensor]:
     """Every weighted layer's gradient at the run's first batch, in float64."""
-    train._set_precision(run.precision)
-    training = train._Training(run, images, device, how=how)
+    train.set_precision(run.precision)
+    training = train.Training(run, images, device, how=how)
     training.spread()
     training.network.train()
     pixels, labels = next(training.feed.batches(0, 1))
@@ -36,14 +39,14 @@ def gradients(
     with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
         logits = training.model(pixels)
     cross_entropy(logits.float() if run.precision == "bf16" else logits, labels).backward()
-    layers = models.weighted_layers(training.network).values()
+    layers = nets.weighted_layers(training.network).values()
     return [
         layer.weight.grad.detach().double().cpu() for layer in layers if layer.weight.grad is not None
     ]
 
 
 def measure(
-    network: str, images: data.Dataset, label: str, seeds: list[int], device: torch.device
+    network: str, images: datasets.Dataset, label: str, seeds: list[int], device: torch.device
 ) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for seed in seeds:
@@ -88,7 +91,7 @@ def main() -> None:
     options.add_argument("--seeds", default="0,1,2")
     asked = options.parse_args()
     device = train.resolve_device(asked.device)
-    images = images_32() if asked.data == "cifar10" else data.load(config.Data(name=asked.data))
+    images = images_32() if asked.data == "cifar10" else datasets.load(config.Data(name=asked.data))
     seeds = [int(seed) for seed in asked.seeds.split(",")]
     rows = [
         row

@@ -21,22 +21,25 @@ from typing import Any
 import tables
 import torch
 
-from resnetlab import config, data, models, probes, results, train
+from resnetlab import config, nets, store
+from resnetlab import training as train
+from resnetlab.images import datasets
+from resnetlab.nets import probes
 
 ROUNDS = 40
 
 
-def images_32() -> data.Dataset:
+def images_32() -> datasets.Dataset:
     """Random 32x32 colour images: the time of a step does not depend on what they show."""
-    random = data.generator(0, "benchmark")
+    random = datasets.generator(0, "benchmark")
     splits = [
-        data.Split(
+        datasets.Split(
             torch.randint(256, (count, 3, 32, 32), generator=random, dtype=torch.uint8),
             torch.randint(10, (count,), generator=random),
         )
         for count in (2_000, 500)
     ]
-    return data.Dataset("random 32x32", tuple("0123456789"), *splits)
+    return datasets.Dataset("random 32x32", tuple("0123456789"), *splits)
 
 
 def seconds(part: Callable[[], Any]) -> float:
@@ -45,30 +48,32 @@ def seconds(part: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def measure(network: str, dataset: data.Dataset, recipe: config.Recipe, rounds: int) -> dict[str, Any]:
+def measure(
+    network: str, dataset: datasets.Dataset, recipe: config.Recipe, rounds: int
+) -> dict[str, Any]:
     """Median seconds of a step and of each part, and the parts' shares in percent of a step."""
     run = config.Run(network=config.Network.from_name(network), recipe=recipe)
-    training = train._Training(run, dataset, torch.device("cpu"))
+    training = train.Training(run, dataset, torch.device("cpu"))
     with (
         tempfile.TemporaryDirectory() as folder,
-        results.RunWriter(Path(folder), "b", "r", run) as writer,
+        store.RunWriter(Path(folder), "b", "r", run) as writer,
     ):
         layers = train.probe_layers(training.network)
-        parameters = models.count_parameters(training.network)
+        parameters = nets.count_parameters(training.network)
         writer.begin(execution={}, versions={}, dataset={}, layers=layers, parameters=parameters)
         writer.start_over()
 
         def log() -> None:
             row = training.close_window()
-            writer.append(results.METRICS_FILE, row)
+            writer.append(store.METRICS_FILE, row)
             timing = {"step": training.step, "seconds": 1.0, "images_per_second": 1.0}
-            writer.append(results.TIMING_FILE, timing)
+            writer.append(store.TIMING_FILE, timing)
 
         def probe() -> None:
             weights = probes.Weights(training.network)  # in a training, before the step
             probed = training.probe(weights).items()
             rows = [{"step": training.step, "kind": kind, "values": values} for kind, values in probed]
-            writer.append(results.PROBES_FILE, *rows)
+            writer.append(store.PROBES_FILE, *rows)
 
         def save() -> None:
             writer.save_checkpoint(training.step, training.save(), 0.0)
@@ -96,7 +101,7 @@ def measure(network: str, dataset: data.Dataset, recipe: config.Recipe, rounds: 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     torch.set_num_threads(1)
-    digits, large = data.load(config.Data()), images_32()
+    digits, large = datasets.load(config.Data()), images_32()
     rows = [
         measure(network, dataset, recipe, max(3, rounds // divide))
         for dataset, recipe, divide in ((digits, config.QUICK, 1), (large, config.SHORT, 5))

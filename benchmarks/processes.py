@@ -38,7 +38,10 @@ def images_per_second(
     """Child: put its images a second, measured while the other works too."""
     import torch
 
-    from resnetlab import config, data, imagenet, ranks, train
+    from resnetlab import config
+    from resnetlab import training as train
+    from resnetlab.images import datasets, photographs
+    from resnetlab.training import ranks
 
     network, side, batch, steps = case
     together = port is not None
@@ -54,13 +57,13 @@ def images_per_second(
         batch_size=batch if together else batch // 2,
         steps=WARM_UP + steps,
     )
-    dataset: data.Dataset | imagenet.Photos
+    dataset: datasets.Dataset | photographs.Photos
     if side == 32:
         dataset = images_32()
     else:
-        dataset = imagenet.load(run.data) if side == 224 else data.load(run.data)
+        dataset = photographs.load(run.data) if side == 224 else datasets.load(run.data)
     with ranks.join("cpu") as (us, device):
-        training = train._Training(run, dataset, torch.device(device), us)
+        training = train.Training(run, dataset, torch.device(device), us)
         training.spread()
         for _ in range(WARM_UP):
             training.advance()

@@ -25,7 +25,10 @@ import tables
 import torch
 from overhead import images_32
 
-from resnetlab import config, data, engine, models, train
+from resnetlab import config, nets
+from resnetlab import training as train
+from resnetlab.images import datasets
+from resnetlab.training import engine
 
 Case = tuple[str, int, int]
 PREFETCHED = 2 * peer.WORKERS  # batches that wait in a DataLoader's queues
@@ -56,23 +59,23 @@ ENGINES = {
 }
 
 
-def images_of(side: int) -> data.Dataset:
+def images_of(side: int) -> datasets.Dataset:
     """The digits, or random images of their size of CIFAR's."""
-    return data.load(config.Data()) if side == 8 else images_32()
+    return datasets.load(config.Data()) if side == 8 else images_32()
 
 
 def subject(
-    network: str, precision: str, how: str, images: data.Dataset, device: torch.device
+    network: str, precision: str, how: str, images: datasets.Dataset, device: torch.device
 ) -> Callable[[], None]:
     """One update of our own training in that precision, by that engine."""
     name = "cifar10" if images.size == 32 else "digits"
     run = config.run_from_parameters(network=network, data=name, recipe="paper", precision=precision)
-    training = train._Training(run, images, device, how=engine.parse(how))
+    training = train.Training(run, images, device, how=engine.parse(how))
     training.spread()
     training.network.train()
 
     def step() -> None:
-        train._set_precision(run.precision)  # the subjects of one process differ in it
+        train.set_precision(run.precision)  # the subjects of one process differ in it
         if training.stream is None:
             training.advance()
             return
@@ -108,7 +111,7 @@ def serve(pipe: Connection, case: Case, precision: str, how: str, place: str) ->
     torch.set_num_threads(threads)
     device, images = torch.device(place), images_of(side)
     if how == "peer":
-        plain = models.build(network, num_classes=10, in_channels=images.in_channels)
+        plain = nets.build(network, num_classes=10, in_channels=images.in_channels)
         step = peer.Loop(plain, images.train.images, images.train.labels, device).step
     else:
         step = subject(network, precision, how, images, device)
@@ -143,8 +146,8 @@ class Subject:
 def measure(case: Case, device: torch.device, rounds: int, steps: int) -> list[dict[str, Any]]:
     network, side, threads = case
     channels = images_of(side).in_channels
-    plain = models.build(network, num_classes=10, in_channels=channels)
-    work = 3 * 128 * models.count_multiply_adds(plain, side)
+    plain = nets.build(network, num_classes=10, in_channels=channels)
+    work = 3 * 128 * nets.count_multiply_adds(plain, side)
     steps *= (32 // side) ** 2 // 2 or 1  # a turn of some length also where an update has none
     torch.set_num_threads(threads)
     keys = [("fp32", "peer"), *ENGINES[device.type]]
@@ -162,7 +165,7 @@ def measure(case: Case, device: torch.device, rounds: int, steps: int) -> list[d
             times[key].append(one.updates(steps))
             time.sleep(REST)  # its workers fill their queues again: not in the next one's time
         for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            train._set_precision("fp32")
+            train.set_precision("fp32")
             rates[precision].append(matmul_rate(dtype, device))
     for one in subjects.values():
         one.end()
@@ -203,7 +206,7 @@ def main() -> None:
         parts = [case.split(",") for case in asked.cases]
         cases = [(network, int(side), int(threads)) for network, side, threads in parts]
     rows = [row for case in cases for row in measure(case, device, asked.rounds, asked.steps)]
-    where = train._device_name(device)
+    where = train.device_name(device)
     report = {**tables.conditions(), "device": where, "rounds": asked.rounds, "rows": rows}
     columns = [
         "network",

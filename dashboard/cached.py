@@ -17,15 +17,15 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from resnetlab import results
+from resnetlab import store
 
 Stamp = tuple[tuple[str, int, int], ...]  # (file, mtime in ns, bytes) of the files that are there
-FILES = (results.RUN_FILE, results.SUMMARY_FILE, *results.LOGS)
+FILES = (store.RUN_FILE, store.SUMMARY_FILE, *store.LOGS)
 
 
 def root() -> Path:
     """The results folder: RESNETLAB_RESULTS if it is set, else the project's."""
-    return results.results_root(os.environ.get("RESNETLAB_RESULTS"))
+    return store.results_root(os.environ.get("RESNETLAB_RESULTS"))
 
 
 def stamp(folder: Path, files: Iterable[str] = FILES) -> Stamp:
@@ -43,74 +43,74 @@ def stamp(folder: Path, files: Iterable[str] = FILES) -> Stamp:
 
 
 # folder -> what its files looked like when it was read, and what was in it
-_shelf: dict[Path, tuple[Stamp, results.RunRecord | results.Skipped]] = {}
+_shelf: dict[Path, tuple[Stamp, store.RunRecord | store.Skipped]] = {}
 
 
-def study(path: Path) -> results.Study:
+def study(path: Path) -> store.Study:
     """The study's runs. A run whose files have not changed is the same object as before."""
-    found = results.read_study(path, _read)
+    found = store.read_study(path, _read)
     there = {run.path for run in found.runs} | {item.path for item in found.skipped}
     for folder in [item for item in _shelf if item.parent == path and item not in there]:
         _shelf.pop(folder, None)  # another visitor's page may have been faster
     return found
 
 
-def _read(folder: Path) -> results.RunRecord | results.Skipped:
+def _read(folder: Path) -> store.RunRecord | store.Skipped:
     seen = stamp(folder)
     known = _shelf.get(folder)
     if known is not None and known[0] == seen and not _died(known[1]):
         return known[1]
-    record = results.read_folder(folder, known[1] if known else None)
+    record = store.read_folder(folder, known[1] if known else None)
     _shelf[folder] = (seen, record)
     return record
 
 
-def _died(record: results.RunRecord | results.Skipped) -> bool:
+def _died(record: store.RunRecord | store.Skipped) -> bool:
     """Whether a run's process has gone without a word: nothing in its files tells."""
     return (
-        isinstance(record, results.RunRecord)
+        isinstance(record, store.RunRecord)
         and record.status == "running"
-        and not results.is_alive(record.info)
+        and not store.is_alive(record.info)
     )
 
 
-def state(runs: results.Study) -> tuple[tuple[str, str, Stamp], ...]:
+def state(runs: store.Study) -> tuple[tuple[str, str, Stamp], ...]:
     """What a picture of the study depends on; equal means that nothing has to be drawn again.
 
     run.json is left out, because its heartbeat changes every few seconds; its status is in.
     """
-    logs = (results.SUMMARY_FILE, *results.LOGS)
+    logs = (store.SUMMARY_FILE, *store.LOGS)
     return (
         *((run.name, run.status, stamp(run.path, logs)) for run in runs.runs),
         *((item.path.name, item.reason, ()) for item in runs.skipped),
     )
 
 
-def metrics(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
+def metrics(runs: Sequence[store.RunRecord]) -> pd.DataFrame:
     """`results.metrics_of`. Shared: not to be written into."""
     return _metrics(_same(runs), runs)[1]
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _metrics(
-    key: str, _runs: Sequence[results.RunRecord]
-) -> tuple[Sequence[results.RunRecord], pd.DataFrame]:
-    return _runs, results.metrics_of(_runs)
+    key: str, _runs: Sequence[store.RunRecord]
+) -> tuple[Sequence[store.RunRecord], pd.DataFrame]:
+    return _runs, store.metrics_of(_runs)
 
 
-def table(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
+def table(runs: Sequence[store.RunRecord]) -> pd.DataFrame:
     """`results.table_of`: one row a run. Shared: not to be written into."""
     return _table(_same(runs), runs)[1]
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _table(
-    key: str, _runs: Sequence[results.RunRecord]
-) -> tuple[Sequence[results.RunRecord], pd.DataFrame]:
-    return _runs, results.table_of(_runs)
+    key: str, _runs: Sequence[store.RunRecord]
+) -> tuple[Sequence[store.RunRecord], pd.DataFrame]:
+    return _runs, store.table_of(_runs)
 
 
-def _same(runs: Sequence[results.RunRecord]) -> str:
+def _same(runs: Sequence[store.RunRecord]) -> str:
     """One word for these very objects, which stand for their files as they were when they were read.
 
     What is cached under it keeps them, so no later object can have the address of one of them.
@@ -119,26 +119,26 @@ def _same(runs: Sequence[results.RunRecord]) -> str:
     return hashlib.sha256(repr([id(run) for run in runs]).encode()).hexdigest()
 
 
-def measurement(path: Path) -> results.Measurement:
+def measurement(path: Path) -> store.Measurement:
     """`results.read_measurement`, remembered until its file changes. Shared: not to be written into."""
     return _measurement(path, stamp(path.parent, [path.name]))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _measurement(path: Path, seen: Stamp) -> results.Measurement:
-    return results.read_measurement(path)
+def _measurement(path: Path, seen: Stamp) -> store.Measurement:
+    return store.read_measurement(path)
 
 
-def probes(runs: Sequence[results.RunRecord]) -> pd.DataFrame:
+def probes(runs: Sequence[store.RunRecord]) -> pd.DataFrame:
     """`results.probes_of` for the gradient norms. Shared: not to be written into."""
     return _probes(_same(runs), runs)[1]
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _probes(
-    key: str, _runs: Sequence[results.RunRecord]
-) -> tuple[Sequence[results.RunRecord], pd.DataFrame]:
-    return _runs, results.probes_of(_runs)
+    key: str, _runs: Sequence[store.RunRecord]
+) -> tuple[Sequence[store.RunRecord], pd.DataFrame]:
+    return _runs, store.probes_of(_runs)
 
 
 def figure(

@@ -13,7 +13,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cached, live_chart
-from resnetlab import plots, results
+from resnetlab import plots, store
 
 LOOK_SECONDS = 2.0  # between two looks at the files while a run trains
 IDLE_SECONDS = 15.0  # and while none does: a study that is started later shows up by itself
@@ -129,7 +129,7 @@ def _pick_study() -> None:
         )
 
 
-def open_study(title: str, intro: str) -> results.Study:
+def open_study(title: str, intro: str) -> store.Study:
     """Draw the page's head; the chosen study. Ends the page if there is none."""
     st.title(title, anchor=False)
     st.markdown(intro)
@@ -147,7 +147,7 @@ def open_study(title: str, intro: str) -> results.Study:
     return study
 
 
-def follow(key: str, offered: Any, study: results.Study) -> Any:
+def follow(key: str, offered: Any, study: store.Study) -> Any:
     """The default to give the widget `key`: `offered`, or None if it has just been set to that.
 
     A choice made by hand stays while the page shows the same study; an untouched widget follows what
@@ -167,8 +167,8 @@ def follow(key: str, offered: Any, study: results.Study) -> Any:
 def _studies() -> dict[str, Path]:
     """By label, in the order in which they are offered; the first is shown if none is asked for."""
     root = cached.root()
-    paths = results.find_studies(root)
-    paths.sort(key=lambda path: path.parent.name == results.REFERENCE and path.name != FIRST)
+    paths = store.find_studies(root)
+    paths.sort(key=lambda path: path.parent.name == store.REFERENCE and path.name != FIRST)
     return labelled((_place(path, root), path) for path in paths)
 
 
@@ -204,10 +204,10 @@ def _no_results(root: Path) -> None:
     st.code(shown(root.absolute(), 1000), language=None)
 
 
-def one_condition(runs: Sequence[results.RunRecord]) -> list[results.RunRecord]:
+def one_condition(runs: Sequence[store.RunRecord]) -> list[store.RunRecord]:
     """The runs of one data set, recipe and precision, chosen if there are several."""
 
-    def condition(run: results.RunRecord) -> str:
+    def condition(run: store.RunRecord) -> str:
         parts = (run.config.data.label, f"recipe {run.config.recipe.label}", run.config.precision)
         return shown(" · ".join(parts), 120)
 
@@ -227,7 +227,7 @@ def one_condition(runs: Sequence[results.RunRecord]) -> list[results.RunRecord]:
 # --- live -------------------------------------------------------------------------------------
 
 
-def _watch(study: results.Study | None) -> None:
+def _watch(study: store.Study | None) -> None:
     """Look at the files now and then; draw the page again only when they changed."""
     running = _running(study) if study else []
     live(bool(running))
@@ -252,7 +252,7 @@ def live(training: bool) -> None:
         live_chart.offer()
 
 
-def _look(drawn: results.Study | None, state: tuple[Any, ...], since: float, paused: bool) -> None:
+def _look(drawn: store.Study | None, state: tuple[Any, ...], since: float, paused: bool) -> None:
     # The first look belongs to the drawing of the page itself, which has just read the study.
     first = time.monotonic() - since < LOOK_SECONDS / 2
     study = drawn if first or drawn is None else cached.study(drawn.path)
@@ -265,19 +265,16 @@ def _look(drawn: results.Study | None, state: tuple[Any, ...], since: float, pau
             _bar(column, run)
     if paused or first:
         return
-    if study is None:
-        changed = bool(results.find_studies(cached.root()))
-    else:
-        changed = cached.state(study) != state
-    if changed:
+    there = bool(store.find_studies(cached.root()))
+    if there if study is None else cached.state(study) != state:
         st.rerun()
 
 
-def _running(study: results.Study) -> list[results.RunRecord]:
+def _running(study: store.Study) -> list[store.RunRecord]:
     return [run for run in study.runs if run.status == "running"]
 
 
-def _bar(place: DeltaGenerator, run: results.RunRecord) -> None:
+def _bar(place: DeltaGenerator, run: store.RunRecord) -> None:
     planned = run.config.recipe.steps
     step = run.info.get("step")
     done = min(step, planned) if type(step) is int and step > 0 else 0

@@ -15,7 +15,7 @@ from typing import Any
 
 import streamlit as st
 
-from resnetlab import config, results
+from resnetlab import config, store
 from resnetlab.config import UsageError
 
 SECONDS = 300  # that an answer may take
@@ -24,11 +24,11 @@ IMAGES, LARGE_IMAGES = 256, 32  # test images that the responses are measured on
 Weights = tuple[tuple[str, int, int], ...]  # (file, mtime in ns, bytes) of the checkpoints
 
 
-def weights(run: results.RunRecord) -> Weights:
+def weights(run: store.RunRecord) -> Weights:
     """The run's checkpoints as they look from outside; empty if it came without."""
     found = []
     try:
-        for path in sorted((run.path / results.CHECKPOINTS).glob("*.pt")):
+        for path in sorted((run.path / store.CHECKPOINTS).glob("*.pt")):
             seen = path.stat()
             found.append((path.name, seen.st_mtime_ns, seen.st_size))
     except OSError:
@@ -48,7 +48,7 @@ def _anatomy(name: str, classes: int, channels: int, size: int) -> list[dict[str
     return parts
 
 
-def responses(run: results.RunRecord) -> dict[str, Any]:
+def responses(run: store.RunRecord) -> dict[str, Any]:
     """`probes.layer_responses` of the run's newest whole checkpoint: layers, values, step, images.
 
     Raises UsageError with what went wrong.
@@ -90,29 +90,30 @@ def _ask(question: dict[str, Any]) -> dict[str, Any]:
 
 def measure(question: dict[str, Any]) -> dict[str, Any]:
     """The answer to one question, in the process that has torch."""
-    from resnetlab import models, probes
+    from resnetlab import nets
+    from resnetlab.nets import probes
 
     if "network" in question:
-        network = models.build(
+        network = nets.build(
             config.Network.from_name(question["network"]),
             num_classes=question["classes"],
             in_channels=question["channels"],
         )
-        models.check_size(network.spec, question["size"], question["size"])
+        nets.check_size(network.spec, question["size"], question["size"])
         return {"parts": probes.anatomy(network, question["size"])}
 
     import torch
 
-    from resnetlab import evaluate
+    from resnetlab.training import evaluate
 
-    run = results.read_run(question["run"])
+    run = store.read_run(question["run"])
     trained = evaluate.trained(run, torch.device("cpu"))
     most = IMAGES if run.config.recipe.crop is None else LARGE_IMAGES
     images = trained.normalise(evaluate.some_test_images(run.config, most))
     values = probes.layer_responses(trained.network, images)
     return {
         "layers": list(probes.response_layers(trained.network)),
-        "values": [results.significant(value) for value in values.tolist()],
+        "values": [store.significant(value) for value in values.tolist()],
         "step": trained.step,
         "images": len(images),
     }

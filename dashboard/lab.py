@@ -24,7 +24,7 @@ from typing import Any, Literal
 import filelock
 import psutil
 
-from resnetlab import config, machine, results
+from resnetlab import config, files, machine, store
 from resnetlab.config import UsageError
 
 STUDY = "live-lab"
@@ -62,7 +62,7 @@ def data_sets() -> list[str]:
 
     def there(name: str) -> bool:
         try:
-            return any(item.is_dir() for item in (results.project_root() / "data" / name).iterdir())
+            return any(item.is_dir() for item in (files.project_root() / "data" / name).iterdir())
         except OSError:
             return False
 
@@ -149,15 +149,15 @@ def submit(root: Path, requests: Sequence[Request]) -> list[Answer]:
     UsageError for a bad request, a full queue and a results folder that cannot be written.
     """
     runs = [request.run() for request in requests]
-    queue = _Queue(results.prepare_root(root))
+    queue = _Queue(store.prepare_root(root))
     with queue.locked():
         queue.advance()
         waiting, active = queue.waiting(), queue.markers()
         places, fresh = [], 0
         for run in runs:
-            record = results.check_folder(queue.study / run.default_name, run)
+            record = store.check_folder(queue.study / run.default_name, run)
             known = run.default_name in waiting or run.default_name in active
-            ended = record is not None and record.status in results.ENDED
+            ended = record is not None and record.status in store.ENDED
             elsewhere = record is not None and record.status == "running"
             places.append("under way" if known or elsewhere else "ended" if ended else "fresh")
             fresh += places[-1] == "fresh"
@@ -221,7 +221,7 @@ def look(root: Path) -> list[Entry]:
             continue
         phase: Phase = "starting"
         with contextlib.suppress(UsageError):
-            record = results.read_run(queue.study / name)
+            record = store.read_run(queue.study / name)
             # A resumed run's file is from its earlier start until its process has loaded everything.
             if record.status == "running" and record.info.get("pid") == marker.get("pid"):
                 phase = "running"
@@ -288,15 +288,15 @@ class _Queue:
         return {name: marker for name, marker in found.items() if marker is not None}
 
     def mark(self, name: str, marker: Mapping[str, Any]) -> None:
-        results.write_json(self.folder / "running" / f"{name}.json", marker)
+        store.write_json(self.folder / "running" / f"{name}.json", marker)
 
     def add(self, name: str, request: Request) -> None:
         numbers = [path.name.partition(".")[0] for path in _files(self.folder / "waiting")]
         number = max((int(n) for n in numbers if n.isdecimal()), default=0) + 1
-        results.write_json(self.folder / "waiting" / f"{number:08d}.{name}.json", asdict(request))
+        store.write_json(self.folder / "waiting" / f"{number:08d}.{name}.json", asdict(request))
 
     def note(self, name: str, text: str) -> None:
-        results.write_json(self.folder / "notes" / f"{name}.json", {"note": text[:400]})
+        store.write_json(self.folder / "notes" / f"{name}.json", {"note": text[:400]})
 
     def advance(self) -> bool:
         """Close what has ended, start what there is room for. True if something is left to do."""
@@ -372,9 +372,9 @@ class _Queue:
         log = self.folder / "logs" / f"{name}.txt"
         status: str | None = None
         with contextlib.suppress(UsageError):
-            status = results.read_run(self.study / name).status
+            status = store.read_run(self.study / name).status
         asked = marker is not None and marker.get("stop") is not None
-        if status in results.ENDED or (status == "interrupted" and asked):
+        if status in store.ENDED or (status == "interrupted" and asked):
             log.unlink(missing_ok=True)
         elif asked:
             self.note(name, "stopped before its first step")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resnetlab.config import RECIPES, Run, lr_at, run_from_parameters
-    from resnetlab.models import build, load_torchvision, to_torchvision
-    from resnetlab.results import find_run, read_run, read_study
-    from resnetlab.train import fit, train_step
+    from resnetlab.nets import build, load_torchvision, to_torchvision
+    from resnetlab.store import find_run, read_run, read_study
+    from resnetlab.training import fit, train_step
 
 __version__ = "0.1.0"
 
@@ -32,16 +32,16 @@ __all__ = [
 _HOMES = {
     "RECIPES": "config",
     "Run": "config",
-    "build": "models",
-    "find_run": "results",
-    "fit": "train",
-    "load_torchvision": "models",
+    "build": "nets",
+    "find_run": "store",
+    "fit": "training",
+    "load_torchvision": "nets",
     "lr_at": "config",
-    "read_run": "results",
-    "read_study": "results",
+    "read_run": "store",
+    "read_study": "store",
     "run_from_parameters": "config",
-    "to_torchvision": "models",
-    "train_step": "train",
+    "to_torchvision": "nets",
+    "train_step": "training",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from resnetlab.config import run_from_parameters
-from resnetlab.results import METRICS_FILE, PROBES_FILE, TIMING_FILE, RunWriter, Status
+from resnetlab.store import METRICS_FILE, PROBES_FILE, TIMING_FILE, RunWriter, Status
 
 STEPS = 40
 EVERY = 4

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from dashboard_data import append_rows, write_run, write_study
 
-from resnetlab import results
+from resnetlab import store
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -209,8 +209,8 @@ def test_zoom_and_hidden_curves_survive_live_rows(
     wait_for(tab, f"{hidden}.includes('legendonly')")
     curves = tab.evaluate(hidden)
 
-    run = results.read_run(path)
-    writer = results.RunWriter(server.root, run.study, run.name, run.config)
+    run = store.read_run(path)
+    writer = store.RunWriter(server.root, run.study, run.name, run.config)
     writer.info = dict(run.info)
     for last in (24, 28):
         append_rows(writer, last - 4, last)
@@ -300,7 +300,7 @@ def test_live_lab_from_start_to_stop(server: Server, open_page: Callable[..., An
     stop = again.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop")
     stop.click()
     stop.wait_for(state="hidden")
-    (run,) = results.read_study(server.root / "live-lab").runs
+    (run,) = store.read_study(server.root / "live-lab").runs
     assert run.config.seed == 7
     assert run.status == "interrupted"
     assert 0 < run.info["step"] < 2000
@@ -336,8 +336,8 @@ def test_measurements_appear_while_their_page_is_open(server: Server, open_page:
     tab = open_page("measured", "why")
     tab.get_by_text("Not measured yet").first.wait_for()
     assert tab.locator(CHART).count() == 0
-    committed = PROJECT / "results" / "reference" / results.MEASUREMENTS / "digits"
-    target = server.root / results.MEASUREMENTS / "digits"
+    committed = PROJECT / "results" / "reference" / store.MEASUREMENTS / "digits"
+    target = server.root / store.MEASUREMENTS / "digits"
     target.mkdir(parents=True)
     shutil.copy(committed / "gradient-correlation.json", target)
     tab.locator(CHART).first.wait_for()

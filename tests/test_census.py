@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from resnetlab import census, cli
+from resnetlab import cli
 from resnetlab.config import UsageError
+from resnetlab.images import census
 
 
 @pytest.fixture
@@ -90,11 +91,11 @@ def test_the_wrong_number_of_classes_and_other_files_are_said(folder: Path) -> N
 @pytest.mark.slow
 def test_the_command_prints_counts_and_ends_with_1_for_problems(folder: Path) -> None:
     runner = CliRunner()
-    done = runner.invoke(cli.app, ["data", "check", str(folder)])
+    done = runner.invoke(cli.app.app, ["data", "check", str(folder)])
     assert done.exit_code == 0, done.output
     assert "train/  6 images in 2 classes" in done.output
     assert "no problem found" in done.output
     (folder / "train" / "cat" / "0.jpg").write_bytes(b"torn")
-    done = runner.invoke(cli.app, ["data", "check", f"folder:{folder}", "--json"])
+    done = runner.invoke(cli.app.app, ["data", "check", f"folder:{folder}", "--json"])
     assert done.exit_code == 1
     assert list(json.loads(done.output)["splits"]["train"]["damaged"]) == ["train/cat/0.jpg"]

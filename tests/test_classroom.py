@@ -9,7 +9,7 @@ import pytest
 from dashboard_data import write_run, write_study
 from test_dashboard import Open, charts, folder, markdown, open_page, texts
 
-from resnetlab import paper, results, verdict
+from resnetlab import paper, store, verdict
 
 __all__ = ["folder", "open_page"]  # fixtures
 GRADIENTS = "app_pages/gradients.py"
@@ -30,7 +30,7 @@ def test_until_it_is_revealed_nothing_gives_the_answer_away(folder: Path, open_p
     assert not charts(app)
     assert "Plain networks do not" not in markdown(app)
     assert "minus" not in texts(app)
-    study = results.read_study(folder / "digits")
+    study = store.read_study(folder / "digits")
     shallow = study.table().query("network == 'plain-8'")["train_error"].mean()
     assert f"**plain-8** ends at a training error of **{shallow:.1f} %**" in markdown(app)
     assert toggle(app, "reveal").disabled
@@ -45,7 +45,7 @@ def test_the_reveal_compares_the_prediction_with_what_was_measured(
     assert not charts(app)
     app = toggle(app, "reveal").set_value(True).run()
     assert not app.exception
-    table = results.read_study(folder / "digits").table()
+    table = store.read_study(folder / "digits").table()
     found = verdict.contrast(table, "plain-14", "plain-8")
     assert found is not None
     assert app.subheader[0].value.startswith(f"It is higher ({found.mean:+.1f} points, n = 3)")
@@ -112,7 +112,7 @@ def test_values_in_the_address_that_are_none_fall_back(folder: Path, open_page: 
 def test_what_the_gradients_do_is_said_beside_the_papers_words(folder: Path, open_page: Open) -> None:
     write_study(folder)
     app = open_page(GRADIENTS)
-    study = results.read_study(folder / "digits")
-    for sentence in verdict.gradients(results.probes_of(study.runs)):
+    study = store.read_study(folder / "digits")
+    for sentence in verdict.gradients(store.probes_of(study.runs)):
         assert sentence in texts(app)
     assert "exhibit healthy norms with BN" in markdown(app)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from resnetlab import cli, config, results
+from resnetlab import cli, config, files, store
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("results")
     for network in ("plain-8", "resnet-8"):
         words = ["train", network, "--steps", "12", "--results", str(root), "--threads", "1"]
-        command = [sys.executable, "-m", "resnetlab.cli", *words, "--run", f"{network}-x"]
+        command = [sys.executable, "-m", "resnetlab", *words, "--run", f"{network}-x"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert "finished at step 12" in done.stdout
     return root
@@ -29,7 +29,7 @@ def test_help_and_reading_load_no_torch():
         "from resnetlab import cli\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"
-        "import resnetlab.results, resnetlab.study\n"
+        "import resnetlab.store, resnetlab.studies\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -133,7 +133,7 @@ def test_list_json_has_what_others_build_on(resnetlab, trained):
         assert set(wanted) <= set(row)
         assert row["status"] == "finished"
         assert row["steps"] == 12
-        record = results.read_run(trained / "runs" / row["run"])
+        record = store.read_run(trained / "runs" / row["run"])
         assert row["test_error"] == record.metrics["test_error"].iloc[-1]
         assert row["train_error"] == record.metrics["train_error"].iloc[-1]
         assert row["validation_error"] is None
@@ -152,12 +152,12 @@ def test_tables_show_the_runs_and_what_was_skipped(resnetlab, trained, tmp_path)
 
 def test_two_studies_are_compared_as_one_table(resnetlab, tmp_path):
     """A study and the same with clipped gradients, paired by seed."""
-    from resnetlab import config, train
+    from resnetlab import config, training
 
     for study, clip in (("bare", None), ("clipped", 0.5)):
         for network in ("plain-8", "plain-14"):
             run = config.run_from_parameters(network=network, steps=2, batch_size=32, clip=clip)
-            train.fit(run, study=study, name=run.name_in_study, results_folder=tmp_path, threads=1)
+            training.fit(run, study=study, name=run.name_in_study, results_folder=tmp_path, threads=1)
     code, out, _ = resnetlab("compare", "bare", "clipped", "--results", tmp_path, "--json")
     assert code == 0
     said = json.loads(out)["verdict"]
@@ -187,8 +187,8 @@ def test_show_and_compare(resnetlab, trained):
 
 
 def test_reproduce_gives_the_same_configuration(trained):
-    record = results.read_run(trained / "runs" / "plain-8-x")
-    words = shlex.split(cli.reproduce(record))
+    record = store.read_run(trained / "runs" / "plain-8-x")
+    words = shlex.split(cli.app.reproduce(record))
     assert words[:3] == ["resnetlab", "train", "plain-8"]
     options = dict(zip(words[3::2], words[4::2], strict=True))
     again = config.run_from_parameters(
@@ -205,11 +205,11 @@ def test_a_full_disk_is_one_message_and_what_to_do(resnetlab, tmp_path, monkeypa
     def full(self, file, *rows):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(results.RunWriter, "append", full)
+    monkeypatch.setattr(store.RunWriter, "append", full)
     code, _, error = resnetlab("train", "plain-8", "--steps", "2", "--results", tmp_path)
     assert code == 1
     assert error == "error: the disk is full; free some space, then the same command goes on\n"
-    assert results.read_study(tmp_path / "runs").runs[0].status == "failed"
+    assert store.read_study(tmp_path / "runs").runs[0].status == "failed"
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,9 @@ def test_a_full_disk_is_one_message_and_what_to_do(resnetlab, tmp_path, monkeypa
 )
 def test_reproduce_says_what_it_takes(changes, words, tmp_path):
     run = config.run_from_parameters(network="plain-8", **changes)
-    with results.RunWriter(tmp_path, "s", "r", run) as writer:
+    with store.RunWriter(tmp_path, "s", "r", run) as writer:
         writer.begin(execution={}, versions={}, dataset={}, layers={}, parameters=1)
-    said = cli.reproduce(results.read_run(tmp_path / "s" / "r"))
+    said = cli.app.reproduce(store.read_run(tmp_path / "s" / "r"))
     assert said.startswith(words)
     assert ("-p pad 2 -p flip True" in said) == ("pad" in changes)
 
@@ -233,12 +233,12 @@ def test_reproduce_says_what_it_takes(changes, words, tmp_path):
 def test_own_runs_come_before_reference_runs_of_the_same_name(tmp_path):
     run = config.run_from_parameters(network="plain-8")
     for root in (tmp_path, tmp_path / "reference"):
-        with results.RunWriter(root, "digits", "twin", run) as writer:
+        with store.RunWriter(root, "digits", "twin", run) as writer:
             writer.begin(execution={}, versions={}, dataset={}, layers={}, parameters=1)
-    assert results.find_run("twin", tmp_path).path == tmp_path / "digits" / "twin"
-    assert results.find_run("digits/twin", tmp_path).path == tmp_path / "digits" / "twin"
+    assert store.find_run("twin", tmp_path).path == tmp_path / "digits" / "twin"
+    assert store.find_run("digits/twin", tmp_path).path == tmp_path / "digits" / "twin"
     theirs = tmp_path / "reference" / "digits" / "twin"
-    assert results.find_run("reference/digits/twin", tmp_path).path == theirs
+    assert store.find_run("reference/digits/twin", tmp_path).path == theirs
 
 
 def test_a_second_call_returns_the_ended_run(resnetlab, trained):
@@ -330,7 +330,7 @@ def test_bench_runs_the_scripts_by_name_and_refuses_others(tmp_path, monkeypatch
     (folder / "one.py").write_text("def main(): print('measured')\nmain()\n")
     (folder / "two.py").write_text("def main(): raise SystemExit(3)\nmain()\n")
     (folder / "shared.py").write_text("# imported by the others\n")
-    monkeypatch.setattr(results, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(files, "project_root", lambda: tmp_path)
     for words, code in ((["one"], 0), ([], 1), (["tow"], 2)):
         monkeypatch.setattr(sys, "argv", ["resnetlab", "bench", *words])
         with pytest.raises(SystemExit) as left:

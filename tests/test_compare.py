@@ -19,7 +19,8 @@ import pytest
 from dashboard_data import EVERY, STEPS, append_rows, charts, write_run, write_study
 from streamlit.testing.v1 import AppTest
 
-from resnetlab import results, series
+from resnetlab import store
+from resnetlab.plots import series
 
 APP = Path(__file__).resolve().parent.parent / "dashboard" / "app.py"
 HOSTILE = "<img src=http://evil.example/x> ![a](http://evil.example/y) :red[z] $x$ \u202e =1+1"
@@ -147,8 +148,8 @@ def test_a_running_run_grows(folder: Path, open_page: Open) -> None:
     app = open_page()
     assert traces(app)[0]["x"][-1] == 16
     revision = chart(app)["layout"]["uirevision"]
-    run = results.read_run(path)
-    writer = results.RunWriter(folder, run.study, run.name, run.config)
+    run = store.read_run(path)
+    writer = store.RunWriter(folder, run.study, run.name, run.config)
     writer.info = dict(run.info)
     append_rows(writer, 20, 24)
     app.run()

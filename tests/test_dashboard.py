@@ -16,7 +16,7 @@ import pytest
 from dashboard_data import STEPS, append_rows, charts, write_run, write_study
 from streamlit.testing.v1 import AppTest
 
-from resnetlab import results, verdict
+from resnetlab import store, verdict
 
 PROJECT = Path(__file__).resolve().parent.parent
 APP = PROJECT / "dashboard" / "app.py"
@@ -97,7 +97,7 @@ def test_a_study_without_runs(folder: Path, open_page: Open, page: str) -> None:
 def test_verdict_curves_and_table_are_those_of_the_library(folder: Path, open_page: Open) -> None:
     write_study(folder, seeds=3)
     app = open_page()
-    study = results.read_study(folder / "digits")
+    study = store.read_study(folder / "digits")
     for sentence in verdict.degradation(study.table()):
         assert sentence in texts(app)
     assert len(charts(app)) == 3
@@ -221,8 +221,8 @@ def test_new_rows_are_read_at_the_next_look(folder: Path, open_page: Open) -> No
     path = write_run(folder, "plain-14", steps=16, status="running")
     app = open_page("app_pages/runs.py")
     assert app.dataframe[0].value["steps"].item() == 16
-    run = results.read_run(path)
-    writer = results.RunWriter(folder, run.study, run.name, run.config)
+    run = store.read_run(path)
+    writer = store.RunWriter(folder, run.study, run.name, run.config)
     writer.info = dict(run.info)
     append_rows(writer, 20, 24)
     app.run()
@@ -231,7 +231,7 @@ def test_new_rows_are_read_at_the_next_look(folder: Path, open_page: Open) -> No
 
 def test_a_run_killed_without_a_word_is_noticed(folder: Path, open_page: Open) -> None:
     """Nothing in its files changes: only its process is gone."""
-    path = write_run(folder, "plain-14", steps=16, status="running") / results.RUN_FILE
+    path = write_run(folder, "plain-14", steps=16, status="running") / store.RUN_FILE
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": process.pid}))
         app = open_page("app_pages/runs.py")
@@ -246,12 +246,12 @@ def test_damage_is_counted_and_the_rest_is_shown(folder: Path, open_page: Open) 
     write_run(folder, "plain-20", status="diverged", steps=12, error="loss not finite at step 13")
     write_run(folder, "plain-26", status="failed", steps=12, error="no memory")
     torn = write_run(folder, "resnet-20")
-    with (torn / results.METRICS_FILE).open("a") as file:
+    with (torn / store.METRICS_FILE).open("a") as file:
         file.write('{"step": 44, "train_er')
     newer = write_run(folder, "resnet-26")
-    (newer / results.RUN_FILE).write_text(json.dumps({"schema": 99}))
+    (newer / store.RUN_FILE).write_text(json.dumps({"schema": 99}))
     damaged = write_run(folder, "resnet-32")
-    (damaged / results.RUN_FILE).write_bytes(b"\x00\xff{")
+    (damaged / store.RUN_FILE).write_bytes(b"\x00\xff{")
     (folder / "digits" / "photos").mkdir()
     (folder / "digits" / "photos" / "cat.jpg").write_bytes(b"\xff\xd8")
     (folder / "digits" / "notes.txt").write_text("text")
@@ -286,8 +286,8 @@ def test_hostile_names_and_texts_are_never_interpreted(
     study = folder / "<b>![x](y)"
     (folder / "digits").rename(study)
     odd = write_run(folder, "plain-20", study="odd")
-    info = json.loads((odd / results.RUN_FILE).read_text())
-    (odd / results.RUN_FILE).write_text(
+    info = json.loads((odd / store.RUN_FILE).read_text())
+    (odd / store.RUN_FILE).write_text(
         json.dumps(info | {"step": 10**400, "layers": 7, "dataset": HOSTILE, "error": "\ud800"})
     )
     for name in (study.name, "odd"):
@@ -307,9 +307,9 @@ def test_values_that_are_no_numbers(folder: Path, open_page: Open, page: str) ->
         "null",
         "\x00\x00",
     ]
-    with (path / results.METRICS_FILE).open("a") as file:
+    with (path / store.METRICS_FILE).open("a") as file:
         file.write("\n".join(rows))
-    with (path / results.PROBES_FILE).open("a") as file:
+    with (path / store.PROBES_FILE).open("a") as file:
         file.write('{"step": 1, "kind": "gradient_norm", "values": [null, 1e999]}\n')
     open_page(page)
 

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from resnetlab import data
 from resnetlab.config import PAPER, QUICK, Data, Recipe, UsageError
-from resnetlab.data import Batches, DataError, Dataset, Draws, Order, Split
+from resnetlab.images import datasets
+from resnetlab.images.datasets import Batches, DataError, Dataset, Draws, Order, Split
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return data.load(Data())
+    return datasets.load(Data())
 
 
 def test_digits_are_the_1797_of_scikit_learn(digits: Dataset) -> None:
@@ -86,8 +86,8 @@ def test_the_description_changes_with_a_pixel_a_label_and_the_split(digits: Data
     ):
         changed = Dataset(digits.label, digits.classes, other, digits.test)
         assert changed.describe()["sha256"] != said["sha256"]
-    assert data.load(Data()).describe() == said
-    assert data.load(Data(validation=10)).describe()["sha256"] != said["sha256"]
+    assert datasets.load(Data()).describe() == said
+    assert datasets.load(Data(validation=10)).describe()["sha256"] != said["sha256"]
 
 
 # --- the held-out part ------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def numbered(count: int, size: int = 8, channels: int = 1) -> Split:
 def test_the_held_out_part_is_disjoint_and_nothing_is_lost(sizes: tuple[int, int]) -> None:
     total, held = sizes
     whole = Dataset("x", ("a", "b"), numbered(total), numbered(3))
-    split = data._hold_out(whole, held)
+    split = datasets._hold_out(whole, held)
     assert split.validation is not None
     assert (len(split.train), len(split.validation)) == (total - held, held)
     assert sorted(rows(split.train) + rows(split.validation)) == sorted(rows(whole.train))
@@ -120,9 +120,9 @@ def test_the_held_out_part_is_disjoint_and_nothing_is_lost(sizes: tuple[int, int
 def test_every_run_of_a_study_holds_out_the_same_images(digits: Dataset) -> None:
     # `load` knows no seed, so seeds are compared on one split; and it does not touch the global state.
     torch.manual_seed(1)
-    first = data.load(Data(validation=144))
+    first = datasets.load(Data(validation=144))
     torch.manual_seed(2)
-    second = data.load(Data(validation=144))
+    second = datasets.load(Data(validation=144))
     assert first.validation is not None
     assert second.validation is not None
     assert torch.equal(first.validation.images, second.validation.images)
@@ -133,7 +133,7 @@ def test_every_run_of_a_study_holds_out_the_same_images(digits: Dataset) -> None
 @pytest.mark.parametrize("count", [1442, 1443, 10**9])
 def test_a_held_out_part_that_takes_all_is_refused(count: int) -> None:
     with pytest.raises(UsageError, match="leaves no training image: digits has 1442"):
-        data.load(Data(validation=count))
+        datasets.load(Data(validation=count))
 
 
 # --- the order --------------------------------------------------------------------------------
@@ -228,10 +228,10 @@ def test_all_81_offsets_and_both_mirrors_occur_equally_and_independently() -> No
 def test_generators_differ_by_seed_purpose_and_index() -> None:
     keys = [(0, "epoch", 0), (1, "epoch", 0), (0, "weights", 0), (0, "epoch", 1)]
     draws = [
-        tuple(torch.randint(1 << 30, (4,), generator=data.generator(*key)).tolist()) for key in keys
+        tuple(torch.randint(1 << 30, (4,), generator=datasets.generator(*key)).tolist()) for key in keys
     ]
     assert len(set(draws)) == len(keys)
-    again = torch.randint(1 << 30, (4,), generator=data.generator(*keys[0]))
+    again = torch.randint(1 << 30, (4,), generator=datasets.generator(*keys[0]))
     assert tuple(again.tolist()) == draws[0]
 
 
@@ -390,7 +390,7 @@ def offer(name: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """Point torchvision's class at the small archive on the server, checksums and all."""
     archive, files = cifar_archive(name)
     server.content = archive
-    reader = data._torchvision_class(name)
+    reader = datasets._torchvision_class(name)
 
     def md5(file: str) -> str:
         return hashlib.md5(files[file]).hexdigest()
@@ -414,10 +414,10 @@ def test_cifar_is_downloaded_verified_and_read(
     name: str, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     offer(name, server, monkeypatch)
-    folder = data.download(name, tmp_path)
+    folder = datasets.download(name, tmp_path)
     assert folder == tmp_path / name
     assert [item.name for item in tmp_path.iterdir()] == [name]  # no archive, no partial folder
-    found = data.load(Data(name=name), tmp_path)
+    found = datasets.load(Data(name=name), tmp_path)
     assert found.classes == ("red", "green", "blue")
     assert found.train.images.shape == (20, 3, 32, 32)
     assert found.test.images.shape == (6, 3, 32, 32)
@@ -427,7 +427,7 @@ def test_cifar_is_downloaded_verified_and_read(
     first = np.random.default_rng(0).integers(256, size=(4, 3072), dtype=np.uint8)
     assert np.array_equal(found.train.images[0].numpy().ravel(), first[0])  # (C, H, W), red plane first
     asked = server.requests
-    assert data.download(name, tmp_path) == folder  # there already: not fetched again
+    assert datasets.download(name, tmp_path) == folder  # there already: not fetched again
     assert server.requests == asked
 
 
@@ -442,17 +442,17 @@ def test_a_download_that_goes_wrong_leaves_nothing(
     if fault == "wrong checksum":
         server.content = cifar_archive("cifar100")[0]
     with pytest.raises(DataError, match="nothing was kept") as caught:
-        data.download("cifar10", tmp_path)
+        datasets.download("cifar10", tmp_path)
     assert "--data digits" in str(caught.value)
     assert "folder:PATH" in str(caught.value)
     assert server.url in str(caught.value)
     assert list(tmp_path.rglob("*")) == []
     with pytest.raises(DataError):
-        data.load(Data(name="cifar10"), tmp_path)
+        datasets.load(Data(name="cifar10"), tmp_path)
     server.fault = ""  # and the next attempt succeeds
     server.content = cifar_archive("cifar10")[0]
-    data.download("cifar10", tmp_path)
-    assert len(data.load(Data(name="cifar10"), tmp_path).train) == 20
+    datasets.download("cifar10", tmp_path)
+    assert len(datasets.load(Data(name="cifar10"), tmp_path).train) == 20
     gc.collect()
 
 
@@ -462,7 +462,7 @@ def test_no_network_says_what_works_without(
     offer("cifar10", server, monkeypatch)
     server.close()  # nobody listens any more
     with pytest.raises(DataError, match=r"refused.*--data digits"):
-        data.download("cifar10", tmp_path)
+        datasets.download("cifar10", tmp_path)
     assert list(tmp_path.rglob("*")) == []
 
 
@@ -474,17 +474,17 @@ def test_a_half_download_of_a_killed_process_is_not_taken_for_the_data(
     partial.mkdir()
     (partial / "cifar-10-python.tar.gz").write_bytes(archive[:100])
     with pytest.raises(DataError, match="data download cifar10"):
-        data.load(Data(name="cifar10"), tmp_path)
-    data.download("cifar10", tmp_path)
+        datasets.load(Data(name="cifar10"), tmp_path)
+    datasets.download("cifar10", tmp_path)
     assert not partial.exists()
-    assert len(data.load(Data(name="cifar10"), tmp_path).train) == 20
+    assert len(datasets.load(Data(name="cifar10"), tmp_path).train) == 20
 
 
 def test_a_damaged_file_of_cifar_is_found_at_loading_and_never_unpickled(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     offer("cifar10", server, monkeypatch)
-    folder = data.download("cifar10", tmp_path)
+    folder = datasets.download("cifar10", tmp_path)
     victim = next(folder.rglob("data_batch_3"))
 
     class Hostile:
@@ -493,25 +493,25 @@ def test_a_damaged_file_of_cifar_is_found_at_loading_and_never_unpickled(
 
     victim.write_bytes(pickle.dumps(Hostile()))
     with pytest.raises(DataError, match="not whole"):
-        data.load(Data(name="cifar10"), tmp_path)
+        datasets.load(Data(name="cifar10"), tmp_path)
     assert not (tmp_path / "executed").exists()
-    data.download("cifar10", tmp_path)  # the same command mends it
-    assert len(data.load(Data(name="cifar10"), tmp_path).train) == 20
+    datasets.download("cifar10", tmp_path)  # the same command mends it
+    assert len(datasets.load(Data(name="cifar10"), tmp_path).train) == 20
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_missing_cifar_names_the_command_and_the_offline_choices(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"resnetlab data download {name}") as caught:
-        data.load(Data(name=name), tmp_path)
+        datasets.load(Data(name=name), tmp_path)
     assert "digits" in str(caught.value)
     assert list(tmp_path.iterdir()) == []  # loading never downloads
 
 
 def test_only_cifar_is_downloaded(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'cifar10'"):
-        data.download("cifar-10", tmp_path)
+        datasets.download("cifar-10", tmp_path)
     with pytest.raises(UsageError, match="digits need no download"):
-        data.download("digits", tmp_path)
+        datasets.download("digits", tmp_path)
 
 
 # --- folders ----------------------------------------------------------------------------------
@@ -538,15 +538,15 @@ def pets(tmp_path: Path) -> Path:
 
 
 def read(folder: Path, root: Path | None = None) -> Dataset:
-    return data.load(Data(name=f"folder:{folder}"), root or folder.parent / "root")
+    return datasets.load(Data(name=f"folder:{folder}"), root or folder.parent / "root")
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are decoded from now on."""
     seen: list[Path] = []
-    real = data._decode
-    monkeypatch.setattr(data, "_decode", lambda path: (seen.append(path), real(path))[1])
+    real = datasets._decode
+    monkeypatch.setattr(datasets, "_decode", lambda path: (seen.append(path), real(path))[1])
     return seen
 
 
@@ -769,11 +769,11 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_folder_too_large_for_memory_is_refused_before_it_is_decoded(
     pets: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[Path]
 ) -> None:
-    monkeypatch.setattr(data, "MAX_BYTES", 18 * 300 - 1)
+    monkeypatch.setattr(datasets, "MAX_BYTES", 18 * 300 - 1)
     with pytest.raises(DataError, match="GiB"):
         read(pets)
     assert len(decoded) == 1
-    monkeypatch.setattr(data, "MAX_BYTES", 18 * 300)
+    monkeypatch.setattr(datasets, "MAX_BYTES", 18 * 300)
     assert len(read(pets).train) == 12
 
 

@@ -13,23 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from resnetlab import (
-    config,
-    data,
-    evaluate,
-    export,
-    models,
-    notebook,
-    plots,
-    report,
-    results,
-    series,
-    study,
-    surgery,
-    train,
-    verdict,
-)
+from resnetlab import config, nets, plots, store, studies, training, verdict
 from resnetlab.config import Run, UsageError
+from resnetlab.images import datasets
+from resnetlab.nets import surgery
+from resnetlab.pages import export, report
+from resnetlab.plots import series
+from resnetlab.studies import notebook
+from resnetlab.training import evaluate
 
 CPU = torch.device("cpu")
 OFTEN = {"steps": 12, "log_every": 3, "test_every": 6, "probe_every": 6, "checkpoint_every": 4}
@@ -41,9 +32,9 @@ def make(**changes: Any) -> Run:
     return config.run_from_parameters(**(OFTEN | changes))
 
 
-def fit(run: Run, root: Path, name: str | None = None, **kwargs: Any) -> results.RunRecord:
+def fit(run: Run, root: Path, name: str | None = None, **kwargs: Any) -> store.RunRecord:
     name = name or run.name_in_study
-    return train.fit(run, study="s", name=name, results_folder=root, threads=1, **kwargs)
+    return training.fit(run, study="s", name=name, results_folder=root, threads=1, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +48,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def grown(root: Path, network: str = "plain-14", **changes: Any) -> Run:
     source = f"s/{'plain' if network.startswith('plain') else 'resnet'}-8-source"
-    start = results.weights_named(source, root)
+    start = store.weights_named(source, root)
     return make(network=network, start_from=start, **({"lr": 0.001, "milestones": []} | changes))
 
 
@@ -73,7 +64,7 @@ def test_an_edit_is_part_of_the_run_and_round_trips() -> None:
 
 def test_a_run_without_an_edit_is_written_as_before() -> None:
     assert "surgery" not in make(network="resnet-8").model_dump(mode="json")
-    committed = results.find_run("reference/digits/plain-56-seed0")
+    committed = store.find_run("reference/digits/plain-56-seed0")
     assert committed.config.hash() == committed.info["config_hash"]
 
 
@@ -82,7 +73,7 @@ def test_names_and_labels_tell_edited_networks_apart() -> None:
     assert dial.name_in_study == "resnet-8-scale0.25-seed0"
     assert dial.label == "resnet-8-scale0.25 · seed 0"
     assert start.name_in_study == "plain-14-from-plain-8-lr0.01-seed2"
-    assert results.identity_of(start)["network"] == "plain-14-from-plain-8-lr0.01"
+    assert store.identity_of(start)["network"] == "plain-14-from-plain-8-lr0.01"
     other = SOURCE | {"sha256": "1" * 64}
     again = make(network="plain-14", start_from=other, lr=0.01, seed=2)
     assert start.default_name != again.default_name, "outside a study the weights are in the name"
@@ -92,7 +83,7 @@ def test_names_and_labels_tell_edited_networks_apart() -> None:
         "",
     ]
     for run in (dial, start):
-        results.check_name("run", run.default_name)
+        store.check_name("run", run.default_name)
 
 
 @pytest.mark.parametrize(
@@ -142,37 +133,37 @@ def test_the_dial_is_trained_and_tested_as_it_is_scaled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("scale", "name"), [(0.0, "plain-8"), (1.0, "resnet-8")])
 def test_the_ends_of_the_dial_are_the_networks_with_names_of_their_own(scale: float, name: str) -> None:
     """Which is why 0 and 1 are no runs of their own: one step from one seed gives equal weights."""
-    run, images = make(network=name), torch.rand(16, 1, 8, 8, generator=data.generator(0, "images"))
+    run, images = make(network=name), torch.rand(16, 1, 8, 8, generator=datasets.generator(0, "images"))
     networks = []
     for spec in (name, "resnet-8"):
-        network: Any = models.build(spec, in_channels=1, generator=data.generator(0, "weights"))
+        network: Any = nets.build(spec, in_channels=1, generator=datasets.generator(0, "weights"))
         networks.append(network)
     networks[1] = surgery.scale_shortcuts(networks[1], scale)
     for network in networks:
         optimizer = torch.optim.SGD(network.parameters(), lr=run.recipe.lr)
-        train.train_step(network.train(), optimizer, images, torch.arange(16) % 10)
-    assert train.weights_sha256(networks[0]) == train.weights_sha256(networks[1])
+        training.train_step(network.train(), optimizer, images, torch.arange(16) % 10)
+    assert training.weights_sha256(networks[0]) == training.weights_sha256(networks[1])
 
 
 @pytest.mark.parametrize("network", ["plain-14", "resnet-20"])
 def test_a_grown_run_begins_as_the_function_it_starts_from(root: Path, network: str) -> None:
     run = grown(root, network)
-    source = results.read_run(root / "s" / run.surgery.start.run)  # type: ignore[union-attr]
+    source = store.read_run(root / "s" / run.surgery.start.run)  # type: ignore[union-attr]
     trained = evaluate.trained(source, CPU)
-    begun, images, _ = train.beginning(run, CPU, root)
+    begun, images, _ = training.beginning(run, CPU, root)
     assert begun.training
-    test = trained.normalise(data.load(run.data).test.images)
+    test = trained.normalise(datasets.load(run.data).test.images)
     with torch.no_grad():
         assert torch.allclose(begun.eval()(test), trained.network.eval()(test), rtol=0, atol=1e-4)
     assert begun.spec == run.network
-    drawn, _, _ = train.beginning(run.model_copy(update={"surgery": None}), CPU)
+    drawn, _, _ = training.beginning(run.model_copy(update={"surgery": None}), CPU)
     with torch.no_grad():
         assert not torch.allclose(drawn.eval()(images), begun(images), atol=1e-2)
 
 
 def test_a_grown_run_logs_ends_and_keeps_what_it_was_given_at_a_small_rate(root: Path) -> None:
     run = grown(root)
-    source = results.read_run(root / "s" / "plain-8-source")
+    source = store.read_run(root / "s" / "plain-8-source")
     record = fit(run, root)
     assert record.status == "finished"
     assert record.info["config"]["surgery"]["start"]["sha256"] == source.summary["weights_sha256"]  # type: ignore[index]
@@ -218,7 +209,7 @@ def test_killed_and_resumed_equals_undisturbed_and_needs_its_source_no_more(
 def test_the_source_may_lie_among_the_reference_runs(root: Path, tmp_path: Path) -> None:
     place = tmp_path / "reference" / "s"
     shutil.copytree(root / "s" / "plain-8-source", place / "plain-8-source")
-    start = results.weights_named("s/plain-8-source", tmp_path)
+    start = store.weights_named("s/plain-8-source", tmp_path)
     record = fit(make(network="plain-14", start_from=start, lr=0.01), tmp_path)
     assert record.status == "finished"
 
@@ -278,33 +269,33 @@ def test_other_images_and_another_normalisation_are_refused(root: Path, tmp_path
 
 def test_only_whole_ordinary_runs_can_be_started_from(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="committed reference runs come without weights"):
-        results.weights_named("reference/digits/plain-20-seed0")
+        store.weights_named("reference/digits/plain-20-seed0")
     fit(make(**DIAL), root, "dialled")
     with pytest.raises(UsageError, match="has scaled shortcuts"):
-        results.weights_named("s/dialled", root)
+        store.weights_named("s/dialled", root)
     folder = spoiled(root, tmp_path, "whole")
     (folder / "summary.json").unlink()
     with pytest.raises(UsageError, match="only a run that has ended"):
-        results.weights_named("s/plain-8-source", tmp_path)
+        store.weights_named("s/plain-8-source", tmp_path)
 
 
 # --- around them ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def mixed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> results.Study:
+def mixed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> store.Study:
     """A study of ordinary and edited networks of one depth, two seeds."""
     place = tmp_path_factory.mktemp("mixed")
     for seed in (0, 1):
         for values in ({"network": "resnet-8"}, DIAL, {"network": "plain-8"}):
             fit(make(**values, seed=seed), place)
     shutil.copytree(root / "s" / "plain-8-source", place / "t" / "plain-8-source")
-    start = results.weights_named("t/plain-8-source", place)
+    start = store.weights_named("t/plain-8-source", place)
     fit(make(network="plain-14", start_from=start), place)
-    return results.read_study(place / "s")
+    return store.read_study(place / "s")
 
 
-def test_edited_networks_are_not_mixed_with_ordinary_ones(mixed: results.Study) -> None:
+def test_edited_networks_are_not_mixed_with_ordinary_ones(mixed: store.Study) -> None:
     table = mixed.table()
     means = verdict.by_network(table).set_index("network")
     assert means["n"].to_dict() == {
@@ -320,22 +311,22 @@ def test_edited_networks_are_not_mixed_with_ordinary_ones(mixed: results.Study) 
     assert sorted(map(len, groups)) == [1, 2, 2, 2]
 
 
-def test_figures_draw_each_edit_by_itself(mixed: results.Study) -> None:
-    curves = plots.error_curves(results.metrics_of(mixed.runs))
+def test_figures_draw_each_edit_by_itself(mixed: store.Study) -> None:
+    curves = plots.error_curves(store.metrics_of(mixed.runs))
     names = {trace.name for trace in curves.data if trace.name}
     assert names == {"8 layers", "8 layers, scale 0.25", "14 layers, from 8 layers, lr 0.1"}
     depths = plots.error_against_depth(mixed.table())
     assert {x for trace in depths.data for x in trace.x} == {8}
     drawn = [trace for trace in depths.data if trace.mode == "markers" and len(trace.x)]
     assert sum(len(trace.x) for trace in drawn) == 8, "two networks, two seeds, two panels"
-    probes = results.probes_of(mixed.runs)
+    probes = store.probes_of(mixed.runs)
     profile = {trace.name for trace in plots.gradient_norm_profile(probes, [0]).data}
     assert "8 layers, scale 0.25, step 0" in profile
     ratios = {trace.name: trace.line.color for trace in plots.gradient_ratio(probes).data if trace.name}
     assert len({ratios["resnet-8"], ratios["resnet-8-scale0.25"]}) == 2
 
 
-def test_report_and_export_take_them(mixed: results.Study, tmp_path: Path) -> None:
+def test_report_and_export_take_them(mixed: store.Study, tmp_path: Path) -> None:
     page = report.page(mixed, {}).decode()
     assert "resnet-8-scale0.25" in page
     export.write(mixed, tmp_path, ("csv",), lambda path: None)
@@ -345,26 +336,26 @@ def test_report_and_export_take_them(mixed: results.Study, tmp_path: Path) -> No
 
 def test_a_grid_describes_edited_networks_by_flat_parameters() -> None:
     dial = tuple({"depth": 8, "shortcut": "A", "shortcut_scale": a} for a in (0.1, 0.5))
-    grid = study.Grid("dial", depths=(8,), seeds=(0, 1), edited=dial)
+    grid = config.Grid("dial", depths=(8,), seeds=(0, 1), edited=dial)
     assert len(grid.parameters()) == 2 * 4
     assert "resnet-8-scale0.1-seed1" in grid.parameters()
     one = {"network": "plain-14", "start_from": SOURCE, "lr": 0.01, "seed": 1}
-    only = study.Grid("on", depths=(), shortcuts=(), seeds=(0, 1), edited=(one,))
+    only = config.Grid("on", depths=(), shortcuts=(), seeds=(0, 1), edited=(one,))
     assert list(only.parameters()) == ["plain-14-from-plain-8-lr0.01-seed1"]
     with pytest.raises(UsageError, match=r"resnet-8-scale0\.1 is asked for twice"):
-        study.Grid("dial", edited=(dial[0], dial[0])).parameters()
+        config.Grid("dial", edited=(dial[0], dial[0])).parameters()
     with pytest.raises(UsageError, match="depths must name each value once"):
-        study.Grid("nothing", depths=()).parameters()
+        config.Grid("nothing", depths=()).parameters()
 
 
 @pytest.mark.slow
 def test_a_study_trains_them_through_the_notebook(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "s", tmp_path / "s")
-    start = results.weights_named("s/plain-8-source", tmp_path)
+    start = store.weights_named("s/plain-8-source", tmp_path)
     common = {"steps": 4, "milestones": []}
     edited = ({"network": "plain-14", "start_from": start, "lr": 0.01, "seed": 0}, DIAL)
-    grid = study.Grid("mine", depths=(), shortcuts=(), edited=edited, overrides=common)
-    runs = study.collect(grid, root=tmp_path, jobs=2, device="cpu")
+    grid = config.Grid("mine", depths=(), shortcuts=(), edited=edited, overrides=common)
+    runs = studies.collect(grid, root=tmp_path, jobs=2, device="cpu")
     assert [run.name for run in runs] == [
         "plain-14-from-plain-8-lr0.01-seed0",
         "resnet-8-scale0.25-seed0",
@@ -377,7 +368,7 @@ def test_a_study_trains_them_through_the_notebook(root: Path, tmp_path: Path) ->
     where = {"study": "by-hand", "results": str(tmp_path), "device": "cpu", "threads": 1}
     source, copy = notebook.find("train_together"), tmp_path / "copy.ipynb"
     notebook.execute(source, copy, {"runs": {"grown": values}} | where)
-    grown = results.read_run(tmp_path / "by-hand/grown")
+    grown = store.read_run(tmp_path / "by-hand/grown")
     assert grown.config == runs[0].config
 
 
@@ -414,6 +405,6 @@ def test_a_command_makes_a_grown_run_again(root: Path) -> None:
     from resnetlab import cli
 
     record = fit(grown(root), root)
-    command = cli.reproduce(record)
+    command = cli.app.reproduce(record)
     assert "-p start_from s/plain-8-source" in command
     assert "-y 'milestones: []'" in command

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from resnetlab import config, data, engine, fit, train
+from resnetlab import config, fit
+from resnetlab import training as train
 from resnetlab.config import UsageError
-from resnetlab.engine import EAGER, Engine
+from resnetlab.images import datasets
+from resnetlab.training import engine
+from resnetlab.training.engine import EAGER, Engine
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -139,9 +142,9 @@ def test_a_compiled_run_differs_by_rounding_and_resumes_to_the_last_bit(tmp_path
 # --- the update on fixed memory, which a GPU captures -------------------------------------------
 
 
-def trained(run: config.Run, how: Engine, steps: int, start: bytes = b"") -> train._Training:
+def trained(run: config.Run, how: Engine, steps: int, start: bytes = b"") -> train.Training:
     """A training after `steps` updates, with the optimizer that a graph needs (fused) for both."""
-    training = train._Training(run, data.load(run.data), CPU, how=how)
+    training = train.Training(run, datasets.load(run.data), CPU, how=how)
     for group in training.optimizer.param_groups:
         group |= {"fused": True, "foreach": False}
     training.optimizer._step_supports_amp_scaling = True
@@ -183,7 +186,7 @@ def test_it_goes_on_from_a_checkpoint_to_the_last_bit() -> None:
 
 def test_fixed_memory_stays_where_it_is_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """A captured graph reads addresses: a block that moved would be read no more."""
-    monkeypatch.setattr(data.Resident, "BLOCK", 3)
+    monkeypatch.setattr(datasets.Resident, "BLOCK", 3)
     training = trained(tiny(), Engine(graph=True), 1)
     block = training._block
     assert block is not None
@@ -245,9 +248,9 @@ def test_what_goes_wrong_with_one_leaves_the_others(tmp_path: Path) -> None:
         record = out[name]
         assert not isinstance(record, Exception)
         assert record.status == "finished"
-    from resnetlab import results
+    from resnetlab import store
 
-    failed = results.read_run(tmp_path / "runs" / "bad")
+    failed = store.read_run(tmp_path / "runs" / "bad")
     assert failed.status == "failed"
     assert "does not fit" in failed.info["error"]
 

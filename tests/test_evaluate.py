@@ -12,8 +12,10 @@ import torchvision
 from PIL import Image
 from torchvision.transforms import functional
 
-from resnetlab import config, data, evaluate, models, results, train
+from resnetlab import config, nets, store, training
 from resnetlab.config import UsageError
+from resnetlab.images import datasets
+from resnetlab.training import evaluate
 
 CPU = torch.device("cpu")
 
@@ -26,7 +28,7 @@ def pixels(*shape, seed=0):
 def network_of(name, **kwargs):
     """Random weights, and batch-norm statistics that are not the initial ones."""
     random = torch.Generator().manual_seed(1)
-    network = models.build(name, generator=random, **kwargs)
+    network = nets.build(name, generator=random, **kwargs)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1, generator=random)
@@ -53,7 +55,7 @@ def test_an_image_smaller_than_its_crop_is_refused():
 def test_ten_crop_is_the_mean_softmax_over_torchvisions_crops():
     network = network_of("plain-8")
     images = pixels(3, 3, 37, 45)
-    normalise = data.Normalise(torch.full((3, 1, 1), 127.0), torch.full((3, 1, 1), 60.0))
+    normalise = datasets.Normalise(torch.full((3, 1, 1), 127.0), torch.full((3, 1, 1), 60.0))
     with torch.no_grad():
         logits = [network(normalise(view)) for view in functional.ten_crop(images, 32)]
     expected = torch.stack([view.softmax(dim=1) for view in logits]).mean(dim=0)
@@ -93,7 +95,7 @@ def test_scores_far_below_the_best_keep_their_order():
 def test_multi_scale_on_one_scale_is_the_plain_forward(side):
     network = network_of("resnet-18", num_classes=7)
     images = pixels(2, 3, side, side + 37)
-    normalise = data.Normalise(torch.full((3, 1, 1), 127.0), torch.full((3, 1, 1), 60.0))
+    normalise = datasets.Normalise(torch.full((3, 1, 1), 127.0), torch.full((3, 1, 1), 60.0))
     asked = []
 
     def images_at(scale):
@@ -282,7 +284,7 @@ def test_weights_of_another_network_are_refused(name, message, weights):
 
 @pytest.mark.slow
 def test_bottlenecks_of_torchvision_need_its_stride(tmp_path):
-    theirs = models.to_torchvision(models.build("resnet-50", num_classes=2))
+    theirs = nets.to_torchvision(nets.build("resnet-50", num_classes=2))
     path = tmp_path / "resnet50.pth"
     torch.save(theirs, path)
     with pytest.raises(UsageError, match="use resnet-50-3x3"):
@@ -313,14 +315,14 @@ def trained(tmp_path_factory):
     often = {"log_every": 2, "test_every": 2, "probe_every": 2, "checkpoint_every": 2}
     large = {"data": f"folder:{photos}", "recipe": "imagenet-small", "batch_size": 4, "steps": 2}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "data_root", lambda: root / "data")
+        patch.setattr(datasets, "data_root", lambda: root / "data")
         for name, values in {
             "small": {"network": "plain-8", "steps": 4},
             "square": {"network": "plain-8"} | large,
             "large": {"network": "resnet-18"} | large,
         }.items():
             run = config.run_from_parameters(**(values | often))
-            record = train.fit(run, study="s", name=name, results_folder=root, threads=1)
+            record = training.fit(run, study="s", name=name, results_folder=root, threads=1)
             assert record.status == "finished"
     return root, photos
 
@@ -328,7 +330,7 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def copied(trained, tmp_path, monkeypatch):
     """A copy of the results folder that a test may change."""
-    monkeypatch.setattr(data, "data_root", lambda: tmp_path / "data")
+    monkeypatch.setattr(datasets, "data_root", lambda: tmp_path / "data")
     shutil.copytree(trained[0] / "s", tmp_path / "s")
     return tmp_path
 
@@ -338,7 +340,7 @@ def test_the_single_view_is_trainings_own_test(name, copied, resnetlab):
     code, out, _ = resnetlab("evaluate", name, "--results", copied, "--json")
     assert code == 0
     (row,) = json.loads(out)["evaluations"]
-    record = results.read_run(copied / "s" / name)
+    record = store.read_run(copied / "s" / name)
     one_image = 100 / row["images"]
     assert row["images"] == record.info["dataset"]["test"]
     assert row["top1_error"] == pytest.approx(record.summary["test_error"], abs=1e-4 + one_image * 0.01)
@@ -356,7 +358,7 @@ def test_results_are_stored_with_the_run_and_shown(copied, resnetlab):
     assert "Not comparable: the paper trained on CIFAR-10 and ImageNet" in out
     assert "crop 32 of shorter side 37; the paper: crop 224 of 256" in out
     resnetlab(*words)  # again: the same three, not six
-    rows = results.read_run(copied / "s" / "large").evaluations
+    rows = store.read_run(copied / "s" / "large").evaluations
     assert rows["protocol"].tolist() == ["single", "ten-crop", "multi-scale"]
     assert rows["sides"].tolist() == [[37], [37], [32, 37, 55, 69, 91]]
     _, out, _ = resnetlab("show", "large", "--results", copied)
@@ -392,7 +394,7 @@ def test_a_reference_run_is_tested_and_not_written_to(copied, resnetlab):
 
 def test_weights_given_as_a_file_are_reported_and_not_stored(trained, weights, resnetlab, monkeypatch):
     root, photos = trained
-    monkeypatch.setattr(data, "data_root", lambda: root / "data")
+    monkeypatch.setattr(datasets, "data_root", lambda: root / "data")
     words = ["evaluate", "--weights", weights[1], "--network", "resnet-18-B", "--data"]
     code, out, _ = resnetlab(*words, f"folder:{photos}", "--json")
     said = json.loads(out)
@@ -443,12 +445,14 @@ def test_what_cannot_be_tested_is_one_message(words, message, copied, resnetlab)
     assert (code, out) == (2, "")
     assert message in error
     assert "Traceback" not in error
-    assert not list(copied.rglob(results.EVALUATIONS_FILE))
+    assert not list(copied.rglob(store.EVALUATIONS_FILE))
 
 
 def test_images_of_other_channels_are_refused():
-    network = models.build("plain-8", in_channels=1)
-    subject = evaluate.Trained(network, data.Normalise(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)), 1)
+    network = nets.build("plain-8", in_channels=1)
+    subject = evaluate.Trained(
+        network, datasets.Normalise(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)), 1
+    )
     spec = config.Data(name="digits-large")
     with pytest.raises(UsageError, match=r"takes images of 1 channel\(s\), digits-large has 3"):
         evaluate.evaluate(subject, spec, "single", crop=32)
@@ -477,7 +481,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_serves(copied, resnetla
 
 def test_weights_that_are_not_finite_exit_with_1(trained, weights, resnetlab, tmp_path, monkeypatch):
     root, photos = trained
-    monkeypatch.setattr(data, "data_root", lambda: root / "data")
+    monkeypatch.setattr(datasets, "data_root", lambda: root / "data")
     broken = {name: value.clone() for name, value in weights[0].state_dict().items()}
     broken["fc.bias"][0] = float("nan")
     torch.save(broken, tmp_path / "w.pth")
@@ -491,7 +495,7 @@ def test_a_full_disk_does_not_lose_what_was_measured(copied, resnetlab, monkeypa
     def full(record, row):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results, "add_evaluation", full)
+    monkeypatch.setattr(store.reader, "add_evaluation", full)
     code, out, error = resnetlab("evaluate", "small", "--results", copied)
     assert code == 1
     assert "single" in out
@@ -554,11 +558,11 @@ def test_a_recipe_as_a_page(resnetlab, tmp_path):
 
 
 def test_some_test_images_come_from_all_over_the_test_set():
-    from resnetlab import data
     from resnetlab.config import run_from_parameters
+    from resnetlab.images import datasets
 
     run = run_from_parameters(network="plain-8")
-    test = data.load(run.data).test.images
+    test = datasets.load(run.data).test.images
     few = evaluate.some_test_images(run, 3)
     assert torch.equal(few, test[[0, (len(test) - 1) // 2, len(test) - 1]])
     assert torch.equal(evaluate.some_test_images(run, 10**6), test)

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from dashboard_data import write_run, write_study
 
-from resnetlab import export, results
+from resnetlab import store
+from resnetlab.pages import export
 
 NO_TENSORBOARD = "tensorboard is not installed: pip install 'resnetlab[export]'"
 
@@ -30,16 +31,16 @@ def root(tmp_path):
     place = tmp_path / "results"
     write_run(place, "resnet-8", study="s")
     run = write_run(place, "plain-8", study="s", steps=8, planned=40, status="failed", error="=1+1")
-    metrics = run / results.METRICS_FILE
+    metrics = run / store.METRICS_FILE
     append(
         metrics, step=12, epoch=1.2, lr=0.1, train_loss=0.1 + 0.2, train_error=1 / 3, test_error=5e-324
     )
     append(
         metrics, step=16, epoch=1.6, lr=0.1, train_loss=None, train_error=90, nonfinite=["train_loss"]
     )
-    append(run / results.TIMING_FILE, step=12, seconds=1e22, images_per_second=123456789.123456789)
+    append(run / store.TIMING_FILE, step=12, seconds=1e22, images_per_second=123456789.123456789)
     values = [2 / 3, None, *[1e-300] * 6]
-    append(run / results.PROBES_FILE, step=12, kind="gradient_norm", values=values)
+    append(run / store.PROBES_FILE, step=12, kind="gradient_norm", values=values)
     return place
 
 
@@ -67,7 +68,7 @@ def test_csv_has_every_logged_number_to_the_last_bit(resnetlab, root, tmp_path):
     compared = 0
     for name in ("plain-8-seed0", "resnet-8-seed0"):
         own = {int(row["step"]): row for row in rows if row["run"] == name}
-        for file in (results.METRICS_FILE, results.TIMING_FILE):
+        for file in (store.METRICS_FILE, store.TIMING_FILE):
             for logged in lines(root / "s" / name / file):
                 row = own[logged["step"]]
                 unsound = logged.pop("nonfinite", [])
@@ -77,7 +78,7 @@ def test_csv_has_every_logged_number_to_the_last_bit(resnetlab, root, tmp_path):
                     else:
                         assert same(float(row[key]), float(value)), (name, key)
                         compared += 1
-        logged_steps = {row["step"] for row in lines(root / "s" / name / results.METRICS_FILE)}
+        logged_steps = {row["step"] for row in lines(root / "s" / name / store.METRICS_FILE)}
         assert set(own) == logged_steps
     assert compared > 80
     torn = next(row for row in rows if row["run"] == "plain-8-seed0" and row["step"] == "16")
@@ -90,8 +91,8 @@ def test_csv_has_every_logged_number_to_the_last_bit(resnetlab, root, tmp_path):
 def test_probes_are_long_and_exact(resnetlab, root, tmp_path):
     resnetlab("export", "s", "--results", root, "--format", "csv,parquet", "--out", tmp_path)
     rows = cells(tmp_path / "probes.csv")
-    run = results.read_run(root / "s" / "plain-8-seed0")
-    for logged in lines(run.path / results.PROBES_FILE):
+    run = store.read_run(root / "s" / "plain-8-seed0")
+    for logged in lines(run.path / store.PROBES_FILE):
         own = [r for r in rows if r["run"] == run.name and int(r["step"]) == logged["step"]]
         assert [int(row["layer"]) for row in own] == list(range(1, 9))
         assert [row["name"] for row in own] == run.info["layers"]["gradient_norm"]
@@ -117,9 +118,7 @@ def test_parquet_tells_missing_from_not_finite(resnetlab, root, tmp_path):
     assert type(own[12]["step"]) is int
     runs = pq.read_table(tmp_path / "runs.parquet").to_pylist()
     assert [row["status"] for row in runs] == ["failed", "finished"]
-    assert (
-        json.loads(runs[1]["config"]) == results.read_run(root / "s" / "resnet-8-seed0").info["config"]
-    )
+    assert json.loads(runs[1]["config"]) == store.read_run(root / "s" / "resnet-8-seed0").info["config"]
 
 
 def test_text_that_looks_like_a_formula_is_made_plain_in_csv(resnetlab, root, tmp_path):
@@ -150,12 +149,12 @@ def test_every_column_is_described(resnetlab, root, tmp_path):
         with (tmp_path / f"{name}.csv").open(newline="") as file:
             header = next(csv.reader(file))
         assert header == [column for table, column in described if table == name]
-    logged = set(results.SCHEMA[results.METRICS_FILE]) | set(results.SCHEMA[results.TIMING_FILE])
+    logged = set(store.SCHEMA[store.METRICS_FILE]) | set(store.SCHEMA[store.TIMING_FILE])
     assert logged - {"nonfinite"} <= set(export.TABLES["metrics"])
 
 
 def test_evaluations_are_exported(resnetlab, root, tmp_path):
-    record = results.read_run(root / "s" / "resnet-8-seed0")
+    record = store.read_run(root / "s" / "resnet-8-seed0")
     row = {
         "step": 40,
         "protocol": "multi-scale",
@@ -164,9 +163,9 @@ def test_evaluations_are_exported(resnetlab, root, tmp_path):
         "sides": [224, 256],
     }
     row |= {"data": "digits", "dataset_sha256": "ab", "images": 355, "top1_error": 2.53521}
-    row |= {"top5_error": None, "seconds": 0.5, "time": results.now()}
-    results.add_evaluation(record, row)
-    results.add_evaluation(record, row | {"protocol": "single", "crop": 28, "top1_error": "x"})
+    row |= {"top5_error": None, "seconds": 0.5, "time": store.now()}
+    store.add_evaluation(record, row)
+    store.add_evaluation(record, row | {"protocol": "single", "crop": 28, "top1_error": "x"})
     resnetlab("export", "s", "--results", root, "--format", "csv", "--out", tmp_path)
     first, second = cells(tmp_path / "evaluations.csv")
     assert (first["sides"], first["top1_error"], first["top5_error"]) == ("224 256", "2.53521", "")
@@ -199,8 +198,8 @@ def test_tensorboard_reads_what_was_logged(resnetlab, root, tmp_path):
     assert sorted(path.name for path in place.iterdir()) == ["plain-8-seed0", "resnet-8-seed0"]
     for run in place.iterdir():
         events = read_events(run)
-        record = results.read_run(root / "s" / run.name)
-        rows = lines(record.path / results.METRICS_FILE)
+        record = store.read_run(root / "s" / run.name)
+        rows = lines(record.path / store.METRICS_FILE)
         for name in ("train_loss", "train_error", "test_error"):
             unsound = [row["step"] for row in rows if name in row.get("nonfinite", [])]
             logged = {row["step"]: row[name] for row in rows if row.get(name) is not None}
@@ -211,7 +210,7 @@ def test_tensorboard_reads_what_was_logged(resnetlab, root, tmp_path):
                     assert math.isnan(value)
                 else:
                     assert same(value, float(np.float32(logged[step])))
-        probes = lines(record.path / results.PROBES_FILE)
+        probes = lines(record.path / store.PROBES_FILE)
         tag = "gradient_norm/001 layer0"
         assert [step for _, step, _ in events[tag]] == [row["step"] for row in probes]
         assert [v for _, _, v in events[tag]] == [float(np.float32(r["values"][0])) for r in probes]
@@ -230,7 +229,7 @@ def test_export_loads_no_torch(root, tmp_path):
         "root, out = sys.argv[1:]\n"
         "sys.argv = ['resnetlab', 'export', 's', '--results', root, '--out', out]\n"
         "from resnetlab import cli\n"
-        "cli.app(standalone_mode=False)\n"
+        "cli.app.app(standalone_mode=False)\n"
         "assert 'torch' not in sys.modules and 'tensorflow' not in sys.modules"
     )
     words = [sys.executable, "-c", code, str(root), str(tmp_path / "x")]
@@ -271,7 +270,7 @@ def test_without_tensorboard_the_rest_is_written_and_the_reason_said(
 def test_requests_that_cannot_be_met_exit_with_2_and_write_nothing(words, message, resnetlab, root):
     (root / "empty").mkdir()
     (root / "broken" / "a-run").mkdir(parents=True)
-    (root / "broken" / "a-run" / results.RUN_FILE).write_text("{")
+    (root / "broken" / "a-run" / store.RUN_FILE).write_text("{")
     out = root.parent / "out"
     code, said, error = resnetlab("export", *words, "--results", root, "--out", out)
     assert (code, said) == (2, "")
@@ -290,8 +289,8 @@ def test_a_file_in_the_place_of_the_folder_stays(resnetlab, root, tmp_path):
 
 
 def test_one_damaged_run_costs_only_itself(resnetlab, root, tmp_path):
-    (root / "s" / "resnet-8-seed0" / results.RUN_FILE).write_text("{")
-    with (root / "s" / "plain-8-seed0" / results.METRICS_FILE).open("a") as log:
+    (root / "s" / "resnet-8-seed0" / store.RUN_FILE).write_text("{")
+    with (root / "s" / "plain-8-seed0" / store.METRICS_FILE).open("a") as log:
         log.write('{"step": 20, "train_l')
     code, _, error = resnetlab("export", "s", "--results", root, "--format", "csv", "--out", tmp_path)
     assert code == 0
@@ -312,7 +311,7 @@ def test_a_failure_midway_leaves_what_was_there(resnetlab, root, tmp_path, monke
         done.append(run)
         return whole(run)
 
-    append(root / "s" / "plain-8-seed0" / results.METRICS_FILE, step=24, train_error=1.0)
+    append(root / "s" / "plain-8-seed0" / store.METRICS_FILE, step=24, train_error=1.0)
     for kind in ("csv", "parquet"):
         done.clear()
         monkeypatch.setitem(export._BY_RUN, "metrics", full)
@@ -328,12 +327,12 @@ def test_a_failure_midway_leaves_what_was_there(resnetlab, root, tmp_path, monke
 def test_studies_are_found_by_name_by_reference_name_and_by_folder(
     resnetlab, root, tmp_path, monkeypatch
 ):
-    write_study(root / results.REFERENCE, study="s")  # another of that name, of four runs
+    write_study(root / store.REFERENCE, study="s")  # another of that name, of four runs
     monkeypatch.chdir(tmp_path)
     words = ("--results", root, "--format", "csv", "--out")
-    for name, count in (("s", 2), ("reference/s", 4), (root / results.REFERENCE / "s", 4)):
+    for name, count in (("s", 2), ("reference/s", 4), (root / store.REFERENCE / "s", 4)):
         assert resnetlab("export", name, *words, tmp_path / "x")[0] == 0
         assert len(cells(tmp_path / "x" / "runs.csv")) == count
     assert resnetlab("export", "s", "--results", root, "--format", "csv")[0] == 0
     assert (tmp_path / "s-export" / "probes.csv").is_file()
-    assert [item.name for item in results.read_study(root / "s").skipped] == []
+    assert [item.name for item in store.read_study(root / "s").skipped] == []

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from resnetlab import config, data, imagenet
+from resnetlab import config
 from resnetlab.config import IMAGENET_SMALL, UsageError
-from resnetlab.data import DataError
+from resnetlab.images import datasets, photographs
+from resnetlab.images.datasets import DataError
 
 CPU = torch.device("cpu")
 RECIPE = IMAGENET_SMALL.replace(batch_size=6, flip=True)
@@ -39,20 +40,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def photos(folder: Path, root: Path, **changes: Any) -> imagenet.Photos:
-    return imagenet.load(config.Data(name=f"folder:{folder}", **changes), root / "root")
+def photos(folder: Path, root: Path, **changes: Any) -> photographs.Photos:
+    return photographs.load(config.Data(name=f"folder:{folder}", **changes), root / "root")
 
 
 def feed(
-    found: imagenet.Photos,
+    found: photographs.Photos,
     recipe: config.Recipe = RECIPE,
     seed: int = 0,
-    share: data.Share = data.ALONE,
-) -> imagenet.Streamed:
+    share: datasets.Share = datasets.ALONE,
+) -> photographs.Streamed:
     return found.feed(recipe, seed, CPU, torch.float64, share)
 
 
-def batches(of: imagenet.Streamed, start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
+def batches(of: photographs.Streamed, start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
     return [(images.clone(), labels) for images, labels in of.batches(start, stop)]
 
 
@@ -69,7 +70,7 @@ def test_every_kind_of_file_becomes_upright_rgb(tmp_path: Path) -> None:
     for mode, suffix in (("RGB", "png"), ("L", "jpg"), ("CMYK", "jpg"), ("P", "png"), ("RGBA", "png")):
         path = tmp_path / f"{mode}.{suffix}"
         image.convert(mode).save(path)
-        found = imagenet.decode(path)
+        found = photographs.decode(path)
         assert found.shape == (3, 40, 50)
         assert found.dtype == torch.uint8
         with Image.open(path) as again:
@@ -78,7 +79,7 @@ def test_every_kind_of_file_becomes_upright_rgb(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     image.save(tmp_path / "turned.jpg", exif=exif)
-    assert imagenet.decode(tmp_path / "turned.jpg").shape == (3, 50, 40)
+    assert photographs.decode(tmp_path / "turned.jpg").shape == (3, 50, 40)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -90,10 +91,10 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         ("none.jpg", b""),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(imagenet.DamagedError, match=name):
-            imagenet.decode(tmp_path / name)
+        with pytest.raises(photographs.DamagedError, match=name):
+            photographs.decode(tmp_path / name)
     with pytest.raises(DataError, match=r"gone\.jpg cannot be read"):
-        imagenet.decode(tmp_path / "gone.jpg")
+        photographs.decode(tmp_path / "gone.jpg")
 
 
 def test_resize_is_pillows_and_rounds_as_torchvision(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_resize_is_pillows_and_rounds_as_torchvision(tmp_path: Path) -> None:
     image = pattern(75, 50)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     for side in (32, 37, 50, 64):
-        found = imagenet.resize(pixels, side)
+        found = photographs.resize(pixels, side)
         wanted = functional.resize(image, side)  # Pillow, bilinear, antialiased
         assert (found.shape[2], found.shape[1]) == wanted.size
         reference = torch.from_numpy(np.array(wanted)).permute(2, 0, 1)
@@ -114,7 +115,7 @@ def test_a_scaled_crop_is_that_part_of_the_resized_image(x: float, y: float) -> 
     """Sec. 3.4 by hand: resize so that the shorter side is 60, cut 32 x 32 out of it."""
     image = pattern(150, 100)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    found = imagenet.scaled_crop(pixels, 60, 32, x, y)
+    found = photographs.scaled_crop(pixels, 60, 32, x, y)
     assert found.shape == (3, 32, 32)
     resized = image.resize((90, 60), Image.Resampling.BILINEAR)
     left, top = int(x * (90 - 32 + 1)), int(y * (60 - 32 + 1))
@@ -134,7 +135,7 @@ def test_what_a_step_sees_depends_on_seed_and_step_alone(folder: Path, tmp_path:
     whole = batches(feed(photos(folder, tmp_path)), 0, 8)  # 20 images, 6 a batch: epochs are straddled
     assert same(whole[5:], batches(feed(photos(folder, tmp_path)), 5, 8)), "after a resume"
     assert not same(whole, batches(feed(photos(folder, tmp_path), seed=1), 0, 8))
-    halves = [feed(photos(folder, tmp_path), share=data.Share(rank, 2)) for rank in (0, 1)]
+    halves = [feed(photos(folder, tmp_path), share=datasets.Share(rank, 2)) for rank in (0, 1)]
     parts = [batches(half, 0, 8) for half in halves]
     together = [(torch.cat([a, c]), torch.cat([b, d])) for (a, b), (c, d) in zip(*parts, strict=True)]
     assert same(whole, together), "two processes"
@@ -145,7 +146,7 @@ def test_what_a_step_sees_depends_on_seed_and_step_alone(folder: Path, tmp_path:
 def test_worker_processes_change_nothing(workers: int, folder: Path, tmp_path: Path) -> None:
     here = photos(folder, tmp_path)
     assert here.workers_for(here.splits["train"]) == 0, "a tiny set is decoded in this process"
-    there = imagenet.Photos(here.label, here.classes, here.splits, here.root, workers=workers)
+    there = photographs.Photos(here.label, here.classes, here.splits, here.root, workers=workers)
     assert same(batches(feed(here), 2, 6), batches(feed(there), 2, 6))
     stopped = feed(there).batches(0, 1000)
     next(stopped)
@@ -175,7 +176,7 @@ def test_the_shorter_side_is_drawn_from_both_ends_of_the_scale(folder: Path, tmp
 def test_augmentation_is_mirror_mean_and_colour_by_hand(folder: Path, tmp_path: Path) -> None:
     of = feed(photos(folder, tmp_path))
     (raw, _), (images, labels) = next(of.crops(3, 4)), next(of.batches(3, 4))
-    views, statistics = of.views(3), imagenet.measure(photos(folder, tmp_path), 32, RECIPE.scale[0])  # type: ignore[index]
+    views, statistics = of.views(3), photographs.measure(photos(folder, tmp_path), 32, RECIPE.scale[0])  # type: ignore[index]
     covariance = statistics.covariance.numpy()
     values, vectors = np.linalg.eigh(covariance)
     for index in range(6):
@@ -192,11 +193,11 @@ def test_augmentation_is_mirror_mean_and_colour_by_hand(folder: Path, tmp_path: 
 @pytest.mark.parametrize("kind", ["pixel", "channel"])
 def test_statistics_are_those_of_the_single_views(kind: str, folder: Path, tmp_path: Path) -> None:
     found = photos(folder, tmp_path)
-    statistics = imagenet.measure(found, 32, 37)
+    statistics = photographs.measure(found, 32, 37)
     files = found.splits["train"]
     views = torch.stack(
         [
-            imagenet.centre_crop(imagenet.resize(imagenet.decode(files.path(i)), 37), 32)
+            photographs.centre_crop(photographs.resize(photographs.decode(files.path(i)), 37), 32)
             for i in range(len(files))
         ]
     ).double()  # (20, 3, 32, 32)
@@ -209,7 +210,7 @@ def test_statistics_are_those_of_the_single_views(kind: str, folder: Path, tmp_p
         assert np.allclose(normalise.mean.flatten().numpy(), 255 * flat.mean(axis=1))
     seen = torch.cat([images for images, _ in feed(found, RECIPE.replace(mean=kind)).plain("train")])
     assert torch.allclose(seen, normalise(views), atol=1e-6)
-    assert imagenet.measure(found, 32, 37).mean.equal(statistics.mean), "from the cache"
+    assert photographs.measure(found, 32, 37).mean.equal(statistics.mean), "from the cache"
 
 
 def test_a_test_sees_every_image_whole_and_in_order(folder: Path, tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_a_test_sees_every_image_whole_and_in_order(folder: Path, tmp_path: Path
     files, labels, count = found.splits["test"], [], 0
     for images, truth in found.resized("test", 40):
         for image in images:
-            assert torch.equal(image, imagenet.resize(imagenet.decode(files.path(count)), 40))
+            assert torch.equal(image, photographs.resize(photographs.decode(files.path(count)), 40))
             count += 1
         labels += truth.tolist()
     assert labels == [0, 0, 0, 0, 1, 1, 1, 1]
@@ -249,11 +250,11 @@ def test_a_damaged_file_ends_training_with_its_name_or_is_left_out_and_counted(
 
 def test_folders_that_cannot_be_used_are_refused_with_the_reason(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has 2 classes, ImageNet has 1000; use --data folder:"):
-        imagenet.load(config.Data(name=f"imagenet:{folder}"), tmp_path)
+        photographs.load(config.Data(name=f"imagenet:{folder}"), tmp_path)
     with pytest.raises(UsageError, match="leaves no training image"):
         photos(folder, tmp_path, validation=20)
     with pytest.raises(UsageError, match="small images"):
-        imagenet.load(config.Data(), tmp_path)
+        photographs.load(config.Data(), tmp_path)
     (folder / "test").mkdir()
     with pytest.raises(DataError, match=r"both test/ and val/"):
         photos(folder, tmp_path)
@@ -283,18 +284,18 @@ def test_the_fingerprint_follows_names_and_sizes(folder: Path, tmp_path: Path) -
 
 
 def test_large_digits_are_the_digits_made_once(tmp_path: Path) -> None:
-    found = imagenet.load(config.Data(name="digits-large"), tmp_path)
-    digits = data.load(config.Data())
+    found = photographs.load(config.Data(name="digits-large"), tmp_path)
+    digits = datasets.load(config.Data())
     counts = torch.bincount(torch.from_numpy(found.splits["test"].labels))
     assert torch.equal(counts, torch.bincount(digits.test.labels))
     assert len(found.splits["train"]) == len(digits.train)
     sizes = set()
     for index in range(0, 300, 20):
-        sizes.add(tuple(imagenet.decode(found.splits["train"].path(index)).shape[1:]))
+        sizes.add(tuple(photographs.decode(found.splits["train"].path(index)).shape[1:]))
     assert len(sizes) > 10
     assert all(40 <= side <= 80 for size in sizes for side in size)
     stamp = (tmp_path / "digits-large").stat().st_mtime_ns
-    imagenet.load(config.Data(name="digits-large"), tmp_path)
+    photographs.load(config.Data(name="digits-large"), tmp_path)
     assert (tmp_path / "digits-large").stat().st_mtime_ns == stamp
     assert not list(tmp_path.glob(".digits-large*"))
 
@@ -312,7 +313,7 @@ def test_large_digits_that_broke_off_leave_nothing(
 
     monkeypatch.setattr(Image.Image, "save", save)
     with pytest.raises(DataError, match=r"digits-large could not be made \(No space left"):
-        imagenet.load(config.Data(name="digits-large"), tmp_path)
+        photographs.load(config.Data(name="digits-large"), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -326,4 +327,4 @@ def test_a_dead_worker_is_a_clear_error() -> None:
         return task
 
     with pytest.raises(DataError, match="a process that decodes images is gone"):
-        list(imagenet.in_order(die, range(5), 1))
+        list(photographs.in_order(die, range(5), 1))

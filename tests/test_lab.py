@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from dashboard import lab
-from resnetlab import cli, results
+from resnetlab import cli, files, store
 from resnetlab.config import UsageError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -82,9 +82,9 @@ def name_of(request: lab.Request) -> str:
     return request.run().default_name
 
 
-def record(root: Path, request: lab.Request) -> results.RunRecord | None:
+def record(root: Path, request: lab.Request) -> store.RunRecord | None:
     try:
-        return results.read_run(root / lab.STUDY / name_of(request))
+        return store.read_run(root / lab.STUDY / name_of(request))
     except UsageError:
         return None
 
@@ -133,7 +133,7 @@ def test_what_is_no_run_or_too_much_is_refused_with_the_reason(
 
 
 def test_only_data_that_lie_here_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(files, "project_root", lambda: tmp_path)
     assert lab.data_sets() == ["digits"]
     (tmp_path / "data" / "cifar10" / "cifar-10-batches-py").mkdir(parents=True)
     (tmp_path / "data" / "cifar100").mkdir()  # begun, never filled
@@ -185,7 +185,7 @@ def test_the_command_says_what_listening_elsewhere_means(
 ) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(os, "execve", lambda *given: seen.append(given))
-    done = CliRunner().invoke(cli.app, ["dashboard", *words])
+    done = CliRunner().invoke(cli.app.app, ["dashboard", *words])
     assert done.exit_code == 0, done.output
     _, command, environment = seen[0]
     assert environment["RESNETLAB_LAB"] == with_lab
@@ -198,7 +198,7 @@ def test_the_command_says_what_listening_elsewhere_means(
 
 
 def test_the_command_refuses_what_is_no_address() -> None:
-    done = CliRunner().invoke(cli.app, ["dashboard", "--listen", "everywhere"])
+    done = CliRunner().invoke(cli.app.app, ["dashboard", "--listen", "everywhere"])
     assert isinstance(done.exception, UsageError)
     assert "an address such as" in str(done.exception)
 
@@ -319,7 +319,7 @@ def test_a_run_finishes_as_it_was_asked_for_and_the_worker_ends(root: Path) -> N
     assert lab.tend(root) == []
     assert lab.notes(root) == {}
     assert lab.submit(root, [SHORT]) == ["ended"]
-    assert [run.name for run in results.read_study(root / lab.STUDY).runs] == [name_of(SHORT)]
+    assert [run.name for run in store.read_study(root / lab.STUDY).runs] == [name_of(SHORT)]
 
 
 @pytest.mark.slow
@@ -333,7 +333,7 @@ def test_stop_ends_with_a_checkpoint_and_start_goes_on_from_it(root: Path) -> No
     found = record(root, LONG)
     assert found is not None
     assert found.status == "interrupted"
-    assert list((found.path / results.CHECKPOINTS).glob("*.pt"))
+    assert list((found.path / store.CHECKPOINTS).glob("*.pt"))
     assert lab.notes(root) == {}
     stopped_at = found.info["step"]
     assert 0 < stopped_at < lab.MOST_STEPS
@@ -552,7 +552,7 @@ def test_a_held_picture_stays_while_rows_arrive(
     next(box for box in app.toggle if box.key == "lab_pause").set_value(True).run()
     before = charts(app)
     assert before
-    with (path / results.METRICS_FILE).open("a") as file:
+    with (path / store.METRICS_FILE).open("a") as file:
         file.write('{"step": 12, "train_error": 1.0}\n')
     app.run()
     assert charts(app) == before

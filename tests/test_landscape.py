@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from resnetlab import landscape
 from resnetlab.config import UsageError
-from resnetlab.data import generator
-from resnetlab.models import build
+from resnetlab.images.datasets import generator
+from resnetlab.nets import build, landscape
 
 
 def batch() -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,90 +13,109 @@ import pytest
 import resnetlab
 
 PACKAGE = Path(resnetlab.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
-# From the bottom up; a module imports only what stands below it. A new module takes its place here.
-RANKS = [
-    {"paper", "config", "machine"},
-    {"schedule", "ranks", "series", "engine"},
-    {"results", "models", "verdict"},
-    {"data", "probes", "landscape", "surgery", "plots", "comparison"},
-    {"fetch"},
-    {"tiny_imagenet"},
-    {"imagenet", "document", "executed"},
-    {"evaluate", "census"},
-    {"train", "notebook"},
-    {"study"},
-    {"cluster", "report", "export", "lesson"},
+# From the bottom up: a folder imports what stands below it, never beside it. The only list of them.
+FOLDERS = [
+    {"paper", "machine", "files"},  # modules of the ground floor
+    {"config"},
+    {"nets", "images", "store"},
+    {"training", "verdict"},
+    {"plots"},
+    {"pages"},
+    {"studies"},
     {"cli"},
     {"__main__"},
 ]
-RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-
-# Know torch and never draw.
-COMPUTE = {"engine", "ranks", "models", "data", "imagenet", "probes", "landscape", "surgery", "train"}
-COMPUTE |= {"evaluate", "census", "fetch", "tiny_imagenet"}
-READING = [m for m in MODULES if m not in COMPUTE]  # load without torch
+RANK = {name: rank for rank, names in enumerate(FOLDERS) for name in names}
+COMPUTE = {"nets", "images", "training"}  # know torch and never draw; all others load without it
 DRAWING = {"plotly", "streamlit", "matplotlib", "altair", "IPython", "ipywidgets"}
 TORCH = {"torch", "torchvision", "torchaudio"}
 
 
+def modules() -> dict[str, Path]:
+    """Dotted name below the package -> file."""
+    paths = (path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in paths}
+
+
+MODULES = modules()
+
+
+def folder(module: str) -> str:
+    return module.split(".")[0]
+
+
 def imports(module: str, *, at_load: bool = False) -> set[str]:
-    """Top names that a module imports, those inside functions too; `resnetlab.x` as `resnetlab.x`."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    """What a module imports, in functions too: `resnetlab.x.y` in full, others by their top name."""
+    tree = ast.parse(MODULES[module].read_text())
     found: set[str] = set()
-    nodes = tree.body if at_load else list(ast.walk(tree))
-    for node in nodes:
+    for node in tree.body if at_load else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: relative import"
-            if node.module == "resnetlab":
-                found |= {f"resnetlab.{alias.name}" for alias in node.names}
-            else:
-                found.add(node.module or "")
-    return {
-        ".".join(name.split(".")[:2]) if name.startswith("resnetlab") else name.split(".")[0]
-        for name in found
-    }
+            base = node.module or ""
+            of_package = base.split(".")[0] == "resnetlab"
+            found |= {f"{base}.{alias.name}" for alias in node.names} if of_package else {base}
+    return {name if name.startswith("resnetlab.") else name.split(".")[0] for name in found}
+
+
+def own(module: str) -> set[str]:
+    """The project's modules among its imports: `config`, `nets.models`."""
+    found = set()
+    for name in imports(module):
+        parts = name.split(".")[1:] if name.startswith("resnetlab.") else []
+        if parts and not parts[0].startswith("__"):
+            found.add(".".join(parts[:2]) if ".".join(parts[:2]) in MODULES else parts[0])
+    return found
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_run_downward_only(module: str) -> None:
-    assert module in RANK, f"give {module} its place in RANKS"
-    for name in imports(module):
-        if name.startswith("resnetlab.") and not name.startswith("resnetlab.__"):
-            below = name.removeprefix("resnetlab.")
-            assert RANK[below] < RANK[module], f"{module} must not import {below}"
+    for name in own(module):
+        if folder(name) != folder(module):
+            assert RANK[folder(name)] < RANK[folder(module)], f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("module", sorted(COMPUTE & set(MODULES)))
-def test_what_computes_never_draws(module: str) -> None:
-    assert not imports(module) & DRAWING
-    assert not imports(module) & {f"resnetlab.{name}" for name in ("plots", "notebook", "cli", "study")}
+@pytest.mark.parametrize("name", sorted({folder(module) for module in MODULES}))
+def test_within_a_folder_there_is_no_circle_and_nothing_goes_through_its_door(name: str) -> None:
+    """Its `__init__` only hands on: a module takes a sibling's names from the sibling."""
+    inside = [m for m in MODULES if folder(m) == name and not m.endswith("__init__")]
+    graph = {m: {other for other in own(m) if folder(other) == name} - {m} for m in inside}
+    for module, siblings in graph.items():
+        assert siblings <= set(inside), f"{module} imports its own folder"
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
-@pytest.mark.parametrize("module", READING)
+@pytest.mark.parametrize("module", [m for m in MODULES if folder(m) not in COMPUTE])
 def test_what_reads_does_not_import_torch_when_it_loads(module: str) -> None:
     assert not imports(module, at_load=True) & TORCH
-    assert not imports(module, at_load=True) & {f"resnetlab.{name}" for name in COMPUTE}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if folder(m) in COMPUTE])
+def test_what_computes_never_draws(module: str) -> None:
+    assert not imports(module) & DRAWING
+
+
+def test_every_module_has_its_place() -> None:
+    assert {folder(module) for module in MODULES} == set(RANK)
+    for path in PACKAGE.iterdir():
+        if path.is_dir() and path.name != "__pycache__":
+            assert (path / "__init__.py").is_file(), path.name
 
 
 def test_a_fresh_interpreter_reads_without_torch() -> None:
-    """All in one process, each looked at: nothing that a module pulls in loads torch either."""
-    names = ["resnetlab", *(f"resnetlab.{module}" for module in READING)]
-    code = (
-        "import importlib, sys\n"
-        f"for name in {names!r}:\n"
-        "    importlib.import_module(name)\n"
-        "    loaded = {'torch', 'torchvision'} & set(sys.modules)\n"
-        "    assert not loaded, f'{name} loads {loaded}'\n"
+    reading = [module.removesuffix(".__init__") for module in MODULES if folder(module) not in COMPUTE]
+    names = ["resnetlab", *(f"resnetlab.{module}" for module in reading if module != "__main__")]
+    check = (
+        f"import importlib, sys\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "assert 'torch' not in sys.modules\n"
         "import resnetlab\n"
         "resnetlab.read_run, resnetlab.read_study, resnetlab.lr_at, resnetlab.RECIPES\n"
-        "assert 'torch' not in sys.modules, 'a public name loads torch'\n"
+        "assert 'torch' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    subprocess.run([sys.executable, "-c", check], check=True)
 
 
 def test_the_configuration_loads_without_pandas_or_plotly() -> None:
@@ -107,12 +127,12 @@ def test_the_configuration_loads_without_pandas_or_plotly() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_only_results_knows_the_names_of_the_files() -> None:
+def test_only_the_store_knows_the_names_of_the_files() -> None:
     names = ("run.json", "metrics.jsonl", "probes.jsonl", "timing.jsonl", "summary.json", "run.lock")
-    for module in MODULES:
-        if module == "results":
+    for module, path in MODULES.items():
+        if folder(module) == "store":
             continue
-        tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+        tree = ast.parse(path.read_text())
         strings = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
         assert not [text for text in strings if text in names], f"{module} spells a file name"
 
@@ -126,6 +146,6 @@ def test_every_public_name_resolves() -> None:
 
 
 def test_every_module_says_what_it_owns() -> None:
-    for module in MODULES:
-        said = ast.get_docstring(ast.parse((PACKAGE / f"{module}.py").read_text()))
+    for module, path in MODULES.items():
+        said = ast.get_docstring(ast.parse(path.read_text()))
         assert said, module

@@ -11,8 +11,10 @@ from typing import Any
 import nbformat
 import pytest
 
-from resnetlab import cli, document, executed, lesson, notebook, results, study
+from resnetlab import cli, config, store, studies
 from resnetlab.config import UsageError
+from resnetlab.pages import document, executed
+from resnetlab.studies import lesson, notebook
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = PROJECT / "notebooks"
@@ -113,10 +115,10 @@ def test_executed_copies_lie_with_the_runs_they_look_at(tmp_path: Path) -> None:
     assert place("05_shortcut_options", data="cifar10") == "shortcuts"
     assert place("07_layer_responses", quick=True) == "lesson-quick"
     assert place("10_ours_and_the_paper") == "lesson"
-    for name in results.LESSONS:
+    for name in store.LESSONS:
         (tmp_path / name / "x").mkdir(parents=True)
     (tmp_path / "digits").mkdir()
-    assert [path.name for path in results.find_studies(tmp_path)] == ["digits"]
+    assert [path.name for path in store.find_studies(tmp_path)] == ["digits"]
 
 
 # --- the story --------------------------------------------------------------------------------
@@ -134,7 +136,9 @@ def test_every_numbered_notebook_has_its_place_in_the_story() -> None:
 
 def test_the_plan_names_commands_and_notebooks_that_there_are() -> None:
     plan = (NOTEBOOKS / "README.md").read_text()
-    commands = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    commands = {
+        command.name or command.callback.__name__ for command in cli.app.app.registered_commands
+    }
     named = set(re.findall(r"resnetlab ([a-z]+)", plan))
     assert named
     assert named <= commands
@@ -220,13 +224,13 @@ def test_a_study_that_a_chapter_only_looks_at_is_trained_if_there_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    outcome = study.Outcome(tmp_path, ("plain-56-seed0: no memory",), (), False, None)
+    outcome = studies.Outcome(tmp_path, ("plain-56-seed0: no memory",), (), False, None)
 
-    def run(grid: study.Grid, **how: Any) -> study.Outcome:
+    def run(grid: config.Grid, **how: Any) -> studies.Outcome:
         asked.append(f"{grid.name} {how['device']}")
         return outcome
 
-    monkeypatch.setattr(study, "run", run)
+    monkeypatch.setattr(studies.runner, "run", run)
     first = lesson.STORY[0]
     assert first.looks
     own = executed.defaults(executed.parse((NOTEBOOKS / f"{first.name}.ipynb").read_bytes())["cells"])
@@ -237,7 +241,7 @@ def test_a_study_that_a_chapter_only_looks_at_is_trained_if_there_is_none(
         "no preset: the notebook says what is missing"
     )
     assert asked == ["digits cpu"]
-    outcome = study.Outcome(tmp_path, (), (), True, None)
+    outcome = studies.Outcome(tmp_path, (), (), True, None)
     with pytest.raises(KeyboardInterrupt):
         lesson._provide("digits", tmp_path / "other", "cpu")
 
@@ -271,7 +275,7 @@ def test_ours_and_the_paper_through_the_command(
     code, _, complaint = resnetlab("notebook", "10", "-p", "quick", "true", "--results", root)
     assert code == 0, complaint
     page = lesson.page(executed.parse((root / "lesson-quick/10_ours_and_the_paper.ipynb").read_bytes()))
-    runs = results.read_study(root / "reference" / "digits").runs
+    runs = store.read_study(root / "reference" / "digits").runs
     errors = [run.final("test_error") for run in runs if run.network.name == "resnet-44"]
     mean = sum(errors) / len(errors)
     spread = (sum((e - mean) ** 2 for e in errors) / (len(errors) - 1)) ** 0.5

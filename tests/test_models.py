@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy, relu
 
 from resnetlab.config import SHORTCUTS, Network, UsageError
-from resnetlab.models import (
+from resnetlab.nets import (
     BasicBlock,
     BatchNorm,
     BottleneckBlock,

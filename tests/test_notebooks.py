@@ -9,8 +9,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from resnetlab import notebook, results
+from resnetlab import files, store
 from resnetlab.config import Recipe, UsageError
+from resnetlab.studies import notebook
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
@@ -95,7 +96,7 @@ def test_plain_papermill_runs_it(tmp_path):
     words = "-p depth 8 -p shortcut none -p steps 10 -p threads 1 -p study s -p run r".split()
     done = papermill(tmp_path / "out.ipynb", *words, "-p", "results", "here", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    record = results.read_run(tmp_path / "here" / "s" / "r")
+    record = store.read_run(tmp_path / "here" / "s" / "r")
     assert record.status == "finished"
     assert record.network.name == "plain-8"
     assert record.steps_done == 10
@@ -150,7 +151,7 @@ def test_shortcut_options_train_what_is_missing_and_only_that(tmp_path):
     for out in ("first.ipynb", "again.ipynb"):
         done = papermill(tmp_path / out, *words, cwd=FOLDER.parent, name=name)
         assert done.returncode == 0, done.stderr
-    study = results.read_study(tmp_path / "here" / "shortcuts")
+    study = store.read_study(tmp_path / "here" / "shortcuts")
     assert {run.network.name for run in study.runs} == {
         "plain-8",
         "resnet-8",
@@ -175,7 +176,7 @@ def test_imagenet_notebook_on_images_that_it_makes_claims_nothing_about_imagenet
     text = said(read(tmp_path / "out.ipynb").cells)
     assert "**Measured on digits-large**: 1,442 training and 355 test images of 10 classes" in text
     assert "Not ImageNet: nothing here is a claim about ImageNet." in text
-    study = results.read_study(tmp_path / "here" / "imagenet")
+    study = store.read_study(tmp_path / "here" / "imagenet")
     assert {run.network.name for run in study.runs} == {"plain-18", "resnet-18", "resnet-50"}
     assert {run.status for run in study.runs} == {"finished"}
 
@@ -198,7 +199,7 @@ def test_degradation_notebook_has_a_trial_where_nothing_was_run(tmp_path):
     cells = read(tmp_path / "out.ipynb").cells
     assert len(figures(cells)) == 5
     assert "too few seeds" in said(cells).lower()
-    assert [path.name for path in results.find_studies(root)] == ["digits-trial"]
+    assert [path.name for path in store.find_studies(root)] == ["digits-trial"]
 
 
 @pytest.mark.slow
@@ -215,13 +216,13 @@ def test_gradient_norms_notebook_measures_stores_and_trains_only_once(tmp_path):
     assert "Plain, 14 layers, without batch norm: what leaves the last block" in said(again)
     assert "Plain: 8 layers" in said(again)
     name, root = "digits-10-steps", tmp_path / "here"
-    start = results.find_measurement(name, "at-initialisation", root).frame
-    run = results.read_run(root / name / "plain-8-seed0")
+    start = store.find_measurement(name, "at-initialisation", root).frame
+    run = store.read_run(root / name / "plain-8-seed0")
     logged = run.probe().query("step == 0")["value"].tolist()
     own = start.query("network == 'plain-8' and norm == 'with batch norm' and layer >= 0")
     own = own[own["quantity"] == "gradient_norm"]["value"].tolist()
     assert own == pytest.approx(logged, rel=1e-4), "what is measured is what the run logged"
-    stored = results.find_measurement(name, "gradient-correlation", root)
+    stored = store.find_measurement(name, "gradient-correlation", root)
     assert set(stored.frame["network"]) == {"plain-8", "resnet-8", "plain-14", "resnet-14"}
     assert stored.frame["value"].between(-1, 1).all()
     assert stored.info["conditions"]["points"] == 32
@@ -231,7 +232,8 @@ def test_gradient_norms_notebook_measures_stores_and_trains_only_once(tmp_path):
 def test_layer_responses_notebook_measures_the_trained_weights(tmp_path):
     import torch
 
-    from resnetlab import evaluate, probes
+    from resnetlab.nets import probes
+    from resnetlab.training import evaluate
 
     root = tmp_path / "here"
     words = ["-p", "results", str(root), "-p", "quick", "True", "-p", "images", "40"]
@@ -241,8 +243,8 @@ def test_layer_responses_notebook_measures_the_trained_weights(tmp_path):
     assert len(figures(cells)) == 2
     assert "Too few seeds to say" in said(cells)
     assert "the paper trained on CIFAR-10" in said(cells) or "only orderings compare" in said(cells)
-    frame = results.find_measurement("responses-10-steps", "layer-responses", root).frame
-    run = results.read_run(root / "responses-10-steps" / "resnet-8-seed0")
+    frame = store.find_measurement("responses-10-steps", "layer-responses", root).frame
+    run = store.read_run(root / "responses-10-steps" / "resnet-8-seed0")
     trained = evaluate.trained(run, torch.device("cpu"))
     images = trained.normalise(evaluate.some_test_images(run.config, 40))
     wanted = probes.layer_responses(trained.network, images).tolist()
@@ -255,7 +257,8 @@ def test_loss_surface_notebook_measures_around_the_trained_weights(tmp_path):
     import torch
     from torch.nn.functional import cross_entropy
 
-    from resnetlab import data, evaluate
+    from resnetlab.images import datasets
+    from resnetlab.training import evaluate
 
     root = tmp_path / "here"
     words = ["-p", "results", str(root), "-p", "quick", "True"]
@@ -265,11 +268,11 @@ def test_loss_surface_notebook_measures_around_the_trained_weights(tmp_path):
     assert len(figures(cells)) == 2
     assert "- plain-8, seed 0: loss " in said(cells)
     assert "these are slices" in said(cells).lower()
-    frame = results.find_measurement("surface-10-steps", "loss-surface", root).frame
+    frame = store.find_measurement("surface-10-steps", "loss-surface", root).frame
     assert len(frame) == 2 * 5 * 5
-    run = results.read_run(root / "surface-10-steps" / "resnet-8-seed0")
+    run = store.read_run(root / "surface-10-steps" / "resnet-8-seed0")
     trained = evaluate.trained(run, torch.device("cpu"))
-    part = data.load(run.config.data).train
+    part = datasets.load(run.config.data).train
     some = torch.linspace(0, len(part.images) - 1, 64).long()
     network = trained.network.train()  # batch norms as in training
     with torch.no_grad():
@@ -304,7 +307,7 @@ def state_after(name, until):
     [("09_three_times_longer.ipynb", "long ="), ("11_rounding.ipynb", "grids.append")],
 )
 def test_by_default_every_run_is_there_and_nothing_is_trained(name, until, monkeypatch):
-    from resnetlab import study
+    from resnetlab import studies
 
     state = state_after(name, until)
     grids = state.get("grids") or [state["grid"], state["long"]]
@@ -312,9 +315,9 @@ def test_by_default_every_run_is_there_and_nothing_is_trained(name, until, monke
     def refuse(grid, **how):
         raise AssertionError(f"{grid.name} would train {how['only']}")
 
-    monkeypatch.setattr(study, "run", refuse)
-    root = results.project_root() / "results"
-    runs = [run for grid in grids for run in study.collect(grid, root=root)]
+    monkeypatch.setattr(studies.runner, "run", refuse)
+    root = files.project_root() / "results"
+    runs = [run for grid in grids for run in studies.collect(grid, root=root)]
     assert len(runs) == sum(len(grid.parameters()) for grid in grids) >= 9
     assert {run.config.seed for run in runs} == {0, 1, 2}
 
@@ -329,8 +332,8 @@ def test_longer_notebook_trains_two_lengths_and_draws_the_timelines(tmp_path):
     assert done.returncode == 0, done.stderr
     cells = read(tmp_path / "out.ipynb").cells
     assert len(figures(cells)) == 3
-    short = results.read_run(root / "digits-10-steps" / "plain-8-seed0")
-    long = results.read_run(root / "digits-10-steps-times-3" / "plain-8-seed0")
+    short = store.read_run(root / "digits-10-steps" / "plain-8-seed0")
+    long = store.read_run(root / "digits-10-steps-times-3" / "plain-8-seed0")
     assert (short.steps_done, long.steps_done) == (10, 30)
     # The rate falls at the same fractions of the way: 350 and 380 of 400.
     assert long.config.recipe.milestones == (26, 28)
@@ -339,9 +342,9 @@ def test_longer_notebook_trains_two_lengths_and_draws_the_timelines(tmp_path):
     right, *wrong = (trace for trace in figures(cells)[2]["data"] if trace["showlegend"])
     assert right["name"] == "as in the paper"
     assert [trace["y"][-1] for trace in wrong] == [0.0001, 0.0001]
-    warm = results.read_run(root / "digits-10-steps-warm-up" / "resnet-8-seed0")
+    warm = store.read_run(root / "digits-10-steps-warm-up" / "resnet-8-seed0")
     assert warm.config.recipe.warmup_lr == 0.01
-    forgotten = results.read_run(root / "digits-10-steps-never-restored" / "resnet-8-seed0")
+    forgotten = store.read_run(root / "digits-10-steps-never-restored" / "resnet-8-seed0")
     assert forgotten.config.recipe.lr == 0.01
 
 
@@ -349,7 +352,8 @@ def test_longer_notebook_trains_two_lengths_and_draws_the_timelines(tmp_path):
 def test_rounding_notebook_measures_errors_and_trains_in_float64(tmp_path):
     import torch
 
-    from resnetlab import probes, train
+    from resnetlab import training
+    from resnetlab.nets import probes
 
     root = tmp_path / "here"
     words = ["-p", "results", str(root), "-p", "quick", "True"]
@@ -359,12 +363,12 @@ def test_rounding_notebook_measures_errors_and_trains_in_float64(tmp_path):
     assert len(figures(cells)) == 4
     assert "plain-8, fp32 minus fp64: " in said(cells)
     assert "- bf16 channels_last: plain " in said(cells)
-    stored = results.find_measurement("digits-10-steps", "gradient-error", root)
+    stored = store.find_measurement("digits-10-steps", "gradient-error", root)
     assert stored.info["conditions"]["images"] == 128
     assert set(stored.frame["network"]) == {"plain-8", "resnet-8", "plain-14", "resnet-14"}
-    run = results.read_run(root / "digits-10-steps-fp64" / "plain-8-seed0-fp64")
+    run = store.read_run(root / "digits-10-steps-fp64" / "plain-8-seed0-fp64")
     assert run.config.precision == "fp64"
-    begun = train.beginning(run.config, torch.device("cpu"))
+    begun = training.beginning(run.config, torch.device("cpu"))
     errors = probes.gradient_error(
         probes.batch_gradients(*begun, "bf16"), probes.batch_gradients(*begun, "fp64")
     )
@@ -387,19 +391,19 @@ def test_constructed_solution_notebook_builds_trains_on_and_does_so_once(tmp_pat
     assert "test errors equal" in said(again)
     assert "- Residual, rate 0.1: kept by" in said(again)
     assert "Too few seeds to say more" in said(again)
-    onward = results.read_study(root / "constructed-30-steps-on-10-steps")
+    onward = store.read_study(root / "constructed-30-steps-on-10-steps")
     assert {run.status for run in onward.runs} == {"finished"}
     assert len(onward.runs) == 4
-    same = results.find_measurement("constructed-30-steps", "same-function", root).frame
+    same = store.find_measurement("constructed-30-steps", "same-function", root).frame
     built = same[same["which"] == "after"]
     assert (built["logits"] < 1e-4).all()
     assert built["error"].tolist() == same[same["which"] == "before"]["error"].tolist()
     assert (same[same["which"] == "disturbed"]["logits"] > 1e-2).all()
-    source = results.read_run(root / "constructed-30-steps" / "plain-8-seed0")
+    source = store.read_run(root / "constructed-30-steps" / "plain-8-seed0")
     assert built["error"].iloc[0] == pytest.approx(source.final("test_error"), abs=1e-3)
-    after = results.find_measurement("constructed-30-steps", "trained-on", root).frame
+    after = store.find_measurement("constructed-30-steps", "trained-on", root).frame
     own = after.set_index("run").loc["plain-14-from-plain-8-lr0.1-seed0"]
-    run = results.read_run(onward.path / own.name)
+    run = store.read_run(onward.path / own.name)
     assert own["train_error_clean"] == pytest.approx(run.summary["train_error_clean"])
     assert own["start_train_error_clean"] == pytest.approx(source.summary["train_error_clean"])
     assert own["peak_train_error"] == pytest.approx(run.metrics["train_error"].max())
@@ -409,7 +413,8 @@ def test_constructed_solution_notebook_builds_trains_on_and_does_so_once(tmp_pat
 def test_shortcut_dial_notebook_turns_the_dial_and_removes_blocks(tmp_path):
     import torch
 
-    from resnetlab import evaluate, models
+    from resnetlab import nets
+    from resnetlab.training import evaluate
 
     root, words = tmp_path / "here", ["-p", "quick", "True"]
     words += ["-p", "results", str(root)]
@@ -418,13 +423,13 @@ def test_shortcut_dial_notebook_turns_the_dial_and_removes_blocks(tmp_path):
     cells = read(tmp_path / "out.ipynb").cells
     assert len(figures(cells)) == 3
     assert "Too few seeds to say how much is enough" in said(cells)
-    dial = results.find_measurement("dial-10-steps", "shortcut-dial", root).frame
+    dial = store.find_measurement("dial-10-steps", "shortcut-dial", root).frame
     assert dict(zip(dial["network"], dial["scale"], strict=True)) == {
         "plain-14": 0.0,
         "resnet-14-scale0.5": 0.5,
         "resnet-14": 1.0,
     }
-    lesions = results.find_measurement("dial-10-steps", "lesions", root).frame
+    lesions = store.find_measurement("dial-10-steps", "lesions", root).frame
     single = lesions[lesions["removed"] == 1].groupby("network")["place"].apply(list)
     assert single.to_dict() == {
         "plain-8": [0],  # its other blocks change the shape
@@ -433,11 +438,11 @@ def test_shortcut_dial_notebook_turns_the_dial_and_removes_blocks(tmp_path):
     }
     assert (lesions[lesions["removed"] == 2].groupby("network").size() == 2).all()
     own = lesions.query("network == 'resnet-14' and removed == 1 and place == 3")
-    run = results.read_run(root / own["study"].item() / "resnet-14-seed0")
+    run = store.read_run(root / own["study"].item() / "resnet-14-seed0")
     assert run.study == "dial-10-steps", "the dial's last run is the same network: not trained twice"
     trained = evaluate.trained(run, torch.device("cpu"))
     norm = trained.network.get_submodule("stage2.1.residual.bn2")
-    assert isinstance(norm, models.BatchNorm)
+    assert isinstance(norm, nets.BatchNorm)
     with torch.no_grad():  # the same by hand
         norm.weight.zero_()
         norm.bias.zero_()

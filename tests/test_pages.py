@@ -18,7 +18,7 @@ from dashboard_data import charts, write_run, write_study
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-from resnetlab import cli, paper, results
+from resnetlab import cli, paper, store
 
 PROJECT = Path(__file__).resolve().parent.parent
 APP = PROJECT / "dashboard" / "app.py"
@@ -76,8 +76,8 @@ def markup(app: AppTest) -> str:
 
 def spoil(run: Path, **changes: Any) -> None:
     """Change fields of a run's run.json."""
-    info = json.loads((run / results.RUN_FILE).read_text())
-    (run / results.RUN_FILE).write_text(json.dumps(info | changes))
+    info = json.loads((run / store.RUN_FILE).read_text())
+    (run / store.RUN_FILE).write_text(json.dumps(info | changes))
 
 
 # --- all of them ------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_without_studies_every_page_says_what_makes_them(
 def test_hostile_names_are_never_interpreted(folder: Path, open_page: Open, page: str) -> None:
     write_run(folder, "plain-8", status="failed", steps=8, error=HOSTILE)
     hostile = write_run(folder, "plain-20", status="diverged", error=HOSTILE * 40)
-    (hostile / results.NOTEBOOK_FILE).write_text(json.dumps({"nbformat": 4, "cells": []}))
+    (hostile / store.NOTEBOOK_FILE).write_text(json.dumps({"nbformat": 4, "cells": []}))
     hostile.rename(hostile.with_name(HOSTILE.replace("/", "_").replace("\x00", "")))
     (folder / "digits" / os.fsdecode(b"bytes-\xff\xfe")).mkdir()
     (folder / "digits").rename(folder / "<b>![x](y)")
@@ -143,11 +143,11 @@ def test_every_kind_of_damage_has_its_reason_remedy_and_command(folder: Path, op
     write_run(folder, "plain-26", status="failed", steps=12, error="no memory")
     write_run(folder, "plain-38", status="interrupted", steps=12, error="stopped by a signal")
     torn = write_run(folder, "resnet-20")
-    with (torn / results.METRICS_FILE).open("a") as file:
+    with (torn / store.METRICS_FILE).open("a") as file:
         file.write('{"step": 44, "train_er')
     spoil(write_run(folder, "resnet-26"), schema=99)
     damaged = write_run(folder, "resnet-32")
-    (damaged / results.RUN_FILE).write_bytes(b"\x00\xff{")
+    (damaged / store.RUN_FILE).write_bytes(b"\x00\xff{")
     gone = write_run(folder, "resnet-38", steps=12, status="running")
     spoil(gone, pid=2**22 + 1)  # above the largest process number
     silent = write_run(folder, "resnet-44", steps=12, status="running")
@@ -155,7 +155,7 @@ def test_every_kind_of_damage_has_its_reason_remedy_and_command(folder: Path, op
     spoil(silent, heartbeat=ago.isoformat(timespec="seconds"))
     (folder / "digits" / "photos").mkdir()
     other = write_run(folder, "plain-8", study="another")
-    (other / results.EVALUATIONS_FILE).write_text('{"step": 40}\n{"st')
+    (other / store.EVALUATIONS_FILE).write_text('{"step": 40}\n{"st')
 
     app = open_page(HEALTH, study="digits")
     said = texts(app)
@@ -188,18 +188,18 @@ def test_every_kind_of_damage_has_its_reason_remedy_and_command(folder: Path, op
 
 def test_the_command_of_an_interrupted_run_goes_on_with_that_run(folder: Path, open_page: Open) -> None:
     words = f"train plain-8 --steps 4 --study digits --run mine --results {folder}".split()
-    assert CliRunner().invoke(cli.app, words).exit_code == 0
+    assert CliRunner().invoke(cli.app.app, words).exit_code == 0
     path = folder / "digits" / "mine"
-    (path / results.SUMMARY_FILE).unlink()
+    (path / store.SUMMARY_FILE).unlink()
     spoil(path, status="interrupted", error="stopped")
     command = next(code for code in codes(open_page(HEALTH)) if code.startswith("resnetlab train"))
     words = shlex.split(command)
     options = dict(zip(words[3::2], words[4::2], strict=True))
     assert words[:3] == ["resnetlab", "train", "plain-8"]
     assert Path(options["--results"], options["--study"], options["--run"]) == path
-    done = CliRunner().invoke(cli.app, words[1:])
+    done = CliRunner().invoke(cli.app.app, words[1:])
     assert done.exit_code == 0, done.output
-    assert results.read_run(path).status == "finished"
+    assert store.read_run(path).status == "finished"
 
 
 def test_one_bad_run_among_many_blanks_nothing(
@@ -207,15 +207,15 @@ def test_one_bad_run_among_many_blanks_nothing(
 ) -> None:
     write_study(folder, seeds=5)
     bad = folder / "digits" / "plain-8-seed3"
-    (bad / results.RUN_FILE).write_text("[" * 100_000)
-    problems = results.RunRecord.problems.func  # type: ignore[attr-defined]
+    (bad / store.RUN_FILE).write_text("[" * 100_000)
+    problems = store.RunRecord.problems.func  # type: ignore[attr-defined]
 
-    def raising(run: results.RunRecord) -> tuple[str, ...]:
+    def raising(run: store.RunRecord) -> tuple[str, ...]:
         if run.name == "plain-8-seed4":
             raise MemoryError
         return problems(run)
 
-    monkeypatch.setattr(results.RunRecord, "problems", property(raising))
+    monkeypatch.setattr(store.RunRecord, "problems", property(raising))
     app = open_page(HEALTH)
     assert "**2 of 20 folders**" in markup(app)
     assert "digits/plain-8-seed4, unknown: looking at it failed (MemoryError)" in texts(app)
@@ -239,9 +239,9 @@ def evaluated(path: Path, **changes: Any) -> None:
     row = {
         "step": 40, "protocol": "ten-crop", "average": "softmax", "crop": 224, "sides": [256],
         "data": "imagenet", "dataset_sha256": "0", "images": 50, "top1_error": 25.0, "top5_error": 8.0,
-        "seconds": 1.0, "time": results.now(),
+        "seconds": 1.0, "time": store.now(),
     }  # fmt: skip
-    results.add_evaluation(results.read_run(path), row | changes)
+    store.add_evaluation(store.read_run(path), row | changes)
 
 
 def rows_of(app: AppTest, index: int, network: str) -> list[dict[str, Any]]:
@@ -280,7 +280,7 @@ def test_table_6_has_mean_spread_n_and_conditions_of_ours(folder: Path, open_pag
     write_run(folder, "resnet-20", seed=3, status="diverged")
     write_run(folder, "resnet-56", study="other")
     app = open_page(PAPER)
-    errors = [json.loads((p / results.SUMMARY_FILE).read_text())["test_error"] for p in paths]
+    errors = [json.loads((p / store.SUMMARY_FILE).read_text())["test_error"] for p in paths]
     (row,) = rows_of(app, 3, "resnet-20")
     assert row["ours_top1"] == f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f}"
     assert (row["n"], row["data"], row["study"]) == (3, "digits", "digits")
@@ -349,7 +349,7 @@ def test_evaluations_that_are_no_numbers_are_left_out(folder: Path, open_page: O
         {"sides": {"a": 1}, "crop": HOSTILE},
     ):
         evaluated(path, **bad)
-    with (path / results.EVALUATIONS_FILE).open("a") as file:
+    with (path / store.EVALUATIONS_FILE).open("a") as file:
         file.write('{"step": 40, "protocol": "ten-crop", "top1_error": NaN}\n{"step": 40}\n[]\n{"st')
     app = open_page(PAPER)
     assert any(math.isclose(row["n"], 1) for row in rows_of(app, 0, "resnet-34"))
@@ -392,7 +392,7 @@ def test_gradient_norms_are_those_of_the_last_logged_step(folder: Path, open_pag
     names = ["conv", *(f"stage{s}.0.residual.conv{c}" for s in (1, 2, 3) for c in (1, 2)), "classifier"]
     path = write_run(folder, "plain-8")
     spoil(path, layers={"gradient_norm": names})
-    rows = [json.loads(line) for line in (path / results.PROBES_FILE).read_text().splitlines()]
+    rows = [json.loads(line) for line in (path / store.PROBES_FILE).read_text().splitlines()]
     app = open_page(NETWORKS, network="resnet-8", block="stage 3, block 1")
     layers = table_with(app, "gradient")[0].set_index("layer")
     assert layers["gradient"].to_dict() == {
@@ -418,16 +418,16 @@ def test_stored_responses_are_shown_where_the_weights_are_not(folder: Path, open
     for network in ("plain-20", "resnet-20-B"):
         write_run(folder, network)
     rows = [
-        results.read_run(folder / "digits" / f"{network}-seed0").identity()
+        store.read_run(folder / "digits" / f"{network}-seed0").identity()
         | {"seed": seed, "run": f"{network}-seed{seed}", "layer": layer, "value": layer + seed + 1.0}
         for network in ("plain-20", "resnet-20-B")
         for seed in (0, 2)
         for layer in range(19)
     ]
-    results.save_measurement(
+    store.save_measurement(
         folder, "elsewhere", "layer-responses", pd.DataFrame(rows), what="made up", conditions={}
     )
-    damaged = folder / results.MEASUREMENTS / "digits" / "layer-responses.json"
+    damaged = folder / store.MEASUREMENTS / "digits" / "layer-responses.json"
     damaged.parent.mkdir()
     damaged.write_text("{torn")
     app = open_page(NETWORKS)
@@ -444,14 +444,16 @@ def test_stored_responses_are_shown_where_the_weights_are_not(folder: Path, open
 def test_responses_are_measured_on_the_runs_own_weights(folder: Path, open_page: Open) -> None:
     import torch
 
-    from resnetlab import data, evaluate, probes
+    from resnetlab.images import datasets
+    from resnetlab.nets import probes
+    from resnetlab.training import evaluate
 
     words = f"train resnet-8 --steps 4 --study digits --run mine --results {folder}".split()
-    assert CliRunner().invoke(cli.app, words).exit_code == 0
+    assert CliRunner().invoke(cli.app.app, words).exit_code == 0
     app = open_page(NETWORKS, measure="true")
-    run = results.read_run(folder / "digits" / "mine")
+    run = store.read_run(folder / "digits" / "mine")
     trained = evaluate.trained(run, torch.device("cpu"))
-    test = data.load(run.config.data).test.images
+    test = datasets.load(run.config.data).test.images
     few = test[torch.linspace(0, len(test) - 1, min(256, len(test))).round().long()]
     wanted = probes.layer_responses(trained.network, trained.normalise(few)).tolist()
     shown = charts(app)[1]["data"]
@@ -460,7 +462,7 @@ def test_responses_are_measured_on_the_runs_own_weights(folder: Path, open_page:
     assert ordered == pytest.approx(wanted, rel=1e-4)
     assert by_size == pytest.approx(sorted(wanted, reverse=True), rel=1e-4)
     assert f"step 4, {len(few)} images" in texts(app)
-    for item in (folder / "digits" / "mine" / results.CHECKPOINTS).glob("*.pt"):
+    for item in (folder / "digits" / "mine" / store.CHECKPOINTS).glob("*.pt"):
         item.write_bytes(b"torn")
     app.run()
     assert not app.exception
@@ -516,7 +518,7 @@ def test_a_notebook_is_shown_with_parameters_and_download(folder: Path, open_pag
         output(**{"text/html": "<table>", "text/plain": "a table"}),
         depth=56,
     )
-    (path / results.NOTEBOOK_FILE).write_text(text)
+    (path / store.NOTEBOOK_FILE).write_text(text)
     app = open_page(NOTEBOOKS)
     assert "".join(known["source"]) in markup(app)
     assert app.dataframe[0].value.to_dict("records") == [{"name": "depth", "value": "56"}]
@@ -572,7 +574,7 @@ def test_nothing_of_a_hostile_notebook_is_interpreted(folder: Path, open_page: O
         7,  # type: ignore[arg-type]
         **{HOSTILE: HOSTILE},
     )
-    (path / results.NOTEBOOK_FILE).write_text(text)
+    (path / store.NOTEBOOK_FILE).write_text(text)
     app = open_page(NOTEBOOKS)
     for sign in ("evil.example", ":red[", "<script", "<img"):
         assert sign not in markup(app)
@@ -597,7 +599,7 @@ def test_a_torn_or_foreign_notebook_leaves_the_others(
     folder: Path, open_page: Open, content: bytes, reason: str
 ) -> None:
     path = write_run(folder, "plain-8")
-    (path / results.NOTEBOOK_FILE).write_text(notebook_of(output(**{"text/plain": "healthy"})))
+    (path / store.NOTEBOOK_FILE).write_text(notebook_of(output(**{"text/plain": "healthy"})))
     (folder / "digits" / "01_degradation.ipynb").write_bytes(content)
     app = open_page(NOTEBOOKS)
     assert f"01_degradation.ipynb cannot be shown: {reason}" in texts(app)

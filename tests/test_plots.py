@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from resnetlab import paper, plots, results
+from resnetlab import files, paper, plots, store
 from resnetlab.config import Network
 
 STEPS = (10, 20, 30, 40)
@@ -61,12 +61,12 @@ def probes(*runs: tuple[str, int], scale: float = 1.0) -> pd.DataFrame:
 def finals(*runs: tuple[str, int], status: str = "finished", **changes: Any) -> pd.DataFrame:
     """As `Study.table`."""
     rows = [
-        dict.fromkeys([*results.IDENTITY, *results.OUTCOME], np.nan)
+        dict.fromkeys([*store.IDENTITY, *store.OUTCOME], np.nan)
         | identity(name, seed, **changes)
         | {"status": status, "train_error": 10.0 + seed, "test_error": 20.0 + seed}
         for name, seed in runs
     ]
-    return pd.DataFrame(rows, columns=[*results.IDENTITY, *results.OUTCOME])
+    return pd.DataFrame(rows, columns=[*store.IDENTITY, *store.OUTCOME])
 
 
 def at_start(*runs: tuple[str, int]) -> pd.DataFrame:
@@ -253,29 +253,29 @@ def test_every_figure_has_a_title_axes_conditions_and_strict_json(
 
 
 NOTHING: list[tuple[Callable[..., go.Figure], Any]] = [
-    (plots.error_curves, results.metrics_of([])),
+    (plots.error_curves, store.metrics_of([])),
     (plots.error_curves, metrics(("plain-20", 0)).assign(train_error=np.nan)),
-    (plots.run_curves, results.metrics_of([])),
-    (plots.gradient_norm_heatmap, results.probes_of([])),
-    (plots.gradient_norm_profile, results.probes_of([])),
-    (plots.gradient_ratio, results.probes_of([])),
+    (plots.run_curves, store.metrics_of([])),
+    (plots.gradient_norm_heatmap, store.probes_of([])),
+    (plots.gradient_norm_profile, store.probes_of([])),
+    (plots.gradient_ratio, store.probes_of([])),
     (plots.gradient_ratio, probes(("plain-20", 0), scale=0.0)),
     (plots.error_by_network, finals()),
     (plots.error_against_depth, finals(*FOUR, status="running")),
     (plots.error_against_depth, finals()),
-    (draw_at_start, results.probes_of([])),
+    (draw_at_start, store.probes_of([])),
     (draw_at_start, at_start(("plain-20", 0)).assign(value=0.0)),
-    (plots.gradient_correlation, results.probes_of([])),
+    (plots.gradient_correlation, store.probes_of([])),
     (plots.gradient_correlation, correlations(("plain-20", 0)).assign(value=np.nan)),
-    (plots.correlation_matrices, results.probes_of([])),
-    (plots.shortcut_dial, results.probes_of([])),
-    (plots.trained_on, results.probes_of([])),
-    (plots.lesions, results.probes_of([])),
-    (plots.loss_lines, results.probes_of([])),
+    (plots.correlation_matrices, store.probes_of([])),
+    (plots.shortcut_dial, store.probes_of([])),
+    (plots.trained_on, store.probes_of([])),
+    (plots.lesions, store.probes_of([])),
+    (plots.loss_lines, store.probes_of([])),
     (plots.loss_surfaces, plane_losses(("plain-20", 0)).assign(loss=np.inf)),
-    (plots.gradient_error_by_layer, results.probes_of([])),
+    (plots.gradient_error_by_layer, store.probes_of([])),
     (plots.gradient_error_by_layer, gradient_errors(("plain-20", 0)).assign(relative=np.nan)),
-    (plots.gradient_error_by_depth, results.probes_of([])),
+    (plots.gradient_error_by_depth, store.probes_of([])),
     (draw_by_precision, finals()),
     (draw_by_precision, finals(*FOUR, status="running")),
 ]
@@ -752,8 +752,8 @@ def test_timelines_share_one_axis_and_are_stairs() -> None:
 
 
 def test_options_of_one_depth_have_colours_of_their_own() -> None:
-    study = results.read_study(results.project_root() / "results" / "reference" / "shortcuts")
-    probes = results.probes_of([run for run in study.runs if run.config.seed == 0])
+    study = store.read_study(files.project_root() / "results" / "reference" / "shortcuts")
+    probes = store.probes_of([run for run in study.runs if run.config.seed == 0])
     for figure in (plots.gradient_norm_profile(probes, [0]), plots.gradient_ratio(probes)):
         lines = [trace for trace in figure.data if trace.showlegend is not False]
         assert len({trace.line.color for trace in lines}) == len(lines) == 4

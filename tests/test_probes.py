@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from resnetlab.config import UsageError
-from resnetlab.models import (
+from resnetlab.nets import (
     BatchNorm,
     build,
     count_multiply_adds,
@@ -21,7 +21,7 @@ from resnetlab.models import (
     recompute_activations,
     weighted_layers,
 )
-from resnetlab.probes import (
+from resnetlab.nets.probes import (
     Weights,
     activation_places,
     activation_scales,
@@ -39,7 +39,7 @@ from resnetlab.probes import (
     total_gradient_norm,
     without_norm,
 )
-from resnetlab.train import train_step
+from resnetlab.training import train_step
 
 NAMES = ["plain-8", "resnet-8", "resnet-8-C"]
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from resnetlab import results, verdict
+from resnetlab import store, verdict
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
@@ -98,7 +98,7 @@ def test_the_readmes_figures_exist():
 def test_the_readmes_numbers_are_those_of_the_committed_runs(study, heading):
     section = README.split(f"### On {heading}")[1]
     section = re.split(r"^##", section, flags=re.MULTILINE)[0]
-    table = results.read_study(PROJECT / "results" / "reference" / study).table()
+    table = store.read_study(PROJECT / "results" / "reference" / study).table()
     for sentence in verdict.degradation(table):
         assert sentence in section
     means = verdict.by_network(table).set_index("network")
@@ -116,7 +116,7 @@ def test_the_readmes_numbers_are_those_of_the_committed_runs(study, heading):
 
 def test_the_committed_runs_reproduce_the_finding():
     """The claim of the README's first lines, seed by seed (three agree on the ordering)."""
-    table = results.read_study(PROJECT / "results" / "reference" / "digits").table()
+    table = store.read_study(PROJECT / "results" / "reference" / "digits").table()
     assert (table["status"] == "finished").all()
     errors = table.pivot_table(index="seed", columns="network", values="train_error")
     assert len(errors) >= 3
@@ -129,7 +129,7 @@ def test_the_committed_studies_are_described():
     place = PROJECT / "results" / "reference"
     text = (place / "README.md").read_text()
     named = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)))
-    there = {path.name for path in results.find_studies(place.parent)}
+    there = {path.name for path in store.find_studies(place.parent)}
     assert there <= set(named)
     planned = re.findall(r"^\| `([^`]+)` \|", text[text.index("## Under way") :], re.MULTILINE)
     assert set(named) - there <= set(planned)  # a study is described before its first run has ended

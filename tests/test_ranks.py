@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnetlab import config, data, machine, models, ranks, results, train
+from resnetlab import config, machine, nets, store, training
 from resnetlab.config import UsageError
+from resnetlab.images import datasets
+from resnetlab.training import ranks
 
 pytestmark = pytest.mark.skipif(machine.usable_cores() < 2, reason="two processes need two cores")
 
@@ -49,11 +51,11 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def alone(root: Path, name: str, **changes: object) -> results.RunRecord:
+def alone(root: Path, name: str, **changes: object) -> store.RunRecord:
     asked = config.run_from_parameters(
         network="resnet-8", steps=20, precision="fp64", clip=CLIP, **changes
     )  # type: ignore[arg-type]
-    return train.fit(asked, study="s", name=name, results_folder=root, threads=1)
+    return training.fit(asked, study="s", name=name, results_folder=root, threads=1)
 
 
 def largest_difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
@@ -63,16 +65,16 @@ def largest_difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Te
 
 
 def test_shares_are_the_batch_in_order() -> None:
-    order = data.Order(1442, config.QUICK, seed=0).draws(0, 15)
+    order = datasets.Order(1442, config.QUICK, seed=0).draws(0, 15)
     for count in (2, 4):
-        parts = [order.share(data.Share(rank, count)) for rank in range(count)]
+        parts = [order.share(datasets.Share(rank, count)) for rank in range(count)]
         assert torch.equal(torch.cat([part.index for part in parts], dim=1), order.index)
         assert torch.equal(torch.cat([part.flip for part in parts], dim=1), order.flip)
 
 
 def test_shares_of_a_split_are_the_split() -> None:
-    test = data.load(config.Data()).test
-    parts = [test.share(data.Share(rank, 3)) for rank in range(3)]
+    test = datasets.load(config.Data()).test
+    parts = [test.share(datasets.Share(rank, 3)) for rank in range(3)]
     assert sum(map(len, parts)) == len(test)
     together = torch.cat([part.images.flatten(1) for part in parts]).sum(dim=0)
     assert torch.equal(together, test.images.flatten(1).sum(dim=0))
@@ -85,7 +87,7 @@ def test_two_processes_are_ghost_batches_of_half_the_size(two: Path) -> None:
     assert largest_difference(weights(two / "s" / "r"), weights(ghost.path)) < 1e-9
     whole = alone(two, "whole")
     assert largest_difference(weights(two / "s" / "r"), weights(whole.path)) > 1e-2
-    ours, theirs = (results.read_run(two / "s" / name) for name in ("r", "ghost"))
+    ours, theirs = (store.read_run(two / "s" / name) for name in ("r", "ghost"))
     assert ours.metrics["step"].tolist() == theirs.metrics["step"].tolist()
     assert abs(ours.final("train_error") - theirs.final("train_error")) < 0.5
     assert ours.info["execution"]["ranks"] == 2
@@ -103,7 +105,7 @@ def test_synchronised_batch_norm_is_one_process_on_the_whole_batch(two: Path) ->
     for name in ours:
         if "running" in name:  # the statistics are the whole batch's too
             torch.testing.assert_close(ours[name], theirs[name], rtol=1e-9, atol=1e-9, msg=name)
-    assert results.read_run(two / "s" / "sync").info["execution"]["norm"] == "all"
+    assert store.read_run(two / "s" / "sync").info["execution"]["norm"] == "all"
 
 
 @pytest.mark.slow
@@ -173,7 +175,7 @@ def test_a_dead_process_ends_the_run_with_a_message_and_it_can_be_resumed(tmp_pa
     finally:
         process.kill()
     assert process.returncode != 0
-    record = results.read_run(folder)
+    record = store.read_run(folder)
     assert record.status == "failed"
     said = "another of the 2 processes of this training is gone"
     assert said in record.info["error"]
@@ -190,7 +192,7 @@ def test_a_stop_signal_ends_all_processes_after_the_same_step(tmp_path: Path) ->
         process.communicate(timeout=120)
     finally:
         process.kill()
-    record = results.read_run(folder)
+    record = store.read_run(folder)
     assert record.status == "interrupted"
     newest = sorted((folder / "checkpoints").glob("*.pt"))[-1]
     assert newest.stem == f"step-{record.info['step']:08d}"
@@ -204,7 +206,7 @@ def test_without_torchrun_nothing_is_shared() -> None:
     assert group.tell("x") == "x"
     assert group.gather("x") == ["x"]
     assert group.smallest(3) == 3
-    network = models.build("resnet-8")
+    network = nets.build("resnet-8")
     assert group.wrap(network, torch.device("cpu")) is network
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from dashboard_data import write_run, write_study
 
-from resnetlab import cli, report, results, study, verdict
+from resnetlab import cli, config, store, studies, verdict
+from resnetlab.pages import report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -22,8 +23,8 @@ REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 HOSTILE = "<img src=http://evil.example/x onerror=alert(1)></script><script>alert(2)</script>"
 
 
-def page_of(found: results.Study) -> str:
-    return report.page(found, {run.name: cli.reproduce(run) for run in found.runs}).decode()
+def page_of(found: store.Study) -> str:
+    return report.page(found, {run.name: cli.app.reproduce(run) for run in found.runs}).decode()
 
 
 def body_of(page: str) -> str:
@@ -54,7 +55,7 @@ def figures_of(page: str) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def reference() -> str:
-    return page_of(results.read_study(REFERENCE / "digits"))
+    return page_of(store.read_study(REFERENCE / "digits"))
 
 
 # --- what it says -----------------------------------------------------------------------------
@@ -90,7 +91,7 @@ def test_the_numbers_are_those_of_the_files(reference):
 
 def test_the_verdict_its_limits_and_where_it_ran_are_said(reference):
     said = text_of(reference)
-    for sentence in verdict.answers(results.read_study(REFERENCE / "digits").table()):
+    for sentence in verdict.answers(store.read_study(REFERENCE / "digits").table()):
         assert sentence in said
     assert "these runs on digits: only orderings compare" in said
     assert "not the cause" in said
@@ -129,7 +130,7 @@ def test_shortcut_studies_get_their_own_question(tmp_path):
     for network in ("plain-8", "resnet-8", "resnet-8-B"):
         for seed in range(3):
             write_run(tmp_path, network, study="shortcuts", seed=seed)
-    page = page_of(results.read_study(tmp_path / "shortcuts"))
+    page = page_of(store.read_study(tmp_path / "shortcuts"))
     assert "Does it matter how the shortcut grows" in text_of(page)
     assert "Final training error of plain-8 minus resnet-8:" in text_of(page)
     assert "a bar is the mean" in figures_of(page)[1]["layout"]["title"]["text"]
@@ -139,7 +140,7 @@ def test_shortcut_studies_get_their_own_question(tmp_path):
 def test_runs_that_cannot_be_averaged_have_parts_of_their_own(tmp_path):
     write_study(tmp_path, study="mixed")
     write_run(tmp_path, "plain-8", study="mixed", name="other", lr=0.01)
-    page = page_of(results.read_study(tmp_path / "mixed"))
+    page = page_of(store.read_study(tmp_path / "mixed"))
     headings = re.findall(r"<h2>(.*?)</h2>", page)
     assert headings[:2] == [
         "digits, recipe quick (steps 40), fp32",
@@ -151,15 +152,15 @@ def test_runs_that_cannot_be_averaged_have_parts_of_their_own(tmp_path):
 
 def test_long_curves_are_thinned_and_keep_their_spikes(tmp_path):
     path = write_run(tmp_path, "plain-8", study="long", steps=4)
-    with (path / results.METRICS_FILE).open("a") as log:
+    with (path / store.METRICS_FILE).open("a") as log:
         for step in range(5, 6000):
             error = 99.0 if step == 3333 else 50.0
             log.write(json.dumps({"step": step, "train_error": error, "test_error": error / 2}) + "\n")
-    with (path / results.PROBES_FILE).open("a") as log:
+    with (path / store.PROBES_FILE).open("a") as log:
         for step in range(5, 1000):
             log.write(json.dumps({"step": step, "kind": "gradient_norm", "values": [1.0] * 8}) + "\n")
-    found = results.read_study(tmp_path / "long")
-    metrics = results.metrics_of(found.runs)
+    found = store.read_study(tmp_path / "long")
+    metrics = store.metrics_of(found.runs)
     kept = report._thinned(metrics)
     assert 900 < len(kept) <= report.series.MOST_POINTS < len(metrics)
     assert kept["train_error"].max() == 99.0
@@ -195,11 +196,11 @@ def hostile(tmp_path):
         tmp_path, "resnet-8", study="s", data=f"folder:/x/{HOSTILE.split('/')[0]}", status="running"
     )
     path = write_run(tmp_path, "plain-14", study="s")
-    info = json.loads((path / results.RUN_FILE).read_text())
+    info = json.loads((path / store.RUN_FILE).read_text())
     info |= {"versions": {HOSTILE: HOSTILE}, "execution": [HOSTILE], "commit": HOSTILE, "created": 7}
     info["layers"] = {"gradient_norm": [HOSTILE] * 14}
     info["dataset"] = {"sha256": {HOSTILE: "\u202e"}, "train": HOSTILE}
-    (path / results.RUN_FILE).write_text(json.dumps(info))
+    (path / store.RUN_FILE).write_text(json.dumps(info))
     (tmp_path / "s" / "plain-8-seed0").rename(tmp_path / "s" / HOSTILE.replace("/", "_"))
     bad = os.fsencode(tmp_path / "s") + b"/<b>\xff\xe2\x80\xae"
     os.mkdir(bad)
@@ -208,7 +209,7 @@ def hostile(tmp_path):
 
 
 def test_hostile_names_are_text(hostile):
-    page = page_of(results.read_study(hostile))
+    page = page_of(store.read_study(hostile))
     body = body_of(page)
     assert "<img" not in body
     assert "<b onclick" not in body
@@ -227,7 +228,7 @@ def test_hostile_names_are_text(hostile):
 def test_a_study_without_a_finished_run_says_so(tmp_path):
     write_run(tmp_path, "plain-8", study="s", steps=8, status="running")
     write_run(tmp_path, "resnet-8", study="s", steps=8, status="interrupted")
-    page = page_of(results.read_study(tmp_path / "s"))
+    page = page_of(store.read_study(tmp_path / "s"))
     said = text_of(page)
     assert "2 runs (1 running, 1 interrupted)" in said
     assert "No finished run yet: nothing can be said." in said
@@ -238,14 +239,14 @@ def test_a_study_without_a_finished_run_says_so(tmp_path):
 
 def test_a_run_that_has_logged_nothing_is_reported(tmp_path):
     write_run(tmp_path, "plain-8", study="s", steps=0, status="running")
-    page = page_of(results.read_study(tmp_path / "s"))
+    page = page_of(store.read_study(tmp_path / "s"))
     assert "0 of 40" in text_of(page)
 
 
 def test_one_damaged_run_costs_only_itself(resnetlab, tmp_path):
     write_study(tmp_path, study="s")
-    (tmp_path / "s" / "plain-14-seed0" / results.RUN_FILE).write_text("{")
-    with (tmp_path / "s" / "plain-8-seed0" / results.METRICS_FILE).open("a") as log:
+    (tmp_path / "s" / "plain-14-seed0" / store.RUN_FILE).write_text("{")
+    with (tmp_path / "s" / "plain-8-seed0" / store.METRICS_FILE).open("a") as log:
         log.write('{"step": 44, "train_l')
     code, out, error = resnetlab("report", "s", "--results", tmp_path)
     assert code == 0
@@ -257,7 +258,7 @@ def test_one_damaged_run_costs_only_itself(resnetlab, tmp_path):
         ["plain-8-seed0", "1 torn or damaged line left out of its metrics"],
         ["plain-14-seed0", "left out: run.json is torn or not JSON"],
     ]
-    assert len(results.read_study(tmp_path / "s").skipped) == 1  # the report passes for no run
+    assert len(store.read_study(tmp_path / "s").skipped) == 1  # the report passes for no run
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_requests_that_cannot_be_met_exit_with_2_and_write_nothing(words, messag
     write_run(root, "plain-8", study="study")
     (root / "empty").mkdir()
     (root / "broken" / "a-run").mkdir(parents=True)
-    (root / "broken" / "a-run" / results.RUN_FILE).write_text("{")
+    (root / "broken" / "a-run" / store.RUN_FILE).write_text("{")
     there.mkdir()
     (there / "mine.html").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
@@ -316,13 +317,13 @@ def test_an_earlier_report_is_replaced_whole_or_not_at_all(resnetlab, tmp_path, 
 # --- the command that makes it again ----------------------------------------------------------
 
 
-def write_grid(root: Path, grid: study.Grid) -> results.Study:
+def write_grid(root: Path, grid: config.Grid) -> store.Study:
     for name, values in grid.parameters().items():
         run = dict(values)
         network = run.pop("network", None) or cli_name(run.pop("depth"), run.pop("shortcut"))
         steps = run.pop("steps", None) or 40
         write_run(root, network, study=grid.name, name=name, planned=steps, steps=4, **run)
-    return results.read_study(root / grid.name)
+    return store.read_study(root / grid.name)
 
 
 def cli_name(depth: int, shortcut: str) -> str:
@@ -345,7 +346,7 @@ def cli_name(depth: int, shortcut: str) -> str:
 )
 def test_the_command_makes_the_same_runs(name, changes, resnetlab, tmp_path, monkeypatch):
     asked = {"overrides": {"steps": 40}} | changes
-    found = write_grid(tmp_path / "r", study.grid_named(name, **asked))
+    found = write_grid(tmp_path / "r", config.grid_named(name, **asked))
     command = report.study_command(found)
     assert command is not None
     grids = []
@@ -354,7 +355,7 @@ def test_the_command_makes_the_same_runs(name, changes, resnetlab, tmp_path, mon
         grids.append(grid)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "run", run)
+    monkeypatch.setattr(studies, "run", run)
     program, *words = shlex.split(command)
     assert program == "resnetlab"
     resnetlab(*words, "--results", tmp_path / "r")
@@ -373,11 +374,11 @@ def cli_run(values):
 def test_runs_that_are_no_grid_have_a_command_each(tmp_path):
     write_run(tmp_path, "plain-8", study="s")
     write_run(tmp_path, "resnet-14", study="s")
-    found = results.read_study(tmp_path / "s")
+    found = store.read_study(tmp_path / "s")
     assert report.study_command(found) is None
     said = text_of(page_of(found))
     for run in found.runs:
-        assert cli.reproduce(run) in said
+        assert cli.app.reproduce(run) in said
 
 
 # --- in a browser -----------------------------------------------------------------------------
@@ -390,8 +391,8 @@ def test_runs_that_are_no_grid_have_a_command_each(tmp_path):
 def test_it_opens_in_a_browser_without_a_request_or_a_complaint(scheme, hostile, tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     pages = {
-        "reference.html": page_of(results.read_study(REFERENCE / "digits")),
-        "hostile.html": page_of(results.read_study(hostile)),
+        "reference.html": page_of(store.read_study(REFERENCE / "digits")),
+        "hostile.html": page_of(store.read_study(hostile)),
     }
     asked, errors = [], []
     with sync_api.sync_playwright() as playwright:

@@ -23,14 +23,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnetlab import results
+from resnetlab import files, store
 from resnetlab.config import QUICK, Network, Run, UsageError
-from resnetlab.results import (
+from resnetlab.files import atomic_write
+from resnetlab.store import (
     AnotherWriterError,
     Checkpoint,
     RunRecord,
     RunWriter,
-    atomic_write,
     check_folder,
     check_name,
     find_run,
@@ -47,13 +47,15 @@ from resnetlab.results import (
 
 RUN = Run(network=Network(depth=8), recipe=QUICK.replace(steps=40))
 LAYERS = ["conv", "classifier"]
-git_commit = results.git_commit
+git_commit = store.git_commit
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "LOCK_SECONDS", 0.05)
-    monkeypatch.setattr(results, "git_commit", lambda folder: "0123456789ab")  # three processes a call
+    monkeypatch.setattr(store.reader, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(
+        store.reader, "git_commit", lambda folder: "0123456789ab"
+    )  # three processes a call
 
 
 def begin(writer: RunWriter) -> None:
@@ -71,13 +73,9 @@ def fill(writer: RunWriter, last: int = 40) -> None:
         row = {"step": step, "lr": 0.1, "train_error": 90 - step, "train_loss": 2.0}
         if step % 20 == 0:
             row |= {"test_error": 91.0 - step, "test_loss": 2.5}
-        writer.append(results.METRICS_FILE, row)
-        writer.append(
-            results.PROBES_FILE, {"step": step, "kind": "gradient_norm", "values": [0.5, step]}
-        )
-        writer.append(
-            results.TIMING_FILE, {"step": step, "seconds": step / 10, "images_per_second": 9.0}
-        )
+        writer.append(store.METRICS_FILE, row)
+        writer.append(store.PROBES_FILE, {"step": step, "kind": "gradient_norm", "values": [0.5, step]})
+        writer.append(store.TIMING_FILE, {"step": step, "seconds": step / 10, "images_per_second": 9.0})
 
 
 SUMMARY = {"steps": 40, "train_error": 50.0, "test_error": 51.0, "seconds": 4.0}
@@ -102,10 +100,10 @@ def folder(tmp_path: Path) -> Path:
 
 def whole(record: RunRecord) -> None:
     """Everything a reader can ask of a run; the answers must be fit for tables and strict JSON."""
-    assert record.status in results.STATUSES
+    assert record.status in store.STATUSES
     row = record.as_row()
     json.dumps(row, allow_nan=False)
-    assert list(row) == [*results.IDENTITY, *results.OUTCOME]
+    assert list(row) == [*store.IDENTITY, *store.OUTCOME]
     assert all(isinstance(line, str) for line in record.problems)
     for frame in (record.metrics, record.probe()):
         assert all(frame[c].dtype.kind in "if" for c in frame.columns if c != "name")
@@ -145,7 +143,7 @@ def test_run_json_says_everything_before_the_first_step(tmp_path: Path) -> None:
     with RunWriter(tmp_path, "s", "r", RUN) as writer:
         begin(writer)
         info = json.loads((writer.folder / "run.json").read_text())
-        assert list(info) == list(results.SCHEMA["run.json"])
+        assert list(info) == list(store.SCHEMA["run.json"])
         assert info["status"] == "running"
         assert info["pid"] == os.getpid()
         assert info["host"] == socket.gethostname()
@@ -236,7 +234,7 @@ def test_write_json_refuses_nan_and_keeps_the_old_file(tmp_path: Path) -> None:
     [(1 / 3, 0.333333), (123456789.0, 123457000.0), (0.0, 0.0), (math.nan, None), (None, None)],
 )
 def test_significant(value: float | None, kept: float | None) -> None:
-    assert results.significant(value) == kept
+    assert store.significant(value) == kept
 
 
 def test_the_commit_is_named_and_marked_when_files_differ(tmp_path: Path) -> None:
@@ -395,7 +393,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from resnetlab.config import QUICK, Network, Run
-from resnetlab.results import RunWriter
+from resnetlab.store import RunWriter
 run = Run(network=Network(depth=8), recipe=QUICK.replace(steps=40))
 with RunWriter(Path(sys.argv[1]), "s", "r", run) as writer:
     writer.begin(execution={}, versions={}, dataset={}, layers={}, parameters=0)
@@ -501,13 +499,13 @@ def test_the_label_is_written_before_the_payload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    real = results.atomic_write
+    real = files.atomic_write
 
     def spy(path: Path, content: bytes, **kwargs: Any) -> None:
         order.append(path.name)
         real(path, content, **kwargs)
 
-    monkeypatch.setattr(results, "atomic_write", spy)
+    monkeypatch.setattr(files, "atomic_write", spy)
     with RunWriter(tmp_path, "s", "r", RUN) as writer:
         writer.save_checkpoint(10, b"x", 0.0)
     assert order == ["step-00000010.json", "step-00000010.pt"]
@@ -517,14 +515,14 @@ def test_the_old_two_survive_a_disk_that_is_full(
     saved: RunWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = list(saved.checkpoints())
-    real = results.atomic_write
+    real = files.atomic_write
 
     def full(path: Path, content: bytes, **kwargs: Any) -> None:
         if path.suffix == ".pt":
             raise OSError(errno.ENOSPC, "No space left on device")
         real(path, content, **kwargs)
 
-    monkeypatch.setattr(results, "atomic_write", full)
+    monkeypatch.setattr(files, "atomic_write", full)
     with pytest.raises(OSError, match="No space"):
         saved.save_checkpoint(40, b"x" * 100, 20.0)
     assert list(saved.checkpoints()) == before
@@ -619,7 +617,7 @@ def test_resuming_from_the_older_one_drops_the_newer(saved: RunWriter) -> None:
 def test_starting_over_keeps_nothing_of_the_earlier_start(saved: RunWriter) -> None:
     saved.start_over()
     assert names(saved) == []
-    assert all((saved.folder / log).read_bytes() == b"" for log in results.LOGS)
+    assert all((saved.folder / log).read_bytes() == b"" for log in store.LOGS)
     saved.save_checkpoint(5, b"x", 0.0)
     assert [c.step for c in saved.checkpoints() if isinstance(c, Checkpoint)] == [5]
 
@@ -678,7 +676,7 @@ def test_any_bytes_in_the_logs_can_be_read(
 
 
 @settings(max_examples=50)
-@given(st.sampled_from(list(results.SCHEMA["run.json"])), anything)
+@given(st.sampled_from(list(store.SCHEMA["run.json"])), anything)
 def test_any_value_in_run_json_can_be_read(unended: Path, key: str, value: Any) -> None:
     good = (unended / "run.json").read_bytes()
     try:
@@ -694,7 +692,7 @@ def test_any_value_in_run_json_can_be_read(unended: Path, key: str, value: Any) 
 
 
 @settings(max_examples=50)
-@given(st.dictionaries(st.sampled_from(list(results.SCHEMA["summary.json"])), anything), st.booleans())
+@given(st.dictionaries(st.sampled_from(list(store.SCHEMA["summary.json"])), anything), st.booleans())
 def test_any_summary_can_be_read(unended: Path, values: dict[str, Any], ended: bool) -> None:
     values |= {"status": "finished"} if ended else {}
     (unended / "summary.json").write_text(json.dumps(values))
@@ -742,7 +740,7 @@ def test_a_growing_log_read_in_pieces_is_the_log_read_at_once(
     for share in [*sorted((one, two)), 200]:
         for name, content in (("metrics.jsonl", metrics), ("probes.jsonl", probes)):
             (unended / name).write_bytes(content[: len(content) * share // 200])
-        record = results.read_folder(unended, earlier)
+        record = store.read_folder(unended, earlier)
         assert isinstance(record, RunRecord)
         record.__dict__["status"] = "running"  # it is: only a running run's logs are remembered
         fresh = read_run(unended)
@@ -756,7 +754,7 @@ def test_a_growing_log_is_read_from_where_the_last_read_ended(tmp_path: Path) ->
     with RunWriter(tmp_path, "s", "r", RUN) as writer:
         begin(writer)
         fill(writer)
-        first = results.read_folder(writer.folder)
+        first = store.read_folder(writer.folder)
         assert isinstance(first, RunRecord)
         assert first.status == "running"
         seen = list(first.metrics["train_error"])
@@ -765,13 +763,13 @@ def test_a_growing_log_is_read_from_where_the_last_read_ended(tmp_path: Path) ->
         with log.open("r+b") as file:  # what has been read is not looked at again
             file.write(b"x" * 20)
         writer.append("metrics.jsonl", {"step": 50, "train_error": 7.0})
-        second = results.read_folder(writer.folder, first)
+        second = store.read_folder(writer.folder, first)
         assert isinstance(second, RunRecord)
         assert list(second.metrics["train_error"]) == [*seen, 7.0]
         assert second.problems == ()
         # Cut back, as when a run resumes, and grown beyond: everything is read anew.
         log.write_bytes(b'{"step": 10, "train_error": 1.0}\n' * (2 + length // 30))
-        third = results.read_folder(writer.folder, second)
+        third = store.read_folder(writer.folder, second)
         assert isinstance(third, RunRecord)
         assert list(third.metrics["train_error"]) == [1.0]
 
@@ -819,7 +817,7 @@ def test_what_is_no_number_is_not_drawn_as_one(folder: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["metrics.jsonl", "timing.jsonl", "probes.jsonl", "all"])
 def test_a_half_made_folder_can_be_read(folder: Path, missing: str) -> None:
-    for name in results.LOGS if missing == "all" else [missing]:
+    for name in store.LOGS if missing == "all" else [missing]:
         (folder / name).unlink()
     record = read_run(folder)
     whole(record)
@@ -892,7 +890,7 @@ def test_missing_and_empty_places_are_empty_studies(tmp_path: Path) -> None:
         study = read_study(path)
         assert study.runs == ()
         assert study.table().empty
-        assert set(results.IDENTITY) <= set(study.table().columns)
+        assert set(store.IDENTITY) <= set(study.table().columns)
     assert find_studies(tmp_path / "nowhere") == []
     assert metrics_of([]).empty
     assert probes_of([]).empty
@@ -919,11 +917,11 @@ def dead_pid() -> int:
 
 def test_running_is_believed_only_of_a_living_process_with_a_fresh_heartbeat(tmp_path: Path) -> None:
     folder = make(tmp_path, status=None)
-    old = results.STALE_SECONDS + 5
+    old = store.STALE_SECONDS + 5
     here = {"host": socket.gethostname(), "pid": os.getpid()}
     assert rewritten(folder, **here, heartbeat=ago(5)).status == "running"
     assert rewritten(folder, **here, heartbeat=ago(old)).status == "running"  # a long test pass
-    reused = results.HERE_STALE_SECONDS + 5
+    reused = store.HERE_STALE_SECONDS + 5
     assert rewritten(folder, **here, heartbeat=ago(reused)).status == "interrupted"
     assert rewritten(folder, **(here | {"pid": dead_pid()}), heartbeat=ago(5)).status == "interrupted"
     elsewhere = {"host": "another", "pid": dead_pid()}
@@ -949,7 +947,7 @@ def test_the_heartbeat_is_written_when_due_and_only_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(results.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(store.reader.time, "monotonic", lambda: clock[0])
     with RunWriter(tmp_path, "s", "r", RUN) as writer:
         begin(writer)
 
@@ -958,7 +956,7 @@ def test_the_heartbeat_is_written_when_due_and_only_then(
 
         writer.beat(1)
         assert step() == 1
-        clock[0] += results.HEARTBEAT_SECONDS - 0.1
+        clock[0] += store.HEARTBEAT_SECONDS - 0.1
         writer.beat(2)
         assert step() == 1
         clock[0] += 0.2
@@ -984,7 +982,7 @@ def test_a_study_is_a_table_with_one_row_a_run(tmp_path: Path) -> None:
     metrics = metrics_of(study.runs)
     assert len(metrics) == 16
     assert metrics.groupby("run")["step"].apply(list).map(lambda s: s == [10, 20, 30, 40]).all()
-    assert set(results.IDENTITY) <= set(probes_of(study.runs).columns)
+    assert set(store.IDENTITY) <= set(probes_of(study.runs).columns)
     assert isinstance(probes_of(study.runs, "no such kind"), pd.DataFrame)
 
 
@@ -1046,22 +1044,22 @@ def documented() -> dict[str, dict[str, str]]:
 
 def test_the_readme_states_the_schema_field_by_field_in_order() -> None:
     tables = documented()
-    for file, fields in results.SCHEMA.items():
+    for file, fields in store.SCHEMA.items():
         assert list(tables[file].items()) == list(fields.items()), file
-    assert f"version {results.SCHEMA_VERSION};" in README.read_text()
+    assert f"version {store.SCHEMA_VERSION};" in README.read_text()
 
 
 def test_the_readme_states_the_statuses_and_the_label_of_a_checkpoint(saved: RunWriter) -> None:
     tables = documented()
-    assert list(tables["Statuses"]) == list(results.STATUSES)
+    assert list(tables["Statuses"]) == list(store.STATUSES)
     label = json.loads((saved.folder / "checkpoints" / "step-00000030.json").read_text())
     assert list(tables["checkpoints/step-NNNNNNNN.json"]) == list(label)
-    assert f"older than {int(results.STALE_SECONDS)} seconds" in README.read_text()
+    assert f"older than {int(store.STALE_SECONDS)} seconds" in README.read_text()
 
 
 def test_the_reader_has_a_column_for_every_documented_quantity(folder: Path) -> None:
     record = read_run(folder)
-    wanted = {*results.SCHEMA["metrics.jsonl"], *results.SCHEMA["timing.jsonl"]} - {"nonfinite"}
+    wanted = {*store.SCHEMA["metrics.jsonl"], *store.SCHEMA["timing.jsonl"]} - {"nonfinite"}
     assert set(record.metrics.columns) == wanted
 
 
@@ -1069,7 +1067,7 @@ def test_many_threads_prepare_one_folder_at_once(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(results.prepare_root, [tmp_path / "results"] * 400))
+        found = list(threads.map(store.prepare_root, [tmp_path / "results"] * 400))
     assert set(found) == {tmp_path / "results"}
     assert not any((tmp_path / "results").iterdir())
 
@@ -1086,36 +1084,36 @@ def test_a_measurement_comes_back_as_it_was_saved(tmp_path: Path) -> None:
             "with norm": [True, False],
         }
     )
-    path = results.save_measurement(
+    path = store.save_measurement(
         tmp_path, "digits", "norms", frame, what="norms", conditions={"images": 128}
     )
     assert path == tmp_path / "measurements" / "digits" / "norms.json"
-    found = results.find_measurement("digits", "norms", tmp_path)
+    found = store.find_measurement("digits", "norms", tmp_path)
     assert found is not None
-    assert list(found.info) == list(results.SCHEMA["measurements/STUDY/NAME.json"])
+    assert list(found.info) == list(store.SCHEMA["measurements/STUDY/NAME.json"])
     assert found.info["conditions"] == {"images": 128}
     assert found.frame["value"].tolist()[0] == 0.123457
     assert math.isnan(found.frame["value"].tolist()[1])
     for column in ("network", "layer", "with norm"):
         assert found.frame[column].tolist() == frame[column].tolist()
-    assert results.find_measurement("digits", "other", tmp_path) is None
+    assert store.find_measurement("digits", "other", tmp_path) is None
 
 
 def test_measurements_are_no_study_and_hide_none(tmp_path: Path) -> None:
     frame = pd.DataFrame({"value": [1.0]})
-    reference = tmp_path / results.REFERENCE
-    results.save_measurement(reference, "digits", "norms", frame, what="theirs", conditions={})
-    assert results.find_studies(tmp_path) == []
-    committed = results.find_measurement("digits", "norms", tmp_path)
+    reference = tmp_path / store.REFERENCE
+    store.save_measurement(reference, "digits", "norms", frame, what="theirs", conditions={})
+    assert store.find_studies(tmp_path) == []
+    committed = store.find_measurement("digits", "norms", tmp_path)
     assert committed is not None
     assert committed.info["what"] == "theirs"
-    results.save_measurement(tmp_path, "digits", "norms", frame, what="mine", conditions={})
-    own = results.find_measurement("digits", "norms", tmp_path)
+    store.save_measurement(tmp_path, "digits", "norms", frame, what="mine", conditions={})
+    own = store.find_measurement("digits", "norms", tmp_path)
     assert own is not None
     assert own.info["what"] == "mine"
-    assert results.find_studies(tmp_path) == []
+    assert store.find_studies(tmp_path) == []
     with pytest.raises(UsageError, match="taken"):
-        results.check_name("study", "measurements")
+        store.check_name("study", "measurements")
 
 
 @pytest.mark.parametrize(
@@ -1131,10 +1129,10 @@ def test_a_damaged_measurement_says_why(content: bytes, reason: str, tmp_path: P
     path = tmp_path / "m.json"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=reason):
-        results.read_measurement(path)
+        store.read_measurement(path)
 
 
 def test_bad_names_of_measurements_are_refused(tmp_path: Path) -> None:
     for study, name in (("../up", "a"), ("a", "../up")):
         with pytest.raises(UsageError, match="cannot be used"):
-            results.save_measurement(tmp_path, study, name, pd.DataFrame(), what="", conditions={})
+            store.save_measurement(tmp_path, study, name, pd.DataFrame(), what="", conditions={})

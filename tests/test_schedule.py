@@ -8,8 +8,8 @@ import pytest
 
 from resnetlab import config, paper
 from resnetlab.config import RECIPES, Events, UsageError, lr_at
-from resnetlab.schedule import Schedule, stretches, warm_up_mistakes
-from resnetlab.schedule import tests_without_progress as without_progress
+from resnetlab.config.schedule import Schedule, stretches, warm_up_mistakes
+from resnetlab.config.schedule import tests_without_progress as without_progress
 
 WARM, DROPS = Events(warm_until=paper.WARM_UNTIL), Events(drops=paper.FIGURE_4_DROPS)
 

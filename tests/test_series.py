@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnetlab import plots, series
+from resnetlab import plots
 from resnetlab.config import run_from_parameters
+from resnetlab.plots import series
 
 VALUES = st.floats(-1e6, 1e6, allow_nan=False)
 CURVES = st.lists(VALUES, min_size=1, max_size=400)

@@ -15,7 +15,8 @@ from dashboard_data import charts, write_run
 from streamlit.testing.v1 import AppTest
 from test_dashboard import texts
 
-from resnetlab import results, series
+from resnetlab import store
+from resnetlab.plots import series
 
 APP = Path(__file__).resolve().parent.parent / "dashboard" / "app.py"
 PAGES = [path.stem for path in sorted((APP.parent / "app_pages").glob("*.py"))]
@@ -72,7 +73,7 @@ def test_a_run_in_every_state(
     study = "live-lab" if page == "lab" else "digits"
     path = write_run(folder, "plain-8", study=study, **STATES[state])
     app = open_page(page)
-    status = results.read_run(path).status
+    status = store.read_run(path).status
     if page in DRAWN:
         assert charts(app)[0]["data"], "what was logged is drawn, however the run ended"
     if page == "runs":

@@ -12,9 +12,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from resnetlab import config, notebook, results, study
+from resnetlab import config, store, studies
 from resnetlab.config import UsageError
-from resnetlab.data import DataError
+from resnetlab.images.datasets import DataError
+from resnetlab.studies import notebook
 
 PROJECT = Path(__file__).parents[1]
 
@@ -23,37 +24,37 @@ PROJECT = Path(__file__).parents[1]
 
 
 def test_default_study_is_the_depth_question_on_digits():
-    grid = study.grid_named("digits")
+    grid = config.grid_named("digits")
     names = set(grid.parameters())
     assert names == {f"{f}-{d}-seed0" for f in ("plain", "resnet") for d in (20, 32, 44, 56)}
     assert next(iter(grid.parameters())).split("-")[1] == "56"  # the longest first
 
 
 def test_on_other_data_the_folder_says_so():
-    grid = study.grid_named("digits", data="folder:some/where/pictures", steps=None)
+    grid = config.grid_named("digits", data="folder:some/where/pictures", steps=None)
     assert grid.name == "digits-pictures"
     assert {values["data"] for values in grid.parameters().values()} == {"folder:some/where/pictures"}
-    assert study.grid_named("digits", data="digits").name == "digits"
-    assert study.grid_named("digits", precision="fp64").name == "digits-fp64"
-    assert study.grid_named("short", data="cifar100", name_of_folder="mine").name == "mine"
+    assert config.grid_named("digits", data="digits").name == "digits"
+    assert config.grid_named("digits", precision="fp64").name == "digits-fp64"
+    assert config.grid_named("short", data="cifar100", name_of_folder="mine").name == "mine"
 
 
 def test_figure_6_is_the_papers_nine_networks_and_110_layers_warm_up():
     """Figure 6: plain 20, 32, 44, 56; ResNets of the same depths and 110, which Sec. 4.2 warms up."""
-    runs = study.grid_named("figure-6").parameters()
+    runs = config.grid_named("figure-6").parameters()
     asked = {name: config.run_from_parameters(**values) for name, values in runs.items()}
     assert len(asked) == 9
     assert asked.pop("resnet-110-seed0").recipe == config.RECIPES["paper-110"]
     assert {run.recipe for run in asked.values()} == {config.PAPER}
     assert {run.data.name for run in asked.values()} == {"cifar10"}
-    assert study.grid_named("figure-6").question_parameters()["recipe"] == "paper"
-    shorter = study.grid_named("figure-6", recipe="quick").parameters()
+    assert config.grid_named("figure-6").question_parameters()["recipe"] == "paper"
+    shorter = config.grid_named("figure-6", recipe="quick").parameters()
     assert {values["recipe"] for values in shorter.values()} == {"quick"}
 
 
 def test_a_study_goes_seed_by_seed_and_the_deepest_first_within_one():
     """Whatever has ended when it is stopped is balanced: all networks of a seed before the next."""
-    names = list(study.grid_named("digits", depths=(20, 56), seeds=(3, 1)).parameters())
+    names = list(config.grid_named("digits", depths=(20, 56), seeds=(3, 1)).parameters())
     assert names == [
         *("plain-56-seed3", "resnet-56-seed3", "plain-20-seed3", "resnet-20-seed3"),
         *("plain-56-seed1", "resnet-56-seed1", "plain-20-seed1", "resnet-20-seed1"),
@@ -65,7 +66,7 @@ def test_the_studies_on_photographs_are_those_of_their_plan():
     kinds = {"depth-real": "cifar10", "imagenet-tiny": "tiny-imagenet"}
     networks = {}
     for name in ("depth-real", "depth-real-clip", "imagenet-tiny", "imagenet-tiny-unclipped"):
-        values = study.grid_named(name).parameters().values()
+        values = config.grid_named(name).parameters().values()
         runs = [config.run_from_parameters(**own) for own in values]
         networks[name] = [(run.network.name, run.seed) for run in runs]
         kind = "-".join(name.split("-")[:2])
@@ -99,7 +100,7 @@ def test_the_table_of_the_plan_names_those_networks_and_seeds():
     assert len(rows) == 4
     for name, (images, networks, steps, seeds) in rows.items():
         asked = [
-            config.run_from_parameters(**own) for own in study.grid_named(name).parameters().values()
+            config.run_from_parameters(**own) for own in config.grid_named(name).parameters().values()
         ]
         assert {f"{run.recipe.steps:,}" for run in asked} == {steps}
         for run in asked:
@@ -117,9 +118,9 @@ def test_the_table_of_the_plan_names_those_networks_and_seeds():
 
 def test_the_four_networks_on_other_photographs_keep_their_recipe():
     for name in ("imagenet-tiny", "imagenet-tiny-unclipped"):
-        runs = study.grid_named(name, data="folder:some/photographs").parameters().values()
+        runs = config.grid_named(name, data="folder:some/photographs").parameters().values()
         assert {config.run_from_parameters(**own).recipe.name for own in runs} == {"imagenet-tiny"}
-    runs = study.grid_named("imagenet", data="folder:some/photographs").parameters().values()
+    runs = config.grid_named("imagenet", data="folder:some/photographs").parameters().values()
     assert {config.run_from_parameters(**own).recipe.name for own in runs} == {"imagenet-small"}
 
 
@@ -181,27 +182,27 @@ def test_the_long_runs_go_on_after_a_failure_stop_when_interrupted_and_tell(
 
 def test_what_is_asked_of_a_preset_goes_for_all_its_networks():
     """No seed beside those asked for; and a preset's clipping stays when something else is changed."""
-    assert list(study.grid_named("depth-real", seeds=(1,), depths=(8,)).parameters()) == [
+    assert list(config.grid_named("depth-real", seeds=(1,), depths=(8,)).parameters()) == [
         "plain-8-seed1",
         "resnet-8-seed1",
     ]
-    shorter = study.grid_named("depth-real-clip", overrides={"steps": 80, "clip": None})
+    shorter = config.grid_named("depth-real-clip", overrides={"steps": 80, "clip": None})
     assert {own["clip"] for own in shorter.parameters().values()} == {1.0}
     assert {own["steps"] for own in shorter.parameters().values()} == {80}
-    tighter = study.grid_named("depth-real-clip", overrides={"clip": 0.5})
+    tighter = config.grid_named("depth-real-clip", overrides={"clip": 0.5})
     assert {own["clip"] for own in tighter.parameters().values()} == {0.5}
 
 
 def test_an_unknown_engine_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(config.UsageError, match="unknown engine 'egaer'; did you mean 'eager'"):
-        study.run(study.grid_named("digits"), root=tmp_path, engine="egaer")
+        studies.run(config.grid_named("digits"), root=tmp_path, engine="egaer")
     assert not list(tmp_path.glob("*/*"))
 
 
 def test_the_notebook_knows_every_parameter_of_the_grid():
     import papermill
 
-    grid = study.grid_named("digits", overrides={"steps": 5, "lr": 0.1, "batch_size": 8})
+    grid = config.grid_named("digits", overrides={"steps": 5, "lr": 0.1, "batch_size": 8})
     known = papermill.inspect_notebook(str(notebook.find("train")))
     for values in grid.parameters().values():
         assert set(values) <= set(known)
@@ -217,9 +218,9 @@ def test_the_notebook_knows_every_parameter_of_the_grid():
     ],
 )
 def test_a_bad_grid_is_refused_whole(changes, message, tmp_path):
-    grid = study.grid_named("digits", **changes)
+    grid = config.grid_named("digits", **changes)
     with pytest.raises(UsageError, match=message):
-        study.run(grid, root=tmp_path)
+        studies.run(grid, root=tmp_path)
     assert not any(tmp_path.iterdir())
 
 
@@ -236,20 +237,20 @@ def test_what_every_run_would_trip_over_is_said_once_before_any_starts(
     changes, device, error, message, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("resnetlab.data.data_root", lambda: tmp_path / "no data")
-    monkeypatch.setattr(study.Execution, "start", lambda *words: pytest.fail("a process started"))
+    monkeypatch.setattr("resnetlab.images.datasets.data_root", lambda: tmp_path / "no data")
+    monkeypatch.setattr(studies.Execution, "start", lambda *words: pytest.fail("a process started"))
     with pytest.raises(error, match=message):
-        study.run(study.grid_named("digits", **changes), root=tmp_path / "results", device=device)
+        studies.run(config.grid_named("digits", **changes), root=tmp_path / "results", device=device)
     assert not list((tmp_path / "results").rglob("*"))
 
 
 def test_only_the_own_process_is_asked_to_stop(tmp_path, monkeypatch):
     """run.json may name a process that another command started: it is not this study's to stop."""
     run = config.run_from_parameters(network="plain-8")
-    target = tmp_path / "digits" / "plain-8-seed0" / results.NOTEBOOK_FILE
+    target = tmp_path / "digits" / "plain-8-seed0" / store.NOTEBOOK_FILE
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as waiting:
-        execution = study.Execution("plain-8-seed0", Path("x"), target, {}, _process=waiting)
-        with results.RunWriter(tmp_path, "digits", "plain-8-seed0", run) as writer:
+        execution = studies.Execution("plain-8-seed0", Path("x"), target, {}, _process=waiting)
+        with store.RunWriter(tmp_path, "digits", "plain-8-seed0", run) as writer:
             writer.begin(execution={}, versions={}, dataset={}, layers={}, parameters=1)
             monkeypatch.setattr("psutil.Process.send_signal", lambda *words: pytest.fail("signalled"))
             execution.stop()  # run.json names this test's own process
@@ -262,7 +263,7 @@ GRID = ["--depths", "8", "--shortcuts", "none,A", "--steps", "30", "--jobs", "2"
 
 
 def command(root, *words):
-    return [sys.executable, "-m", "resnetlab.cli", "study", "digits", *words, "--results", str(root)]
+    return [sys.executable, "-m", "resnetlab", "study", "digits", *words, "--results", str(root)]
 
 
 def run_study(root, *words):
@@ -288,7 +289,7 @@ def test_a_study_ends_with_runs_report_and_table(finished):
     root, said = finished
     assert "plain-8" in said
     assert "points, n = 1" in said or "Fewer than two depths" in said
-    table = results.read_study(root / "digits").table()
+    table = store.read_study(root / "digits").table()
     assert table["status"].tolist() == ["finished", "finished"]
     assert table["steps"].tolist() == [30, 30]
     report = nbformat.read(root / "digits" / "01_degradation.ipynb", as_version=4)
@@ -339,7 +340,7 @@ def test_one_failing_run_does_not_stop_the_others_and_the_next_call_mends_it(fin
     assert done.returncode == 1
     assert "failed: plain-8-seed0" in done.stdout
     assert "is being written by" in done.stdout
-    assert results.read_run(tmp_path / "digits" / "resnet-8-seed0").status == "finished"
+    assert store.read_run(tmp_path / "digits" / "resnet-8-seed0").status == "finished"
     assert run_study(tmp_path, *GRID).returncode == 0
     assert logs(tmp_path, "plain-8-seed0") == logs(root, "plain-8-seed0")
 
@@ -368,19 +369,19 @@ def test_a_killed_study_leaves_no_process_and_resumes_to_the_same_bits(tmp_path,
         command(tmp_path, *LONG), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=PROJECT
     )
     wait_for_rows(tmp_path, "plain-14-seed0", rows=11)  # past the checkpoint at 100
-    trainer = results.read_run(tmp_path / "digits" / "plain-14-seed0").info["pid"]
+    trainer = store.read_run(tmp_path / "digits" / "plain-14-seed0").info["pid"]
     process.kill()
     process.wait()
     deadline = time.monotonic() + 30
-    while results.is_alive({"heartbeat": results.now(), "host": os.uname().nodename, "pid": trainer}):
+    while store.is_alive({"heartbeat": store.now(), "host": os.uname().nodename, "pid": trainer}):
         assert time.monotonic() < deadline, "the training process outlived its study"
         time.sleep(0.1)
-    assert results.read_run(tmp_path / "digits" / "plain-14-seed0").status == "interrupted"
+    assert store.read_run(tmp_path / "digits" / "plain-14-seed0").status == "interrupted"
     done = run_study(tmp_path, *LONG)
     assert done.returncode == 0, done.stdout + done.stderr
     assert logs(tmp_path, "plain-14-seed0") == logs(undisturbed_long, "plain-14-seed0")
     ours, theirs = (
-        results.read_run(root / "digits" / "plain-14-seed0").summary["weights_sha256"]
+        store.read_run(root / "digits" / "plain-14-seed0").summary["weights_sha256"]
         for root in (tmp_path, undisturbed_long)
     )
     assert ours == theirs
@@ -396,7 +397,7 @@ def test_ctrl_c_stops_runs_after_their_step_and_the_same_command_goes_on(tmp_pat
     said, error = process.communicate(timeout=120)
     assert process.returncode == 130, said + error
     assert "the same command goes on" in said
-    record = results.read_run(tmp_path / "digits" / "plain-14-seed0")
+    record = store.read_run(tmp_path / "digits" / "plain-14-seed0")
     assert record.status == "interrupted"
     assert list((record.path / "checkpoints").glob("step-*.pt"))
     assert run_study(tmp_path, *LONG).returncode == 0
@@ -416,19 +417,19 @@ def test_success_is_what_the_library_wrote_not_what_the_cells_say(tmp_path, monk
     empty = nbformat.read(PROJECT / "notebooks" / "01_degradation.ipynb", as_version=4)
     nbformat.write(empty, tmp_path / "notebooks" / "01_degradation.ipynb")
     monkeypatch.chdir(tmp_path)
-    grid = study.grid_named("digits", depths=(8,), shortcuts=("none",))
-    outcome = study.run(grid, root=tmp_path / "results", report=False)
+    grid = config.grid_named("digits", depths=(8,), shortcuts=("none",))
+    outcome = studies.run(grid, root=tmp_path / "results", report=False)
     assert len(outcome.failed) == 1
     assert outcome.failed[0].startswith("plain-8-seed0: ")
 
 
 def test_a_notebooks_folder_says_what_is_not_usual():
-    assert study.folder_name("digits", "digits") == "digits"
-    assert study.folder_name("digits", "cifar10", 200) == "digits-cifar10-200-steps"
+    assert studies.folder_name("digits", "digits") == "digits"
+    assert studies.folder_name("digits", "cifar10", 200) == "digits-cifar10-200-steps"
     with pytest.raises(UsageError, match="unknown data set"):
-        study.folder_name("digits", "cifar11")
+        studies.folder_name("digits", "cifar11")
     with pytest.raises(UsageError, match="cannot be used"):
-        study.folder_name("../digits", "digits")
+        studies.folder_name("../digits", "digits")
 
 
 @pytest.mark.slow
@@ -436,71 +437,71 @@ def test_collect_with_weights_takes_only_runs_that_have_them(tmp_path):
     """As a committed run, which comes without: it serves where weights are not asked for."""
     import shutil
 
-    grid = study.Grid("s", depths=(8,), shortcuts=("none",), overrides={"steps": 4})
-    (first,) = study.collect(grid, root=tmp_path)
+    grid = config.Grid("s", depths=(8,), shortcuts=("none",), overrides={"steps": 4})
+    (first,) = studies.collect(grid, root=tmp_path)
     assert first.has_weights
-    committed = tmp_path / results.REFERENCE / "s" / first.name
+    committed = tmp_path / store.REFERENCE / "s" / first.name
     shutil.copytree(first.path, committed, ignore=shutil.ignore_patterns("checkpoints"))
     shutil.rmtree(first.path)
-    (found,) = study.collect(grid, root=tmp_path)
+    (found,) = studies.collect(grid, root=tmp_path)
     assert found.path == committed
-    (found,) = study.collect(grid, root=tmp_path, weights=True)
+    (found,) = studies.collect(grid, root=tmp_path, weights=True)
     assert found.path == first.path
-    elsewhere = study.Grid("t", depths=(8,), shortcuts=("none", "A"), overrides={"steps": 4})
-    plain, residual = study.collect(elsewhere, root=tmp_path, weights=True)
+    elsewhere = config.Grid("t", depths=(8,), shortcuts=("none", "A"), overrides={"steps": 4})
+    plain, residual = studies.collect(elsewhere, root=tmp_path, weights=True)
     assert plain.path == first.path, "the same run of another study serves"
     assert residual.study == "t"
     shutil.rmtree(found.path / "checkpoints")
     with pytest.raises(UsageError, match="its checkpoints are gone: remove the folder"):
-        study.collect(grid, root=tmp_path, weights=True)
+        studies.collect(grid, root=tmp_path, weights=True)
 
 
 @pytest.mark.slow
 def test_runs_that_share_a_process_are_the_runs_alone(tmp_path):
     """What `--together` does on a GPU, here on the CPU: one notebook, the same logs and weights."""
-    grid = study.grid_named("digits", depths=(8,), overrides={"steps": 12})
-    one = study.run(grid, root=tmp_path / "together", device="cpu", together=True)
+    grid = config.grid_named("digits", depths=(8,), overrides={"steps": 12})
+    one = studies.run(grid, root=tmp_path / "together", device="cpu", together=True)
     assert not one.failed
     assert (one.folder / "train_together.ipynb").is_file()
-    two = study.run(grid, root=tmp_path / "apart", device="cpu", jobs=1, report=False)
+    two = studies.run(grid, root=tmp_path / "apart", device="cpu", jobs=1, report=False)
     for name in grid.parameters():
-        a, b = (results.read_run(outcome.folder / name) for outcome in (one, two))
+        a, b = (store.read_run(outcome.folder / name) for outcome in (one, two))
         assert a.status == b.status == "finished"
         assert a.summary["weights_sha256"] == b.summary["weights_sha256"]
         assert (a.path / "metrics.jsonl").read_bytes() == (b.path / "metrics.jsonl").read_bytes()
 
 
 def test_brief_runs_are_collected_without_a_process_each(tmp_path, monkeypatch):
-    grid = study.Grid("s", depths=(8,), overrides={"steps": 3})
-    monkeypatch.setattr(study.Execution, "start", None)  # no process can be started
-    runs = study.collect(grid, root=tmp_path, device="cpu")
+    grid = config.Grid("s", depths=(8,), overrides={"steps": 3})
+    monkeypatch.setattr(studies.Execution, "start", None)  # no process can be started
+    runs = studies.collect(grid, root=tmp_path, device="cpu")
     assert [(run.name, run.status) for run in runs] == [
         ("plain-8-seed0", "finished"),
         ("resnet-8-seed0", "finished"),
     ]
-    missing = study.Grid("t", f"folder:{tmp_path / 'none'}", depths=(8,), overrides={"steps": 3})
+    missing = config.Grid("t", f"folder:{tmp_path / 'none'}", depths=(8,), overrides={"steps": 3})
     with pytest.raises(RuntimeError, match=r"plain-8-seed0: .*none"):
-        study.collect(missing, root=tmp_path, device="cpu")
+        studies.collect(missing, root=tmp_path, device="cpu")
 
 
 def test_collecting_brief_runs_can_be_interrupted(tmp_path, monkeypatch):
-    from resnetlab import train
+    from resnetlab import training
 
-    grid = study.Grid("s", depths=(8,), shortcuts=("A",), overrides={"steps": 4, "log_every": 2})
-    whole = train.fit_together
+    grid = config.Grid("s", depths=(8,), shortcuts=("A",), overrides={"steps": 4, "log_every": 2})
+    whole = training.fit_together
 
     def stopped(*args, **kwargs):
         stop = lambda name, row: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
         return whole(*args, **kwargs, on_row=stop)
 
-    monkeypatch.setattr(train, "fit_together", stopped)
+    monkeypatch.setattr(training, "fit_together", stopped)
     with pytest.raises(KeyboardInterrupt):
-        study.collect(grid, root=tmp_path, device="cpu")
-    monkeypatch.setattr(train, "fit_together", whole)
-    (run,) = study.collect(grid, root=tmp_path, device="cpu")
+        studies.collect(grid, root=tmp_path, device="cpu")
+    monkeypatch.setattr(training, "fit_together", whole)
+    (run,) = studies.collect(grid, root=tmp_path, device="cpu")
     assert (run.status, len(run.info["starts"])) == ("finished", 2)
 
 
 def test_together_and_jobs_exclude_each_other(tmp_path):
     with pytest.raises(config.UsageError, match="exclude each other"):
-        study.run(study.grid_named("digits"), root=tmp_path, jobs=2, together=True)
+        studies.run(config.grid_named("digits"), root=tmp_path, jobs=2, together=True)

@@ -7,19 +7,22 @@ import copy
 import pytest
 import torch
 
-from resnetlab import config, data, evaluate, models, surgery
+from resnetlab import config, nets
 from resnetlab.config import UsageError
+from resnetlab.images import datasets
+from resnetlab.nets import surgery
+from resnetlab.training import evaluate
 
 NAMES = ("plain-8", "plain-14", "resnet-8", "resnet-14", "resnet-8-B", "resnet-8-C")
 
 
 def images(count: int = 64, size: int = 8, seed: int = 0) -> torch.Tensor:
-    return torch.randn(count, 3, size, size, generator=data.generator(seed, "images"))
+    return torch.randn(count, 3, size, size, generator=datasets.generator(seed, "images"))
 
 
-def learnt(name: str, dtype: torch.dtype = torch.float32) -> models.Network:
+def learnt(name: str, dtype: torch.dtype = torch.float32) -> nets.Network:
     """A network after a few updates, so that its batch norms have statistics, scales and shifts."""
-    network = models.build(name, generator=data.generator(1, "weights")).to(dtype)
+    network = nets.build(name, generator=datasets.generator(1, "weights")).to(dtype)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     for step in range(4):
         x = images(seed=step).to(dtype)
@@ -41,12 +44,12 @@ def test_appended_identity_layers_change_no_logit(name: str, deeper: int) -> Non
     x = images(seed=9)
     with torch.no_grad():
         assert torch.allclose(deep(x), network(x), rtol=0, atol=1e-4)
-    assert len(models.weighted_layers(deep)) - deep_projections(deep) == deeper
+    assert len(nets.weighted_layers(deep)) - deep_projections(deep) == deeper
     assert deep.spec.shortcut == network.spec.shortcut
 
 
-def deep_projections(network: models.Network) -> int:
-    return sum(isinstance(module, models.Projection) for module in network.modules())
+def deep_projections(network: nets.Network) -> int:
+    return sum(isinstance(module, nets.Projection) for module in network.modules())
 
 
 @pytest.mark.parametrize(
@@ -97,8 +100,8 @@ def test_in_training_mode_the_batch_they_were_made_for_passes_unchanged() -> Non
 
 def test_the_deeper_network_is_an_ordinary_one_of_its_depth() -> None:
     deep = surgery.append_identity_layers(learnt("resnet-8-B"), 20, images())
-    assert type(deep) is models.CifarNetwork
-    fresh = models.build("resnet-20-B")
+    assert type(deep) is nets.CifarNetwork
+    fresh = nets.build("resnet-20-B")
     fresh.load_state_dict(deep.state_dict())
     assert torch.equal(fresh.eval()(images()), deep(images()))
     assert all(parameter.requires_grad for parameter in deep.parameters())
@@ -149,7 +152,7 @@ def test_depths_and_networks_without_such_a_solution_are_refused(
     name: str, depth: int, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        surgery.append_identity_layers(models.build(name), depth, images())
+        surgery.append_identity_layers(nets.build(name), depth, images())
 
 
 # --- removing blocks --------------------------------------------------------------------------
@@ -157,12 +160,12 @@ def test_depths_and_networks_without_such_a_solution_are_refused(
 
 @pytest.mark.parametrize("name", ["resnet-14", "resnet-14-B", "resnet-50"])
 def test_a_removed_block_is_one_whose_last_scale_and_shift_are_zero(name: str) -> None:
-    network = models.build(name, num_classes=10).eval()
+    network = nets.build(name, num_classes=10).eval()
     x = images(2, 32)
     for block in surgery.block_names(network)[:4]:
         zeroed = copy.deepcopy(network)
         residual = zeroed.get_submodule(block).residual
-        last = [module for module in residual if isinstance(module, models.BatchNorm)][-1]
+        last = [module for module in residual if isinstance(module, nets.BatchNorm)][-1]
         with torch.no_grad():
             last.weight.zero_()
             last.bias.zero_()
@@ -171,7 +174,7 @@ def test_a_removed_block_is_one_whose_last_scale_and_shift_are_zero(name: str) -
 
 @pytest.mark.parametrize("name", ["plain-14", "resnet-14", "plain-50", "resnet-14-B"])
 def test_removable_blocks_are_those_that_can_be_removed(name: str) -> None:
-    network = models.build(name, num_classes=10).eval()
+    network = nets.build(name, num_classes=10).eval()
     removable = surgery.removable_blocks(network)
     for block in surgery.block_names(network):
         if block in removable:
@@ -214,7 +217,7 @@ def test_the_dial_turns_from_plain_to_residual(name: str) -> None:
     network = learnt(name)
     x = images(seed=5)
     assert torch.equal(surgery.scale_shortcuts(network, 1.0)(x), network(x))
-    plain = models.build("plain-8").eval()
+    plain = nets.build("plain-8").eval()
     plain.load_state_dict(network.state_dict(), strict=False)
     assert torch.allclose(surgery.scale_shortcuts(network, 0.0)(x), plain(x), atol=1e-6)
     half = surgery.scale_shortcuts(network, 0.5)(x)
@@ -231,12 +234,12 @@ def test_the_dial_turns_from_plain_to_residual(name: str) -> None:
 )
 def test_what_cannot_be_dialled_is_refused(name: str, scale: float, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        surgery.scale_shortcuts(models.build(name), scale)
-    scaled = surgery.scale_shortcuts(models.build("resnet-8"), 0.5)
+        surgery.scale_shortcuts(nets.build(name), scale)
+    scaled = surgery.scale_shortcuts(nets.build("resnet-8"), 0.5)
     with pytest.raises(UsageError, match="scaled already"):
         surgery.scale_shortcuts(scaled, 0.5)
 
 
 def test_spec_of_an_edit_is_that_of_the_network() -> None:
-    network = models.build("resnet-8")
+    network = nets.build("resnet-8")
     assert surgery.scale_shortcuts(network, 0.5).spec == config.Network.from_name("resnet-8")

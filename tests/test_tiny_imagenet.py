@@ -19,9 +19,11 @@ import pytest
 import torch
 from PIL import Image
 
-from resnetlab import census, config, data, evaluate, fetch, imagenet, results, tiny_imagenet, train
+from resnetlab import config, store, training
 from resnetlab.config import UsageError
-from resnetlab.data import DataError
+from resnetlab.images import census, datasets, fetch, photographs, tiny_imagenet
+from resnetlab.images.datasets import DataError
+from resnetlab.training import evaluate
 
 WNIDS = ["n01443537", "n02123045", "n03126707", "n03126708"]
 WORDS = {
@@ -91,7 +93,7 @@ def test_the_number_of_classes_belongs_to_a_copy_alone(folder: Path) -> None:
     with pytest.raises(UsageError, match="needs a path"):
         config.images_named("tiny-imagenet:")
     with pytest.raises(DataError, match="has 4 classes, tiny-imagenet-7 has 7"):
-        imagenet.load(config.Data.parse({"name": f"tiny-imagenet:{folder}", "classes": 7}))
+        photographs.load(config.Data.parse({"name": f"tiny-imagenet:{folder}", "classes": 7}))
 
 
 def test_its_recipe_is_its_own_and_a_study_on_a_copy_says_so(folder: Path) -> None:
@@ -116,7 +118,7 @@ def test_the_layout_is_read_by_wordnet_id(folder: Path) -> None:
 
 
 def test_classes_go_by_their_first_name_and_by_all_where_two_share_it(folder: Path) -> None:
-    assert imagenet.load(spec(folder)).classes == (
+    assert photographs.load(spec(folder)).classes == (
         "goldfish",
         "tabby",
         "crane (n03126707)",
@@ -125,12 +127,12 @@ def test_classes_go_by_their_first_name_and_by_all_where_two_share_it(folder: Pa
 
 
 def test_images_are_decoded_once_and_are_those_of_the_files(folder: Path) -> None:
-    photos = imagenet.load(spec(folder))
+    photos = photographs.load(spec(folder))
     train = photos.splits["train"]
     assert train.pixels is not None
     assert train.pixels.shape == (20, 64, 64, 3)
     for index in range(len(train)):
-        assert torch.equal(train.image(index), imagenet.decode(train.path(index)))
+        assert torch.equal(train.image(index), photographs.decode(train.path(index)))
     grey = train.image(0)
     assert torch.equal(grey[0], grey[1])
     assert torch.equal(grey[0], grey[2])
@@ -144,7 +146,7 @@ def test_what_a_step_sees_is_the_same_from_memory_and_from_files(
     seen = []
     for room in (1 << 40, 0):
         monkeypatch.setattr("resnetlab.machine.free_memory", lambda room=room: room)
-        photos = imagenet.load(spec(folder), tmp_path / f"root{room}")
+        photos = photographs.load(spec(folder), tmp_path / f"root{room}")
         assert (photos.splits["train"].pixels is None) == (room == 0)
         feed = photos.feed(recipe, 3, CPU, torch.float64)
         batches = [(images.clone(), labels) for images, labels in feed.batches(0, 4)]
@@ -162,7 +164,7 @@ def test_what_a_step_sees_is_the_same_from_memory_and_from_files(
 def test_images_of_other_sizes_stay_files(folder: Path) -> None:
     path = folder / "train" / WNIDS[2] / "images" / f"{WNIDS[2]}_3.JPEG"
     picture(1).resize((80, 64)).save(path)
-    assert imagenet.load(spec(folder)).splits["train"].pixels is None
+    assert photographs.load(spec(folder)).splits["train"].pixels is None
 
 
 def spoil_annotation(folder: Path) -> None:
@@ -249,7 +251,7 @@ def test_a_damaged_image_is_named(folder: Path) -> None:
     path = folder / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_2.JPEG"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match=rf"{WNIDS[0]}_2\.JPEG is damaged"):
-        imagenet.load(spec(folder))
+        photographs.load(spec(folder))
 
 
 # --- the check, the run and its pages ---------------------------------------------------------
@@ -291,21 +293,21 @@ def test_a_run_says_that_test_images_are_training_images(
     folder: Path, tmp_path: Path, resnetlab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One step of each of the three networks; every protocol on the first; the pages' sentence."""
-    monkeypatch.setattr("resnetlab.data.data_root", lambda: tmp_path / "data")
+    monkeypatch.setattr("resnetlab.images.datasets.data_root", lambda: tmp_path / "data")
     both(folder)
     for network in ("resnet-18", "plain-34", "resnet-50"):
         run = config.run_from_parameters(
             network=network, data=f"tiny-imagenet:{folder}", steps=1, batch_size=4, clip=1.0
         )
-        record = train.fit(run, study="s", name=network, results_folder=tmp_path, threads=1)
+        record = training.fit(run, study="s", name=network, results_folder=tmp_path, threads=1)
         assert record.status == "finished"
         assert record.info["dataset"]["in_both"] == 1
         assert record.config.data.label == "tiny-imagenet-4"
     said = "1 of the 8 test images of tiny-imagenet-4 are training images too"
     clipped = "The gradient norm of each step is clipped at 1; the paper did not clip."
-    assert results.notes([record, record])[0] == clipped
-    assert said in results.notes([record, record])[1]
-    assert len(results.notes([record, record])) == 2
+    assert store.notes([record, record])[0] == clipped
+    assert said in store.notes([record, record])[1]
+    assert len(store.notes([record, record])) == 2
     assert said in " ".join(resnetlab("show", "s/resnet-18", "--results", tmp_path)[1].split())
     code, out, err = resnetlab(
         *("evaluate", "s/resnet-18", "--protocol", "all", "--results", tmp_path, "--json")
@@ -499,7 +501,7 @@ def test_an_archive_of_fewer_images_is_not_the_published_set(
 def test_the_command_downloads_it(
     server: Server, resnetlab: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("resnetlab.data.data_root", lambda: tmp_path / "data")
+    monkeypatch.setattr("resnetlab.images.datasets.data_root", lambda: tmp_path / "data")
     code, out, _ = resnetlab("data", "download", "tiny-imagenet")
     assert (code, out) == (0, f"tiny-imagenet is in {tmp_path / 'data' / 'tiny-imagenet'}\n")
     code, _, err = resnetlab("data", "download", "tiny-imagnet")
@@ -510,5 +512,5 @@ def test_the_command_downloads_it(
 def test_test_images_among_the_training_images_are_counted_by_their_pixels() -> None:
     train_images = torch.arange(24, dtype=torch.uint8).view(4, 1, 2, 3)
     test_images = torch.stack([train_images[2], train_images[2], train_images[0] + 1])
-    assert data.in_both(train_images, test_images) == 2
-    assert data.load(config.Data()).describe()["in_both"] == 0
+    assert datasets.in_both(train_images, test_images) == 2
+    assert datasets.load(config.Data()).describe()["in_both"] == 0

@@ -19,8 +19,10 @@ import pytest
 import torch
 from PIL import Image
 
-from resnetlab import config, data, models, results, train
+from resnetlab import config, nets, store
+from resnetlab import training as train
 from resnetlab.config import UsageError
+from resnetlab.images import datasets
 
 OFTEN = {"steps": 24, "log_every": 4, "test_every": 8, "probe_every": 6, "checkpoint_every": 8}
 
@@ -49,12 +51,12 @@ def undisturbed(tmp_path_factory):
 def test_fit_equals_a_plain_loop_written_out(undisturbed):
     """SGD by hand (v = mv + g + wd w; w -= lr v) on the same draws gives the same weights."""
     run = make_run()
-    digits = data.load(run.data)
-    network = models.build("plain-8", in_channels=1, generator=data.generator(0, "weights"))
+    digits = datasets.load(run.data)
+    network = nets.build("plain-8", in_channels=1, generator=datasets.generator(0, "weights"))
     mean = digits.train.images.double().mean(0)
     velocity, wrong = {}, []
     for step in range(run.recipe.steps):
-        index = data.Order(len(digits.train), run.recipe, run.seed).draws(step, step + 1).index[0]
+        index = datasets.Order(len(digits.train), run.recipe, run.seed).draws(step, step + 1).index[0]
         images = ((digits.train.images[index].float() - mean.float()) / 255).float()
         network.zero_grad()
         logits = network(images)
@@ -82,7 +84,7 @@ def test_the_log_says_what_happened(undisturbed):
     assert rows["test_error"].notna().tolist() == [False, True, False, True, False, True]
     assert rows["lr"].tolist() == [config.lr_at(step - 1, make_run().recipe) for step in rows["step"]]
     assert rows["images_per_second"].gt(0).all()
-    images = len(data.load(config.Data()).train)
+    images = len(datasets.load(config.Data()).train)
     assert rows["epoch"].iloc[-1] == pytest.approx(24 * 128 / images, rel=1e-5)
     norms = undisturbed.probe("gradient_norm")
     assert sorted(norms["step"].unique()) == [0, 6, 12, 18, 23]
@@ -100,9 +102,9 @@ def by_step(record, kind):
 def test_the_length_of_the_weights_and_of_each_step_are_logged(undisturbed):
     """Against the same 13 steps by torch alone, weights compared before and after steps 0 and 12."""
     run = make_run()
-    training = train._Training(run, data.load(run.data), torch.device("cpu"))
+    training = train.Training(run, datasets.load(run.data), torch.device("cpu"))
     training.network.train()
-    layers = models.weighted_layers(training.network)
+    layers = nets.weighted_layers(training.network)
     norms, updates, gradients = (
         by_step(undisturbed, kind) for kind in ("weight_norm", "relative_update", "gradient_norm")
     )
@@ -133,7 +135,7 @@ def test_the_length_of_the_weights_and_of_each_step_are_logged(undisturbed):
 
 def one_clipped_step(clip):
     """(network after one step, total norm, step) of resnet-8 on random images, by `train_step`."""
-    network = models.build("resnet-8", generator=torch.Generator().manual_seed(0))
+    network = nets.build("resnet-8", generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     images = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     step = train.train_step(network, optimizer, images, torch.arange(16) % 10, clip=clip)
@@ -212,13 +214,13 @@ def test_summary_repeats_the_log_and_the_weights(undisturbed):
     assert summary["steps"] == 24
     for name in ("train_error", "test_error", "train_loss", "test_loss"):
         assert summary[name] == last[name]
-    training = train._Training(make_run(), data.load(config.Data()), torch.device("cpu"))
+    training = train.Training(make_run(), datasets.load(config.Data()), torch.device("cpu"))
     path = sorted((undisturbed.path / "checkpoints").glob("*.pt"))[-1]
     training.restore(path.read_bytes())
     assert train.weights_sha256(training.network) == summary["weights_sha256"]
     # the clean training error, recomputed image by image
     training.network.eval()
-    digits = data.load(config.Data())
+    digits = datasets.load(config.Data())
     mean = digits.train.images.double().mean(0).float()
     wrong = 0
     with torch.no_grad():
@@ -264,7 +266,7 @@ def test_a_diverged_run_killed_before_its_summary_is_not_trained_on(tmp_path):
     record = fit(make_run(lr=1e30), tmp_path)
     before = log_bytes(record.path)
     (record.path / "summary.json").unlink()
-    assert results.read_run(record.path).status == "interrupted"  # something is left to do
+    assert store.read_run(record.path).status == "interrupted"  # something is left to do
     again = fit(make_run(lr=1e30), tmp_path)
     assert again.status == "diverged"
     assert again.summary == record.summary
@@ -281,7 +283,7 @@ def test_an_ended_run_is_returned_at_once(undisturbed):
 def test_full_disk_marks_the_run_failed_and_the_next_call_finishes_it(
     tmp_path, monkeypatch, undisturbed
 ):
-    append, calls = results.RunWriter.append, []
+    append, calls = store.RunWriter.append, []
 
     def full(self, file, *rows):
         calls.append(file)
@@ -289,10 +291,10 @@ def test_full_disk_marks_the_run_failed_and_the_next_call_finishes_it(
             raise OSError(errno.ENOSPC, "No space left on device")
         append(self, file, *rows)
 
-    monkeypatch.setattr(results.RunWriter, "append", full)
+    monkeypatch.setattr(store.RunWriter, "append", full)
     with pytest.raises(OSError, match="No space left"):
         fit(make_run(), tmp_path)
-    record = results.read_run(tmp_path / "s" / "r")
+    record = store.read_run(tmp_path / "s" / "r")
     assert record.status == "failed"
     assert "No space left" in " ".join(record.problems)
     monkeypatch.undo()
@@ -338,7 +340,7 @@ def test_killed_with_9_and_resumed_equals_undisturbed(step, tmp_path, undisturbe
     wait_for_step(process, step)
     process.kill()
     process.communicate()
-    torn = results.read_run(tmp_path / "s" / "r")
+    torn = store.read_run(tmp_path / "s" / "r")
     assert torn.status == "interrupted"
     assert "process is gone" in torn.problems[0]
     with (torn.path / "metrics.jsonl").open("a") as log:
@@ -357,7 +359,7 @@ def test_a_stop_signal_ends_after_the_step_with_a_checkpoint(kind, tmp_path, und
     process.send_signal(kind)
     out, error = process.communicate(timeout=60)
     assert out.strip().endswith("interrupted"), error
-    record = results.read_run(tmp_path / "s" / "r")
+    record = store.read_run(tmp_path / "s" / "r")
     assert record.status == "interrupted"
     assert kind.name in " ".join(record.problems)
     assert list((record.path / "checkpoints").glob("step-*.pt"))
@@ -455,14 +457,14 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(tm
 
 def test_changed_images_are_not_trained_on_in_silence(tmp_path, monkeypatch):
     stopped_at(tmp_path, 8)
-    load = data.load
+    load = datasets.load
 
     def changed(spec, root=None):
         digits = load(spec, root)
         digits.train.images[0, 0, 0, 0] += 1
         return digits
 
-    monkeypatch.setattr(data, "load", changed)
+    monkeypatch.setattr(datasets, "load", changed)
     with pytest.raises(UsageError, match="the images of digits have changed"):
         fit(make_run(), tmp_path)
 
@@ -480,7 +482,7 @@ def test_threads_and_device_of_the_first_start_are_kept_and_every_start_noted(tm
 
 def test_speed_after_a_resume_counts_the_window_from_its_beginning(tmp_path, monkeypatch):
     """Stopped late in a window, the first row after the resume must not claim a burst of speed."""
-    monkeypatch.setattr(results.RunWriter, "beat", lambda self, step: stop_at(step))
+    monkeypatch.setattr(store.RunWriter, "beat", lambda self, step: stop_at(step))
 
     def stop_at(step):
         if step == 7 and not stopped:
@@ -570,7 +572,7 @@ def test_a_plateau_drops_the_rate_and_resumes_to_the_same_bits(tmp_path):
 def one_step(**changes):
     """A training before and after its first update: (training, parameters before, images)."""
     run = make_run(**changes)
-    training = train._Training(run, data.load(run.data), torch.device("cpu"))
+    training = train.Training(run, datasets.load(run.data), torch.device("cpu"))
     images, _ = next(training.feed.batches(0, 1))
     before = {name: value.detach().clone() for name, value in training.network.named_parameters()}
     training.network.train()
@@ -606,7 +608,7 @@ def test_recomputed_statistics_are_averages_over_the_training_images(tmp_path):
     run = make_run(recompute_norm=True)
     record = fit(run, tmp_path)
     state = weights_of(record)
-    network = models.build("plain-8", in_channels=1)
+    network = nets.build("plain-8", in_channels=1)
     network.load_state_dict(state)
     seen = {}
 
@@ -620,7 +622,7 @@ def test_recomputed_statistics_are_averages_over_the_training_images(tmp_path):
     for name, module in network.named_modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.register_forward_pre_hook(look(name))
-    digits = data.load(run.data)
+    digits = datasets.load(run.data)
     mean = digits.train.images.double().mean(0).float()
     network.train()
     with torch.no_grad():
@@ -643,8 +645,8 @@ def test_recomputed_statistics_are_averages_over_the_training_images(tmp_path):
 
 def test_channel_mean_against_numpy():
     run = make_run(mean="channel")
-    digits = data.load(run.data)
-    training = train._Training(run, digits, torch.device("cpu"))
+    digits = datasets.load(run.data)
+    training = train.Training(run, digits, torch.device("cpu"))
     images = digits.train.images.numpy().astype("float64")
     mean, deviation = images.mean(axis=(0, 2, 3)), images.std(axis=(0, 2, 3))
     batch, _ = next(training.feed.plain("test"))
@@ -658,7 +660,7 @@ def test_recomputed_activations_change_no_bit(network, tmp_path, monkeypatch):
     """What 1,202 layers do to fit into memory."""
     run = make_run(network=network, steps=8)
     kept = fit(run, tmp_path / "kept")
-    monkeypatch.setattr(train, "RECOMPUTE_LAYERS", 0)
+    monkeypatch.setattr(train.loop, "RECOMPUTE_LAYERS", 0)
     again = fit(run, tmp_path / "again")
     assert kept.info["execution"]["activations"] == "kept"
     assert again.info["execution"]["activations"] == "recomputed"
@@ -673,7 +675,7 @@ LARGE = {"recipe": "imagenet-small", "batch_size": 16, "steps": 12, "log_every":
 
 @pytest.mark.slow
 def test_larger_images_end_to_end_and_resumed_to_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "data_root", lambda: tmp_path / "data")
+    monkeypatch.setattr(datasets, "data_root", lambda: tmp_path / "data")
     run = make_run(data="digits-large", **LARGE)
     whole = fit(run, tmp_path / "whole")
     assert whole.status == "finished"
@@ -687,7 +689,7 @@ def test_larger_images_end_to_end_and_resumed_to_the_same_bits(tmp_path, monkeyp
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
     """A folder of two classes, one training file of which is no image."""
-    monkeypatch.setattr(data, "data_root", lambda: tmp_path / "data")
+    monkeypatch.setattr(datasets, "data_root", lambda: tmp_path / "data")
     random = np.random.default_rng(0)
     for split, count in (("train", 9), ("test", 3)):
         for name in ("cat", "dog"):
@@ -703,7 +705,7 @@ def photos(tmp_path, monkeypatch):
 def test_a_damaged_file_is_named_or_on_request_skipped_and_counted(photos, tmp_path):
     folder, bad = photos
     values = {"data": f"folder:{folder}"} | LARGE | {"batch_size": 4}
-    with pytest.raises(data.DataError, match=re.escape(str(bad))):
+    with pytest.raises(datasets.DataError, match=re.escape(str(bad))):
         fit(make_run(**values), tmp_path / "strict")
     record = fit(make_run(**values, damaged="skip"), tmp_path / "skipped")
     assert record.status == "finished"
@@ -740,13 +742,13 @@ def test_tf32_needs_a_gpu(tmp_path):
 
 def test_fp32_means_fp32():
     """TF32 is off by default, on a GPU too: a setting, so it can be checked without one."""
-    train._set_precision("fp32")
+    train.set_precision("fp32")
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"
 
 
 def test_the_beginning_is_what_the_first_update_sees(undisturbed):
-    from resnetlab import probes
+    from resnetlab.nets import probes
 
     record = undisturbed[0] if isinstance(undisturbed, tuple) else undisturbed
     network, images, labels = train.beginning(record.config, torch.device("cpu"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnetlab import results
+from resnetlab import store
 from resnetlab.config import Network, UsageError
 from resnetlab.verdict import (
     Contrast,
@@ -72,7 +72,7 @@ def rows(name: str, errors: dict[int, float | None], **changes: Any) -> list[dic
 
 
 def table(*parts: list[dict[str, Any]]) -> pd.DataFrame:
-    columns = [*results.IDENTITY, *results.OUTCOME]
+    columns = [*store.IDENTITY, *store.OUTCOME]
     return pd.DataFrame([row for part in parts for row in part], columns=columns)
 
 
@@ -470,14 +470,14 @@ def test_norms_of_zero_or_none_have_no_ratio() -> None:
     assert gradient_ratios(frame)["step"].tolist() == [0]
     frame["value"] = math.nan
     assert gradients(frame) == ["No gradient norms logged yet: nothing can be said."]
-    assert gradients(results.probes_of([])) == gradients(frame)
+    assert gradients(store.probes_of([])) == gradients(frame)
 
 
 # --- correlation of gradients, layer responses ----------------------------------------------------
 
 
 def valued(name: str, values: dict[int, float], **changes: Any) -> list[dict[str, Any]]:
-    kept = results.IDENTITY
+    kept = store.IDENTITY
     found = rows(name, dict.fromkeys(values, 1.0), **changes)
     return [{k: r[k] for k in kept} | {"value": values[r["seed"]]} for r in found]
 

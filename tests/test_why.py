@@ -13,10 +13,11 @@ from dashboard_data import charts, write_run, write_study
 from streamlit.testing.v1 import AppTest
 from test_pages import APP, HOSTILE, PROJECT, codes, markup, texts
 
-from resnetlab import notebook, results, verdict
+from resnetlab import store, verdict
+from resnetlab.studies import notebook
 
 WHY = "app_pages/why.py"
-REFERENCE = PROJECT / "results" / "reference" / results.MEASUREMENTS
+REFERENCE = PROJECT / "results" / "reference" / store.MEASUREMENTS
 # measurement -> the study whose committed copy is read here
 COMMITTED = {
     "at-initialisation": "digits",
@@ -52,8 +53,8 @@ def open_page(folder: Path) -> Open:
 
 def copy(folder: Path, name: str, *, reference: bool = True, study: str | None = None) -> Path:
     """A committed measurement in the test's results folder, as the user's own or as a committed one."""
-    place = folder / results.REFERENCE if reference else folder
-    target = place / results.MEASUREMENTS / (study or COMMITTED[name]) / f"{name}.json"
+    place = folder / store.REFERENCE if reference else folder
+    target = place / store.MEASUREMENTS / (study or COMMITTED[name]) / f"{name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(REFERENCE / COMMITTED[name] / f"{name}.json", target)
     return target
@@ -89,7 +90,7 @@ def test_a_measurement_is_drawn_and_said_as_the_notebook_says_it(folder: Path, o
     app = open_page()
     (chart,) = charts(app)
     assert "How alike are the gradients" in chart["layout"]["title"]["text"]
-    for sentence in verdict.correlations(results.read_measurement(path).frame):
+    for sentence in verdict.correlations(store.read_measurement(path).frame):
         assert sentence in texts(app)
     info = json.loads(path.read_text())
     assert f"reference/digits: {info['what']}; points: 128" in texts(app)
@@ -99,7 +100,7 @@ def test_a_measurement_is_drawn_and_said_as_the_notebook_says_it(folder: Path, o
 def test_all_that_is_committed_is_there_in_the_order_of_the_story(
     folder: Path, open_page: Open
 ) -> None:
-    frames = {name: results.read_measurement(copy(folder, name)).frame for name in COMMITTED}
+    frames = {name: store.read_measurement(copy(folder, name)).frame for name in COMMITTED}
     app = open_page()
     assert len(charts(app)) == len(COMMITTED), "the same function is words only, rounding two figures"
     said = texts(app)
@@ -163,7 +164,7 @@ def test_runs_of_two_lengths_and_of_several_precisions_are_compared(
     folder: Path, open_page: Open
 ) -> None:
     """The user's own run stands for the committed one of that name; other networks are left out."""
-    reference = folder / results.REFERENCE
+    reference = folder / store.REFERENCE
     for seed in range(3):
         write_run(reference, "plain-8", seed=seed)
         write_run(reference, "plain-14", seed=seed)
@@ -175,7 +176,7 @@ def test_runs_of_two_lengths_and_of_several_precisions_are_compared(
     app = open_page()
     assert len(charts(app)) == 2
     studies = {
-        name: results.read_study(reference / name if name == "digits" else folder / name).table()
+        name: store.read_study(reference / name if name == "digits" else folder / name).table()
         for name in ("digits", "digits-times-3", "digits-fp64", "digits-bf16")
     }
     usual = studies["digits"].query("network == 'plain-8'")

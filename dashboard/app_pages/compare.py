@@ -9,7 +9,8 @@ import plotly.io as pio
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import config, plots, results, series, verdict
+from resnetlab import config, plots, store, verdict
+from resnetlab.plots import series
 
 MOST_RUNS = 200  # at a time; a browser draws no more curves in reasonable time
 RUNS_AT_FIRST = 5  # of one depth
@@ -32,7 +33,7 @@ SEEDS, SINGLE = "mean over seeds", "single runs"
 BY = {f"mean by {what}": what for what in series.GROUPINGS}
 FORMATS = ("svg", "png")
 
-Runs = dict[str, results.RunRecord]  # by STUDY/RUN as shown
+Runs = dict[str, store.RunRecord]  # by STUDY/RUN as shown
 
 
 def every_run() -> Runs:
@@ -40,12 +41,12 @@ def every_run() -> Runs:
     root = cached.root()
     return frame.labelled(
         (f"{path.relative_to(root).as_posix()}/{run.name}", run)
-        for path in results.find_studies(root)
+        for path in store.find_studies(root)
         for run in cached.study(path).runs
     )
 
 
-def first_choice(runs: Runs, study: results.Study) -> list[str]:
+def first_choice(runs: Runs, study: store.Study) -> list[str]:
     """A few seeds of the study's shallowest and deepest network of each family."""
     own = {label: run for label, run in runs.items() if run.path.parent == study.path}
     found: list[str] = []
@@ -67,10 +68,10 @@ def look_again(chosen: Runs, drawn: tuple[cached.Stamp, ...]) -> None:
 
 
 def stamps(chosen: Runs) -> tuple[cached.Stamp, ...]:
-    return tuple(cached.stamp(run.path, results.LOGS) for run in chosen.values())
+    return tuple(cached.stamp(run.path, store.LOGS) for run in chosen.values())
 
 
-def place_of(run: results.RunRecord) -> tuple[str, str]:
+def place_of(run: store.RunRecord) -> tuple[str, str]:
     study = run.path.parent.relative_to(cached.root()).as_posix()
     return frame.shown(study, 80), frame.shown(run.name, 80)
 
@@ -83,7 +84,7 @@ def lines_of(
     curves_are: str,
     kind: series.Spread,
     weight: float,
-) -> tuple[list[series.Line], list[list[results.RunRecord]]]:
+) -> tuple[list[series.Line], list[list[store.RunRecord]]]:
     """The curves in the order of the legend, and the runs of each."""
     labels = sorted(
         chosen,
@@ -128,7 +129,7 @@ def lines_of(
 def remarks(
     chosen: Runs,
     lines: list[series.Line],
-    members: list[list[results.RunRecord]],
+    members: list[list[store.RunRecord]],
     axis: series.Axis,
 ) -> list[str]:
     """What the reader has to know about these curves, a sentence each; may hold names from disk."""
@@ -187,14 +188,14 @@ def differing(first: list[config.Run], second: list[config.Run], seeds: bool) ->
     return pd.DataFrame(rows, columns=["field", "first", "second"])
 
 
-def logged(run: results.RunRecord) -> pd.DataFrame:
+def logged(run: store.RunRecord) -> pd.DataFrame:
     return series.with_gradient_norms(run.metrics, run.probe())
 
 
 def outcomes(chosen: Runs) -> pd.DataFrame:
-    """One row per run, as `results.table_of`; names from disk may hold what no text does."""
+    """One row per run, as `store.table_of`; names from disk may hold what no text does."""
     rows = [{key: series.valid_text(v) for key, v in run.as_row().items()} for run in chosen.values()]
-    return pd.DataFrame(rows, columns=[*results.IDENTITY, *results.OUTCOME])
+    return pd.DataFrame(rows, columns=[*store.IDENTITY, *store.OUTCOME])
 
 
 def all_points(chosen: Runs) -> pd.DataFrame:
@@ -205,7 +206,7 @@ def all_points(chosen: Runs) -> pd.DataFrame:
         identity = run.identity() | {"study": place_of(run)[0], "run": run.name}
         identity = {key: series.valid_text(value) for key, value in identity.items()}
         rows = rows.assign(**identity, images=rows["step"] * run.config.recipe.batch_size)
-        parts.append(rows.reindex(columns=[*results.IDENTITY, *series.AXES, *series.QUANTITIES]))
+        parts.append(rows.reindex(columns=[*store.IDENTITY, *series.AXES, *series.QUANTITIES]))
     return pd.concat(parts, ignore_index=True).dropna(axis="columns", how="all")
 
 
@@ -443,7 +444,7 @@ if len(chosen) > 1:
     st.header("In words", anchor=False)
     for sentence in verdict.answers(outcomes(chosen)):
         st.text(frame.shown(sentence, 2000))
-    for sentence in results.notes(chosen.values()):
+    for sentence in store.notes(chosen.values()):
         st.text(frame.shown(sentence))
 
 # --- two configurations -----------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import paper, plots, results, verdict
+from resnetlab import paper, plots, store, verdict
 
 study = frame.open_study(
     "The degradation problem",
@@ -75,7 +75,7 @@ st.header("What these runs say", anchor=False)
 with st.container(border=True):
     for sentence in verdict.answers(table):
         st.text(frame.shown(sentence, 2000))
-for sentence in results.notes(runs):
+for sentence in store.notes(runs):
     st.text(frame.shown(sentence))
 
 st.header("Error during training", anchor=False)

@@ -5,12 +5,12 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import plots, results, verdict
+from resnetlab import plots, store, verdict
 
 MOST_RUNS = 8  # panels of the heatmap
 
 
-def first_choice(runs: dict[str, results.RunRecord]) -> list[str]:
+def first_choice(runs: dict[str, store.RunRecord]) -> list[str]:
     """Shallowest and deepest network of each family, lowest seed."""
     found: list[str] = []
     for family in ("plain", "residual"):
@@ -24,7 +24,7 @@ def first_choice(runs: dict[str, results.RunRecord]) -> list[str]:
 
 
 @st.fragment
-def by_layer(study: results.Study, probes: pd.DataFrame, theme: plots.Theme) -> None:
+def by_layer(study: store.Study, probes: pd.DataFrame, theme: plots.Theme) -> None:
     """One moment of the training; the slider draws only this part again."""
     steps = [int(step) for step in np.sort(probes["step"].unique())]
     step = steps[-1]

@@ -12,7 +12,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import cli, results
+from resnetlab import store
+from resnetlab.cli import app
 from resnetlab.config import UsageError
 
 MOST_CARDS = 12  # problems with their command; the rest stand in one table
@@ -43,10 +44,10 @@ class Problem:
     command: str = ""
 
 
-def skipped_problem(study: str, item: results.Skipped) -> Problem:
+def skipped_problem(study: str, item: store.Skipped) -> Problem:
     """A folder that is no readable run."""
     kind, remedy = "damaged", "Move the folder away; the command that made the run makes it anew."
-    if item.reason.startswith(f"no {results.RUN_FILE}"):
+    if item.reason.startswith(f"no {store.RUN_FILE}"):
         kind = "no run"
         remedy = "If it is no run, move it out of the study's folder; if it was one, train it again."
     elif "format is version" in item.reason:
@@ -55,7 +56,7 @@ def skipped_problem(study: str, item: results.Skipped) -> Problem:
             "Read it with the resnetlab that wrote it, or update this one.",
         )
     command = skipped_command(item) if kind == "damaged" else ""
-    if kind == "damaged" and item.path.parent.parent.name == results.REFERENCE:
+    if kind == "damaged" and item.path.parent.parent.name == store.REFERENCE:
         remedy, command = committed(item.path)
     return Problem(study, item.path.name, "left out", kind, item.reason, remedy, command)
 
@@ -66,7 +67,7 @@ def committed(path: Path) -> tuple[str, str]:
     return "It ships with the project: get the committed files back.", f"git checkout -- {where}"
 
 
-def run_problems(study: str, run: results.RunRecord) -> list[Problem]:
+def run_problems(study: str, run: store.RunRecord) -> list[Problem]:
     """What is wrong with one readable run; empty for a healthy one."""
     status, written = run.status, run.info.get("status")
     gone = status == "interrupted" and written == "running"
@@ -74,13 +75,13 @@ def run_problems(study: str, run: results.RunRecord) -> list[Problem]:
     for reason in run.problems:
         kind = "torn" if "torn or damaged" in reason else "stale" if gone else status
         found.append((kind if kind in KINDS else "torn", reason))
-    bad = results.read_lines(run.path / results.EVALUATIONS_FILE)[1]
+    bad = store.read_lines(run.path / store.EVALUATIONS_FILE)[1]
     if bad:
         found.append(
             ("torn", f"{frame.count(bad, 'torn or damaged line')} left out of its evaluations")
         )
     silent = silence(run)
-    if status == "running" and silent is not None and silent > results.STALE_SECONDS:
+    if status == "running" and silent is not None and silent > store.STALE_SECONDS:
         found.append(
             ("stale", f"no sign of life for {silent / 60:,.0f} minutes, but its process is there")
         )
@@ -95,7 +96,7 @@ def run_problems(study: str, run: results.RunRecord) -> list[Problem]:
     ]
 
 
-def silence(run: results.RunRecord) -> float | None:
+def silence(run: store.RunRecord) -> float | None:
     """Seconds since the last heartbeat; None if none is written."""
     try:
         beat = dt.datetime.fromisoformat(run.info["heartbeat"])
@@ -104,26 +105,26 @@ def silence(run: results.RunRecord) -> float | None:
         return None
 
 
-def again(run: results.RunRecord) -> str:
+def again(run: store.RunRecord) -> str:
     """The command that resumes or repeats the run in its own folder; "" if none can say it."""
     try:
-        results.check_name("study", run.study)
-        results.check_name("run", run.name)
+        store.check_name("study", run.study)
+        store.check_name("run", run.name)
     except UsageError:
         return ""
-    command = cli.reproduce(run)
+    command = app.reproduce(run)
     if command.startswith("no command"):
         return ""
     places = {"study": run.study, "run": run.name}
-    if cached.root().absolute() != results.results_root().absolute():
+    if cached.root().absolute() != store.results_root().absolute():
         places["results"] = str(cached.root().absolute())
     option = "-p {} {}" if command.startswith("papermill") else "--{} {}"
     return " ".join([command, *(option.format(key, shlex.quote(v)) for key, v in places.items())])
 
 
-def _remedy(kind: str, run: results.RunRecord, command: str) -> tuple[str, str]:
+def _remedy(kind: str, run: store.RunRecord, command: str) -> tuple[str, str]:
     """What to do in words, and the command for it ("" if there is nothing to type)."""
-    if kind in ("torn", "damaged") and run.path.parent.parent.name == results.REFERENCE:
+    if kind in ("torn", "damaged") and run.path.parent.parent.name == store.REFERENCE:
         return committed(run.path)
     if kind == "stale" and run.status == "running":
         where = f"process {run.info.get('pid')} on {run.info.get('host')}"
@@ -144,13 +145,13 @@ def _remedy(kind: str, run: results.RunRecord, command: str) -> tuple[str, str]:
     return "Everything else of it was read; the same command resumes it.", command
 
 
-def skipped_command(item: results.Skipped) -> str:
+def skipped_command(item: store.Skipped) -> str:
     """Moves a damaged folder aside, out of the results folder."""
     away = cached.root().absolute().parent / f"{item.path.name}.damaged"
     return f"mv {shlex.quote(str(item.path.absolute()))} {shlex.quote(str(away))}"
 
 
-def problems(name: str, study: results.Study) -> list[Problem]:
+def problems(name: str, study: store.Study) -> list[Problem]:
     """All of one study. Whatever goes wrong with one run is said of that run and ends there."""
     found = [skipped_problem(name, item) for item in study.skipped]
     reason = frame.unreadable(study.path)
@@ -166,13 +167,13 @@ def problems(name: str, study: results.Study) -> list[Problem]:
     return found
 
 
-def everything(chosen: results.Study) -> tuple[int, list[Problem]]:
+def everything(chosen: store.Study) -> tuple[int, list[Problem]]:
     """How many runs and other folders there are in all studies, and what is wrong, worst first.
 
     The chosen study comes before the others.
     """
     root = cached.root()
-    paths = sorted(results.find_studies(root), key=lambda path: path != chosen.path)
+    paths = sorted(store.find_studies(root), key=lambda path: path != chosen.path)
     looked, found = 0, []
     for path in paths:
         study = cached.study(path)

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame, lab
-from resnetlab import config, plots, results, verdict
+from resnetlab import config, plots, store, verdict
 from resnetlab.config import UsageError
 
 MOST_DRAWN = 8  # runs in the figures
@@ -132,7 +132,7 @@ def controls(root: Path) -> None:
 # --- what is under way ------------------------------------------------------------------------
 
 
-def under_way(root: Path, entries: list[lab.Entry], runs: dict[str, results.RunRecord]) -> None:
+def under_way(root: Path, entries: list[lab.Entry], runs: dict[str, store.RunRecord]) -> None:
     """A line for each run that trains or waits, with the button that ends it."""
     waiting = [entry.name for entry in entries if entry.phase == "waiting"]
     active = len(entries) - len(waiting)
@@ -171,7 +171,7 @@ def title(run: config.Run) -> str:
 
 
 def to_continue(
-    root: Path, entries: list[lab.Entry], runs: list[results.RunRecord], notes: dict[str, str]
+    root: Path, entries: list[lab.Entry], runs: list[store.RunRecord], notes: dict[str, str]
 ) -> None:
     """Runs that did not end, each with why and the button that goes on with it."""
     busy = {entry.name for entry in entries}
@@ -209,10 +209,10 @@ def attempt(action: Callable[..., object], *words: object) -> None:
 # --- the figures ------------------------------------------------------------------------------
 
 
-def newest(runs: list[results.RunRecord]) -> list[results.RunRecord]:
+def newest(runs: list[store.RunRecord]) -> list[store.RunRecord]:
     """The latest started runs first."""
 
-    def begun(run: results.RunRecord) -> str:
+    def begun(run: store.RunRecord) -> str:
         starts = run.info.get("starts")
         last = starts[-1] if isinstance(starts, list) and starts else {}
         return str(last.get("time", "")) if isinstance(last, dict) else ""
@@ -220,7 +220,7 @@ def newest(runs: list[results.RunRecord]) -> list[results.RunRecord]:
     return sorted(runs, key=begun, reverse=True)
 
 
-def held(runs: list[results.RunRecord], paused: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+def held(runs: list[store.RunRecord], paused: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The runs' metrics and gradient norms, while paused as they were at its beginning."""
     names = [run.name for run in runs]
     before = st.session_state.get("lab held")
@@ -231,7 +231,7 @@ def held(runs: list[results.RunRecord], paused: bool) -> tuple[pd.DataFrame, pd.
     return now[1], now[2]
 
 
-def figures(study: results.Study, entries: list[lab.Entry]) -> None:
+def figures(study: store.Study, entries: list[lab.Entry]) -> None:
     """Error curves, one figure for each data set and recipe, and the gradient norms."""
     ordered = newest(list(study.runs))
     labels = frame.labelled((title(run.config), run) for run in ordered)
@@ -260,7 +260,7 @@ def figures(study: results.Study, entries: list[lab.Entry]) -> None:
     )
     metrics, probes = held(runs, paused)
     theme = frame.theme()
-    groups: dict[tuple[str, ...], list[results.RunRecord]] = {}
+    groups: dict[tuple[str, ...], list[store.RunRecord]] = {}
     for run in runs:  # runs that cannot be averaged or subtracted get figures of their own
         condition = (run.config.data.label, run.config.recipe.label, run.config.precision)
         groups.setdefault(condition, []).append(run)

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame, inside
-from resnetlab import config, paper, plots, results
+from resnetlab import config, paper, plots, store
 from resnetlab.config import UsageError
 
 PAPERS = [f"resnet-{depth}" for depth in (20, 32, 44, 56, 110, 18, 34, 50, 101, 152)]
@@ -52,7 +52,7 @@ def _changed(network: config.Network, shortcut: str) -> config.Network | None:
         return None  # single-layer blocks have no plain counterpart
 
 
-def offered(study: results.Study) -> dict[str, config.Network]:
+def offered(study: store.Study) -> dict[str, config.Network]:
     """Residual networks to draw: the study's, deepest first, then the paper's others."""
     own = [found for run in study.runs if (found := residual_of(run.network)) is not None]
     own.sort(key=lambda network: (-network.depth, network.name))
@@ -60,7 +60,7 @@ def offered(study: results.Study) -> dict[str, config.Network]:
     return {network.name: network for network in (*own, *others) if network.depth <= DEEPEST}
 
 
-def images_of(run: results.RunRecord | None, network: config.Network) -> tuple[int, int, int, str]:
+def images_of(run: store.RunRecord | None, network: config.Network) -> tuple[int, int, int, str]:
     """Classes, channels and pixels a side of the images to draw for, and whose they are."""
     usual = 1000 if network.design == "imagenet" else 10
     native = (usual, 3, network.native_size, "the images of the paper")
@@ -78,13 +78,13 @@ def images_of(run: results.RunRecord | None, network: config.Network) -> tuple[i
     return len(classes), shape[0], size, f"the images of {run.config.data.label}"
 
 
-def run_of(study: results.Study, name: str) -> results.RunRecord | None:
+def run_of(study: store.Study, name: str) -> store.RunRecord | None:
     """A run of that network: a finished one if there is one, of the lowest seed."""
     own = [run for run in study.runs if run.config.network_name == name]
     return min(own, key=lambda run: (run.status != "finished", run.config.seed), default=None)
 
 
-def last_norms(run: results.RunRecord | None) -> tuple[int, dict[str, float]]:
+def last_norms(run: store.RunRecord | None) -> tuple[int, dict[str, float]]:
     """The last logged step and the gradient norm of each layer there; step -1 if none is logged."""
     if run is None:
         return -1, {}
@@ -163,7 +163,7 @@ def drawing(parts: Mapping[str, list[dict[str, Any]]], chosen: str) -> None:
     )
 
 
-def first_choice(runs: Mapping[str, results.RunRecord]) -> list[str]:
+def first_choice(runs: Mapping[str, store.RunRecord]) -> list[str]:
     """Shallowest and deepest of each family, lowest seed: as Figure 7 has 20 and 56 layers."""
     found: list[str] = []
     for family in ("plain", "residual"):
@@ -176,7 +176,7 @@ def first_choice(runs: Mapping[str, results.RunRecord]) -> list[str]:
 
 
 def measured(
-    chosen: Sequence[results.RunRecord],
+    chosen: Sequence[store.RunRecord],
 ) -> tuple[pd.DataFrame, dict[str, dict[str, float]], list[str]]:
     """Responses as a frame for `plots`, by run and layer name, and what could not be measured."""
     rows: list[dict[str, Any]] = []
@@ -192,24 +192,24 @@ def measured(
         by_name[run.name] = dict(zip(found["layers"], numbers, strict=True))
         rows += [run.identity() | {"layer": i, "value": value} for i, value in enumerate(numbers)]
         images.add((found["step"], found["images"]))
-    return pd.DataFrame(rows, columns=[*results.IDENTITY, "layer", "value"]), by_name, problems
+    return pd.DataFrame(rows, columns=[*store.IDENTITY, "layer", "value"]), by_name, problems
 
 
-def stored(study: results.Study) -> results.Measurement | None:
+def stored(study: store.Study) -> store.Measurement | None:
     """Responses that notebook 07 has measured on trained weights: of this study, else of another."""
-    paths = results.find_measurements(RESPONSES, cached.root())
+    paths = store.find_measurements(RESPONSES, cached.root())
     for path in sorted(paths, key=lambda path: path.parent.name != study.name):
         try:
-            found = results.read_measurement(path)
+            found = store.read_measurement(path)
         except UsageError:
             continue  # one that cannot be read is none; the notebook writes it anew
-        if {*results.IDENTITY, "layer", "value"} <= {*found.frame} and not found.frame.empty:
+        if {*store.IDENTITY, "layer", "value"} <= {*found.frame} and not found.frame.empty:
             return found
     return None
 
 
 def by_name(
-    found: results.Measurement, network: str, anatomy: Sequence[Mapping[str, Any]]
+    found: store.Measurement, network: str, anatomy: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
     """The stored responses of a network by the names of its layers, averaged over seeds."""
     layers = [layer["name"] for part in anatomy[:-1] for layer in part["layers"]]

@@ -18,20 +18,29 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import frame
-from resnetlab import executed, results
-from resnetlab.executed import MOST_CELLS, MOST_TEXT, PLOTLY, UnreadableError, figure_of, parse, text_of
+from resnetlab import store
+from resnetlab.pages import executed
+from resnetlab.pages.executed import (
+    MOST_CELLS,
+    MOST_TEXT,
+    PLOTLY,
+    UnreadableError,
+    figure_of,
+    parse,
+    text_of,
+)
 
 SHIPPED = Path(__file__).resolve().parents[2] / "notebooks"
 
 
-def notebooks(study: results.Study) -> dict[str, Path]:
+def notebooks(study: store.Study) -> dict[str, Path]:
     """Those that look at the study, then that of each run."""
     found = []
     with contextlib.suppress(OSError):
         found += sorted(
             path for path in study.path.glob("*.ipynb") if path.is_file() and path.name[0] != "."
         )
-    found += [path for run in study.runs if (path := run.path / results.NOTEBOOK_FILE).is_file()]
+    found += [path for run in study.runs if (path := run.path / store.NOTEBOOK_FILE).is_file()]
     return frame.labelled((path.relative_to(study.path).as_posix(), path) for path in found)
 
 

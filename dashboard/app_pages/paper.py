@@ -6,7 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import comparison, results
+from resnetlab import store
+from resnetlab.verdict import comparison
 
 # What is said of our runs, in the order that a narrow page cuts last.
 CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe", "parameters", "our_parameters")
@@ -61,7 +62,7 @@ study = frame.open_study(
     "run stays empty.",
 )
 root = cached.root()
-studies = {path.relative_to(root).as_posix(): cached.study(path) for path in results.find_studies(root)}
+studies = {path.relative_to(root).as_posix(): cached.study(path) for path in store.find_studies(root)}
 ours = comparison.measured((name, found.runs) for name, found in studies.items())
 
 with st.container(border=True):

@@ -5,7 +5,7 @@ import json
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import plots, results
+from resnetlab import plots, store
 
 study = frame.open_study(
     "Runs",
@@ -16,7 +16,7 @@ study = frame.open_study(
 if study.runs:
     table = cached.table(study.runs).copy()
     counts = table["status"].value_counts()
-    states = [f"{counts[name]} {name}" for name in results.STATUSES if name in counts]
+    states = [f"{counts[name]} {name}" for name in store.STATUSES if name in counts]
     st.markdown(f"**{frame.count(len(table), 'run')}:** {', '.join(states)}")
 
     table["run"] = table["run"].map(frame.shown)
@@ -27,7 +27,7 @@ if study.runs:
         data, recipe, precision = (frame.shown(table[name].iloc[0]) for name in condition)
         st.text(f"All on {data}, recipe {recipe}, {precision}.")
     progress = ["progress"] if (table["progress"] < 1).any() else []
-    columns = ["run", "status", *progress, "steps", "network", "seed", *varying, *results.FINAL]
+    columns = ["run", "status", *progress, "steps", "network", "seed", *varying, *store.FINAL]
     st.dataframe(
         table[columns].dropna(axis="columns", how="all"),
         hide_index=True,
@@ -58,7 +58,7 @@ if study.runs:
     first = list(runs).index(live[0]) if live else 0
     label = st.selectbox("Run", list(runs), index=first, key="run", bind="query-params")
     run = runs.get(str(label), study.runs[0])
-    for sentence in results.notes([run]):
+    for sentence in store.notes([run]):
         st.text(frame.shown(sentence))
     frame.chart(plots.run_curves(cached.metrics([run]), theme=frame.theme()), "run_curves")
     with st.expander("How it was made: configuration, code, machine", icon=":material/description:"):

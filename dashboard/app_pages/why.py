@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import plots, results, verdict
+from resnetlab import plots, store, verdict
 from resnetlab.config import UsageError
 
 AT_ONCE = 6  # sentences of a section; more can be unfolded
@@ -50,9 +50,9 @@ def measured(name: str) -> Callable[[], dict[str, Callable[[], Source]]]:
     def find() -> dict[str, Callable[[], Source]]:
         root = cached.root()
         found: dict[str, Callable[[], Source]] = {}
-        for path in results.find_measurements(name, root):
+        for path in store.find_measurements(name, root):
             place = path.parent.relative_to(root).as_posix()
-            found[place.replace(f"{results.MEASUREMENTS}/", "")] = partial(_read, path)
+            found[place.replace(f"{store.MEASUREMENTS}/", "")] = partial(_read, path)
         return found
 
     return find
@@ -77,7 +77,7 @@ def compared(pattern: str, *others: str) -> Callable[[], dict[str, Callable[[], 
     def find() -> dict[str, Callable[[], Source]]:
         root = cached.root()
         found: dict[str, Callable[[], Source]] = {}
-        for path in results.find_studies(root):
+        for path in store.find_studies(root):
             if usual := re.fullmatch(pattern, path.name):
                 names = [path.name, usual[1], *(other.format(usual[1]) for other in others)]
                 found.setdefault(usual[1], partial(_runs, names))
@@ -88,14 +88,14 @@ def compared(pattern: str, *others: str) -> Callable[[], dict[str, Callable[[], 
 
 def _runs(names: Sequence[str]) -> Source:
     """The runs of these studies, the user's own before committed ones of the same name."""
-    found: dict[tuple[str, str], results.RunRecord] = {}
-    for path in results.find_studies(cached.root()):
+    found: dict[tuple[str, str], store.RunRecord] = {}
+    for path in store.find_studies(cached.root()):
         if path.name in names:
             for run in cached.study(path).runs:
                 found.setdefault((path.name, run.name), run)
     networks = {run.config.network_name for (study, _), run in found.items() if study == names[0]}
     runs = [run for run in found.values() if run.config.network_name in networks]
-    return Source(results.table_of(runs), f"runs of {', '.join(sorted({run.study for run in runs}))}")
+    return Source(store.table_of(runs), f"runs of {', '.join(sorted({run.study for run in runs}))}")
 
 
 # --- the story --------------------------------------------------------------------------------
@@ -283,9 +283,9 @@ def refuse(reason: str, command: str) -> None:
 def state() -> Any:
     """What the page depends on; equal means that nothing has to be drawn again."""
     root = cached.root()
-    seen: list[Any] = [path.name for path in results.find_studies(root)]
-    for place in (root, root / results.REFERENCE):
-        for path in sorted((place / results.MEASUREMENTS).glob("*/*.json")):
+    seen: list[Any] = [path.name for path in store.find_studies(root)]
+    for place in (root, root / store.REFERENCE):
+        for path in sorted((place / store.MEASUREMENTS).glob("*/*.json")):
             seen.append((path, cached.stamp(path.parent, [path.name])))
     return seen
 

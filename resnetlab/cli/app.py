@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from resnetlab import config, lesson, results, schedule, study
+    from resnetlab import config, store
+    from resnetlab import studies as study
+    from resnetlab.config import schedule
+    from resnetlab.studies import lesson
 
 app = typer.Typer(
     name="resnetlab",
@@ -138,10 +141,10 @@ def study_command(
 
     Finished runs are skipped, interrupted ones resumed; a run that fails does not stop the others.
     """
-    from resnetlab import results as store
-    from resnetlab import study
+    from resnetlab import config, store
+    from resnetlab import studies as study
 
-    grid = study.grid_named(
+    grid = config.grid_named(
         name,
         data=data,
         name_of_folder=folder,
@@ -168,10 +171,10 @@ def study_command(
         raise typer.Exit(1)
 
 
-def _tell_outcome(outcome: study.Outcome, found: results.Study) -> None:
+def _tell_outcome(outcome: study.Outcome, found: store.Study) -> None:
     from rich.text import Text
 
-    from resnetlab import results, verdict
+    from resnetlab import store, verdict
 
     console = _console()
     table = found.table()
@@ -179,7 +182,7 @@ def _tell_outcome(outcome: study.Outcome, found: results.Study) -> None:
     _print_means(verdict.by_network(table))
     for sentence in verdict.answers(table):
         console.print(Text(f"  {sentence}"))
-    for sentence in results.notes(found.runs):
+    for sentence in store.notes(found.runs):
         console.print(Text(f"  {sentence}"))
     for note in outcome.notes:
         console.print(Text(f"note: {note}"), style="yellow")
@@ -217,7 +220,7 @@ class _Progress:
     def begin(
         self,
         todo: Sequence[study.Execution],
-        done: Sequence[results.RunRecord],
+        done: Sequence[store.RunRecord],
         jobs: int,
         threads: int,
     ) -> None:
@@ -261,7 +264,7 @@ class _Progress:
             elif step or first:
                 self._say(f"{execution.name:<24} step {step:>5}/{total}  {error}{left}")
 
-    def ended(self, execution: study.Execution, status: results.Status) -> None:
+    def ended(self, execution: study.Execution, status: store.Status) -> None:
         record = execution.record()
         error = _errors(record) if record is not None else ""
         if self._live and execution.name in self._tasks:
@@ -283,7 +286,7 @@ class _Progress:
             self._bars.stop()
 
 
-def _errors(record: results.RunRecord) -> str:
+def _errors(record: store.RunRecord) -> str:
     parts = []
     for name, label in (("train_error", "train"), ("validation_error", "val"), ("test_error", "test")):
         value = record.final(name)
@@ -374,7 +377,8 @@ def train(
     seed: Annotated[int, typer.Option(help="Weights, order and augmentation follow from it")] = 0,
     precision: PrecisionOption = None,
     shortcut_scale: Annotated[
-        float | None, typer.Option(help="y = F(x) + a x with this a, between 0 and 1 (see surgery.py)")
+        float | None,
+        typer.Option(help="y = F(x) + a x with this a, between 0 and 1 (nets/surgery.py)"),
     ] = None,
     start_from: Annotated[
         str | None,
@@ -400,8 +404,8 @@ def train(
 
     On several devices: torchrun --nproc-per-node N -m resnetlab train NETWORK ...
     """
-    from resnetlab import config, notebook
-    from resnetlab import results as store
+    from resnetlab import config, store
+    from resnetlab.studies import notebook
 
     asked = config.run_from_parameters(
         network=network,
@@ -423,7 +427,7 @@ def train(
     if run is not None:
         store.check_name("run", run)
     store.prepare_root(store.results_root(results))
-    from resnetlab.train import fit  # torch: only once the request is known to be good
+    from resnetlab.training import fit  # torch: only once the request is known to be good
 
     def on_row(row: Mapping[str, Any]) -> None:
         if not as_json:
@@ -485,11 +489,10 @@ def evaluate(
 
     Results are stored with the run; those of weights given as a file are only shown.
     """
-    from resnetlab import config, paper, train  # fmt: skip
-    from resnetlab import data as images
-    from resnetlab import evaluate as tests
-    from resnetlab import results as store
+    from resnetlab import config, paper, store, training  # fmt: skip
     from resnetlab.config import UsageError
+    from resnetlab.images import datasets as images
+    from resnetlab.training import evaluate as tests
 
     if (run is None) == (weights is None):
         raise UsageError("name a run, or give --weights FILE with --network and --data")
@@ -508,7 +511,7 @@ def evaluate(
     if scales is not None and not sides:
         raise UsageError("--scales: a list like 224,256 is needed")
 
-    place = train.resolve_device(device)
+    place = training.resolve_device(device)
     record, recipe = None, None
     crop: int | None = tests.CROP
     if run is not None:
@@ -610,7 +613,8 @@ def _apart(
     spec: Any, rows: Sequence[Mapping[str, Any]], trained_on: str | None, recipe: str | None
 ) -> list[str]:
     """Why these numbers must not be set against the paper's: one sentence each, none if they may."""
-    from resnetlab import evaluate, paper
+    from resnetlab import paper
+    from resnetlab.training import evaluate
 
     said, tested = [], rows[0]["data"]
     names = {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}
@@ -693,8 +697,8 @@ def _print_json(value: Any) -> None:
     print(json.dumps(clean(value), indent=1, allow_nan=False))
 
 
-def _studies(folder: str | None) -> list[results.Study]:
-    from resnetlab import results as store
+def _studies(folder: str | None) -> list[store.Study]:
+    from resnetlab import store
     from resnetlab.config import UsageError
 
     root = store.results_root(folder)
@@ -710,7 +714,7 @@ def list_command(
     as_json: JsonOption = False,
 ) -> None:
     """All runs of all studies, a line each. Errors are final and in percent."""
-    from resnetlab import results as store
+    from resnetlab import store
 
     studies = _studies(results) if study is None else [store.find_study(study, results)]
     for item in studies:
@@ -750,7 +754,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One run: configuration, where it ran, final values, problems, and how to make it again."""
-    from resnetlab import results as store
+    from resnetlab import store
 
     record = store.find_run(run, results)
     if as_json:
@@ -810,7 +814,7 @@ _NOTEBOOK_FIELDS += ("warmup_steps", "plateau_patience", "plateau_margin", "plat
 _NOTEBOOK_FIELDS += _MEASURING_FIELDS
 
 
-def reproduce(record: results.RunRecord) -> str:
+def reproduce(record: store.RunRecord) -> str:
     """The command that makes this run again: `resnetlab train`, or papermill where that is not enough.
 
     A configuration that no command expresses is said to be one.
@@ -869,8 +873,7 @@ def compare(
     from rich.table import Table
     from rich.text import Text
 
-    from resnetlab import config, verdict
-    from resnetlab import results as store
+    from resnetlab import config, store, verdict
 
     root = store.results_root(results)
     known = {name for path in store.find_studies(root) for name in (path.name, _place(path, root))}
@@ -928,8 +931,7 @@ def figures(
     precision: Annotated[str, typer.Option(help="Only runs in this precision")] = "",
 ) -> None:
     """Draw a study's figures as PNG files, light and dark (needs the extra `figures` and Chromium)."""
-    from resnetlab import plots, verdict
-    from resnetlab import results as store
+    from resnetlab import files, plots, store, verdict
     from resnetlab.config import UsageError
 
     path = Path(study)
@@ -956,7 +958,7 @@ def figures(
         }
         for name, figure in drawn.items():
             target = folder / f"{name}-{theme}.png"
-            store.atomic_write(target, _png(figure))
+            files.atomic_write(target, _png(figure))
             print(target)
 
 
@@ -969,15 +971,15 @@ def report(
     ] = None,
 ) -> None:
     """Write a study as one HTML file that needs no network: figures, tables, verdict, versions."""
-    from resnetlab import document
-    from resnetlab import report as reports
-    from resnetlab import results as store
+    from resnetlab import files
+    from resnetlab.pages import document
+    from resnetlab.pages import report as reports
 
     found = _one_study(study, results)
     target = Path(out).expanduser() if out else found.path / reports.FILE
     document.check_target(target, reports.KIND)
     page = reports.page(found, {run.name: reproduce(run) for run in found.runs})
-    store.atomic_write(target, page)
+    files.atomic_write(target, page)
     print(f"{target}  ({len(page) / 1e6:.1f} MB, opens in any browser without a network)")
 
 
@@ -995,9 +997,9 @@ def notebook_command(
     Each -p NAME VALUE is checked before anything runs; `-p quick true` is a trial. Which parameters
     there are stands in the notebook's first code cell.
     """
-    from resnetlab import lesson, notebook
-    from resnetlab import results as store
+    from resnetlab import store
     from resnetlab.config import UsageError
+    from resnetlab.studies import lesson, notebook
 
     if name.startswith("-"):
         raise UsageError("the notebook's name comes first: resnetlab notebook 03 -p seeds 0,1,2")
@@ -1051,9 +1053,9 @@ def lesson_command(
 
     What is there already is not executed again; one that fails does not stop the others.
     """
-    from resnetlab import lesson
-    from resnetlab import results as store
+    from resnetlab import store
     from resnetlab.config import UsageError
+    from resnetlab.studies import lesson
 
     if from_reference and (quick or again):
         raise UsageError("--from-reference executes nothing: it goes without --quick and --again")
@@ -1113,7 +1115,7 @@ def export(
     ] = None,
 ) -> None:
     """Write every logged point of a study for other tools: CSV, Parquet, TensorBoard event files."""
-    from resnetlab import export as exports
+    from resnetlab.pages import export as exports
 
     asked = _list_of(formats, "--format", str) if formats is not None else None
     wanted = exports.formats_asked(asked)
@@ -1130,13 +1132,13 @@ def _place(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _one_study(name: str, folder: str | None) -> results.Study:
+def _one_study(name: str, folder: str | None) -> store.Study:
     """The study called NAME or reference/NAME, or that lies in the folder NAME; it has a run.
 
     Folders in it that are no readable run are named on standard error. UsageError if there is no study,
     or nothing readable in it.
     """
-    from resnetlab import results as store
+    from resnetlab import store
     from resnetlab.config import UsageError
 
     root = store.results_root(folder)
@@ -1187,7 +1189,7 @@ def networks(
     from resnetlab import config, paper
 
     specs = [config.Network.from_name(name) for name in names or _NETWORKS]
-    from resnetlab.models import census  # torch: only once the names are known to be good
+    from resnetlab.nets import census  # torch: only once the names are known to be good
 
     rows: list[dict[str, Any]] = []
     for spec in specs:
@@ -1257,8 +1259,8 @@ def recipe(
 
     Where the rate follows a run's own errors, the events are scripted, and said to be.
     """
-    from resnetlab import config, schedule
-    from resnetlab.config import UsageError
+    from resnetlab import config
+    from resnetlab.config import UsageError, schedule
 
     if name is None:
         if out is not None or warm_until is not None or drops is not None:
@@ -1436,17 +1438,16 @@ def _write_recipe_figure(
 ) -> None:
     import pandas as pd
 
-    from resnetlab import plots
-    from resnetlab import results as store
+    from resnetlab import files, plots
 
     light = "light" if path.suffix == ".png" else "neutral"
     frame = pd.DataFrame([stretch._asdict() for stretch in rates])
     figure = plots.learning_rate(frame, recipe.name, "; ".join(scripted), theme=light)  # type: ignore[arg-type]
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".html":
-        store.atomic_write(path, figure.to_html(config=plots.CONFIG).encode())
+        files.atomic_write(path, figure.to_html(config=plots.CONFIG).encode())
     else:
-        store.atomic_write(path, _png(figure))
+        files.atomic_write(path, _png(figure))
 
 
 def _png(figure: Any) -> bytes:
@@ -1467,14 +1468,14 @@ def data_download(
     name: Annotated[str, typer.Argument(help="cifar10, cifar100 or tiny-imagenet")],
 ) -> None:
     """Fetch CIFAR-10, CIFAR-100 (170 MB) or Tiny ImageNet (248 MB) into data/, checksums verified."""
-    from resnetlab import data
+    from resnetlab.images import datasets
 
     if name == "tiny-imagenet":
-        from resnetlab import tiny_imagenet
+        from resnetlab.images import tiny_imagenet
 
-        place = tiny_imagenet.download(data.data_root())
+        place = tiny_imagenet.download(datasets.data_root())
     else:
-        place = data.download(name)
+        place = datasets.download(name)
     print(f"{name} is in {place}")
 
 
@@ -1491,7 +1492,8 @@ def data_check(
 
     from tqdm import tqdm
 
-    from resnetlab import census, config, data, imagenet
+    from resnetlab import config
+    from resnetlab.images import census, datasets, photographs
 
     def progress(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
         return tqdm(items, what, total, leave=False, disable=as_json or None)  # type: ignore[no-any-return]
@@ -1500,10 +1502,10 @@ def data_check(
     named = bool(colon) and kind in config.FOLDERS
     place = Path(rest if named else path).expanduser()
     if path == "tiny-imagenet" and not place.is_dir():
-        place = data.data_root() / path
+        place = datasets.data_root() / path
     found = census.inspect(
         place,
-        classes=imagenet.IMAGENET_CLASSES if named and kind == "imagenet" else None,
+        classes=photographs.IMAGENET_CLASSES if named and kind == "imagenet" else None,
         tiny=kind == "tiny-imagenet" if named or path == "tiny-imagenet" else None,
         headers_only=fast,
         progress=progress,
@@ -1536,10 +1538,11 @@ def data_show(
     as_json: JsonOption = False,
 ) -> None:
     """Classes, image shape, sizes and hash of a data set, read whole."""
-    from resnetlab import config, data, imagenet
+    from resnetlab import config
+    from resnetlab.images import datasets, photographs
 
     spec = config.images_named(name)
-    found = imagenet.load(spec) if spec.large else data.load(spec)
+    found = photographs.load(spec) if spec.large else datasets.load(spec)
     info = {"data": spec.label} | found.describe()
     if as_json:
         _print_json(info)
@@ -1558,10 +1561,9 @@ def bench(
     """Measure speed here and write the tables of benchmarks/. Leave the machine alone meanwhile."""
     import subprocess
 
-    from resnetlab import config
-    from resnetlab import results as store
+    from resnetlab import config, files
 
-    folder = store.project_root() / "benchmarks"
+    folder = files.project_root() / "benchmarks"
     known = [path.stem for path in sorted(folder.glob("*.py")) if "def main" in path.read_text()]
     if not known:
         raise config.UsageError(f"{folder} holds no benchmarks: run this inside the project's folder")
@@ -1594,10 +1596,10 @@ def dashboard(
     """Open the dashboard on 127.0.0.1. It reads results and never loads torch."""
     import ipaddress
 
-    from resnetlab import results as store
+    from resnetlab import files, store
     from resnetlab.config import UsageError
 
-    script = store.project_root() / "dashboard" / "app.py"
+    script = files.project_root() / "dashboard" / "app.py"
     if not script.is_file():
         raise UsageError(f"{script} is missing: run this inside the project's folder")
     listen = "127.0.0.1" if listen == "localhost" else listen

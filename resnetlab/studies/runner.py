@@ -1,9 +1,9 @@
 """A study: a grid of runs, one papermill execution of train.ipynb each, then the question notebook.
 
-Each execution is its own process (`python -m resnetlab.study`, the worker below), so runs cannot
-disturb one another and a crash costs one run. Only where several runs share a GPU are they trained by
-one notebook, train_together.ipynb, in one process. Whether a run succeeded is what the library wrote
-last, never what the notebook's cells say.
+Each execution is its own process (`python -m resnetlab.studies.runner`, the worker below), so runs
+cannot disturb one another and a crash costs one run. Only where several runs share a GPU are they
+trained by one notebook, train_together.ipynb, in one process. Whether a run succeeded is what the
+library wrote last, never what the notebook's cells say.
 """
 
 from __future__ import annotations
@@ -19,203 +19,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import psutil
 
-from resnetlab import config, machine, notebook, results
-from resnetlab.config import UsageError
+from resnetlab import config, machine, store
+from resnetlab.config import Grid, UsageError
+from resnetlab.studies import notebook
 
 TRAIN_NOTEBOOK, TOGETHER_NOTEBOOK = "train.ipynb", "train_together.ipynb"
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The runs of a study: every depth with every shortcut option and seed, on one recipe.
-
-    `also` names further networks, `edited` describes those that take more than a name (surgery, a
-    recipe or a seed of their own): flat parameters of `config.run_from_parameters`. `question` is the
-    notebook that looks at the whole.
-    """
-
-    name: str
-    data: str = "digits"
-    recipe: str = ""  # "" is the data set's default
-    depths: tuple[int, ...] = (20, 32, 44, 56)
-    shortcuts: tuple[str, ...] = ("none", "A")
-    also: tuple[str, ...] = ()
-    edited: tuple[Mapping[str, Any], ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    precision: str = "fp32"
-    validation: int = 0
-    damaged: str = "error"
-    overrides: Mapping[str, Any] = field(default_factory=dict)  # recipe fields, None = unchanged
-    question: str = "01_degradation.ipynb"
-
-    def parameters(self) -> dict[str, dict[str, Any]]:
-        """Run name -> the parameters of its notebook, in the order in which they start.
-
-        Raises UsageError for anything that is no valid run, for an empty grid and for repetitions.
-        """
-        needed = {"seeds"} if self.also or self.edited else {"depths", "shortcuts", "seeds"}
-        for what in ("depths", "shortcuts", "seeds", "also"):
-            values = getattr(self, what)
-            if (not values and what in needed) or len(set(values)) != len(values):
-                raise UsageError(f"{what} must name each value once, got {list(values)}")
-        networks: list[dict[str, Any]] = [{"network": name} for name in self.also]
-        # Deep networks take longest: started first, no core waits for one at the end.
-        for depth in sorted(self.depths, reverse=True):
-            networks += [{"depth": depth, "shortcut": shortcut} for shortcut in self.shortcuts]
-        networks += [dict(values) for values in self.edited if "seed" not in values]
-        # Seed by seed: whatever has ended when a study is stopped can be compared.
-        asked = [network | {"seed": seed} for seed in self.seeds for network in networks]
-        asked += [dict(values) for values in self.edited if "seed" in values]
-        out: dict[str, dict[str, Any]] = {}
-        common = {
-            "data": self.data,
-            "validation": self.validation,
-            "recipe": self.recipe,
-            "precision": self.precision,
-        }
-        common |= {"damaged": self.damaged} if self.damaged != "error" else {}
-        common |= {key: v for key, v in self.overrides.items() if v is not None}
-        for own in asked:
-            values = common | own
-            run = config.run_from_parameters(**values)
-            if run.name_in_study in out:
-                raise UsageError(f"{run.network_name} is asked for twice")
-            out[run.name_in_study] = values
-        return out
-
-    def networks(self) -> list[config.Network]:
-        """The networks of the grid, each once."""
-        runs = (config.run_from_parameters(**values) for values in self.parameters().values())
-        return list(dict.fromkeys(run.network for run in runs))
-
-    def question_parameters(self) -> dict[str, Any]:
-        """The parameters with which the question notebook finds exactly these runs."""
-        first = config.run_from_parameters(**next(iter(self.parameters().values())))
-        if self.question == Grid.question:  # it looks at any study, by labels
-            labels = {"data": first.data.label, "recipe": first.recipe.label}
-            return {"study": self.name, "precision": first.precision} | labels
-        return {
-            "study": self.name,
-            "data": self.data,
-            "depths": list(self.depths),
-            "shortcuts": list(self.shortcuts),
-            "also": list(self.also),
-            "seeds": list(self.seeds),
-            "recipe": self.recipe,
-            "precision": self.precision,
-            "validation": self.validation,
-            "damaged": self.damaged,
-            "overrides": {key: v for key, v in self.overrides.items() if v is not None},
-        }
-
-
-GRIDS: dict[str, Grid] = {
-    "digits": Grid("digits"),
-    "short": Grid("short", data="cifar10", recipe="short", depths=(20, 56)),
-    "figure-6": Grid(
-        "figure-6",
-        data="cifar10",
-        recipe="paper",
-        edited=({"network": "resnet-110", "recipe": config.PAPER_110.name},),  # Sec. 4.2: a warm-up
-    ),
-    # The paper's two halves in an eighth of its steps. Residual networks, whose gain with depth is
-    # small in the paper too, have two seeds more. 8 layers give the curves their left end.
-    "depth-real": Grid(
-        "depth-real",
-        data="cifar10",
-        recipe="paper-8k",
-        depths=(8, 20, 44),
-        seeds=(1, 2, 3),
-        edited=tuple(
-            {"depth": depth, "shortcut": "A", "seed": seed} for seed in (4, 5) for depth in (44, 20, 8)
-        ),
-    ),
-    "depth-real-clip": Grid(
-        "depth-real-clip",
-        data="cifar10",
-        recipe="paper-8k",
-        depths=(20, 44),
-        shortcuts=("none",),
-        seeds=(1, 2, 3),
-        overrides={"clip": 1.0},
-    ),
-    "imagenet-tiny": Grid(
-        "imagenet-tiny",
-        data="tiny-imagenet",
-        recipe=config.IMAGENET_TINY.name,
-        depths=(18, 34),
-        seeds=(1, 2, 3),
-        overrides={"clip": 1.0},
-        question="06_imagenet.ipynb",
-    ),
-    "imagenet-tiny-unclipped": Grid(
-        "imagenet-tiny-unclipped",
-        data="tiny-imagenet",
-        recipe=config.IMAGENET_TINY.name,
-        depths=(18, 34),
-        shortcuts=("none",),
-        seeds=(1,),
-        question="06_imagenet.ipynb",
-    ),
-    "shortcuts": Grid(
-        "shortcuts",
-        depths=(56,),
-        shortcuts=("none", "A", "B", "C"),
-        seeds=(0, 1, 2),
-        question="05_shortcut_options.ipynb",
-    ),
-    "imagenet": Grid(
-        "imagenet",
-        data="digits-large",
-        depths=(18, 34),
-        also=("resnet-50",),
-        question="06_imagenet.ipynb",
-    ),
-}
-
-
-def grid_named(
-    name: str, *, data: str | None = None, name_of_folder: str | None = None, **changes: Any
-) -> Grid:
-    """The preset grid of that name with some fields changed (None = unchanged).
-
-    On another data set than its own its folder is NAME-DATA, in another precision NAME-PRECISION,
-    unless `name_of_folder` says otherwise: no folder says one thing and holds another, and what is
-    averaged over a folder belongs together. Raises UsageError for an unknown name.
-    """
-    if name not in GRIDS:
-        raise UsageError(f"unknown study {name!r}{config.did_you_mean(name, GRIDS)}")
-    grid = GRIDS[name]
-    if data is not None and data != grid.data:
-        label = re.sub(r"[^A-Za-z0-9._-]", "_", config.images_named(data).label)
-        recipe = grid.recipe
-        if grid is GRIDS["imagenet"] and data.startswith("folder:"):
-            recipe = config.IMAGENET_SMALL.name  # a folder's default is for small images
-        grid = replace(grid, name=f"{name}-{label}", data=data, recipe=recipe)
-    precision = changes.get("precision")
-    if precision not in (None, "fp32"):
-        grid = replace(grid, name=f"{grid.name}-{precision}")
-    if name_of_folder is not None:
-        grid = replace(grid, name=name_of_folder)
-    # What is asked for goes for all: no network keeps a recipe or a seed of its own beside it.
-    edited = grid.edited
-    if changes.get("recipe") is not None:
-        edited = tuple({k: v for k, v in values.items() if k != "recipe"} for values in edited)
-    if any(changes.get(what) is not None for what in ("depths", "shortcuts", "seeds")):
-        edited = tuple(values for values in edited if "seed" not in values)
-    asked = {key: value for key, value in changes.get("overrides", {}).items() if value is not None}
-    changes |= {"overrides": {**grid.overrides, **asked}}
-    grid = replace(grid, edited=edited)
-    return replace(grid, **{key: value for key, value in changes.items() if value is not None})
-
-
-# --- one execution, one process ---------------------------------------------------------------
 
 
 def _worker() -> int:
@@ -259,7 +73,7 @@ class Execution:
     def start(self, environment: Mapping[str, str]) -> None:
         self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (poll closes it)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "resnetlab.study"],
+            [sys.executable, "-m", "resnetlab.studies.runner"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._stderr,
@@ -294,10 +108,10 @@ class Execution:
         self._stderr.close()
         return True
 
-    def record(self) -> results.RunRecord | None:
+    def record(self) -> store.RunRecord | None:
         """What lies on disk of this run now."""
         with contextlib.suppress(UsageError):
-            return results.read_run(self.folder or self.target.parent)
+            return store.read_run(self.folder or self.target.parent)
         return None
 
     @property
@@ -331,9 +145,6 @@ class Execution:
             self._process.kill()
 
 
-# --- the runner -------------------------------------------------------------------------------
-
-
 BRIEF_STEPS = 50  # of small networks on the digits: done before a process has loaded torch
 STOP_SECONDS = 60.0  # for the step under way, its checkpoint and the notebook's last cells
 
@@ -342,10 +153,10 @@ class Watcher(Protocol):
     """Called by the runner as things happen; the command line draws progress with it."""
 
     def begin(
-        self, todo: Sequence[Execution], done: Sequence[results.RunRecord], jobs: int, threads: int
+        self, todo: Sequence[Execution], done: Sequence[store.RunRecord], jobs: int, threads: int
     ) -> None: ...
     def tick(self, running: Sequence[Execution]) -> None: ...
-    def ended(self, execution: Execution, status: results.Status) -> None: ...
+    def ended(self, execution: Execution, status: store.Status) -> None: ...
     def reporting(self, notebook_name: str) -> None: ...
 
 
@@ -353,14 +164,14 @@ class Silent:
     """A watcher that says nothing."""
 
     def begin(
-        self, todo: Sequence[Execution], done: Sequence[results.RunRecord], jobs: int, threads: int
+        self, todo: Sequence[Execution], done: Sequence[store.RunRecord], jobs: int, threads: int
     ) -> None:
         pass
 
     def tick(self, running: Sequence[Execution]) -> None:
         pass
 
-    def ended(self, execution: Execution, status: results.Status) -> None:
+    def ended(self, execution: Execution, status: store.Status) -> None:
         pass
 
     def reporting(self, notebook_name: str) -> None:
@@ -400,7 +211,7 @@ def run(
     the question notebook, unless `report` is off. `only` names the runs to execute.
     """
     watcher = watcher or Silent()
-    folder = results.prepare_root(root) / results.check_name("study", grid.name)
+    folder = store.prepare_root(root) / store.check_name("study", grid.name)
     source, question = notebook.find(TRAIN_NOTEBOOK), notebook.find(grid.question)
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs must be at least 1, got {jobs}")
@@ -408,7 +219,7 @@ def run(
     cores = machine.usable_cores()
     on_gpu = device.startswith("cuda") or (device == "auto" and machine.has_gpu())
     if engine != "auto":
-        from resnetlab import engine as engines
+        from resnetlab.training import engine as engines
 
         engines.parse(engine)
     if together and jobs not in (None, 1):
@@ -420,19 +231,19 @@ def run(
     threads = max(1, cores // jobs)
 
     # The project's own folder needs no path: what is executed can then be shared as it is.
-    place = "" if root == results.results_root() else str(root)
+    place = "" if root == store.results_root() else str(root)
     todo, done = [], []
     for name, values in parameters.items():
         if only is not None and name not in only:
             continue
         asked = config.run_from_parameters(**values)
-        there = results.check_folder(folder / name, asked)
-        if there is not None and there.status in results.ENDED:
+        there = store.check_folder(folder / name, asked)
+        if there is not None and there.status in store.ENDED:
             done.append(there)
             continue
         values = values | {"study": grid.name, "run": name, "results": place}
         values |= {"device": device, "threads": threads, "engine": engine}
-        target = folder / name / results.NOTEBOOK_FILE
+        target = folder / name / store.NOTEBOOK_FILE
         todo.append(Execution(name, source, target, values, asked.recipe.steps))
 
     if todo:
@@ -448,7 +259,7 @@ def run(
             record = execution.record()
             status = record.status if record is not None else "failed"
             alone = not process.company  # else the notebook's error may be another run's
-            if status in results.ENDED:
+            if status in store.ENDED:
                 if process.error and alone:
                     notes.append(f"{execution.name}: {status}; its notebook: {process.error}")
             elif not stopped:
@@ -491,10 +302,10 @@ def folder_name(study: str, data: str, steps: int | None = None) -> str:
     For question notebooks: no folder says one thing and holds another. UsageError for a bad name.
     """
     label = re.sub(r"[^A-Za-z0-9._-]", "_", config.images_named(data).label)
-    parts = [results.check_name("study", study)]
+    parts = [store.check_name("study", study)]
     parts += [label] if data != "digits" else []
     parts += [f"{steps}-steps"] if steps is not None else []
-    return results.check_name("study", "-".join(parts))
+    return store.check_name("study", "-".join(parts))
 
 
 def collect(
@@ -505,7 +316,7 @@ def collect(
     device: str = "auto",
     watcher: Watcher | None = None,
     weights: bool = False,
-) -> list[results.RunRecord]:
+) -> list[store.RunRecord]:
     """The grid's runs, all ended: those that are there, own or committed, and the rest trained now.
 
     For question notebooks. A run counts if it is the same configuration, in the study's own folder of
@@ -520,21 +331,21 @@ def collect(
 
     names = {run.hash(): name for name, run in wanted.items()}
 
-    def look(places: Iterable[Path]) -> dict[str, results.RunRecord]:
-        found: dict[str, results.RunRecord] = {}
-        for record in (record for place in places for record in results.read_study(place).runs):
+    def look(places: Iterable[Path]) -> dict[str, store.RunRecord]:
+        found: dict[str, store.RunRecord] = {}
+        for record in (record for place in places for record in store.read_study(place).runs):
             name = names.get(record.config.hash())
-            if name is None or record.status not in results.ENDED:
+            if name is None or record.status not in store.ENDED:
                 continue
             if record.has_weights or not weights:
                 found.setdefault(name, record)
         return found
 
-    def there() -> dict[str, results.RunRecord]:
-        named = (root / grid.name, root / results.REFERENCE / grid.name)
+    def there() -> dict[str, store.RunRecord]:
+        named = (root / grid.name, root / store.REFERENCE / grid.name)
         found = look(named)
         if len(found) < len(wanted):
-            found = look(place for place in results.find_studies(root) if place not in named) | found
+            found = look(place for place in store.find_studies(root) if place not in named) | found
         return found
 
     missing = wanted.keys() - there()
@@ -569,15 +380,15 @@ def collect(
 
 def _here(runs: Mapping[str, config.Run], folder: Path, device: str, watcher: Watcher | None) -> None:
     """Train them in this process; raises as `collect` does."""
-    from resnetlab import train
+    from resnetlab import training
 
     watcher, source = watcher or Silent(), notebook.find(TRAIN_NOTEBOOK)
     executions = {
-        name: Execution(name, source, folder / name / results.NOTEBOOK_FILE, {}, run.recipe.steps)
+        name: Execution(name, source, folder / name / store.NOTEBOOK_FILE, {}, run.recipe.steps)
         for name, run in runs.items()
     }
     watcher.begin(list(executions.values()), [], len(runs), machine.usable_cores())
-    ended = train.fit_together(runs, study=folder.name, results_folder=folder.parent, device=device)
+    ended = training.fit_together(runs, study=folder.name, results_folder=folder.parent, device=device)
     failed, interrupted = [], False
     for name, said in ended.items():
         if isinstance(said, Exception):
@@ -585,7 +396,7 @@ def _here(runs: Mapping[str, config.Run], folder: Path, device: str, watcher: Wa
             watcher.ended(executions[name], "failed")
         else:
             watcher.ended(executions[name], said.status)
-            interrupted |= said.status not in results.ENDED
+            interrupted |= said.status not in store.ENDED
     if failed:
         raise RuntimeError("\n".join(failed))
     if interrupted or len(ended) < len(runs):
@@ -620,13 +431,13 @@ def _check_machine_and_data(grid: Grid, device: str) -> None:
     embedded = grid.data == "digits" and grid.validation == 0 and small
     if embedded and device in ("auto", "cpu") and grid.precision != "tf32":
         return
-    from resnetlab import train
+    from resnetlab import training
 
     asked = [config.run_from_parameters(**values) for values in grid.parameters().values()]
-    train.check_precision(asked[0].precision, train.resolve_device(device))
-    dataset = train.load_data(asked[0])
+    training.check_precision(asked[0].precision, training.resolve_device(device))
+    dataset = training.load_data(asked[0])
     for run in asked:
-        train.check_run(run, dataset)
+        training.check_run(run, dataset)
 
 
 def _side_by_side(

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from resnetlab import config, results
+from resnetlab import config
 from resnetlab.config import UsageError
+from resnetlab.files import atomic_write, project_root
 
 CIFAR = ("cifar10", "cifar100")
 DOWNLOADS = (*CIFAR, "tiny-imagenet")  # the last by `tiny_imagenet.download`
@@ -146,7 +147,7 @@ def in_both(train: Tensor, test: Tensor) -> int:
 
 def data_root() -> Path:
     """data/ in the project: downloads and decoded folders lie there, ignored by git."""
-    return results.project_root() / "data"
+    return project_root() / "data"
 
 
 def load(spec: config.Data, root: Path | None = None) -> Dataset:
@@ -408,7 +409,7 @@ def _write_cache(cache: Path, arrays: dict[str, Any], folder_key: str) -> None:
     np.savez(buffer, **arrays)
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        results.atomic_write(cache, buffer.getvalue())
+        atomic_write(cache, buffer.getvalue())
     except OSError as error:
         print(
             f"note: {cache} could not be written ({error.strerror}); decoding again next time",

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from resnetlab import config, models
+from resnetlab import config
 from resnetlab.config import UsageError
-from resnetlab.models import BasicBlock, BatchNorm, CifarNetwork, Network, Projection, Stage
+from resnetlab.nets import models
+from resnetlab.nets.models import BasicBlock, BatchNorm, CifarNetwork, Network, Projection, Stage
 
 
 def build(

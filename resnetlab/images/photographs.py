@@ -31,9 +31,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader
 
-from resnetlab import config, data, machine, results, tiny_imagenet
+from resnetlab import config, machine
 from resnetlab.config import UsageError
-from resnetlab.data import DataError, Normalise, Share, generator
+from resnetlab.files import atomic_write
+from resnetlab.images import datasets, tiny_imagenet
+from resnetlab.images.datasets import DataError, Normalise, Share, generator
 
 IMAGENET_CLASSES = 1000
 MOST_READ = 1024**3  # bytes of files that are read to find test images among the training images
@@ -195,7 +197,9 @@ class Files:
         with ThreadPoolExecutor(machine.usable_cores()) as pool:
             images = pool.map(decode, map(self.path, range(len(self))))
             try:
-                for index, image in enumerate(tqdm(images, f"decoding {what}", len(self), **data.BAR)):
+                for index, image in enumerate(
+                    tqdm(images, f"decoding {what}", len(self), **datasets.BAR)
+                ):
                     if image.shape[1:] != pixels.shape[1:3]:
                         pool.shutdown(cancel_futures=True)
                         return self
@@ -286,7 +290,7 @@ class Photos:
         seed: int,
         device: torch.device,
         dtype: torch.dtype,
-        share: Share = data.ALONE,
+        share: Share = datasets.ALONE,
     ) -> Streamed:
         """These images as training takes them, by a recipe with `crop`."""
         return Streamed(self, recipe, seed, device, dtype, share)
@@ -325,7 +329,7 @@ def load(spec: config.Data, root: Path | None = None) -> Photos:
     between them, or, under the name imagenet, with another number of classes than 1,000; UsageError
     for a data set of small images, and if `validation` takes all of the training images.
     """
-    root = root or data.data_root()
+    root = root or datasets.data_root()
     if spec.name.partition(":")[0] == "tiny-imagenet":
         return _load_tiny(spec, root)
     if spec.name == "digits-large":
@@ -334,7 +338,7 @@ def load(spec: config.Data, root: Path | None = None) -> Photos:
         folder = Path(spec.path).expanduser()
     else:
         raise UsageError(f"{spec.label} has small images, which are not read from files while training")
-    found = data.find_images(folder)
+    found = datasets.find_images(folder)
     classes = tuple(found["train"])
     if spec.name.startswith("imagenet:") and len(classes) != IMAGENET_CLASSES:
         raise DataError(
@@ -362,7 +366,7 @@ def _photos(
     spec: config.Data, classes: tuple[str, ...], splits: dict[str, Files], root: Path
 ) -> Photos:
     if spec.validation:
-        kept, held = data.held_out(len(splits["train"]), spec.validation, spec.label)
+        kept, held = datasets.held_out(len(splits["train"]), spec.validation, spec.label)
         train = splits["train"]
         splits = splits | {"train": train.take(kept), "validation": train.take(held)}
     return Photos(spec.label, classes, splits, root, skip_damaged=spec.damaged == "skip")
@@ -381,7 +385,7 @@ def make_digits(root: Path) -> Path:
     if folder.is_dir():
         return folder
     partial = root / f".digits-large.{os.getpid()}"
-    digits = data.load(config.Data())
+    digits = datasets.load(config.Data())
     random = generator(0, "digits-large")
     try:
         for name, split in (("train", digits.train), ("test", digits.test)):
@@ -615,7 +619,7 @@ class Streamed:
         seed: int,
         device: torch.device,
         dtype: torch.dtype,
-        share: Share = data.ALONE,
+        share: Share = datasets.ALONE,
     ) -> None:
         if recipe.crop is None or recipe.scale is None:
             raise UsageError(f"recipe {recipe.name} does not crop; {photos.label} has larger images")
@@ -785,7 +789,7 @@ def measure(photos: Photos, crop: int, side: int) -> Statistics:
     count = 0
     total = torch.zeros(crop, crop, 3, dtype=torch.float64)
     products = torch.zeros(3, 3, dtype=torch.float64)
-    with tqdm(total=len(indices), desc=f"mean and colours of {photos.label}", **data.BAR) as bar:
+    with tqdm(total=len(indices), desc=f"mean and colours of {photos.label}", **datasets.BAR) as bar:
         for pixels, labels in _single_views(photos, "train", indices, side, crop):
             values = pixels.double()  # whole numbers far below 2**53: sums have no rounding
             total += values.sum(dim=0)
@@ -808,7 +812,7 @@ def _keep(cache: Path, statistics: Statistics) -> None:
     np.savez(buffer, mean=statistics.mean.numpy(), covariance=statistics.covariance.numpy())
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        results.atomic_write(cache, buffer.getvalue())
+        atomic_write(cache, buffer.getvalue())
     except OSError as error:
         print(
             f"note: {cache} could not be written ({error.strerror}); measured again next time",

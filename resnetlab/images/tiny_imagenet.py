@@ -14,9 +14,9 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from resnetlab import fetch
 from resnetlab.config import TINY_CLASSES
-from resnetlab.data import DataError, is_image
+from resnetlab.images import fetch
+from resnetlab.images.datasets import DataError, is_image
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 BYTES, MD5 = 248_100_043, "90528d7ca1a48142e341f4ef8d21d0de"

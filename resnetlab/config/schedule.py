@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from resnetlab.config import Events, Recipe, UsageError, lr_at
+from resnetlab.config.run import Events, Recipe, UsageError, lr_at
 
 
 class Schedule:

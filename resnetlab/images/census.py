@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from resnetlab import imagenet, machine, tiny_imagenet
+from resnetlab import machine
 from resnetlab.config import UsageError
-from resnetlab.data import IMAGE_SUFFIXES, DataError
+from resnetlab.images import photographs, tiny_imagenet
+from resnetlab.images.datasets import IMAGE_SUFFIXES, DataError
 
 SHOWN = 5  # names of files that a sentence gives; the JSON has all
 TOGETHER = 32  # files that a worker looks at between two answers
@@ -106,7 +107,7 @@ class _Looker:
             facts = _Facts(name, path.stat().st_size, kind, width, height, turned)
             if self.headers_only:
                 return facts
-            imagenet.decode(path)
+            photographs.decode(path)
             return facts._replace(digest=hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
         except DataError as error:
             return _Facts(name, error=str(error).removeprefix(f"{path} "))
@@ -155,7 +156,7 @@ def inspect(
         ignored = found.pop("", [])
         names = [name for group in found.values() for name in group]
         tasks = [names[i : i + TOGETHER] for i in range(0, len(names), TOGETHER)]
-        looked = imagenet.in_order(_Looker(path, headers_only), tasks, count)
+        looked = photographs.in_order(_Looker(path, headers_only), tasks, count)
         facts = (fact for several in looked for fact in several)
         widths, heights, kinds = array("L"), array("L"), Counter[str]()
         damaged: dict[str, str] = {}

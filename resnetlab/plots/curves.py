@@ -20,8 +20,9 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from resnetlab import paper, series, verdict
+from resnetlab import paper, verdict
 from resnetlab.config import edit_of
+from resnetlab.plots import series
 
 # Okabe-Ito, which colour-blind readers can tell apart; the paper's depths keep one colour everywhere.
 _DEPTH_COLOURS = {

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from resnetlab.config import Precision, UsageError, did_you_mean
-from resnetlab.models import (
+from resnetlab.nets.models import (
     BatchNorm,
     Network,
     Stage,

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from resnetlab.data import BAR, OFFLINE, DataError
+from resnetlab.images.datasets import BAR, OFFLINE, DataError
 
 STALLED_SECONDS = 30.0  # without a byte
 TRIES, PAUSE_SECONDS = 5, 2.0  # in a row that bring nothing

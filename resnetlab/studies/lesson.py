@@ -17,13 +17,15 @@ from urllib.parse import quote
 
 from markdown_it import MarkdownIt
 
-from resnetlab import document, executed, notebook, results, study
+from resnetlab import config, files, store
 from resnetlab.config import UsageError
+from resnetlab.pages import document, executed
+from resnetlab.studies import notebook, runner
 
 KIND = "page of a lesson"
 INDEX = "index.html"
-TRIALS, COMMITTED = results.LESSONS[1:]  # folders of quick executions, and of the committed ones
-DEFAULT = next(iter(study.GRIDS))  # of several copies of a notebook, the one over this study first
+TRIALS, COMMITTED = store.LESSONS[1:]  # folders of quick executions, and of the committed ones
+DEFAULT = next(iter(config.GRIDS))  # of several copies of a notebook, the one over this study first
 TITLE = "Why deep plain networks fail, and why residual ones do not"
 MOST_TEXT = 20_000  # characters of one output
 
@@ -88,12 +90,12 @@ def place_of(source: Path, parameters: Mapping[str, Any], root: Path) -> Path:
     """
     content = executed.parse(source.read_bytes())
     values = executed.defaults(content["cells"]) | dict(parameters)
-    name = results.LESSON
+    name = store.LESSON
     if asked := values.get("study"):
-        name = results.check_name("study", asked)
+        name = store.check_name("study", asked)
         # A notebook that trains names its folder after data and steps; the others are told the folder.
         if any("folder_name(" in text for text in executed.sources(content)):
-            name = study.folder_name(name, str(values["data"]), values.get("steps"))
+            name = runner.folder_name(name, str(values["data"]), values.get("steps"))
     if notebook.switch(values.get("quick", False), "quick"):
         name = TRIALS
     return root / name / source.name
@@ -105,10 +107,10 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any], root: Pat
     What it trains and measures lands in `root`, the executed copy in `target`, also that of a failed
     execution. KeyboardInterrupt if it was stopped.
     """
-    results.prepare_root(root)
+    store.prepare_root(root)
     # The project's own folder needs no path: what is executed can then be shared as it is.
-    place = {} if root == results.results_root() else {"results": str(root)}
-    error = study.execute(source, target, place | dict(parameters))
+    place = {} if root == store.results_root() else {"results": str(root)}
+    error = runner.execute(source, target, place | dict(parameters))
     return error or failure(target) or ""
 
 
@@ -186,9 +188,9 @@ def teach(
 
 def _provide(name: str, root: Path, device: str) -> str:
     """Train the preset study of that name if the results have none of it: "" or why that failed."""
-    if name not in study.GRIDS or any(path.name == name for path in results.find_studies(root)):
+    if name not in config.GRIDS or any(path.name == name for path in store.find_studies(root)):
         return ""
-    outcome = study.run(study.grid_named(name), root=root, device=device, report=False)
+    outcome = runner.run(config.grid_named(name), root=root, device=device, report=False)
     if outcome.interrupted:
         raise KeyboardInterrupt
     return "; ".join(outcome.failed)
@@ -202,7 +204,7 @@ def from_reference(root: Path, folder: Path) -> list[Part]:
     parts = []
     for chapter in chapters():
         copies = sorted(
-            (root / results.REFERENCE).glob(f"*/{chapter.name}.ipynb"),
+            (root / store.REFERENCE).glob(f"*/{chapter.name}.ipynb"),
             key=lambda copy: (copy.parent.name != DEFAULT, copy),
         )
         title = question(chapter.source)
@@ -212,7 +214,7 @@ def from_reference(root: Path, folder: Path) -> list[Part]:
         if not copies:
             parts.append(Part(chapter, title, chapter.name))
     if not any(part.copy for part in parts):
-        raise UsageError(f"{root / results.REFERENCE} holds no executed notebooks")
+        raise UsageError(f"{root / store.REFERENCE} holds no executed notebooks")
     check_folder(folder)
     for part in parts:
         write_page(folder, part)
@@ -253,9 +255,9 @@ def write_page(folder: Path, part: Part) -> None:
     head = f'<p class="over"><a href="{INDEX}">{escape(TITLE)}</a></p>'
     target = folder / f"{part.page}.html"
     document.check_target(target, KIND)
-    results.atomic_write(target, document.whole(KIND, part.title, f"{head}\n{body}"))
+    files.atomic_write(target, document.whole(KIND, part.title, f"{head}\n{body}"))
     if part.copy.parent != folder:
-        results.atomic_write(folder / f"{part.page}.ipynb", content)
+        files.atomic_write(folder / f"{part.page}.ipynb", content)
 
 
 def write_index(folder: Path, parts: Sequence[Part]) -> None:
@@ -280,9 +282,9 @@ def write_index(folder: Path, parts: Sequence[Part]) -> None:
         "to the questions at the end can be folded out. The pages need no network; printed, they are "
         "handouts.</p>"
         f"<ol>{''.join(lines)}</ol>"
-        f'<p class="soft">Written {escape(results.now())}.</p>'
+        f'<p class="soft">Written {escape(store.now())}.</p>'
     )
-    results.atomic_write(folder / INDEX, document.whole(KIND, TITLE, body))
+    files.atomic_write(folder / INDEX, document.whole(KIND, TITLE, body))
 
 
 def _said(part: Part) -> Iterator[str]:

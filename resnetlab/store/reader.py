@@ -29,6 +29,7 @@ import filelock
 import pandas as pd
 
 from resnetlab import config as configs
+from resnetlab import files
 from resnetlab.config import Data, Network, Run, Start, UsageError
 
 SCHEMA_VERSION = 1
@@ -177,23 +178,11 @@ def check_name(kind: str, name: str) -> str:
     return name
 
 
-def project_root() -> Path:
-    """The nearest folder at or above the working folder with notebooks/ and results/, or that folder.
-
-    A notebook run by hand works in notebooks/, the command line in the project: both find one place.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "results").is_dir():
-            return folder
-    return here
-
-
 def results_root(path: str | Path | None = None) -> Path:
     """The results folder: `path` if given, else results/ in the project."""
     if path is not None and not isinstance(path, str | Path):
         raise UsageError(f"results: should be a folder's path, got {path!r}")
-    return Path(path).expanduser() if path else project_root() / "results"
+    return Path(path).expanduser() if path else files.project_root() / "results"
 
 
 def prepare_root(root: Path) -> Path:
@@ -214,25 +203,10 @@ def prepare_root(root: Path) -> Path:
 # --- writing ----------------------------------------------------------------------------------
 
 
-def atomic_write(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write `path` whole or not at all: a temporary name in the same folder, then replace."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True) -> None:
     """Strict JSON (no NaN), written whole or not at all."""
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-    atomic_write(path, (text + "\n").encode(), durable=durable)
+    files.atomic_write(path, (text + "\n").encode(), durable=durable)
 
 
 def significant(value: float | None, digits: int = 6) -> float | None:
@@ -497,7 +471,7 @@ class RunWriter:
             "config": self.run.model_dump(mode="json"),
         }
         write_json(path.with_suffix(".json"), label)
-        atomic_write(path, payload)
+        files.atomic_write(path, payload)
         for old in sorted(folder.glob("step-*.pt"))[:-CHECKPOINTS_KEPT]:
             old.unlink()
             old.with_suffix(".json").unlink(missing_ok=True)
@@ -1172,7 +1146,7 @@ def save_measurement(
     }
     path = folder / f"{name}.json"
     text = json.dumps(info, allow_nan=False, ensure_ascii=False)
-    atomic_write(path, (text.replace("], [", "],\n[") + "\n").encode())
+    files.atomic_write(path, (text.replace("], [", "],\n[") + "\n").encode())
     return path
 
 

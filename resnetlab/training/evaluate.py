@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from resnetlab import config, data, imagenet, models, results, surgery
+from resnetlab import config, nets, store
 from resnetlab.config import UsageError
-from resnetlab.imagenet import centre_crop
+from resnetlab.images import datasets, photographs
+from resnetlab.images.photographs import centre_crop
+from resnetlab.nets import surgery
 
 Protocol = Literal["single", "ten-crop", "multi-scale"]
 Average = Literal["softmax", "logits"]
@@ -225,21 +227,21 @@ def score(scores: Tensor, labels: Tensor) -> Score:
 class Trained:
     """A network with its weights, and how its images are normalised."""
 
-    network: models.Network
-    normalise: data.Normalise
+    network: nets.Network
+    normalise: datasets.Normalise
     step: int | None  # of the checkpoint; None for weights from a file
 
 
-def trained(record: results.RunRecord, device: torch.device) -> Trained:
+def trained(record: store.RunRecord, device: torch.device) -> Trained:
     """The network of a run as its newest whole checkpoint has it.
 
     A damaged one is said on standard error and the one before it serves. UsageError if there is none.
     """
     who = f"{record.study}/{record.name}"
     described = record.info.get("dataset")
-    found: Iterable[results.Checkpoint | str] = ()
+    found: Iterable[store.Checkpoint | str] = ()
     if isinstance(described, dict):
-        found = results.checkpoints(record.path, record.config)
+        found = store.checkpoints(record.path, record.config)
     damaged = 0
     for checkpoint in found:
         problem = checkpoint if isinstance(checkpoint, str) else ""
@@ -272,9 +274,9 @@ def some_test_images(run: config.Run, most: int = 256) -> Tensor:
         raise UsageError(f"images: at least 1 is needed, got {most}")
     crop = run.recipe.crop
     if crop is None:
-        test = data.load(run.data).test.images
+        test = datasets.load(run.data).test.images
         return test[_spread(len(test), most)]
-    photos = imagenet.load(run.data)
+    photos = photographs.load(run.data)
     files = photos.splits["test"]
     few = replace(photos, splits={"test": files.take(_spread(len(files), most))}, workers=0)
     side = run.recipe.scale[0] if run.recipe.scale else round(SIDE * crop / CROP)
@@ -286,7 +288,7 @@ def _spread(count: int, most: int) -> Tensor:
 
 
 def _from_checkpoint(
-    checkpoint: results.Checkpoint, record: results.RunRecord, device: torch.device
+    checkpoint: store.Checkpoint, record: store.RunRecord, device: torch.device
 ) -> Trained:
     state = torch.load(io.BytesIO(checkpoint.payload), map_location=device, weights_only=True)
     if "normalise" not in state:
@@ -300,7 +302,7 @@ def _from_checkpoint(
     )
     network = network.to(device, next(iter(state["network"].values())).dtype)
     network.load_state_dict(state["network"])
-    return Trained(network, data.Normalise(**state["normalise"]), checkpoint.step)
+    return Trained(network, datasets.Normalise(**state["normalise"]), checkpoint.step)
 
 
 # torchvision's weights expect these channel means and deviations, of pixels in 0..1.
@@ -327,8 +329,8 @@ def from_torchvision(path: str | Path, name: str, device: torch.device) -> Train
         ) from None
     bias = state.get("fc.bias") if isinstance(state, dict) else None
     classes = len(bias) if isinstance(bias, Tensor) and bias.dim() == 1 and len(bias) else None
-    network = models.build(spec, num_classes=classes)
-    models.load_torchvision(network, state)
+    network = nets.build(spec, num_classes=classes)
+    nets.load_torchvision(network, state)
     if spec.block == "bottleneck" and spec.stride_in != "3x3":
         raise UsageError(
             f"torchvision's bottlenecks stride in the 3x3: use {spec.name}-3x3 (in {spec.name} its "
@@ -338,7 +340,9 @@ def from_torchvision(path: str | Path, name: str, device: torch.device) -> Train
         255 * torch.tensor(values).view(3, 1, 1)
         for values in (_TORCHVISION_MEAN, _TORCHVISION_DEVIATION)
     )
-    return Trained(network.to(device), data.Normalise(mean, deviation).to(device, torch.float32), None)
+    return Trained(
+        network.to(device), datasets.Normalise(mean, deviation).to(device, torch.float32), None
+    )
 
 
 def evaluate(
@@ -377,9 +381,9 @@ def evaluate(
                 f"{network.spec.name} was trained on small images as they are, {images.label} has "
                 "larger ones"
             )
-        small = data.load(images, root)
+        small = datasets.load(images, root)
         _check_fits(network, small)
-        models.check_size(network.spec, small.size, small.size)
+        nets.check_size(network.spec, small.size, small.size)
         split = small.test
         was_training = network.training
         found = _all_scores(network.eval(), subject.normalise, _batches(split), _whole, average, device)
@@ -398,10 +402,10 @@ def evaluate(
         if max(sides) > LARGEST_SIDE:
             raise UsageError(f"a shorter side of {max(sides)} is more than {LARGEST_SIDE} pixels")
         smallest = min(sides) if protocol == "multi-scale" else crop
-        models.check_size(network.spec, smallest, smallest)
+        nets.check_size(network.spec, smallest, smallest)
         if protocol != "multi-scale" and side < crop:
             raise UsageError(f"images of shorter side {side} have no crop of {crop}")
-        photos = imagenet.load(images, root)
+        photos = photographs.load(images, root)
         _check_fits(network, photos)
         found = protocol_scores(
             network,
@@ -428,16 +432,16 @@ def evaluate(
         "top1_error": measured.top1_error,
         "top5_error": measured.top5_error,
         "seconds": time.perf_counter() - began,
-        "time": results.now(),
+        "time": store.now(),
     }
 
 
-def _batches(split: data.Split, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(split: datasets.Split, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(0, len(split), size):
         yield split.images[start : start + size], split.labels[start : start + size]
 
 
-def _check_fits(network: models.Network, images: data.Dataset | imagenet.Photos) -> None:
+def _check_fits(network: nets.Network, images: datasets.Dataset | photographs.Photos) -> None:
     known = network.classifier.out_features
     if len(images.classes) != known:
         raise UsageError(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from resnetlab import config, results
+from resnetlab import config, files, store
 from resnetlab.config import UsageError
 
 KERNEL, LANGUAGE = "python3", "python"
@@ -138,7 +138,7 @@ class Progress:
 
         from resnetlab import plots
 
-        columns = [name for name in results.SCHEMA[results.METRICS_FILE] if name != "nonfinite"]
+        columns = [name for name in store.SCHEMA[store.METRICS_FILE] if name != "nonfinite"]
         who: dict[str, Any] = {
             "network": self.run.network_name,
             "depth": self.run.network.depth,
@@ -172,7 +172,7 @@ def progress_line(row: Mapping[str, Any], run: config.Run) -> str:
 
 def folder() -> Path:
     """Where the project's notebooks lie."""
-    return results.project_root() / "notebooks"
+    return files.project_root() / "notebooks"
 
 
 def find(name: str) -> Path:

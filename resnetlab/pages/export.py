@@ -25,8 +25,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from resnetlab import results, series
+from resnetlab import files, store
 from resnetlab.config import UsageError, did_you_mean
+from resnetlab.plots import series
 
 FORMATS = ("csv", "parquet", "tensorboard")
 TENSORBOARD = "tensorboard"  # the folder of event files, a folder a run in it
@@ -52,7 +53,7 @@ _IDENTITY_MEANING = {
 
 
 def _meaning(file: str, *names: str) -> dict[str, str]:
-    return {name: results.SCHEMA[file][name] for name in names}
+    return {name: store.SCHEMA[file][name] for name in names}
 
 
 # table -> column -> meaning; they are written beside the tables, as the table `columns`.
@@ -63,8 +64,8 @@ TABLES: dict[str, dict[str, str]] = {
         "steps": "optimizer updates done",
         "steps_planned": "optimizer updates of the recipe",
     }
-    | _meaning(results.SUMMARY_FILE, *results.FINAL)
-    | _meaning(results.RUN_FILE, "created", "commit", "parameters", "config_hash")
+    | _meaning(store.SUMMARY_FILE, *store.FINAL)
+    | _meaning(store.RUN_FILE, "created", "commit", "parameters", "config_hash")
     | {
         "device": "kind of device and its name",
         "torch": "version of torch at the first start",
@@ -72,29 +73,29 @@ TABLES: dict[str, dict[str, str]] = {
         "problems": "what was skipped or is wrong, in sentences",
     },
     "metrics": _IDENTITY_MEANING
-    | _meaning(results.METRICS_FILE, "step", "epoch")
+    | _meaning(store.METRICS_FILE, "step", "epoch")
     | {"images_seen": "training images seen: step times batch size"}
-    | _meaning(results.TIMING_FILE, "seconds", "images_per_second")
+    | _meaning(store.TIMING_FILE, "seconds", "images_per_second")
     | {
         name: said
-        for name, said in results.SCHEMA[results.METRICS_FILE].items()
+        for name, said in store.SCHEMA[store.METRICS_FILE].items()
         if name not in ("step", "epoch", "nonfinite")
     },
     "probes": {name: _IDENTITY_MEANING[name] for name in ("study", "run", "network", "seed")}
     | {
-        "kind": results.SCHEMA[results.PROBES_FILE]["kind"],
-        "step": results.SCHEMA[results.PROBES_FILE]["step"],
+        "kind": store.SCHEMA[store.PROBES_FILE]["kind"],
+        "step": store.SCHEMA[store.PROBES_FILE]["step"],
         "layer": "its number in forward order; 1 is the first convolution",
         "name": "its name in the network",
         "value": "the measured number",
     },
     "evaluations": {name: _IDENTITY_MEANING[name] for name in ("study", "run", "network", "seed")}
-    | results.SCHEMA[results.EVALUATIONS_FILE],
+    | store.SCHEMA[store.EVALUATIONS_FILE],
 }
 _WHOLES = {"depth", "seed", "step", "steps", "steps_planned", "images_seen", "layer", "parameters"}
 _WHOLES |= {"crop", "images"}
-_REALS = {*results.FINAL, *results.SCHEMA[results.TIMING_FILE], "top1_error", "top5_error", "value"}
-_REALS |= {*results.SCHEMA[results.METRICS_FILE]} - {"nonfinite"}
+_REALS = {*store.FINAL, *store.SCHEMA[store.TIMING_FILE], "top1_error", "top5_error", "value"}
+_REALS |= {*store.SCHEMA[store.METRICS_FILE]} - {"nonfinite"}
 
 
 def _type(name: str) -> pa.DataType:
@@ -138,10 +139,10 @@ def _table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def runs_table(runs: Iterable[results.RunRecord]) -> pa.Table:
+def runs_table(runs: Iterable[store.RunRecord]) -> pa.Table:
     """One row a run: who it is, its outcome, where it ran, its configuration, its problems."""
 
-    def row(run: results.RunRecord) -> dict[str, Any]:
+    def row(run: store.RunRecord) -> dict[str, Any]:
         info = run.info
         versions, execution = (
             value if isinstance(value := info.get(key), Mapping) else {}
@@ -159,10 +160,10 @@ def runs_table(runs: Iterable[results.RunRecord]) -> pa.Table:
     return _table("runs", (row(replace(run)) for run in runs))  # copies: what they read goes with them
 
 
-def _logged(run: results.RunRecord) -> dict[str, set[int]]:
+def _logged(run: store.RunRecord) -> dict[str, set[int]]:
     """Metric -> the steps at which the log has a value for it, finite or not."""
     steps: dict[str, set[int]] = {}
-    rows, _ = results.read_lines(run.path / results.METRICS_FILE)
+    rows, _ = store.read_lines(run.path / store.METRICS_FILE)
     for row in rows:
         unsound = row.get("nonfinite")
         names = {key for key, value in row.items() if value is not None}
@@ -174,7 +175,7 @@ def _logged(run: results.RunRecord) -> dict[str, set[int]]:
     return steps
 
 
-def metrics_table(run: results.RunRecord) -> pa.Table:
+def metrics_table(run: store.RunRecord) -> pa.Table:
     """One row a logged step of the run, with its time and the images seen so far.
 
     null: the log has no such value at this step; NaN: it has, and the value was not finite.
@@ -196,7 +197,7 @@ def metrics_table(run: results.RunRecord) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SCHEMAS["metrics"])
 
 
-def probes_table(run: results.RunRecord) -> pa.Table:
+def probes_table(run: store.RunRecord) -> pa.Table:
     """One row a probed layer and step of the run; NaN where the measured number was not finite."""
     kinds = run.info.get("layers")
     kinds = [kind for kind in kinds if isinstance(kind, str)] if isinstance(kinds, Mapping) else []
@@ -216,7 +217,7 @@ def probes_table(run: results.RunRecord) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SCHEMAS["probes"])
 
 
-def evaluations_table(run: results.RunRecord) -> pa.Table:
+def evaluations_table(run: store.RunRecord) -> pa.Table:
     """One row a test protocol by which the run was tested (`resnetlab evaluate`)."""
     rows = []
     for row in run.evaluations.to_dict("records"):
@@ -229,14 +230,14 @@ def evaluations_table(run: results.RunRecord) -> pa.Table:
     return _table("evaluations", rows)
 
 
-_BY_RUN: dict[str, Callable[[results.RunRecord], pa.Table]] = {
+_BY_RUN: dict[str, Callable[[store.RunRecord], pa.Table]] = {
     "metrics": metrics_table,
     "probes": probes_table,
     "evaluations": evaluations_table,
 }
 
 
-def _parts(name: str, runs: Sequence[results.RunRecord]) -> Iterator[pa.Table]:
+def _parts(name: str, runs: Sequence[store.RunRecord]) -> Iterator[pa.Table]:
     """A table in parts, a run each: of a thousand runs no more than one is held."""
     if name == "runs":
         yield runs_table(runs)
@@ -304,7 +305,7 @@ def _tag(metric: str) -> str:
     return f"{last if last in ('error', 'loss') else 'progress'}/{metric}"
 
 
-def scalars(run: results.RunRecord) -> Iterator[tuple[float, int, dict[str, float]]]:
+def scalars(run: store.RunRecord) -> Iterator[tuple[float, int, dict[str, float]]]:
     """What TensorBoard is told of a run: (wall time in seconds since 1970, step, tag -> value).
 
     The wall time is the first start plus the training time so far: breaks between starts are left out.
@@ -328,7 +329,7 @@ def scalars(run: results.RunRecord) -> Iterator[tuple[float, int, dict[str, floa
         yield began + float(np.interp(step, steps, seconds)), step, found[step]
 
 
-def event_file(run: results.RunRecord) -> bytes:
+def event_file(run: store.RunRecord) -> bytes:
     """A run as a TensorBoard event file. Its values have 32 bits, which hold the log's six digits."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -372,7 +373,7 @@ def formats_asked(asked: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def write(
-    study: results.Study, folder: Path, formats: Sequence[str], note: Callable[[Path], None]
+    study: store.Study, folder: Path, formats: Sequence[str], note: Callable[[Path], None]
 ) -> None:
     """Write the study's readable runs into `folder`; `note` is told each file, or folder of runs.
 
@@ -396,5 +397,5 @@ def write(
         for run in study.runs:
             place = folder / TENSORBOARD / printable(run.name)
             place.mkdir(parents=True, exist_ok=True)
-            results.atomic_write(place / EVENTS_FILE, event_file(replace(run)))
+            files.atomic_write(place / EVENTS_FILE, event_file(replace(run)))
         note(folder / TENSORBOARD)

@@ -20,22 +20,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
-from resnetlab import (
-    __version__,
-    config,
-    data,
-    evaluate,
-    imagenet,
-    machine,
-    models,
-    probes,
-    ranks,
-    results,
-    schedule,
-    surgery,
-)
-from resnetlab import engine as engines
-from resnetlab.config import UsageError
+from resnetlab import __version__, config, machine, nets, store
+from resnetlab.config import UsageError, schedule
+from resnetlab.images import datasets, photographs
+from resnetlab.nets import probes, surgery
+from resnetlab.training import engine as engines
+from resnetlab.training import evaluate, ranks
 
 RECOMPUTE_LAYERS = 500  # a network of more keeps only its blocks' inputs for the backward pass
 
@@ -106,7 +96,7 @@ def check_precision(precision: config.Precision, device: torch.device) -> None:
         raise UsageError("precision tf32 needs a CUDA GPU; on a CPU use fp32, fp64 or bf16")
 
 
-def _set_precision(precision: config.Precision) -> None:
+def set_precision(precision: config.Precision) -> None:
     """fp32 means fp32: TF32 is off unless asked for, and cuDNN keeps to deterministic algorithms."""
     mode = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = mode
@@ -115,7 +105,7 @@ def _set_precision(precision: config.Precision) -> None:
     torch.backends.cudnn.deterministic = True
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     with contextlib.suppress(OSError):
@@ -143,23 +133,23 @@ def weights_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_data(run: config.Run) -> data.Dataset | imagenet.Photos:
+def load_data(run: config.Run) -> datasets.Dataset | photographs.Photos:
     """The run's images: in memory, or, where its recipe crops larger ones, as files."""
-    return data.load(run.data) if run.recipe.crop is None else imagenet.load(run.data)
+    return datasets.load(run.data) if run.recipe.crop is None else photographs.load(run.data)
 
 
-def check_run(run: config.Run, dataset: data.Dataset | imagenet.Photos) -> None:
+def check_run(run: config.Run, dataset: datasets.Dataset | photographs.Photos) -> None:
     """Raises UsageError if these images cannot train that network, before anything is made."""
-    size = dataset.size if isinstance(dataset, data.Dataset) else run.recipe.crop
+    size = dataset.size if isinstance(dataset, datasets.Dataset) else run.recipe.crop
     assert size is not None
-    models.check_size(run.network, size, size)
+    nets.check_size(run.network, size, size)
 
 
 def _weights_to_decay(network: nn.Module, recipe: config.Recipe) -> list[dict[str, Any]]:
     """All parameters, as in the paper; or, `decay_norm` off, batch norms' scales and shifts without."""
     if recipe.decay_norm:
         return [{"params": list(network.parameters()), "weight_decay": recipe.weight_decay}]
-    norms = [module for module in network.modules() if isinstance(module, models.BatchNorm)]
+    norms = [module for module in network.modules() if isinstance(module, nets.BatchNorm)]
     spared = [parameter for norm in norms for parameter in norm.parameters()]
     rest = {id(parameter) for parameter in spared}
     decayed = [parameter for parameter in network.parameters() if id(parameter) not in rest]
@@ -179,7 +169,7 @@ class _Block:
     The memory stays the same from block to block, so that a captured graph may read it.
     """
 
-    def __init__(self, feed: data.Resident, device: torch.device) -> None:
+    def __init__(self, feed: datasets.Resident, device: torch.device) -> None:
         self.feed, self.size = feed, feed.BLOCK
         self.draws = feed.draw(0, self.size)
         self.rates = torch.zeros(self.size, device=device)
@@ -206,13 +196,13 @@ class _Block:
         return images, labels
 
 
-class _Training:
+class Training:
     """The state that a checkpoint keeps: network, optimizer, schedule, step and the open log window."""
 
     def __init__(
         self,
         run: config.Run,
-        dataset: data.Dataset | imagenet.Photos,
+        dataset: datasets.Dataset | photographs.Photos,
         device: torch.device,
         group: ranks.Ranks = ranks.ALONE,
         sync_norm: bool = False,
@@ -225,12 +215,12 @@ class _Training:
             run,
             num_classes=len(dataset.classes),
             in_channels=dataset.in_channels,
-            generator=data.generator(run.seed, "weights"),
+            generator=datasets.generator(run.seed, "weights"),
         ).to(device=device, dtype=dtype, memory_format=how.memory_format)  # type: ignore[call-overload]
-        models.use_ghost_batches(self.network, recipe.ghost_batch)
-        models.recompute_activations(self.network, run.network.depth > RECOMPUTE_LAYERS)
+        nets.use_ghost_batches(self.network, recipe.ghost_batch)
+        nets.recompute_activations(self.network, run.network.depth > RECOMPUTE_LAYERS)
         if sync_norm and group.count > 1:
-            models.synchronise_norms(self.network, group.mean, group.count)
+            nets.synchronise_norms(self.network, group.mean, group.count)
         self.model: nn.Module = self.network
         self.optimizer = torch.optim.SGD(
             _weights_to_decay(self.network, recipe),
@@ -240,8 +230,8 @@ class _Training:
             fused=True if how.graph or device.type == "cuda" else None,
         )
         self.schedule = schedule.Schedule(recipe)
-        share = data.Share(group.rank, group.count)
-        self.feed: data.Feed = dataset.feed(recipe, run.seed, device, dtype, share)
+        share = datasets.Share(group.rank, group.count)
+        self.feed: datasets.Feed = dataset.feed(recipe, run.seed, device, dtype, share)
         self._stream: Iterator[tuple[Tensor, Tensor]] | None = None
         self.step = 0
         self.seconds = 0.0  # spent training, all starts together
@@ -304,7 +294,7 @@ class _Training:
     def _open_block(self) -> None:
         """The next steps' draws and rates into fixed device memory, where a graph looks them up."""
         if self._block is None:
-            assert isinstance(self.feed, data.Resident)
+            assert isinstance(self.feed, datasets.Resident)
             self._block = _Block(self.feed, self.device)
             for group in self.optimizer.param_groups:
                 group["lr"] = self._block.lr
@@ -407,7 +397,7 @@ class _Training:
 STATISTICS_BATCHES = 4  # of the run's first ones: what added identity layers take their statistics from
 
 
-def _start_from_weights(training: _Training, root: Path) -> bool:
+def _start_from_weights(training: Training, root: Path) -> bool:
     """Load the trained weights that the run begins with, identity layers appended, into its network.
 
     False, and nothing done, for a run that begins with drawn ones. Raises UsageError if the weights
@@ -417,7 +407,7 @@ def _start_from_weights(training: _Training, root: Path) -> bool:
     start = run.surgery.start if run.surgery is not None else None
     if start is None:
         return False
-    record = results.weights_of(start, run.data, root)
+    record = store.weights_of(start, run.data, root)
     source = evaluate.trained(record, training.device)
     found, who = weights_sha256(source.network), f"{start.study}/{start.run}"
     if found != start.sha256:
@@ -432,7 +422,7 @@ def _start_from_weights(training: _Training, root: Path) -> bool:
     batches = itertools.islice(training.feed.batches(0, STATISTICS_BATCHES), STATISTICS_BATCHES)
     images = torch.cat([images for images, _ in batches])
     network = source.network.to(images.dtype)
-    assert isinstance(network, models.CifarNetwork)
+    assert isinstance(network, nets.CifarNetwork)
     grown = surgery.append_identity_layers(network, run.network.depth, images)
     training.network.load_state_dict(grown.state_dict())
     return True
@@ -440,7 +430,7 @@ def _start_from_weights(training: _Training, root: Path) -> bool:
 
 def beginning(
     run: config.Run, device: torch.device, results_folder: str | Path | None = None
-) -> tuple[models.Network, Tensor, Tensor]:
+) -> tuple[nets.Network, Tensor, Tensor]:
     """What the run's first update sees: the network as it begins, in training mode, and its batch.
 
     Images (B, C, S, S), normalised and augmented, and labels (B,). Nothing is trained or written. The
@@ -450,8 +440,8 @@ def beginning(
     check_precision(run.precision, device)
     dataset = load_data(run)
     check_run(run, dataset)
-    training = _Training(run, dataset, device)
-    _start_from_weights(training, results.results_root(results_folder))
+    training = Training(run, dataset, device)
+    _start_from_weights(training, store.results_root(results_folder))
     images, labels = next(training.feed.batches(0, 1))
     return training.network.train(), images, labels
 
@@ -461,8 +451,8 @@ def _note(text: str) -> None:
 
 
 def _restored(
-    writer: results.RunWriter, fresh: Callable[[], _Training]
-) -> tuple[_Training, results.Checkpoint | None]:
+    writer: store.RunWriter, fresh: Callable[[], Training]
+) -> tuple[Training, store.Checkpoint | None]:
     """The training as its newest whole checkpoint left it, or a fresh one. Changes nothing on disk."""
     who = f"{writer.study}/{writer.name}"
     training = fresh()
@@ -492,10 +482,10 @@ def fit(
     engine: str = "auto",
     sync_norm: bool = False,
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
-) -> results.RunRecord:
+) -> store.RunRecord:
     """Train `run` to its end, or continue it, or return it at once if it has ended.
 
-    Writes results_folder/study/name as `results.py` describes. `threads` defaults to all usable cores;
+    Writes results_folder/study/name as `store` describes. `threads` defaults to all usable cores;
     a resumed run keeps the threads and the kind of device it began with, because on a CPU the result
     is then the same to the last bit. `engine` says how an update is executed (by default the rule of
     `engine.choose`); it is kept too. `on_row` gets each row of metrics. SIGINT and SIGTERM end the run
@@ -532,7 +522,7 @@ def fit(
             try:
                 stream = _step(fitting, stream)
             except StopIteration as ended:
-                record: results.RunRecord = ended.value
+                record: store.RunRecord = ended.value
                 return record
 
 
@@ -546,7 +536,7 @@ def fit_together(
     engine: str = "auto",
     memory: int | None = None,
     on_row: Callable[[str, Mapping[str, Any]], None] | None = None,
-) -> dict[str, results.RunRecord | Exception]:
+) -> dict[str, store.RunRecord | Exception]:
     """Train several runs (by name) side by side on one device, as `fit` trains each alone.
 
     They take turns, an update each; on a GPU every run has a stream of its own, so that one small
@@ -563,7 +553,7 @@ def fit_together(
     place = resolve_device(device)
     if memory is None and place.type == "cuda":
         memory = int(0.9 * torch.cuda.mem_get_info(place)[0])
-    out: dict[str, results.RunRecord | Exception] = {}
+    out: dict[str, store.RunRecord | Exception] = {}
     waiting, going = list(runs), dict[str, tuple[_Fitting, torch.cuda.Stream | None]]()
     needs = {name: bytes_needed(run) if memory is not None else 0 for name, run in runs.items()}
 
@@ -608,9 +598,9 @@ def bytes_needed(run: config.Run) -> int:
     dtype = torch.float64 if run.precision == "fp64" else torch.float32
     size = run.recipe.crop or run.network.native_size
     with torch.device("meta"):
-        network = models.build(run.network, num_classes=10, in_channels=3).to(dtype)
+        network = nets.build(run.network, num_classes=10, in_channels=3).to(dtype)
         images = torch.empty(run.recipe.batch_size, 3, size, size, dtype=dtype)
-    models.recompute_activations(network, run.network.depth > RECOMPUTE_LAYERS)
+    nets.recompute_activations(network, run.network.depth > RECOMPUTE_LAYERS)
     kept = probes.saved_bytes(network, images)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     return 2 * kept + 4 * weights
@@ -651,11 +641,11 @@ def _fitting(
         dataset = load_data(run)
         check_run(run, dataset)
 
-        writer: results.RunWriter | None = None
+        writer: store.RunWriter | None = None
         if group.first:
-            root = results.results_root(results_folder)
-            writer = stack.enter_context(results.RunWriter(root, study, name or run.default_name, run))
-        ended = results.read_run(writer.folder) if writer is not None and writer.ended else None
+            root = store.results_root(results_folder)
+            writer = stack.enter_context(store.RunWriter(root, study, name or run.default_name, run))
+        ended = store.read_run(writer.folder) if writer is not None and writer.ended else None
         ended = group.tell(ended)
         if ended is not None:
             return ended
@@ -666,7 +656,7 @@ def _fitting(
         )
         place = resolve_device(device if device.startswith("cuda") else execution["device"])
         check_precision(run.precision, place)
-        _set_precision(run.precision)
+        set_precision(run.precision)
         torch.set_num_threads(execution["threads"])
         training = _begin(run, dataset, place, group, writer, execution)
         if training.stream is not None:
@@ -688,9 +678,9 @@ def _check_share(run: config.Run, group: ranks.Ranks) -> None:
 
 
 def _execution(
-    writer: results.RunWriter,
+    writer: store.RunWriter,
     run: config.Run,
-    dataset: data.Dataset | imagenet.Photos,
+    dataset: datasets.Dataset | photographs.Photos,
     device: str,
     threads: int | None,
     engine: str,
@@ -720,9 +710,9 @@ def _execution(
             f"{'each process alone' if norm == 'all' else 'all processes'}; it cannot change on the way"
         )
     share = max(1, machine.usable_cores() // group.here)
-    size = dataset.size if isinstance(dataset, data.Dataset) else run.recipe.crop
+    size = dataset.size if isinstance(dataset, datasets.Dataset) else run.recipe.crop
     assert size is not None
-    resident = isinstance(dataset, data.Dataset)
+    resident = isinstance(dataset, datasets.Dataset)
     chosen = engines.choose(run, place, size, resident=resident, alone=group.count == 1)
     if engine != "auto":
         chosen = engines.parse(engine)
@@ -736,7 +726,7 @@ def _execution(
     chosen = engines.available(chosen, place, resident=resident, alone=group.count == 1)
     return {
         "device": place.type,
-        "device_name": _device_name(place),
+        "device_name": device_name(place),
         "threads": began.get("threads") or threads or share,
         "engine": chosen.name,
         "ranks": group.count,
@@ -746,17 +736,17 @@ def _execution(
 
 def _begin(
     run: config.Run,
-    dataset: data.Dataset | imagenet.Photos,
+    dataset: datasets.Dataset | photographs.Photos,
     device: torch.device,
     group: ranks.Ranks,
-    writer: results.RunWriter | None,
+    writer: store.RunWriter | None,
     execution: Mapping[str, Any],
-) -> _Training:
+) -> Training:
     """The training to go on with, run.json written and the logs cut to where it stands."""
 
-    def fresh() -> _Training:
+    def fresh() -> Training:
         how = engines.parse(execution["engine"])
-        return _Training(run, dataset, device, group, execution["norm"] == "all", how)
+        return Training(run, dataset, device, group, execution["norm"] == "all", how)
 
     if writer is None:
         training = fresh()
@@ -793,7 +783,7 @@ def _begin(
         },
         dataset=described,
         layers=probe_layers(training.network),
-        parameters=models.count_parameters(training.network),
+        parameters=nets.count_parameters(training.network),
     )
     if checkpoint is not None:
         writer.resume_from(checkpoint)
@@ -803,11 +793,11 @@ def _begin(
 
 
 def _follow(
-    training: _Training,
-    writer: results.RunWriter | None,
+    training: Training,
+    writer: store.RunWriter | None,
     stopped: list[str],
     on_row: Callable[[Mapping[str, Any]], None] | None,
-) -> Generator[torch.cuda.Stream | None, None, results.RunRecord | None]:
+) -> Generator[torch.cuda.Stream | None, None, store.RunRecord | None]:
     """Train to the end, measuring and saving on the way; whatever goes wrong marks the run failed.
 
     All ranks come through here step for step; only the first has a `writer` and returns the record.
@@ -828,7 +818,7 @@ def _follow(
             if writer is not None and weights is not None:
                 probed = training.probe(weights).items()
                 rows = [{"step": before, "kind": kind, "values": values} for kind, values in probed]
-                writer.append(results.PROBES_FILE, *rows)
+                writer.append(store.PROBES_FILE, *rows)
             if step % recipe.log_every == 0 or step % recipe.test_every == 0 or last:
                 images = training.window * recipe.batch_size
                 began = training.window_began
@@ -846,8 +836,8 @@ def _follow(
                 }
                 if writer is not None:
                     writer.note_events(training.schedule.events)
-                    writer.append(results.METRICS_FILE, row)
-                    writer.append(results.TIMING_FILE, timing)
+                    writer.append(store.METRICS_FILE, row)
+                    writer.append(store.TIMING_FILE, timing)
                 if on_row is not None:
                     on_row(row | timing)
                 clock = time.perf_counter()
@@ -867,7 +857,7 @@ def _follow(
                 return None
             by = stopped[0] if stopped else "another process's signal"
             writer.finish("interrupted", step=training.step, error=f"stopped by {by}")
-            return results.read_run(writer.folder)
+            return store.read_run(writer.folder)
         return _summarise(training, writer)
     except BaseException as error:
         lost: Exception | None = ranks.lost(error, group)
@@ -885,7 +875,7 @@ def _follow(
         raise lost from error
 
 
-def _memory_report(training: _Training) -> str:
+def _memory_report(training: Training) -> str:
     run, place = training.run, training.device
     had = ""
     if place.type == "cuda":
@@ -901,18 +891,18 @@ def _memory_report(training: _Training) -> str:
 
 def probe_layers(network: nn.Module) -> dict[str, list[str]]:
     """Probe kind -> names of what its values belong to: run.json's `layers`."""
-    names = list(models.weighted_layers(network))
+    names = list(nets.weighted_layers(network))
     kinds = dict.fromkeys(("gradient_norm", "weight_norm", "relative_update"), names)
     return kinds | {"total_gradient_norm": ["all parameters"]}
 
 
-def _save(training: _Training, writer: results.RunWriter | None) -> None:
+def _save(training: Training, writer: store.RunWriter | None) -> None:
     if writer is not None:
         writer.save_checkpoint(training.step, training.save(), training.seconds)
 
 
 def _beating(
-    training: _Training, split: str, writer: results.RunWriter | None
+    training: Training, split: str, writer: store.RunWriter | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """A split's images for a test, with signs of life: a pass over 50,000 takes minutes on a CPU."""
     for batch in training.feed.plain(split):
@@ -921,7 +911,7 @@ def _beating(
         yield batch
 
 
-def _test(training: _Training, writer: results.RunWriter | None, *, last: bool) -> dict[str, float]:
+def _test(training: Training, writer: store.RunWriter | None, *, last: bool) -> dict[str, float]:
     """Errors of the followed set; with a held-out part, the test set waits for the last step."""
     held_out = training.run.data.validation > 0
     splits = (["validation"] if held_out else []) + (["test"] if last or not held_out else [])
@@ -947,7 +937,7 @@ def recompute_norm(
     counts alike, and the images are not augmented. `mean` averages over processes with equal shares.
     """
     was_training = network.training
-    norms = [module for module in network.modules() if isinstance(module, models.BatchNorm)]
+    norms = [module for module in network.modules() if isinstance(module, nets.BatchNorm)]
     before = [(norm.momentum, norm.group) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -965,7 +955,7 @@ def recompute_norm(
                 statistic.copy_(mean(statistic))
 
 
-def _summarise(training: _Training, writer: results.RunWriter | None) -> results.RunRecord | None:
+def _summarise(training: Training, writer: store.RunWriter | None) -> store.RunRecord | None:
     """Write the summary of a run that has ended, from its own log, and read the run back."""
     diverged_at = training.first_bad_update
     clean = None
@@ -976,14 +966,14 @@ def _summarise(training: _Training, writer: results.RunWriter | None) -> results
     skipped = sorted({name for part in training.group.gather(_damaged(training)) for name in part})
     if writer is None:
         return None
-    log = results.read_run(writer.folder)
+    log = store.read_run(writer.folder)
     speed = log.metrics["images_per_second"].median()
     events = training.schedule.events
     summary = {
         "steps": training.step,
         "train_error": log.final("train_error"),
         "train_loss": log.final("train_loss"),
-        "train_error_clean": results.significant(clean),
+        "train_error_clean": store.significant(clean),
         "validation_error": log.final("validation_error"),
         "test_error": log.final("test_error"),
         "test_loss": log.final("test_loss"),
@@ -991,16 +981,16 @@ def _summarise(training: _Training, writer: results.RunWriter | None) -> results
         "warm_until": events.warm_until,
         "drops": list(events.drops),
         "skipped_images": skipped,
-        "seconds": results.significant(training.seconds),
-        "images_per_second": results.significant(float(speed)),
+        "seconds": store.significant(training.seconds),
+        "images_per_second": store.significant(float(speed)),
         "weights_sha256": weights_sha256(training.network),
     }
     error = f"the loss of update {diverged_at} was not finite" if diverged_at >= 0 else None
-    status: results.Status = "diverged" if diverged_at >= 0 else "finished"
+    status: store.Status = "diverged" if diverged_at >= 0 else "finished"
     writer.finish(status, step=training.step, summary=summary, error=error)
-    return results.read_run(writer.folder)
+    return store.read_run(writer.folder)
 
 
-def _damaged(training: _Training) -> list[str]:
+def _damaged(training: Training) -> list[str]:
     """Files that this process has left out so far, where that was asked for."""
     return sorted(getattr(training.feed, "damaged", ()))

@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from resnetlab import paper, results, verdict
+from resnetlab import paper, store
+from resnetlab.verdict.means import MEASURED, by_network, with_spread
 
 OWN_DATA = ("cifar10", "imagenet")  # what the paper trained and tested on
 IN_WORDS = {"single": "single view", "ten-crop": "10-crop", "multi-scale": "multi-scale"}
@@ -95,28 +96,28 @@ def _number(value: object) -> float:
     return float(value) if usable else math.nan  # type: ignore[arg-type]
 
 
-def finals(study: str, runs: Iterable[results.RunRecord]) -> list[Ours]:
-    """The single view at the last step, as `verdict.by_network` averages it."""
+def finals(study: str, runs: Iterable[store.RunRecord]) -> list[Ours]:
+    """The single view at the last step, as `by_network` averages it."""
     rows = [
-        run.identity() | {"status": run.status} | {name: run.final(name) for name in verdict.MEASURED}
+        run.identity() | {"status": run.status} | {name: run.final(name) for name in MEASURED}
         for run in runs
     ]
     if not rows:
         return []
-    means = verdict.by_network(pd.DataFrame(rows))
+    means = by_network(pd.DataFrame(rows))
     found = []
     for _, row in means[means["n"] > 0].iterrows():
-        error = verdict.with_spread(row, "test_error")
+        error = with_spread(row, "test_error")
         if error:
             where = (row["data"], row["recipe"], row["precision"])
-            errors = {"top1": error, "train": verdict.with_spread(row, "train_error")}
+            errors = {"top1": error, "train": with_spread(row, "train_error")}
             found.append(
                 Ours(study, row["network"], *where, row["data"], "single", "", int(row["n"]), errors)
             )
     return found
 
 
-def tests(study: str, runs: Iterable[results.RunRecord]) -> list[Ours]:
+def tests(study: str, runs: Iterable[store.RunRecord]) -> list[Ours]:
     """What `resnetlab evaluate` kept with the runs, of their last step, averaged over seeds."""
     rows = []
     for run in runs:
@@ -157,13 +158,13 @@ def tests(study: str, runs: Iterable[results.RunRecord]) -> list[Ours]:
         for name in ("top1_error", "top5_error"):
             values = group[name].dropna()
             cell = {name: values.mean(), f"{name}_sd": values.std()}
-            errors[name.removesuffix("_error")] = verdict.with_spread(cell, name)
+            errors[name.removesuffix("_error")] = with_spread(cell, name)
         where = dict(zip(keys, map(str, key), strict=True))
         found.append(Ours(study, **where, n=len(group), errors=errors))
     return found
 
 
-def measured(studies: Iterable[tuple[str, Iterable[results.RunRecord]]]) -> list[Ours]:
+def measured(studies: Iterable[tuple[str, Iterable[store.RunRecord]]]) -> list[Ours]:
     """Everything measured on networks of the paper in these studies, each a name and its runs."""
     known = {record.network for record in paper.RECORDS}
     found: list[Ours] = []
@@ -228,7 +229,7 @@ def table(part: Part, ours: Sequence[Ours]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def with_parameters(shown: pd.DataFrame, runs: Iterable[results.RunRecord]) -> pd.DataFrame:
+def with_parameters(shown: pd.DataFrame, runs: Iterable[store.RunRecord]) -> pd.DataFrame:
     """Table 6 also counts parameters: the paper's, and those written by our runs."""
     sizes = {record.network: record.value for record in paper.TABLE_6_PARAMETERS}
     ours: dict[str, set[int]] = {}

@@ -889,7 +889,7 @@ def run_from_parameters(
     if isinstance(start_from, str):
         raise UsageError(
             f"start_from: study, run, network and sha256 are needed, got the text {start_from!r} "
-            "(resnetlab.results.weights_named finds them)"
+            "(resnetlab.store.weights_named finds them)"
         )
     if shortcut_scale is not None or start_from is not None:
         start = dict(start_from) if isinstance(start_from, Mapping) else start_from

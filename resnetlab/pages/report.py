@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from resnetlab import config, document, paper, plots, results, series, verdict
-from resnetlab import study as studies
+from resnetlab import config, paper, plots, store, verdict
 from resnetlab.config import UsageError
+from resnetlab.pages import document
+from resnetlab.plots import series
 
 FILE = "report.html"
 KIND = "report"
@@ -61,7 +62,7 @@ def _thinned(metrics: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else metrics
 
 
-def _probed(runs: Sequence[results.RunRecord]) -> tuple[pd.DataFrame, str]:
+def _probed(runs: Sequence[store.RunRecord]) -> tuple[pd.DataFrame, str]:
     """Gradient norms of the shallowest and deepest networks of a family, and which runs they are of.
 
     Of each network the lowest seed that has some; of many steps every k-th, and the last.
@@ -70,12 +71,12 @@ def _probed(runs: Sequence[results.RunRecord]) -> tuple[pd.DataFrame, str]:
     for run in runs:
         depths.setdefault(run.network.family, set()).add(run.network.depth)
     ends = {end for own in depths.values() for end in (min(own), max(own))}
-    chosen: dict[str, results.RunRecord] = {}
+    chosen: dict[str, store.RunRecord] = {}
     for run in sorted(runs, key=lambda run: run.config.seed):
         wanted = run.network.depth in ends and run.config.network_name not in chosen
         if wanted and not run.probe().empty:
             chosen[run.config.network_name] = run
-    probes = results.probes_of(list(chosen.values()))
+    probes = store.probes_of(list(chosen.values()))
     if probes.empty:
         return probes, ""
     said, parts = "", []
@@ -90,13 +91,13 @@ def _probed(runs: Sequence[results.RunRecord]) -> tuple[pd.DataFrame, str]:
     return pd.concat(parts, ignore_index=True), f"{which}, the lowest seed of each{said}"
 
 
-def _limits(table: pd.DataFrame, runs: Sequence[results.RunRecord]) -> list[str]:
+def _limits(table: pd.DataFrame, runs: Sequence[store.RunRecord]) -> list[str]:
     """What these runs cannot say, in sentences."""
     first = runs[0].config
     found = []
     if reason := paper.comparable(first.data.label, first.recipe.label):
         found.append(f"{reason[0].upper()}{reason[1:]}.")
-    found += results.notes(runs)
+    found += store.notes(runs)
     finished = table[table["status"] == "finished"]
     seeds = finished.groupby("network")["seed"].nunique()
     if len(seeds) and seeds.min() < verdict.ENOUGH_SEEDS:
@@ -148,7 +149,7 @@ def _means(table: pd.DataFrame) -> str:
     return body + "".join(f'<p class="soft">{note}</p>' for note in notes)
 
 
-def _evaluations(runs: Sequence[results.RunRecord]) -> str:
+def _evaluations(runs: Sequence[store.RunRecord]) -> str:
     """What `resnetlab evaluate` stored with the runs; "" if nothing is."""
     headings = ["run", "step", "protocol", "tested on", "images", "top-1 (%)", "top-5 (%)"]
     rows = [
@@ -164,10 +165,10 @@ def _evaluations(runs: Sequence[results.RunRecord]) -> str:
     )
 
 
-def _measured(runs: Sequence[results.RunRecord], title: str, figures: document.Figures) -> str:
+def _measured(runs: Sequence[store.RunRecord], title: str, figures: document.Figures) -> str:
     """Verdict, figures, means and limits of runs that share data set, recipe and precision."""
-    table = results.table_of(runs)
-    metrics = results.metrics_of(runs)
+    table = store.table_of(runs)
+    metrics = store.metrics_of(runs)
     parts = [
         f"<h2>{document.text(title)}</h2>",
         '<div class="said">',
@@ -215,7 +216,7 @@ def _measured(runs: Sequence[results.RunRecord], title: str, figures: document.F
 # --- the runs themselves ----------------------------------------------------------------------
 
 
-def _outcomes(study: results.Study) -> str:
+def _outcomes(study: store.Study) -> str:
     headings = ["run", "status", "steps", "train (%)", "train, clean (%)", "validation (%)", "test (%)"]
     headings += ["time (s)", "images/s"]
     rows = []
@@ -235,7 +236,7 @@ def _outcomes(study: results.Study) -> str:
     return document.table(headings, rows, numbers=headings[2:]) + f'<p class="soft">{note}</p>'
 
 
-def _problems(study: results.Study) -> str:
+def _problems(study: store.Study) -> str:
     # Copies: the logs read for this go with them.
     rows = [(run.name, problem) for run in study.runs for problem in replace(run).problems]
     rows += [(item.path.name, f"left out: {item.reason}") for item in study.skipped]
@@ -257,7 +258,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return out
 
 
-def _configurations(study: results.Study) -> str:
+def _configurations(study: store.Study) -> str:
     """What all runs share, and what differs between them."""
     settings = {run.name: _flat(run.config.model_dump(mode="json")) for run in study.runs}
     keys = dict.fromkeys(key for values in settings.values() for key in values)
@@ -276,7 +277,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _origins(study: results.Study) -> str:
+def _origins(study: store.Study) -> str:
     """Versions, code, machine, data set and times of the runs, and how many have each."""
     found: dict[str, Counter[str]] = {}
 
@@ -314,13 +315,13 @@ def _origins(study: results.Study) -> str:
 # --- making it again --------------------------------------------------------------------------
 
 
-def study_command(study: results.Study) -> str | None:
+def study_command(study: store.Study) -> str | None:
     """The `resnetlab study` command that makes exactly these runs, names and all; None if none does."""
     import shlex
 
     asked = {run.name: run.config for run in study.runs}
     nearest = sorted(
-        studies.GRIDS, key=lambda name: (-len(name) * study.name.startswith(name), name != "digits")
+        config.GRIDS, key=lambda name: (-len(name) * study.name.startswith(name), name != "digits")
     )
     for preset in nearest:
         words = _study_words(preset, asked, study.name)
@@ -332,7 +333,7 @@ def study_command(study: results.Study) -> str | None:
 def _study_words(preset: str, asked: Mapping[str, config.Run], folder: str) -> list[str] | None:
     """The words after `resnetlab study` that make these runs out of a preset grid; None: not so."""
     first = next(iter(asked.values()))
-    base = studies.GRIDS[preset]
+    base = config.GRIDS[preset]
     grown = [run.network for run in asked.values() if run.network.name not in base.also]
     further = tuple(name for name in base.also if name in {run.network.name for run in asked.values()})
     kind = config.RECIPES.get(first.recipe.name)
@@ -351,11 +352,11 @@ def _study_words(preset: str, asked: Mapping[str, config.Run], folder: str) -> l
     wishes |= {"depths": depths, "shortcuts": shortcuts, "seeds": seeds, "also": further}
     wishes |= {"validation": first.data.validation, "damaged": first.data.damaged, "overrides": changed}
     try:
-        results.check_name("study", folder)
-        usual = studies.grid_named(preset, data=first.data.name, precision=first.precision)
+        store.check_name("study", folder)
+        usual = config.grid_named(preset, data=first.data.name, precision=first.precision)
         usual_recipe = usual.recipe or config.default_recipe(first.data.name).name
         wishes["recipe"] = usual.recipe if usual_recipe == first.recipe.name else first.recipe.name
-        grid = studies.grid_named(preset, **wishes)
+        grid = config.grid_named(preset, **wishes)
         made = {n: config.run_from_parameters(**v) for n, v in grid.parameters().items()}
     except UsageError:
         return None
@@ -376,7 +377,7 @@ def _study_words(preset: str, asked: Mapping[str, config.Run], folder: str) -> l
     return words + (["--name", folder] if folder != usual.name else [])
 
 
-def _again(study: results.Study, commands: Mapping[str, str]) -> str:
+def _again(study: store.Study, commands: Mapping[str, str]) -> str:
     """How to make the study again, and each run by itself."""
     command = study_command(study)
     parts = []
@@ -407,14 +408,14 @@ def _question(table: pd.DataFrame) -> tuple[str, str]:
     return _SHORTCUTS if own["depth"].nunique() == 1 and own["shortcut"].nunique() > 1 else _DEGRADATION
 
 
-def _facts(study: results.Study) -> str:
+def _facts(study: store.Study) -> str:
     statuses = Counter(run.status for run in study.runs)
-    parts = [f"{statuses[name]} {name}" for name in results.STATUSES if statuses[name]]
+    parts = [f"{statuses[name]} {name}" for name in store.STATUSES if statuses[name]]
     parts += [f"{len(study.skipped)} not readable"] if study.skipped else []
-    return f"{document.count(len(study.runs), 'run')} ({', '.join(parts)}), read {results.now()}"
+    return f"{document.count(len(study.runs), 'run')} ({', '.join(parts)}), read {store.now()}"
 
 
-def page(study: results.Study, commands: Mapping[str, str]) -> bytes:
+def page(study: store.Study, commands: Mapping[str, str]) -> bytes:
     """The whole report as one HTML file. `commands`: run name -> the command that makes it again.
 
     Runs that differ in data set, recipe or precision are never averaged: each condition has its own
@@ -422,7 +423,7 @@ def page(study: results.Study, commands: Mapping[str, str]) -> bytes:
     """
     if not study.runs:
         raise UsageError(f"{study.path} holds no readable run")
-    conditions: dict[tuple[str, str, str], list[results.RunRecord]] = {}
+    conditions: dict[tuple[str, str, str], list[store.RunRecord]] = {}
     for run in study.runs:
         key = (run.config.data.label, run.config.recipe.label, run.config.precision)
         conditions.setdefault(key, []).append(run)

@@ -1,0 +1,5 @@
+"""The command `resnetlab`."""
+
+from resnetlab.cli.app import main
+
+__all__ = ["main"]

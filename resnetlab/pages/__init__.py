@@ -1,0 +1,1 @@
+"""One HTML file that asks no network: reports, lessons, executed notebooks; and exports."""
