@@ -495,7 +495,7 @@ def test_a_full_disk_does_not_lose_what_was_measured(copied, resnetlab, monkeypa
     def full(record, row):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.reader, "add_evaluation", full)
+    monkeypatch.setattr(store, "add_evaluation", full)
     code, out, error = resnetlab("evaluate", "small", "--results", copied)
     assert code == 1
     assert "single" in out

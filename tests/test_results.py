@@ -52,9 +52,9 @@ git_commit = store.git_commit
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.reader, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(store.writer, "LOCK_SECONDS", 0.05)
     monkeypatch.setattr(
-        store.reader, "git_commit", lambda folder: "0123456789ab"
+        store.writer, "git_commit", lambda folder: "0123456789ab"
     )  # three processes a call
 
 
@@ -947,7 +947,7 @@ def test_the_heartbeat_is_written_when_due_and_only_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(store.reader.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(store.writer.time, "monotonic", lambda: clock[0])
     with RunWriter(tmp_path, "s", "r", RUN) as writer:
         begin(writer)
 

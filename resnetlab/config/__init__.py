@@ -1,52 +1,60 @@
 """The configuration: network, data, recipe, run, grid, the schedule; strict and frozen."""
 
+from resnetlab.config.data import (
+    DATA_KINDS,
+    DATA_SETS,
+    FOLDERS,
+    TINY_CLASSES,
+    Data,
+    images_named,
+)
 from resnetlab.config.grid import (
     GRIDS,
     Grid,
     grid_named,
 )
-from resnetlab.config.run import (
-    DATA_KINDS,
-    DATA_SETS,
-    FOLDERS,
+from resnetlab.config.network import (
     IMAGENET,
+    SHORTCUTS,
+    Block,
+    Design,
+    Network,
+    Shortcut,
+    StrideIn,
+    Zeros,
+)
+from resnetlab.config.recipe import (
     IMAGENET_RECIPE,
     IMAGENET_SMALL,
     IMAGENET_TINY,
     PAPER,
     PAPER_8K,
     PAPER_110,
-    PRECISIONS,
     QUICK,
     RECIPES,
     SHORT,
-    SHORTCUTS,
-    TINY_CLASSES,
-    USUAL,
-    Block,
-    Data,
-    Design,
     Events,
-    Network,
-    Precision,
     Recipe,
-    Run,
-    Shortcut,
-    Start,
-    StrideIn,
-    Surgery,
-    UsageError,
-    Zeros,
     default_recipe,
-    did_you_mean,
+    lr_at,
+    recipe_named,
+    without_warmup,
+)
+from resnetlab.config.run import (
+    PRECISIONS,
+    USUAL,
+    Precision,
+    Run,
+    Start,
+    Surgery,
     differences,
     edit_of,
     fields,
-    images_named,
-    lr_at,
-    recipe_named,
     run_from_parameters,
-    without_warmup,
+)
+from resnetlab.config.strict import (
+    UsageError,
+    did_you_mean,
 )
 
 __all__ = [

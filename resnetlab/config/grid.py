@@ -7,16 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from resnetlab.config.run import (
-    IMAGENET_SMALL,
-    IMAGENET_TINY,
-    PAPER_110,
-    Network,
-    UsageError,
-    did_you_mean,
-    images_named,
-    run_from_parameters,
-)
+from resnetlab.config.data import images_named
+from resnetlab.config.network import Network
+from resnetlab.config.recipe import IMAGENET_SMALL, IMAGENET_TINY, PAPER_110
+from resnetlab.config.run import run_from_parameters
+from resnetlab.config.strict import UsageError, did_you_mean
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from resnetlab.config.run import Events, Recipe, UsageError, lr_at
+from resnetlab.config.recipe import Events, Recipe, lr_at
+from resnetlab.config.strict import UsageError
 
 
 class Schedule:

@@ -1,40 +1,62 @@
 """The figures: functions from frames to plotly figures, a file per question of the lesson."""
 
-from resnetlab.plots.curves import (
-    CONFIG,
-    FIGURE_6,
-    NORMS,
-    Theme,
-    at_initialisation,
+from resnetlab.plots.compare import (
     compare_curves,
-    conditions,
+)
+from resnetlab.plots.construction import (
+    trained_on,
+)
+from resnetlab.plots.correlation import (
     correlation_matrices,
-    depth_colour,
-    empty,
-    enlarge,
+    gradient_correlation,
+)
+from resnetlab.plots.degradation import (
+    FIGURE_6,
     error_against_depth,
-    error_by_condition,
     error_by_network,
     error_curves,
-    gradient_correlation,
-    gradient_error_by_depth,
-    gradient_error_by_layer,
+    paper_error_curves,
+    run_curves,
+)
+from resnetlab.plots.dial import (
+    lesions,
+    shortcut_dial,
+)
+from resnetlab.plots.gradients import (
+    NORMS,
+    at_initialisation,
     gradient_norm_heatmap,
     gradient_norm_profile,
     gradient_ratio,
-    layer_responses,
+)
+from resnetlab.plots.network import (
+    network_drawing,
+    part_label,
+)
+from resnetlab.plots.rates import (
     learning_rate,
     learning_rates,
-    lesions,
+)
+from resnetlab.plots.responses import (
+    layer_responses,
+)
+from resnetlab.plots.rounding import (
+    error_by_condition,
+    gradient_error_by_depth,
+    gradient_error_by_layer,
+)
+from resnetlab.plots.style import (
+    CONFIG,
+    Theme,
+    conditions,
+    depth_colour,
+    empty,
+    enlarge,
+    thin_lines,
+)
+from resnetlab.plots.surface import (
     loss_lines,
     loss_surfaces,
-    network_drawing,
-    paper_error_curves,
-    part_label,
-    run_curves,
-    shortcut_dial,
-    thin_lines,
-    trained_on,
 )
 
 __all__ = [

@@ -1,43 +1,63 @@
 """What the runs say, in words: means and spreads over seeds, a file per question of the lesson."""
 
-from resnetlab.verdict.means import (
-    ENOUGH_SEEDS,
-    EXPLODING,
-    GROUP,
-    LOST,
-    MEASURED,
-    NEGLIGIBLE,
-    NOTHING_LEFT,
-    PRECISIONS,
-    SHATTERED,
-    VANISHING,
-    Contrast,
+from resnetlab.verdict.conditions import (
     answers,
-    by_network,
-    contrast,
+    longer,
+    recipes,
+)
+from resnetlab.verdict.construction import (
+    LOST,
+    kept,
+    same_function,
+)
+from resnetlab.verdict.correlation import (
+    SHATTERED,
     correlations,
-    deepest_pair,
+)
+from resnetlab.verdict.degradation import (
     degradation,
     depth_effects,
+)
+from resnetlab.verdict.dial import (
     dial,
+    lesions,
+)
+from resnetlab.verdict.gradients import (
+    EXPLODING,
+    VANISHING,
     first_layer_norms,
     gradient_ratios,
     gradients,
-    kept,
-    lesions,
-    longer,
-    mean_responses,
-    median_errors,
+)
+from resnetlab.verdict.means import (
+    ENOUGH_SEEDS,
+    GROUP,
+    MEASURED,
+    NEGLIGIBLE,
+    Contrast,
+    by_network,
+    contrast,
+    deepest_pair,
     one_condition,
     ordinary,
-    precisions,
-    recipes,
-    responses,
-    rounding,
-    same_function,
-    shortcuts,
-    surfaces,
     with_spread,
+)
+from resnetlab.verdict.responses import (
+    mean_responses,
+    responses,
+)
+from resnetlab.verdict.rounding import (
+    NOTHING_LEFT,
+    PRECISIONS,
+    median_errors,
+    precisions,
+    rounding,
+)
+from resnetlab.verdict.shortcuts import (
+    shortcuts,
+)
+from resnetlab.verdict.surface import (
+    surfaces,
 )
 
 __all__ = [

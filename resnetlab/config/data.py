@@ -1,0 +1,119 @@
+"""Which images, as a value, and what their results are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from resnetlab.config.strict import UsageError, _Strict, did_you_mean
+
+DATA_SETS = ("digits", "cifar10", "cifar100", "digits-large", "tiny-imagenet")
+FOLDERS = {  # KIND:PATH -> what has to lie there
+    "folder": "train/ and test/",
+    "imagenet": "train/ and val/",
+    "tiny-imagenet": "train/, val/, wnids.txt and words.txt",
+}
+DATA_KINDS = (*DATA_SETS, *(f"{kind}:PATH" for kind in FOLDERS))
+TINY_CLASSES = 200  # of Tiny ImageNet
+
+
+class Data(_Strict):
+    """Which images: one of DATA_SETS, or folder:PATH, imagenet:PATH, tiny-imagenet:PATH.
+
+    digits-large are the digits as JPEG files of many sizes, made on first use: a stand-in for larger
+    photographs. imagenet:PATH is torchvision's layout, train/WNID/*.JPEG and val/WNID/*.JPEG.
+    tiny-imagenet is the download, tiny-imagenet:PATH an unpacked copy of it or of some of its classes;
+    `classes` is how many a copy has, and so what its results are called.
+
+    `validation` > 0 takes that many training images, by a seeded permutation, as the set whose error
+    is followed during training (the paper chose its schedule on 45k/5k). The test images are then
+    read once, after the last step. A `damaged` image file is an error, or, "skip", left out and
+    counted (images read from files while training only).
+    """
+
+    name: str = "digits"
+    validation: Annotated[int, Field(ge=0)] = 0
+    damaged: Literal["error", "skip"] = "error"
+    classes: Annotated[int, Field(ge=2, le=TINY_CLASSES)] | None = None
+
+    def _usual(self) -> Mapping[str, Any]:
+        return {"damaged": "error", "classes": None}
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        copied = self.name.startswith("tiny-imagenet:")
+        if copied != (self.classes is not None):
+            raise ValueError(
+                "data.classes belongs to tiny-imagenet:PATH, which may hold some of the 200 classes"
+                f" (`config.images_named` counts them), not to {self.name}"
+                if not copied
+                else f"data.classes is missing: how many classes does {self.name} have?"
+            )
+        return self
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        kind, colon, path = name.partition(":")
+        if colon and kind in FOLDERS:
+            if not path.strip():
+                raise ValueError(f"data '{kind}:' needs a path: {kind}:PATH with {FOLDERS[kind]}")
+            return name
+        if name not in DATA_SETS:
+            raise ValueError(f"unknown data set {name!r}{did_you_mean(name, DATA_KINDS)}")
+        return name
+
+    @property
+    def path(self) -> str | None:
+        """The folder of folder:PATH, imagenet:PATH and tiny-imagenet:PATH."""
+        return self.name.partition(":")[2] or None
+
+    @property
+    def large(self) -> bool | None:
+        """Whether its images are cropped from larger ones (recipes with `crop`); None: either way."""
+        if self.name.startswith("folder:"):
+            return None
+        kind = self.name.partition(":")[0]
+        return kind in ("digits-large", "tiny-imagenet", "imagenet")
+
+    @property
+    def label(self) -> str:
+        """The data set's own name, as every figure and table shows it.
+
+        A folder's is its last part, marked if it would pass for one of the known sets; so many classes
+        of Tiny ImageNet are said (tiny-imagenet-100), and a held-out part, because such runs trained on
+        fewer images.
+        """
+        kind, _, path = self.name.partition(":")
+        label = kind
+        if kind == "tiny-imagenet" and self.classes not in (None, TINY_CLASSES):
+            label = f"{kind}-{self.classes}"
+        if kind == "folder":
+            own = PurePath(path).name or "folder"
+            taken = own in (*DATA_SETS, "imagenet") or own.startswith("tiny-imagenet-")
+            label = f"folder:{own}" if taken else own
+        return f"{label} ({self.validation} held out)" if self.validation else label
+
+
+def images_named(name: str, *, validation: int = 0, damaged: str = "error") -> Data:
+    """The `Data` of that name. Of tiny-imagenet:PATH the classes that the copy has are counted there.
+
+    Raises UsageError for an unknown name and for a path without train/ and folders in it.
+    """
+    values: dict[str, Any] = {"name": name, "validation": validation, "damaged": damaged}
+    kind, _, path = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if kind == "tiny-imagenet" and path.strip():
+        train = Path(path).expanduser() / "train"
+        try:
+            values["classes"] = sum(
+                entry.is_dir() and not entry.name.startswith(".") for entry in train.iterdir()
+            )
+        except OSError as error:
+            raise UsageError(
+                f"{train} cannot be read ({error.strerror}); {name} needs {FOLDERS[kind]}, as in the "
+                "public zip (`resnetlab data download tiny-imagenet` fetches it)"
+            ) from None
+    return Data.parse(values)

@@ -1,0 +1,74 @@
+"""Strict and frozen values from plain ones: unknown keys and wrong types are refused by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
+
+
+class UsageError(ValueError):
+    """The caller asked for something that cannot be; the message says what, where and what to do."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'depth'?"` for the nearest known name, or the list of all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def _usual(self) -> Mapping[str, Any]:
+        """Fields that are not written when they have this value."""
+        return {}
+
+    @model_serializer(mode="wrap")
+    def _leave_out_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Choices that came later stay unwritten at their usual value: older runs keep their hash."""
+        usual = self._usual()
+        written: dict[str, Any] = write(self)
+        return {k: v for k, v in written.items() if k not in usual or getattr(self, k) != usual[k]}
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Build from plain values (JSON, notebook parameters).
+
+        Raises UsageError naming the field, the value and, for an unknown key, the nearest known one.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise UsageError(_explain(error, cls)) from None
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            owner = model
+            for part in item["loc"][:-1]:
+                kind: Any = owner.model_fields[str(part)].annotation
+                owner = next(  # of `Surgery | None` the model
+                    one for one in (*get_args(kind), kind) if one is not type(None)
+                )
+            hint = did_you_mean(str(item["loc"][-1]), owner.model_fields)
+            lines.append(f"unknown parameter {where!r}{hint}")
+        elif item["type"] == "value_error":
+            lines.append(str(item["ctx"]["error"]))
+        else:
+            got = f"{item['input']!r} ({type(item['input']).__name__})"
+            message = item["msg"][0].lower() + item["msg"][1:]
+            lines.append(f"{where or model.__name__}: {message}, got {got}")
+    return "\n".join(lines)

@@ -1,0 +1,228 @@
+"""Finding studies, runs and weights by name, and many runs as one table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from resnetlab import config as configs
+from resnetlab.config import Data, Start, UsageError
+from resnetlab.store.reader import RunRecord, Skipped, read_folder, read_run
+from resnetlab.store.schema import (
+    ENDED,
+    FIGURES,
+    FINAL,
+    IDENTITY,
+    LESSONS,
+    MEASUREMENTS,
+    OUTCOME,
+    REFERENCE,
+    RUN_FILE,
+    results_root,
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of one study folder, by name, and what lies there that is none."""
+
+    path: Path
+    runs: tuple[RunRecord, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def table(self) -> pd.DataFrame:
+        """One row a run, as `RunRecord.as_row`."""
+        return table_of(self.runs)
+
+
+def table_of(runs: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row a run, as `RunRecord.as_row`; what is not known is NaN."""
+    frame = pd.DataFrame([run.as_row() for run in runs], columns=[*IDENTITY, *OUTCOME])
+    return frame.astype(dict.fromkeys(FINAL, float))
+
+
+def _identified(runs: Iterable[RunRecord], frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The runs' frames below one another, each row with who it is."""
+    parts = [(run.identity(), frame) for run, frame in zip(runs, frames, strict=True) if len(frame)]
+    if not parts:
+        return pd.DataFrame(columns=list(IDENTITY))
+    together = pd.concat([frame for _, frame in parts], ignore_index=True)
+    lengths = [len(frame) for _, frame in parts]
+    who = pd.DataFrame([identity for identity, _ in parts], columns=list(IDENTITY))
+    each_row = who.loc[who.index.repeat(lengths)].reset_index(drop=True)
+    return pd.concat([together, each_row], axis="columns")
+
+
+def metrics_of(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """All metrics rows of the runs, with the columns of IDENTITY; frames for `plots`."""
+    return _identified(runs, (run.metrics for run in runs))
+
+
+def probes_of(runs: Sequence[RunRecord], kind: str = "gradient_norm") -> pd.DataFrame:
+    """All rows of one probe kind (step, layer, name, value), with the columns of IDENTITY."""
+    return _identified(runs, (run.probe(kind) for run in runs))
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        found = [item for item in path.iterdir() if item.is_dir() and item.name[0] not in "._"]
+    except OSError:
+        return []
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Sort key that puts plain-8 before plain-20."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
+
+
+def read_study(path: str | Path, read: Callable[[Path], RunRecord | Skipped] = read_folder) -> Study:
+    """All runs of one study folder. A missing or empty folder gives a study without runs.
+
+    `read` reads one of its folders; the dashboard gives one that remembers.
+    """
+    folders = [item for item in _folders(Path(path)) if item.name not in (FIGURES, MEASUREMENTS)]
+    found = [read(folder) for folder in folders]
+    return Study(
+        Path(path),
+        tuple(item for item in found if isinstance(item, RunRecord)),
+        tuple(item for item in found if isinstance(item, Skipped)),
+    )
+
+
+def find_studies(root: str | Path | None = None) -> list[Path]:
+    """Study folders below the results folder: the user's own first, then the reference ones."""
+    base = results_root(root)
+    found = [*_folders(base), *_folders(base / REFERENCE)]
+    return [folder for folder in found if folder.name not in (REFERENCE, MEASUREMENTS, *LESSONS)]
+
+
+def find_study(name: str, root: str | Path | None = None) -> Study:
+    """The study of that name, the user's own before a reference one. UsageError if there is none."""
+    paths = find_studies(root)
+    for path in paths:
+        if path.name == name:
+            return read_study(path)
+    known = list(dict.fromkeys(path.name for path in paths))
+    hint = configs.did_you_mean(name, known) if known else "; there are no studies yet: `make study`"
+    raise UsageError(f"no study {name!r} in {results_root(root)}{hint}")
+
+
+def find_run(name: str, root: str | Path | None = None) -> RunRecord:
+    """The run called STUDY/RUN, reference/STUDY/RUN, RUN (if one study has it) or by its path.
+
+    The user's own come before reference ones of the same name. UsageError if there is none.
+    """
+    try:
+        is_path = (Path(name) / RUN_FILE).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a NUL in it
+        is_path = False
+    if is_path:
+        return read_run(name)
+    base = results_root(root)
+    # STUDY/RUN or reference/STUDY/RUN -> folder; the user's own come first
+    paths = {
+        folder.relative_to(base).as_posix(): folder
+        for study in find_studies(root)
+        for folder in _folders(study)
+    }
+    short = {key: key.removeprefix(f"{REFERENCE}/") for key in paths}
+    hits = [key for key in paths if name in (key, short[key])][:1]
+    if not hits:
+        named = [key for key in paths if paths[key].name == name]
+        hits = [key for key in named if key == short[key]] or named
+    if len(hits) > 1:
+        raise UsageError(f"several runs are called {name!r}: {', '.join(hits)}")
+    if not hits:
+        known = list(paths)
+        hint = configs.did_you_mean(name, known) if known else "; there are no runs yet"
+        raise UsageError(f"no run {name!r} in {results_root(root)}{hint}")
+    return read_run(paths[hits[0]])
+
+
+def notes(runs: Iterable[RunRecord]) -> list[str]:
+    """What must stand beside the results of these runs, a sentence each.
+
+    Test images that are training images, as run.json counted them; clipping, which the paper has not.
+    """
+    found = []
+    for run in runs:
+        if (clip := run.config.recipe.clip) is not None:
+            found.append(
+                f"The gradient norm of each step is clipped at {clip:g}; the paper did not clip."
+            )
+        dataset = run.info.get("dataset")
+        known = dataset if isinstance(dataset, dict) else {}
+        shared, images = known.get("in_both"), known.get("test")
+        if type(shared) is int and type(images) is int and shared > 0:
+            folder = run.config.data.name.startswith("folder:")
+            found.append(
+                f"{shared:,} of the {images:,} test images of {run.config.data.label} are training "
+                + ("images too." if folder else "images too: they stay in, as the set is distributed.")
+            )
+    return list(dict.fromkeys(found))
+
+
+def weights_named(name: str, root: str | Path | None = None) -> dict[str, str]:
+    """The `start_from` of `config.run_from_parameters` for a run's trained weights: see `find_run`.
+
+    Raises UsageError for a run that has not ended, has no checkpoint, or is of an edited network whose
+    layers are not the ordinary ones.
+    """
+    record = find_run(name, root)
+    who, edit = f"{record.study}/{record.name}", record.config.surgery
+    sha256 = (record.summary or {}).get("weights_sha256")
+    if record.status not in ENDED or not isinstance(sha256, str):
+        raise UsageError(f"{who} is {record.status}: only a run that has ended can be started from")
+    if not record.has_weights:
+        raise UsageError(
+            f"{who} has no checkpoint to start from: committed reference runs come without weights; "
+            "train it again (`resnetlab show` gives the command)"
+        )
+    if edit is not None and edit.shortcut_scale is not None:
+        raise UsageError(f"{who} has scaled shortcuts: no ordinary network continues it")
+    return {
+        "study": record.study,
+        "run": record.name,
+        "network": record.network.name,
+        "sha256": sha256,
+    }
+
+
+def weights_of(start: Start, data: Data, root: Path) -> RunRecord:
+    """The run whose trained weights `start` names, the user's own before a reference one.
+
+    By what its summary says; whether the checkpoint holds them, its reader checks. Raises UsageError
+    with what was found instead: no run, another network or data set, other weights, no checkpoint.
+    """
+    found = []
+    for study in (root / start.study, root / REFERENCE / start.study):
+        record = read_folder(study / start.run)
+        if isinstance(record, Skipped):
+            found.append(f"{record.path}: {record.reason}")
+            continue
+        theirs = (record.summary or {}).get("weights_sha256")
+        scaled = record.config.surgery is not None and record.config.surgery.shortcut_scale is not None
+        if record.network.name != start.network or scaled:
+            found.append(f"{record.path} is of {record.config.network_name}, not of {start.network}")
+        elif record.config.data != data:
+            found.append(f"{record.path} was trained on {record.config.data.label}, not {data.label}")
+        elif theirs != start.sha256:
+            found.append(f"{record.path} has other weights ({str(theirs)[:12]})")
+        elif not record.has_weights:
+            found.append(f"{record.path} has them, but no checkpoint: train it again")
+        else:
+            return record
+    raise UsageError(
+        f"the weights of {start.study}/{start.run} (SHA-256 {start.sha256[:12]}) are not there:\n  "
+        + "\n  ".join(found)
+    )

@@ -1,0 +1,131 @@
+"""What notebooks measured beside the runs: a table each, with the words that say what it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from resnetlab import files
+from resnetlab.config import UsageError
+from resnetlab.store.find import _folders
+from resnetlab.store.reader import _read_json
+from resnetlab.store.schema import (
+    MEASUREMENTS,
+    REFERENCE,
+    SCHEMA_VERSION,
+    check_name,
+    git_commit,
+    now,
+    prepare_root,
+    results_root,
+    significant,
+)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured beside a study's runs: a table, and the words that say what it is."""
+
+    path: Path
+    info: Mapping[str, Any]
+    frame: pd.DataFrame
+
+
+def save_measurement(
+    root: Path, study: str, name: str, frame: pd.DataFrame, *, what: str, conditions: Mapping[str, Any]
+) -> Path:
+    """Keep a table of measured values as measurements/STUDY/NAME.json, whole or not at all.
+
+    Columns are numbers, text or true/false; what is not finite becomes null. One of that name is
+    replaced. UsageError for names that cannot be used and a folder that cannot be written.
+    """
+    check_name("study", study)
+    check_name("measurement", name)
+    folder = prepare_root(root) / MEASUREMENTS / study
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def plain(value: Any) -> Any:
+        value = value.item() if hasattr(value, "item") else value
+        return significant(value) if isinstance(value, float) else value
+
+    rows = [[plain(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    info = {
+        "schema": SCHEMA_VERSION,
+        "study": study,
+        "name": name,
+        "what": what,
+        "conditions": dict(conditions),
+        "created": now(),
+        "commit": git_commit(Path(__file__)),
+        "columns": [str(column) for column in frame.columns],
+        "rows": rows,
+    }
+    path = folder / f"{name}.json"
+    text = json.dumps(info, allow_nan=False, ensure_ascii=False)
+    files.atomic_write(path, (text.replace("], [", "],\n[") + "\n").encode())
+    return path
+
+
+def read_measurement(path: str | Path) -> Measurement:
+    """The measurement in that file. Raises UsageError, with the reason, if there is none to read."""
+    info, problem = _read_json(Path(path))
+    if info is None:
+        raise UsageError(f"{path} is not a readable measurement: {problem}")
+    if info.get("schema") != SCHEMA_VERSION:
+        raise UsageError(
+            f"{path}: its format is version {info.get('schema')!r}, this reader knows {SCHEMA_VERSION}"
+        )
+    columns, rows = info.get("columns"), info.get("rows")
+    if not (
+        isinstance(columns, list)
+        and isinstance(rows, list)
+        and all(isinstance(row, list) and len(row) == len(columns) for row in rows)
+    ):
+        raise UsageError(f"{path} is not a readable measurement: its rows do not fit its columns")
+    frame = pd.DataFrame(rows, columns=[str(column) for column in columns])
+    # A column of numbers with a null is one of objects to pandas.
+    for name in frame.columns:
+        present = frame[name].dropna()
+        if len(present) < len(frame) and all(type(value) in (int, float) for value in present):
+            frame[name] = frame[name].astype(float)
+    return Measurement(Path(path), info, frame)
+
+
+def find_measurements(name: str, root: str | Path | None = None) -> list[Path]:
+    """The files of that measurement in all studies: the user's own first, the longer training first.
+
+    A study whose name ends in -N-steps has so many (`study.folder_name`), the others their recipe's.
+    """
+    check_name("measurement", name)
+    base, found = results_root(root), []
+    for place in (base, base / REFERENCE):
+        own = [folder / f"{name}.json" for folder in _folders(place / MEASUREMENTS)]
+        found += [path for path in own if path.is_file()]
+
+    def length(path: Path) -> float:
+        steps = re.search(r"-(\d+)-steps", path.parent.name)
+        return float(steps[1]) if steps else math.inf
+
+    return sorted(found, key=length, reverse=True)
+
+
+def find_measurement(study: str, name: str, root: str | Path | None = None) -> Measurement | None:
+    """That measurement of that study, the user's own before a committed one; None if there is none.
+
+    Raises UsageError for one that cannot be read.
+    """
+    check_name("study", study)
+    check_name("measurement", name)
+    base = results_root(root)
+    for place in (base, base / REFERENCE):
+        path = place / MEASUREMENTS / study / f"{name}.json"
+        if path.exists():
+            return read_measurement(path)
+    return None
