@@ -22,12 +22,12 @@ from torch.nn.functional import cross_entropy
 
 from resnetlab import config, nets
 from resnetlab import training as train
-from resnetlab.images import datasets
+from resnetlab.images import datasets, feeds
 from resnetlab.training import engine
 
 
 def gradients(
-    run: config.Run, images: datasets.Dataset, how: engine.Engine, device: torch.device
+    run: config.Run, images: feeds.Dataset, how: engine.Engine, device: torch.device
 ) -> list[torch.Tensor]:
     """Every weighted layer's gradient at the run's first batch, in float64."""
     train.set_precision(run.precision)
@@ -46,7 +46,7 @@ def gradients(
 
 
 def measure(
-    network: str, images: datasets.Dataset, label: str, seeds: list[int], device: torch.device
+    network: str, images: feeds.Dataset, label: str, seeds: list[int], device: torch.device
 ) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for seed in seeds:

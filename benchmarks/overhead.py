@@ -23,23 +23,23 @@ import torch
 
 from resnetlab import config, nets, store
 from resnetlab import training as train
-from resnetlab.images import datasets
+from resnetlab.images import datasets, feeds
 from resnetlab.nets import probes
 
 ROUNDS = 40
 
 
-def images_32() -> datasets.Dataset:
+def images_32() -> feeds.Dataset:
     """Random 32x32 colour images: the time of a step does not depend on what they show."""
-    random = datasets.generator(0, "benchmark")
+    random = feeds.generator(0, "benchmark")
     splits = [
-        datasets.Split(
+        feeds.Split(
             torch.randint(256, (count, 3, 32, 32), generator=random, dtype=torch.uint8),
             torch.randint(10, (count,), generator=random),
         )
         for count in (2_000, 500)
     ]
-    return datasets.Dataset("random 32x32", tuple("0123456789"), *splits)
+    return feeds.Dataset("random 32x32", tuple("0123456789"), *splits)
 
 
 def seconds(part: Callable[[], Any]) -> float:
@@ -48,9 +48,7 @@ def seconds(part: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def measure(
-    network: str, dataset: datasets.Dataset, recipe: config.Recipe, rounds: int
-) -> dict[str, Any]:
+def measure(network: str, dataset: feeds.Dataset, recipe: config.Recipe, rounds: int) -> dict[str, Any]:
     """Median seconds of a step and of each part, and the parts' shares in percent of a step."""
     run = config.Run(network=config.Network.from_name(network), recipe=recipe)
     training = train.Training(run, dataset, torch.device("cpu"))

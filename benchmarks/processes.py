@@ -40,7 +40,7 @@ def images_per_second(
 
     from resnetlab import config
     from resnetlab import training as train
-    from resnetlab.images import datasets, photographs
+    from resnetlab.images import datasets, feeds, photographs
     from resnetlab.training import ranks
 
     network, side, batch, steps = case
@@ -57,7 +57,7 @@ def images_per_second(
         batch_size=batch if together else batch // 2,
         steps=WARM_UP + steps,
     )
-    dataset: datasets.Dataset | photographs.Photos
+    dataset: feeds.Dataset | photographs.Photos
     if side == 32:
         dataset = images_32()
     else:

@@ -20,7 +20,7 @@ import tables
 import torch
 
 from resnetlab import config, nets
-from resnetlab.images import datasets
+from resnetlab.images import feeds
 from resnetlab.training import evaluate
 
 ROUNDS, IMAGES = 5, 32
@@ -29,9 +29,9 @@ NETWORK = "resnet-18"
 
 def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds of every round of each protocol."""
-    network = nets.build(NETWORK, num_classes=2, generator=datasets.generator(0, "weights"))
+    network = nets.build(NETWORK, num_classes=2, generator=feeds.generator(0, "weights"))
     mean, divisor = torch.full((3, 1, 1), 127.0), torch.full((3, 1, 1), 255.0)
-    subject = evaluate.Trained(network, datasets.Normalise(mean, divisor), None)
+    subject = evaluate.Trained(network, feeds.Normalise(mean, divisor), None)
     images = config.Data(name=f"folder:{folder}")
     times: dict[str, list[float]] = {name: [] for name in evaluate.PROTOCOLS}
     for number in range(rounds + 1):

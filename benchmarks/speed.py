@@ -27,7 +27,7 @@ from overhead import images_32
 
 from resnetlab import config, nets
 from resnetlab import training as train
-from resnetlab.images import datasets
+from resnetlab.images import datasets, feeds
 from resnetlab.training import engine
 
 Case = tuple[str, int, int]
@@ -59,13 +59,13 @@ ENGINES = {
 }
 
 
-def images_of(side: int) -> datasets.Dataset:
+def images_of(side: int) -> feeds.Dataset:
     """The digits, or random images of their size of CIFAR's."""
     return datasets.load(config.Data()) if side == 8 else images_32()
 
 
 def subject(
-    network: str, precision: str, how: str, images: datasets.Dataset, device: torch.device
+    network: str, precision: str, how: str, images: feeds.Dataset, device: torch.device
 ) -> Callable[[], None]:
     """One update of our own training in that precision, by that engine."""
     name = "cifar10" if images.size == 32 else "digits"

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from resnetlab import cli, config, files, store
+from resnetlab.studies import commands
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +189,7 @@ def test_show_and_compare(resnetlab, trained):
 
 def test_reproduce_gives_the_same_configuration(trained):
     record = store.read_run(trained / "runs" / "plain-8-x")
-    words = shlex.split(cli.app.reproduce(record))
+    words = shlex.split(commands.reproduce(record))
     assert words[:3] == ["resnetlab", "train", "plain-8"]
     options = dict(zip(words[3::2], words[4::2], strict=True))
     again = config.run_from_parameters(
@@ -225,7 +226,7 @@ def test_reproduce_says_what_it_takes(changes, words, tmp_path):
     run = config.run_from_parameters(network="plain-8", **changes)
     with store.RunWriter(tmp_path, "s", "r", run) as writer:
         writer.begin(execution={}, versions={}, dataset={}, layers={}, parameters=1)
-    said = cli.app.reproduce(store.read_run(tmp_path / "s" / "r"))
+    said = commands.reproduce(store.read_run(tmp_path / "s" / "r"))
     assert said.startswith(words)
     assert ("-p pad 2 -p flip True" in said) == ("pad" in changes)
 

@@ -25,8 +25,9 @@ from PIL import Image
 from torch import Tensor
 
 from resnetlab.config import PAPER, QUICK, Data, Recipe, UsageError
-from resnetlab.images import datasets
-from resnetlab.images.datasets import Batches, DataError, Dataset, Draws, Order, Split
+from resnetlab.images import datasets, feeds
+from resnetlab.images.datasets import DataError
+from resnetlab.images.feeds import Batches, Dataset, Draws, Order, Split
 
 CPU = torch.device("cpu")
 
@@ -228,10 +229,10 @@ def test_all_81_offsets_and_both_mirrors_occur_equally_and_independently() -> No
 def test_generators_differ_by_seed_purpose_and_index() -> None:
     keys = [(0, "epoch", 0), (1, "epoch", 0), (0, "weights", 0), (0, "epoch", 1)]
     draws = [
-        tuple(torch.randint(1 << 30, (4,), generator=datasets.generator(*key)).tolist()) for key in keys
+        tuple(torch.randint(1 << 30, (4,), generator=feeds.generator(*key)).tolist()) for key in keys
     ]
     assert len(set(draws)) == len(keys)
-    again = torch.randint(1 << 30, (4,), generator=datasets.generator(*keys[0]))
+    again = torch.randint(1 << 30, (4,), generator=feeds.generator(*keys[0]))
     assert tuple(again.tolist()) == draws[0]
 
 

@@ -15,11 +15,11 @@ import torch
 
 from resnetlab import config, nets, plots, store, studies, training, verdict
 from resnetlab.config import Run, UsageError
-from resnetlab.images import datasets
+from resnetlab.images import datasets, feeds
 from resnetlab.nets import surgery
 from resnetlab.pages import export, report
 from resnetlab.plots import series
-from resnetlab.studies import notebook
+from resnetlab.studies import commands, notebook
 from resnetlab.training import evaluate
 
 CPU = torch.device("cpu")
@@ -133,10 +133,10 @@ def test_the_dial_is_trained_and_tested_as_it_is_scaled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("scale", "name"), [(0.0, "plain-8"), (1.0, "resnet-8")])
 def test_the_ends_of_the_dial_are_the_networks_with_names_of_their_own(scale: float, name: str) -> None:
     """Which is why 0 and 1 are no runs of their own: one step from one seed gives equal weights."""
-    run, images = make(network=name), torch.rand(16, 1, 8, 8, generator=datasets.generator(0, "images"))
+    run, images = make(network=name), torch.rand(16, 1, 8, 8, generator=feeds.generator(0, "images"))
     networks = []
     for spec in (name, "resnet-8"):
-        network: Any = nets.build(spec, in_channels=1, generator=datasets.generator(0, "weights"))
+        network: Any = nets.build(spec, in_channels=1, generator=feeds.generator(0, "weights"))
         networks.append(network)
     networks[1] = surgery.scale_shortcuts(networks[1], scale)
     for network in networks:
@@ -402,9 +402,8 @@ def test_the_command_trains_shows_and_tests_them(root: Path, tmp_path: Path, res
 
 
 def test_a_command_makes_a_grown_run_again(root: Path) -> None:
-    from resnetlab import cli
 
     record = fit(grown(root), root)
-    command = cli.app.reproduce(record)
+    command = commands.reproduce(record)
     assert "-p start_from s/plain-8-source" in command
     assert "-y 'milestones: []'" in command

@@ -15,7 +15,7 @@ import torch
 from resnetlab import config, fit
 from resnetlab import training as train
 from resnetlab.config import UsageError
-from resnetlab.images import datasets
+from resnetlab.images import datasets, feeds
 from resnetlab.training import engine
 from resnetlab.training.engine import EAGER, Engine
 
@@ -186,7 +186,7 @@ def test_it_goes_on_from_a_checkpoint_to_the_last_bit() -> None:
 
 def test_fixed_memory_stays_where_it_is_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """A captured graph reads addresses: a block that moved would be read no more."""
-    monkeypatch.setattr(datasets.Resident, "BLOCK", 3)
+    monkeypatch.setattr(feeds.Resident, "BLOCK", 3)
     training = trained(tiny(), Engine(graph=True), 1)
     block = training._block
     assert block is not None

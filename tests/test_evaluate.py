@@ -14,7 +14,7 @@ from torchvision.transforms import functional
 
 from resnetlab import config, nets, store, training
 from resnetlab.config import UsageError
-from resnetlab.images import datasets
+from resnetlab.images import datasets, feeds
 from resnetlab.training import evaluate
 
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def test_an_image_smaller_than_its_crop_is_refused():
 def test_ten_crop_is_the_mean_softmax_over_torchvisions_crops():
     network = network_of("plain-8")
     images = pixels(3, 3, 37, 45)
-    normalise = datasets.Normalise(torch.full((3, 1, 1), 127.0), torch.full((3, 1, 1), 60.0))
+    normalise = feeds.Normalise(torch.full((3, 1, 1), 127.0), torch.full((3, 1, 1), 60.0))
     with torch.no_grad():
         logits = [network(normalise(view)) for view in functional.ten_crop(images, 32)]
     expected = torch.stack([view.softmax(dim=1) for view in logits]).mean(dim=0)
@@ -95,7 +95,7 @@ def test_scores_far_below_the_best_keep_their_order():
 def test_multi_scale_on_one_scale_is_the_plain_forward(side):
     network = network_of("resnet-18", num_classes=7)
     images = pixels(2, 3, side, side + 37)
-    normalise = datasets.Normalise(torch.full((3, 1, 1), 127.0), torch.full((3, 1, 1), 60.0))
+    normalise = feeds.Normalise(torch.full((3, 1, 1), 127.0), torch.full((3, 1, 1), 60.0))
     asked = []
 
     def images_at(scale):
@@ -450,9 +450,7 @@ def test_what_cannot_be_tested_is_one_message(words, message, copied, resnetlab)
 
 def test_images_of_other_channels_are_refused():
     network = nets.build("plain-8", in_channels=1)
-    subject = evaluate.Trained(
-        network, datasets.Normalise(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)), 1
-    )
+    subject = evaluate.Trained(network, feeds.Normalise(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)), 1)
     spec = config.Data(name="digits-large")
     with pytest.raises(UsageError, match=r"takes images of 1 channel\(s\), digits-large has 3"):
         evaluate.evaluate(subject, spec, "single", crop=32)

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from resnetlab import config
 from resnetlab.config import IMAGENET_SMALL, UsageError
-from resnetlab.images import datasets, photographs
+from resnetlab.images import datasets, feeds, photographs
 from resnetlab.images.datasets import DataError
+from resnetlab.images.pixels import DamagedError, centre_crop, decode, resize, scaled_crop
+from resnetlab.images.workers import in_order
 
 CPU = torch.device("cpu")
 RECIPE = IMAGENET_SMALL.replace(batch_size=6, flip=True)
@@ -48,7 +50,7 @@ def feed(
     found: photographs.Photos,
     recipe: config.Recipe = RECIPE,
     seed: int = 0,
-    share: datasets.Share = datasets.ALONE,
+    share: feeds.Share = feeds.ALONE,
 ) -> photographs.Streamed:
     return found.feed(recipe, seed, CPU, torch.float64, share)
 
@@ -70,7 +72,7 @@ def test_every_kind_of_file_becomes_upright_rgb(tmp_path: Path) -> None:
     for mode, suffix in (("RGB", "png"), ("L", "jpg"), ("CMYK", "jpg"), ("P", "png"), ("RGBA", "png")):
         path = tmp_path / f"{mode}.{suffix}"
         image.convert(mode).save(path)
-        found = photographs.decode(path)
+        found = decode(path)
         assert found.shape == (3, 40, 50)
         assert found.dtype == torch.uint8
         with Image.open(path) as again:
@@ -79,7 +81,7 @@ def test_every_kind_of_file_becomes_upright_rgb(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     image.save(tmp_path / "turned.jpg", exif=exif)
-    assert photographs.decode(tmp_path / "turned.jpg").shape == (3, 50, 40)
+    assert decode(tmp_path / "turned.jpg").shape == (3, 50, 40)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -91,10 +93,10 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         ("none.jpg", b""),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(photographs.DamagedError, match=name):
-            photographs.decode(tmp_path / name)
+        with pytest.raises(DamagedError, match=name):
+            decode(tmp_path / name)
     with pytest.raises(DataError, match=r"gone\.jpg cannot be read"):
-        photographs.decode(tmp_path / "gone.jpg")
+        decode(tmp_path / "gone.jpg")
 
 
 def test_resize_is_pillows_and_rounds_as_torchvision(tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_resize_is_pillows_and_rounds_as_torchvision(tmp_path: Path) -> None:
     image = pattern(75, 50)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     for side in (32, 37, 50, 64):
-        found = photographs.resize(pixels, side)
+        found = resize(pixels, side)
         wanted = functional.resize(image, side)  # Pillow, bilinear, antialiased
         assert (found.shape[2], found.shape[1]) == wanted.size
         reference = torch.from_numpy(np.array(wanted)).permute(2, 0, 1)
@@ -115,7 +117,7 @@ def test_a_scaled_crop_is_that_part_of_the_resized_image(x: float, y: float) -> 
     """Sec. 3.4 by hand: resize so that the shorter side is 60, cut 32 x 32 out of it."""
     image = pattern(150, 100)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    found = photographs.scaled_crop(pixels, 60, 32, x, y)
+    found = scaled_crop(pixels, 60, 32, x, y)
     assert found.shape == (3, 32, 32)
     resized = image.resize((90, 60), Image.Resampling.BILINEAR)
     left, top = int(x * (90 - 32 + 1)), int(y * (60 - 32 + 1))
@@ -135,7 +137,7 @@ def test_what_a_step_sees_depends_on_seed_and_step_alone(folder: Path, tmp_path:
     whole = batches(feed(photos(folder, tmp_path)), 0, 8)  # 20 images, 6 a batch: epochs are straddled
     assert same(whole[5:], batches(feed(photos(folder, tmp_path)), 5, 8)), "after a resume"
     assert not same(whole, batches(feed(photos(folder, tmp_path), seed=1), 0, 8))
-    halves = [feed(photos(folder, tmp_path), share=datasets.Share(rank, 2)) for rank in (0, 1)]
+    halves = [feed(photos(folder, tmp_path), share=feeds.Share(rank, 2)) for rank in (0, 1)]
     parts = [batches(half, 0, 8) for half in halves]
     together = [(torch.cat([a, c]), torch.cat([b, d])) for (a, b), (c, d) in zip(*parts, strict=True)]
     assert same(whole, together), "two processes"
@@ -196,10 +198,7 @@ def test_statistics_are_those_of_the_single_views(kind: str, folder: Path, tmp_p
     statistics = photographs.measure(found, 32, 37)
     files = found.splits["train"]
     views = torch.stack(
-        [
-            photographs.centre_crop(photographs.resize(photographs.decode(files.path(i)), 37), 32)
-            for i in range(len(files))
-        ]
+        [centre_crop(resize(decode(files.path(i)), 37), 32) for i in range(len(files))]
     ).double()  # (20, 3, 32, 32)
     assert torch.allclose(statistics.mean, views.mean(dim=0), atol=1e-9)
     flat = views.permute(1, 0, 2, 3).flatten(1).numpy() / 255
@@ -218,7 +217,7 @@ def test_a_test_sees_every_image_whole_and_in_order(folder: Path, tmp_path: Path
     files, labels, count = found.splits["test"], [], 0
     for images, truth in found.resized("test", 40):
         for image in images:
-            assert torch.equal(image, photographs.resize(photographs.decode(files.path(count)), 40))
+            assert torch.equal(image, resize(decode(files.path(count)), 40))
             count += 1
         labels += truth.tolist()
     assert labels == [0, 0, 0, 0, 1, 1, 1, 1]
@@ -291,7 +290,7 @@ def test_large_digits_are_the_digits_made_once(tmp_path: Path) -> None:
     assert len(found.splits["train"]) == len(digits.train)
     sizes = set()
     for index in range(0, 300, 20):
-        sizes.add(tuple(photographs.decode(found.splits["train"].path(index)).shape[1:]))
+        sizes.add(tuple(decode(found.splits["train"].path(index)).shape[1:]))
     assert len(sizes) > 10
     assert all(40 <= side <= 80 for size in sizes for side in size)
     stamp = (tmp_path / "digits-large").stat().st_mtime_ns
@@ -327,4 +326,4 @@ def test_a_dead_worker_is_a_clear_error() -> None:
         return task
 
     with pytest.raises(DataError, match="a process that decodes images is gone"):
-        list(photographs.in_order(die, range(5), 1))
+        list(in_order(die, range(5), 1))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from resnetlab.config import UsageError
-from resnetlab.images.datasets import generator
+from resnetlab.images.feeds import generator
 from resnetlab.nets import build, landscape
 
 

@@ -15,7 +15,7 @@ import torch
 
 from resnetlab import config, machine, nets, store, training
 from resnetlab.config import UsageError
-from resnetlab.images import datasets
+from resnetlab.images import datasets, feeds
 from resnetlab.training import ranks
 
 pytestmark = pytest.mark.skipif(machine.usable_cores() < 2, reason="two processes need two cores")
@@ -65,16 +65,16 @@ def largest_difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Te
 
 
 def test_shares_are_the_batch_in_order() -> None:
-    order = datasets.Order(1442, config.QUICK, seed=0).draws(0, 15)
+    order = feeds.Order(1442, config.QUICK, seed=0).draws(0, 15)
     for count in (2, 4):
-        parts = [order.share(datasets.Share(rank, count)) for rank in range(count)]
+        parts = [order.share(feeds.Share(rank, count)) for rank in range(count)]
         assert torch.equal(torch.cat([part.index for part in parts], dim=1), order.index)
         assert torch.equal(torch.cat([part.flip for part in parts], dim=1), order.flip)
 
 
 def test_shares_of_a_split_are_the_split() -> None:
     test = datasets.load(config.Data()).test
-    parts = [test.share(datasets.Share(rank, 3)) for rank in range(3)]
+    parts = [test.share(feeds.Share(rank, 3)) for rank in range(3)]
     assert sum(map(len, parts)) == len(test)
     together = torch.cat([part.images.flatten(1) for part in parts]).sum(dim=0)
     assert torch.equal(together, test.images.flatten(1).sum(dim=0))

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from dashboard_data import write_run, write_study
 
-from resnetlab import cli, config, store, studies, verdict
+from resnetlab import config, store, studies, verdict
 from resnetlab.pages import report
+from resnetlab.studies import commands
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -24,7 +25,7 @@ HOSTILE = "<img src=http://evil.example/x onerror=alert(1)></script><script>aler
 
 
 def page_of(found: store.Study) -> str:
-    return report.page(found, {run.name: cli.app.reproduce(run) for run in found.runs}).decode()
+    return report.page(found, {run.name: commands.reproduce(run) for run in found.runs}).decode()
 
 
 def body_of(page: str) -> str:
@@ -378,7 +379,7 @@ def test_runs_that_are_no_grid_have_a_command_each(tmp_path):
     assert report.study_command(found) is None
     said = text_of(page_of(found))
     for run in found.runs:
-        assert cli.app.reproduce(run) in said
+        assert commands.reproduce(run) in said
 
 
 # --- in a browser -----------------------------------------------------------------------------

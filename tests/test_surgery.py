@@ -9,7 +9,7 @@ import torch
 
 from resnetlab import config, nets
 from resnetlab.config import UsageError
-from resnetlab.images import datasets
+from resnetlab.images import feeds
 from resnetlab.nets import surgery
 from resnetlab.training import evaluate
 
@@ -17,12 +17,12 @@ NAMES = ("plain-8", "plain-14", "resnet-8", "resnet-14", "resnet-8-B", "resnet-8
 
 
 def images(count: int = 64, size: int = 8, seed: int = 0) -> torch.Tensor:
-    return torch.randn(count, 3, size, size, generator=datasets.generator(seed, "images"))
+    return torch.randn(count, 3, size, size, generator=feeds.generator(seed, "images"))
 
 
 def learnt(name: str, dtype: torch.dtype = torch.float32) -> nets.Network:
     """A network after a few updates, so that its batch norms have statistics, scales and shifts."""
-    network = nets.build(name, generator=datasets.generator(1, "weights")).to(dtype)
+    network = nets.build(name, generator=feeds.generator(1, "weights")).to(dtype)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     for step in range(4):
         x = images(seed=step).to(dtype)

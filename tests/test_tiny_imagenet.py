@@ -21,8 +21,9 @@ from PIL import Image
 
 from resnetlab import config, store, training
 from resnetlab.config import UsageError
-from resnetlab.images import census, datasets, fetch, photographs, tiny_imagenet
+from resnetlab.images import census, datasets, feeds, fetch, photographs, tiny_imagenet
 from resnetlab.images.datasets import DataError
+from resnetlab.images.pixels import decode
 from resnetlab.training import evaluate
 
 WNIDS = ["n01443537", "n02123045", "n03126707", "n03126708"]
@@ -132,7 +133,7 @@ def test_images_are_decoded_once_and_are_those_of_the_files(folder: Path) -> Non
     assert train.pixels is not None
     assert train.pixels.shape == (20, 64, 64, 3)
     for index in range(len(train)):
-        assert torch.equal(train.image(index), photographs.decode(train.path(index)))
+        assert torch.equal(train.image(index), decode(train.path(index)))
     grey = train.image(0)
     assert torch.equal(grey[0], grey[1])
     assert torch.equal(grey[0], grey[2])
@@ -512,5 +513,5 @@ def test_the_command_downloads_it(
 def test_test_images_among_the_training_images_are_counted_by_their_pixels() -> None:
     train_images = torch.arange(24, dtype=torch.uint8).view(4, 1, 2, 3)
     test_images = torch.stack([train_images[2], train_images[2], train_images[0] + 1])
-    assert datasets.in_both(train_images, test_images) == 2
+    assert feeds.in_both(train_images, test_images) == 2
     assert datasets.load(config.Data()).describe()["in_both"] == 0

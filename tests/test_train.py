@@ -22,7 +22,7 @@ from PIL import Image
 from resnetlab import config, nets, store
 from resnetlab import training as train
 from resnetlab.config import UsageError
-from resnetlab.images import datasets
+from resnetlab.images import datasets, feeds
 
 OFTEN = {"steps": 24, "log_every": 4, "test_every": 8, "probe_every": 6, "checkpoint_every": 8}
 
@@ -52,11 +52,11 @@ def test_fit_equals_a_plain_loop_written_out(undisturbed):
     """SGD by hand (v = mv + g + wd w; w -= lr v) on the same draws gives the same weights."""
     run = make_run()
     digits = datasets.load(run.data)
-    network = nets.build("plain-8", in_channels=1, generator=datasets.generator(0, "weights"))
+    network = nets.build("plain-8", in_channels=1, generator=feeds.generator(0, "weights"))
     mean = digits.train.images.double().mean(0)
     velocity, wrong = {}, []
     for step in range(run.recipe.steps):
-        index = datasets.Order(len(digits.train), run.recipe, run.seed).draws(step, step + 1).index[0]
+        index = feeds.Order(len(digits.train), run.recipe, run.seed).draws(step, step + 1).index[0]
         images = ((digits.train.images[index].float() - mean.float()) / 255).float()
         network.zero_grad()
         logits = network(images)
@@ -660,7 +660,8 @@ def test_recomputed_activations_change_no_bit(network, tmp_path, monkeypatch):
     """What 1,202 layers do to fit into memory."""
     run = make_run(network=network, steps=8)
     kept = fit(run, tmp_path / "kept")
-    monkeypatch.setattr(train.loop, "RECOMPUTE_LAYERS", 0)
+    for module in (train.state, train.start):
+        monkeypatch.setattr(module, "RECOMPUTE_LAYERS", 0)
     again = fit(run, tmp_path / "again")
     assert kept.info["execution"]["activations"] == "kept"
     assert again.info["execution"]["activations"] == "recomputed"

@@ -13,8 +13,8 @@ import streamlit as st
 
 from dashboard import cached, frame
 from resnetlab import store
-from resnetlab.cli import app
 from resnetlab.config import UsageError
+from resnetlab.studies import commands
 
 MOST_CARDS = 12  # problems with their command; the rest stand in one table
 
@@ -112,7 +112,7 @@ def again(run: store.RunRecord) -> str:
         store.check_name("run", run.name)
     except UsageError:
         return ""
-    command = app.reproduce(run)
+    command = commands.reproduce(run)
     if command.startswith("no command"):
         return ""
     places = {"study": run.study, "run": run.name}

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 from resnetlab import machine
 from resnetlab.config import UsageError
-from resnetlab.images import photographs, tiny_imagenet
+from resnetlab.images import tiny_imagenet
 from resnetlab.images.datasets import IMAGE_SUFFIXES, DataError
+from resnetlab.images.pixels import decode
+from resnetlab.images.workers import in_order
 
 SHOWN = 5  # names of files that a sentence gives; the JSON has all
 TOGETHER = 32  # files that a worker looks at between two answers
@@ -107,7 +109,7 @@ class _Looker:
             facts = _Facts(name, path.stat().st_size, kind, width, height, turned)
             if self.headers_only:
                 return facts
-            photographs.decode(path)
+            decode(path)
             return facts._replace(digest=hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
         except DataError as error:
             return _Facts(name, error=str(error).removeprefix(f"{path} "))
@@ -156,7 +158,7 @@ def inspect(
         ignored = found.pop("", [])
         names = [name for group in found.values() for name in group]
         tasks = [names[i : i + TOGETHER] for i in range(0, len(names), TOGETHER)]
-        looked = photographs.in_order(_Looker(path, headers_only), tasks, count)
+        looked = in_order(_Looker(path, headers_only), tasks, count)
         facts = (fact for several in looked for fact in several)
         widths, heights, kinds = array("L"), array("L"), Counter[str]()
         damaged: dict[str, str] = {}

@@ -8,148 +8,40 @@ number of workers or of processes that share a batch.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import io
 import itertools
-import math
-import multiprocessing
 import os
 import shutil
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
-from torch.utils.data import DataLoader
 
 from resnetlab import config, machine
 from resnetlab.config import UsageError
 from resnetlab.files import atomic_write
-from resnetlab.images import datasets, tiny_imagenet
-from resnetlab.images.datasets import DataError, Normalise, Share, generator
+from resnetlab.images import datasets, feeds, tiny_imagenet
+from resnetlab.images.datasets import DataError
+from resnetlab.images.feeds import Normalise, Share, generator
+from resnetlab.images.pixels import DamagedError, Pixels, centre_crop, decode, resize, scaled_crop
+from resnetlab.images.workers import _Slots, in_order
 
 IMAGENET_CLASSES = 1000
 MOST_READ = 1024**3  # bytes of files that are read to find test images among the training images
 TINY_PIXELS = 64 * 64  # of an image of Tiny ImageNet
 MEASURED_IMAGES = 10_000  # training images from which the mean and the colours are measured
 TINY_SET = 8 * 1024**2  # bytes of files that are decoded before worker processes have started
-LARGE_FILE = 512 * 1024  # bytes of a JPEG that is worth decoding at a fraction of its size
 TASK_PIXELS = 32 * 224 * 224  # pixels that a worker decodes at a time: 32 crops of 224
-
 Names = np.ndarray[Any, np.dtype[np.bytes_]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-class DamagedError(DataError):
-    """An image file that was read but cannot be decoded."""
-
-
-# --- one image --------------------------------------------------------------------------------
-
-
-def decode(path: str | Path, at_least: int | None = None) -> Tensor:
-    """The image in a file, upright, uint8 (3, H, W).
-
-    Grey, CMYK and palette images become RGB, transparency is dropped, 16 bits become 8. With
-    `at_least`, a large JPEG may come at 1/2, 1/4 or 1/8 of its size, its shorter side still at least
-    that: the decoder skips what resizing would throw away. Raises DamagedError naming a file that is
-    no image or not a whole one, and DataError for one that cannot be read.
-    """
-    try:
-        encoded = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})") from None
-    if encoded[:2].tobytes() == b"\xff\xd8" and (at_least is None or len(encoded) < LARGE_FILE):
-        # A file that this decoder refuses is Pillow's to read, or to say what is wrong with it; so are
-        # all files where a later torchvision has no decoders any more, as it warns.
-        with contextlib.suppress(RuntimeError, ImportError), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            from torchvision.io import ImageReadMode, decode_jpeg
-
-            found: Tensor = decode_jpeg(
-                torch.from_numpy(encoded), ImageReadMode.RGB, apply_exif_orientation=True
-            )
-            return found
-    try:
-        return torch.from_numpy(_decode_slowly(encoded, at_least)).permute(2, 0, 1)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        raise DamagedError(f"{path} is damaged or no image ({error})") from None
-
-
-def _decode_slowly(encoded: Pixels, at_least: int | None) -> Pixels:
-    """As `decode`, (H, W, 3), for every kind of file that Pillow knows."""
-    from PIL import Image, ImageOps
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about metadata; what the pixels are is not in doubt
-        with Image.open(io.BytesIO(encoded.tobytes())) as image:
-            if at_least is not None:
-                short = min(image.size)
-                width, height = (-(-side * at_least // short) for side in image.size)
-                image.draft(image.mode, (width, height))  # does nothing to other files than JPEG
-            ImageOps.exif_transpose(image, in_place=True)
-            if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-            if image.mode == "P" and "transparency" in image.info:
-                return np.array(image.convert("RGBA").convert("RGB"))
-            return np.array(image.convert("RGB"))
-
-
-def _resample(pixels: Tensor, height: int, width: int) -> Tensor:
-    """uint8 (3, H, W) -> (3, height, width): bilinear, antialiased, as Pillow and torchvision do it."""
-    if pixels.shape[1:] == (height, width):
-        return pixels
-    # Three times as fast on pixels that lie side by side, as the decoder leaves them.
-    packed = pixels[None].contiguous(memory_format=torch.channels_last)
-    return interpolate(packed, size=(height, width), mode="bilinear", antialias=True)[0]
-
-
-def resize(pixels: Tensor, side: int) -> Tensor:
-    """The whole image with its shorter side `side`: uint8 (3, H, W) -> (3, h, w).
-
-    The longer side is rounded down, as torchvision does; the paper does not say.
-    """
-    height, width = pixels.shape[1:]
-    short = min(height, width)
-    return _resample(pixels, side * height // short, side * width // short)
-
-
-def centre_crop(pixels: Tensor, size: int) -> Tensor:
-    """The square of `size` in the middle of (..., H, W), rounded as torchvision does."""
-    top, left = (round((side - size) / 2.0) for side in pixels.shape[-2:])
-    return pixels[..., top : top + size, left : left + size]  # (..., size, size)
-
-
-def scaled_crop(pixels: Tensor, side: int, crop: int, x: float, y: float) -> Tensor:
-    """A square of `crop` from an image whose shorter side is resized to `side` (Sec. 3.4).
-
-    uint8 (3, H, W) -> (3, crop, crop); x and y in [0, 1) place it among all positions. The square is
-    cut out first and only then resized: it is then `crop` * shorter side / `side` pixels wide, rounded
-    to whole pixels, and at its edge the filter does not see what lies outside. The paper resizes
-    first; the difference is below one pixel, and resizing what is cut away would cost a third of the
-    decoding.
-    """
-    height, width = pixels.shape[1:]
-    cut = max(1, round(crop * min(height, width) / side))
-    top, left = int(y * (height - cut + 1)), int(x * (width - cut + 1))
-    return _resample(pixels[:, top : top + cut, left : left + cut], crop, crop)
-
-
-# --- what lies in the folder ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -290,7 +182,7 @@ class Photos:
         seed: int,
         device: torch.device,
         dtype: torch.dtype,
-        share: Share = datasets.ALONE,
+        share: Share = feeds.ALONE,
     ) -> Streamed:
         """These images as training takes them, by a recipe with `crop`."""
         return Streamed(self, recipe, seed, device, dtype, share)
@@ -408,91 +300,6 @@ def make_digits(root: Path) -> Path:
     return folder
 
 
-# --- worker processes -------------------------------------------------------------------------
-
-
-class _Worker(torch.utils.data.Dataset[Any]):
-    """`function` as a DataLoader's workers call it. A DataError travels back as a value.
-
-    (Raised there, it would arrive with a traceback for its message.)
-    """
-
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
-
-    def __getitem__(self, task: Any) -> Any:
-        try:
-            return self.function(task)
-        except DataError as error:
-            return error
-
-
-def _as_it_is(result: Any) -> Any:
-    return result
-
-
-def _leave_the_group(worker: int) -> None:
-    """A Ctrl-C goes to the whole group of processes; it is for training, which ends its workers."""
-    os.setpgrp()
-
-
-def in_order(
-    function: Callable[[T], R], tasks: Iterable[T], workers: int, ahead: int = 2
-) -> Iterator[R]:
-    """`function` of each task, in the order of the tasks, computed by `workers` processes (0: here).
-
-    Each has at most `ahead` tasks waiting or done. Raises the DataError that `function` raised, and
-    one that says so if a worker was killed. However the loop over it ends, the workers end.
-    """
-    if workers == 0:
-        yield from map(function, tasks)
-        return
-    with warnings.catch_warnings():
-        # More workers than cores are slow, not wrong, and are somebody's explicit wish.
-        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        loader: DataLoader[Any] = DataLoader(
-            _Worker(function),
-            batch_size=None,
-            sampler=tasks,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            prefetch_factor=ahead,
-            worker_init_fn=_leave_the_group,
-            generator=torch.Generator(),  # else it would draw from the global one
-        )
-        found = iter(loader)
-    try:
-        for result in found:
-            if isinstance(result, DataError):
-                raise result
-            yield result
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        said = str(error).splitlines()[0].strip()
-        raise DataError(
-            f"a process that decodes images is gone ({said}); was memory short? A run goes on from its "
-            "last checkpoint with the same command"
-        ) from None
-    finally:
-        del found  # the last reference: its workers end now, whatever still holds this frame
-
-
-class _Slots:
-    """Memory that workers write crops into and this process reads: uint8 (slots, n, crop, crop, 3).
-
-    Sent through the workers' queue every pixel would be copied five times. torch's shared tensors need
-    /dev/shm, of which containers have 64 MB; `RawArray` takes a temporary file where that is short.
-    """
-
-    def __init__(self, slots: int, images: int, crop: int) -> None:
-        self.shape = (slots, images, crop, crop, 3)
-        self._memory = multiprocessing.RawArray(ctypes.c_uint8, math.prod(self.shape))
-
-    def __getitem__(self, slot: int) -> Tensor:
-        return torch.frombuffer(self._memory, dtype=torch.uint8).view(self.shape)[slot]
-
-
 class Cut(NamedTuple):
     """One image to be decoded and cut: its number, the shorter side, and where the crop lies.
 
@@ -588,9 +395,6 @@ def crops(
         yield slots[next(turns)][: len(labels)], torch.from_numpy(labels)
 
 
-# --- training ---------------------------------------------------------------------------------
-
-
 class Views(NamedTuple):
     """What the images of an epoch, in order, go through: all (N,), colour (N, 3)."""
 
@@ -619,7 +423,7 @@ class Streamed:
         seed: int,
         device: torch.device,
         dtype: torch.dtype,
-        share: Share = datasets.ALONE,
+        share: Share = feeds.ALONE,
     ) -> None:
         if recipe.crop is None or recipe.scale is None:
             raise UsageError(f"recipe {recipe.name} does not crop; {photos.label} has larger images")
@@ -733,9 +537,6 @@ def _single_views(
     for pixels, labels in crops(photos, split, cuts, crop, min(each, len(indices))):
         if len(labels):  # else all of them were damaged
             yield pixels, labels
-
-
-# --- mean and colours -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,17 @@
 """The networks, what can be cut out of them or added, and what is measured on them."""
 
+from resnetlab.nets.anatomy import (
+    census,
+    count_multiply_adds,
+    count_parameters,
+    evaluating,
+    recompute_activations,
+    trace_shapes,
+    weighted_layers,
+)
 from resnetlab.nets.models import (
     BLOCKS,
     BasicBlock,
-    BatchNorm,
     BottleneckBlock,
     CifarNetwork,
     ImageNetNetwork,
@@ -13,23 +21,21 @@ from resnetlab.nets.models import (
     SingleBlock,
     Stage,
     build,
-    census,
     check_size,
     conv1x1,
     conv3x3,
-    count_multiply_adds,
-    count_parameters,
-    evaluating,
     initialise,
-    load_torchvision,
     make_shortcut,
     make_stage,
-    recompute_activations,
+)
+from resnetlab.nets.norms import (
+    BatchNorm,
     synchronise_norms,
-    to_torchvision,
-    trace_shapes,
     use_ghost_batches,
-    weighted_layers,
+)
+from resnetlab.nets.torchvision_weights import (
+    load_torchvision,
+    to_torchvision,
 )
 
 __all__ = [

@@ -6,19 +6,17 @@ Two dials make a network: `depth` and `shortcut`. A plain network is the same cl
 
 from __future__ import annotations
 
-import contextlib
-import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
-from torch.utils.checkpoint import checkpoint
 
 from resnetlab import config
 from resnetlab.config import UsageError
+from resnetlab.nets.norms import BatchNorm
+from resnetlab.nets.recompute import _recomputed
 
 
 def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
@@ -29,40 +27,6 @@ def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     """3x3 convolution without bias: the batch norm behind it has one."""
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm; in training its statistics are those of the batch, or of each `group` of images.
-
-    Groups of 64 ("ghost batches") are what each of the paper's two GPUs saw of a batch of 128. Every
-    group moves the running statistics in turn. With `across`, which averages a tensor over the
-    processes of a training, the statistics are those of the whole batch, wherever its images are.
-    """
-
-    group: int | None = None
-    across: Callable[[Tensor], Tensor] | None = None
-    processes = 1
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
-        if self.training and self.across is not None:
-            return self._synchronised(x, self.across)
-        if not self.training or self.group is None or len(x) <= self.group:
-            return super().forward(x)
-        parts = [nn.BatchNorm2d.forward(self, part) for part in x.split(self.group)]
-        return torch.cat(parts)  # (B, C, H, W)
-
-    def _synchronised(self, x: Tensor, across: Callable[[Tensor], Tensor]) -> Tensor:
-        mean = across(x.mean(dim=(0, 2, 3)))  # (C,)
-        centred = x - mean.view(1, -1, 1, 1)
-        variance = across(centred.square().mean(dim=(0, 2, 3)))  # (C,), biased
-        if self.track_running_stats and self.momentum is not None:
-            values = self.processes * x.numel() / x.shape[1]  # that each channel's statistics are of
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            self.running_mean.lerp_(mean.detach(), self.momentum)
-            self.running_var.lerp_(variance.detach() * (values / (values - 1)), self.momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)  # (B, C, H, W)
 
 
 class PaddedIdentity(nn.Module):
@@ -241,35 +205,6 @@ class Stage(nn.Sequential):
         return x  # (B, C', H', W')
 
 
-def _recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    def contexts() -> tuple[Any, Any]:
-        return contextlib.nullcontext(), _frozen_statistics(block)
-
-    out: Tensor = checkpoint(
-        block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
-    )
-    return out
-
-
-@contextlib.contextmanager
-def _frozen_statistics(block: nn.Module) -> Iterator[None]:
-    """The second pass over a batch must not move the running statistics a second time.
-
-    It moves copies: without any, batch norm would keep fewer tensors than in the first pass.
-    """
-    norms = [module for module in block.modules() if isinstance(module, BatchNorm)]
-    own = [dict(norm.named_buffers(recurse=False)) for norm in norms]
-    try:
-        for norm, buffers in zip(norms, own, strict=True):
-            for name, buffer in buffers.items():
-                setattr(norm, name, buffer.clone())
-        yield
-    finally:
-        for norm, buffers in zip(norms, own, strict=True):
-            for name, buffer in buffers.items():
-                setattr(norm, name, buffer)
-
-
 def make_stage(in_channels: int, width: int, blocks: int, stride: int, spec: config.Network) -> Stage:
     """`blocks` blocks of the network's kind with `width` filters; the first one has the stride."""
     kind = BLOCKS[spec.block]
@@ -423,197 +358,3 @@ def build(
     network = kind(spec, num_classes, in_channels)
     initialise(network, generator)
     return network
-
-
-@contextlib.contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode; then every module's own mode again, also after an error."""
-    modes = {module: module.training for module in network.modules()}
-    try:
-        network.eval()
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-def use_ghost_batches(network: nn.Module, group: int | None) -> None:
-    """Let every batch norm take its training statistics over groups of that many images."""
-    for module in network.modules():
-        if isinstance(module, BatchNorm):
-            module.group = group
-
-
-def synchronise_norms(network: nn.Module, across: Callable[[Tensor], Tensor], processes: int) -> None:
-    """Let every batch norm take its training statistics over the equal shares of all processes."""
-    for module in network.modules():
-        if isinstance(module, BatchNorm):
-            module.across, module.processes = across, processes
-
-
-def recompute_activations(network: nn.Module, recompute: bool = True) -> None:
-    """Trade a third more work for the memory of all activations inside blocks (see `Stage`)."""
-    for module in network.modules():
-        if isinstance(module, Stage):
-            module.recompute = recompute
-
-
-def weighted_layers(network: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Every convolution and the classifier by name, in the order of the forward pass.
-
-    A network of depth d has d of them, plus its projections (names with `.shortcut.`).
-    """
-    return {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    }
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Trainable numbers in the network: convolutions, batch norms, classifier."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-@torch.no_grad()
-def count_multiply_adds(network: Network, size: int | None = None) -> int:
-    """Multiply-adds of the convolutions and the classifier for one image: the paper's "FLOPs".
-
-    Counted on a copy without memory while an image of `size` x `size` (default: the network's native
-    224 or 32) runs through it; batch norms, ReLUs, pooling and additions are left out, as in the paper.
-    """
-    blank = copy.deepcopy(network).to("meta").eval()
-    for module in list(blank.modules()):
-        for name, part in module.named_children():
-            if isinstance(part, BatchNorm):  # not counted, and half of the time
-                setattr(module, name, nn.Identity())
-    total = 0
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        total += output.numel() * module.weight[0].numel()  # type: ignore[index]
-
-    for layer in weighted_layers(blank).values():
-        layer.register_forward_hook(count)
-    size = network.spec.native_size if size is None else size
-    blank(torch.empty(1, network.in_channels, size, size, device="meta"))
-    return total
-
-
-def census(spec: config.Network) -> dict[str, int]:
-    """Counted on the network itself, without memory for it, at its native size and classes.
-
-    `layers` (weighted ones on the main path: the depth), `projections`, `parameters` and `macs`, the
-    multiply-adds.
-    """
-    with torch.device("meta"):
-        network = build(spec)
-    names = list(weighted_layers(network))
-    projections = sum(".shortcut." in name for name in names)
-    return {
-        "layers": len(names) - projections,
-        "projections": projections,
-        "parameters": count_parameters(network),
-        "macs": count_multiply_adds(network),
-    }
-
-
-@torch.no_grad()
-def trace_shapes(network: nn.Module, image: tuple[int, int, int]) -> list[dict[str, object]]:
-    """One row a stage: name, output shape (C, S, S), weighted layers and parameters.
-
-    Measured by sending two blank images of shape `image` (C, S, S) through a copy of the network in
-    evaluation mode; the network itself is left as it was.
-    """
-    probe = copy.deepcopy(network).eval()
-    rows: list[dict[str, object]] = []
-
-    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            rows.append(
-                {
-                    "part": name,
-                    "output": " x ".join(map(str, output.shape[1:])),
-                    "weighted layers": len(weighted_layers(module)),
-                    "parameters": count_parameters(module),
-                }
-            )
-
-        return hook
-
-    for name, part in probe.named_children():
-        part.register_forward_hook(note(name))
-    parameter = next(probe.parameters())
-    probe(torch.zeros(2, *image, dtype=parameter.dtype, device=parameter.device))
-    return rows
-
-
-# --- torchvision's weights --------------------------------------------------------------------
-
-_TORCHVISION_STAGES = {f"stage{number}": f"layer{number}" for number in (1, 2, 3, 4)}
-
-
-def _torchvision_names(network: Network) -> dict[str, str]:
-    """Our name -> torchvision's for all of the state dict; UsageError if it has no such network."""
-    spec = network.spec
-    reason = None
-    if spec.shortcut == "none":
-        reason = "it has no shortcuts, and torchvision has no plain networks"
-    elif spec.design != "imagenet":
-        reason = "it is a network for small images; torchvision has resnet18, 34, 50, 101 and 152"
-    elif spec.block == "single":
-        reason = "its blocks have a single layer"
-    elif spec.shortcut != "B":
-        wanted = config.Network.parse({**spec.model_dump(), "shortcut": "B"}).name
-        reason = f"torchvision uses shortcut option B: build {wanted!r} instead"
-    if reason:
-        raise UsageError(f"{spec.name} has no counterpart in torchvision: {reason}")
-    names = {}
-    for ours in network.state_dict():
-        theirs = ours.replace("residual.", "").replace("shortcut.conv", "downsample.0")
-        theirs = theirs.replace("shortcut.bn", "downsample.1").replace("classifier", "fc")
-        head, _, tail = theirs.partition(".")
-        head = {"conv": "conv1", "bn": "bn1"}.get(head, _TORCHVISION_STAGES.get(head, head))
-        names[ours] = f"{head}.{tail}"
-    return names
-
-
-def load_torchvision(network: Network, state_dict: Mapping[str, Any]) -> None:
-    """Load weights of torchvision's resnet18, 34, 50, 101 or 152 into the same network of ours.
-
-    Strict: every name and shape must fit, or UsageError says which does not and nothing is loaded
-    (`num_batches_tracked`, absent from old files, may be missing). torchvision strides in the 3x3 of
-    its bottlenecks: its logits come out with `stride_in="3x3"`; with the paper's stride the weights
-    fit, and the logits differ.
-    """
-    if not isinstance(state_dict, Mapping):
-        raise UsageError(f"a state dict is needed, got {type(state_dict).__name__}")
-    who, names, own = network.spec.name, _torchvision_names(network), network.state_dict()
-    missing = [name for name in names.values() if name not in state_dict]
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    unknown = sorted(set(map(str, state_dict)) - set(names.values()))
-    for what, found in (("missing", missing), ("not known to it", unknown)):
-        if found:
-            shown = ", ".join([*found[:3], *(["..."] if len(found) > 3 else [])])
-            raise UsageError(f"these are not the weights of {who}: {len(found)} {what} ({shown})")
-    for ours, theirs in names.items():
-        value = state_dict.get(theirs, own[ours])
-        if not isinstance(value, Tensor):
-            raise UsageError(f"these are not the weights of {who}: {theirs} is no tensor")
-        if value.shape != own[ours].shape:
-            wanted, got = tuple(own[ours].shape), tuple(value.shape)
-            raise UsageError(f"these are not the weights of {who}: {theirs} is {got}, not {wanted}")
-        if value.is_floating_point() != own[ours].is_floating_point():
-            raise UsageError(f"these are not the weights of {who}: {theirs} holds {value.dtype}")
-    network.load_state_dict({ours: state_dict.get(names[ours], own[ours]) for ours in names})
-
-
-def to_torchvision(network: Network) -> dict[str, Tensor]:
-    """The network's weights and statistics under torchvision's names, as copies.
-
-    Raises UsageError for networks that torchvision does not have: plain ones, options A and C, CIFAR's.
-    """
-    values = network.state_dict()
-    return {
-        theirs: values[ours].detach().clone() for ours, theirs in _torchvision_names(network).items()
-    }

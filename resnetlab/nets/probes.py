@@ -12,14 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from resnetlab.config import Precision, UsageError, did_you_mean
-from resnetlab.nets.models import (
-    BatchNorm,
-    Network,
-    Stage,
-    count_parameters,
-    evaluating,
-    weighted_layers,
-)
+from resnetlab.nets.anatomy import count_parameters, evaluating, weighted_layers
+from resnetlab.nets.models import Network, Stage
+from resnetlab.nets.norms import BatchNorm
 
 
 def gradient_norms(network: nn.Module) -> Tensor:

@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy
 
 from resnetlab import config, nets, store
 from resnetlab.config import UsageError
-from resnetlab.images import datasets, photographs
-from resnetlab.images.photographs import centre_crop
+from resnetlab.images import datasets, feeds, photographs
+from resnetlab.images.pixels import centre_crop
 from resnetlab.nets import surgery
 
 Protocol = Literal["single", "ten-crop", "multi-scale"]
@@ -228,7 +228,7 @@ class Trained:
     """A network with its weights, and how its images are normalised."""
 
     network: nets.Network
-    normalise: datasets.Normalise
+    normalise: feeds.Normalise
     step: int | None  # of the checkpoint; None for weights from a file
 
 
@@ -302,7 +302,7 @@ def _from_checkpoint(
     )
     network = network.to(device, next(iter(state["network"].values())).dtype)
     network.load_state_dict(state["network"])
-    return Trained(network, datasets.Normalise(**state["normalise"]), checkpoint.step)
+    return Trained(network, feeds.Normalise(**state["normalise"]), checkpoint.step)
 
 
 # torchvision's weights expect these channel means and deviations, of pixels in 0..1.
@@ -340,9 +340,7 @@ def from_torchvision(path: str | Path, name: str, device: torch.device) -> Train
         255 * torch.tensor(values).view(3, 1, 1)
         for values in (_TORCHVISION_MEAN, _TORCHVISION_DEVIATION)
     )
-    return Trained(
-        network.to(device), datasets.Normalise(mean, deviation).to(device, torch.float32), None
-    )
+    return Trained(network.to(device), feeds.Normalise(mean, deviation).to(device, torch.float32), None)
 
 
 def evaluate(
@@ -436,12 +434,12 @@ def evaluate(
     }
 
 
-def _batches(split: datasets.Split, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(split: feeds.Split, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(0, len(split), size):
         yield split.images[start : start + size], split.labels[start : start + size]
 
 
-def _check_fits(network: nets.Network, images: datasets.Dataset | photographs.Photos) -> None:
+def _check_fits(network: nets.Network, images: feeds.Dataset | photographs.Photos) -> None:
     known = network.classifier.out_features
     if len(images.classes) != known:
         raise UsageError(

@@ -1,0 +1,225 @@
+"""Verbs that make pages and files: `figures`, `report`, `notebook`, `lesson`, `export`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resnetlab.cli.options import DeviceOption, ResultsOption, _list_of, app
+from resnetlab.cli.tables import _one_study
+from resnetlab.cli.terminal import _png
+from resnetlab.studies.commands import reproduce
+
+if TYPE_CHECKING:
+    from resnetlab.studies import lesson
+
+
+@app.command()
+def figures(
+    study: Annotated[str, typer.Argument(help="A study, or the folder of one")],
+    results: ResultsOption = None,
+    out: Annotated[str | None, typer.Option(help="Folder [default: figures/ in the study]")] = None,
+    data: Annotated[str, typer.Option(help="Only runs on this data set")] = "",
+    recipe: Annotated[str, typer.Option(help="Only runs with this recipe")] = "",
+    precision: Annotated[str, typer.Option(help="Only runs in this precision")] = "",
+) -> None:
+    """Draw a study's figures as PNG files, light and dark (needs the extra `figures` and Chromium)."""
+    from resnetlab import files, plots, store, verdict
+    from resnetlab.config import UsageError
+
+    path = Path(study)
+    found = store.read_study(path) if path.is_dir() else store.find_study(study, results)
+    if not found.runs:
+        raise UsageError(f"{found.path} holds no readable run")
+    table = verdict.one_condition(found.table(), data, recipe, precision)
+    runs = [run for run in found.runs if run.name in set(table["run"])]
+    if not runs:
+        raise UsageError(f"{found.path} holds no run on that data set, recipe and precision")
+    folder = Path(out) if out else found.path / store.FIGURES
+    folder.mkdir(parents=True, exist_ok=True)
+    depths = [run.network.depth for run in runs]
+    ends = {min(depths), max(depths)}
+    seed = min(run.config.seed for run in runs)
+    probes = store.probes_of(
+        [run for run in runs if run.config.seed == seed and run.network.depth in ends]
+    )
+    for theme in ("light", "dark"):
+        drawn = {
+            "error_curves": plots.error_curves(store.metrics_of(runs), theme=theme),
+            "error_against_depth": plots.error_against_depth(table, theme=theme),
+            "gradient_norms": plots.gradient_norm_heatmap(probes, theme=theme),
+        }
+        for name, figure in drawn.items():
+            target = folder / f"{name}-{theme}.png"
+            files.atomic_write(target, _png(figure))
+            print(target)
+
+
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="A study, reference/STUDY, or the folder of one")],
+    results: ResultsOption = None,
+    out: Annotated[
+        str | None, typer.Option(help="File to write [default: report.html in the study]")
+    ] = None,
+) -> None:
+    """Write a study as one HTML file that needs no network: figures, tables, verdict, versions."""
+    from resnetlab import files
+    from resnetlab.pages import document
+    from resnetlab.pages import report as reports
+
+    found = _one_study(study, results)
+    target = Path(out).expanduser() if out else found.path / reports.FILE
+    document.check_target(target, reports.KIND)
+    page = reports.page(found, {run.name: reproduce(run) for run in found.runs})
+    files.atomic_write(target, page)
+    print(f"{target}  ({len(page) / 1e6:.1f} MB, opens in any browser without a network)")
+
+
+@app.command("notebook", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def notebook_command(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Such as 03_gradient_norms, or just 03")],
+    results: ResultsOption = None,
+    out: Annotated[
+        str | None, typer.Option(help="Executed notebook to write [default: in its study's folder]")
+    ] = None,
+) -> None:
+    """Execute a question notebook into the results, as in: resnetlab notebook 03 -p seeds 0,1,2
+
+    Each -p NAME VALUE is checked before anything runs; `-p quick true` is a trial. Which parameters
+    there are stands in the notebook's first code cell.
+    """
+    from resnetlab import store
+    from resnetlab.config import UsageError
+    from resnetlab.studies import lesson, notebook
+
+    if name.startswith("-"):
+        raise UsageError("the notebook's name comes first: resnetlab notebook 03 -p seeds 0,1,2")
+    source = notebook.find(name)
+    if not source.name[0].isdecimal():
+        raise UsageError(f"{source.name} trains: `resnetlab train` and `resnetlab study` do that")
+    parameters = notebook.typed(source, _pairs(context.args))
+    root = store.results_root(results)
+    if "results" in parameters:
+        raise UsageError("give the results folder with --results")
+    target = Path(out).expanduser().absolute() if out else None
+    if target is not None and target.suffix != ".ipynb":
+        raise UsageError(f"--out: a file that ends in .ipynb is needed, got {out!r}")
+    target = target or lesson.place_of(source, parameters, root)
+    print(f"executing {source.name}", flush=True)
+    began = time.monotonic()
+    error = lesson.execute(source, target, parameters, root)
+    if error:
+        raise RuntimeError(f"{source.name}: {error}\n  as far as it came: {target}")
+    print(f"{target}  ({time.monotonic() - began:.0f} s)")
+
+
+def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    """`-p NAME VALUE -p NAME VALUE` as pairs. UsageError for anything else."""
+    from resnetlab.config import UsageError
+
+    pairs, left = [], list(words)
+    while left:
+        if left[0] != "-p" or len(left) < 3:
+            raise UsageError(f"-p NAME VALUE is needed, as in -p seeds 0,1,2; got {' '.join(left)!r}")
+        pairs.append((left[1], left[2]))
+        left = left[3:]
+    return pairs
+
+
+@app.command("lesson")
+def lesson_command(
+    quick: Annotated[bool, typer.Option("--quick", help="A trial: tiny networks, few steps")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Execute what is there already, too")] = False,
+    from_reference: Annotated[
+        bool,
+        typer.Option("--from-reference", help="Execute nothing: pages of the committed copies"),
+    ] = False,
+    device: DeviceOption = "auto",
+    results: ResultsOption = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder for the pages [default: results/lesson]")
+    ] = None,
+) -> None:
+    """Execute the question notebooks in teaching order and make pages of them, index.html first.
+
+    What is there already is not executed again; one that fails does not stop the others.
+    """
+    from resnetlab import store
+    from resnetlab.config import UsageError
+    from resnetlab.studies import lesson
+
+    if from_reference and (quick or again):
+        raise UsageError("--from-reference executes nothing: it goes without --quick and --again")
+    root = store.results_root(results)
+    usual = lesson.COMMITTED if from_reference else lesson.TRIALS if quick else store.LESSON
+    folder = Path(out).expanduser().absolute() if out else root / usual
+    if from_reference:
+        parts = lesson.from_reference(root, folder)
+        for part in parts:
+            _tell_part(part, 0)
+    else:
+        began = 0.0
+
+        def begins(chapter: lesson.Chapter) -> None:
+            nonlocal began
+            began = time.monotonic()
+            print(f"{chapter.name:<26}", end=" ", flush=True)
+
+        def ends(part: lesson.Part) -> None:
+            _tell_part(part, time.monotonic() - began, named=True)
+
+        store.prepare_root(root)
+        parts = lesson.teach(
+            root, folder, quick=quick, again=again, device=device, begins=begins, ends=ends
+        )
+    print(f"{folder / lesson.INDEX}  (opens in any browser, without a network)")
+    failed = [part.chapter.name for part in parts if part.error]
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _tell_part(part: lesson.Part, seconds: float, named: bool = False) -> None:
+    """The rest of a chapter's line: what became of it, and where its executed copy lies."""
+    name = "" if named else f"{part.chapter.name:<26} "
+    if part.error:
+        print(f"{name}failed: {part.error}", flush=True)
+    elif part.copy is None:
+        print(f"{name}no executed copy", flush=True)
+    else:
+        took = f"{seconds:.0f} s" if part.state == "executed" else "there"
+        print(f"{name}{took:<7} {part.copy}", flush=True)
+
+
+@app.command()
+def export(
+    study: Annotated[str, typer.Argument(help="A study, reference/STUDY, or the folder of one")],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="csv, parquet, tensorboard, or several: csv,parquet [default: all]"
+        ),
+    ] = None,
+    results: ResultsOption = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder to write into [default: STUDY-export here]")
+    ] = None,
+) -> None:
+    """Write every logged point of a study for other tools: CSV, Parquet, TensorBoard event files."""
+    from resnetlab.pages import export as exports
+
+    asked = _list_of(formats, "--format", str) if formats is not None else None
+    wanted = exports.formats_asked(asked)
+    found = _one_study(study, results)
+    # Not in the study's folder, where it would pass for a run.
+    folder = Path(out).expanduser() if out else Path(f"{found.name}-export")
+    exports.write(found, folder, wanted, print)
+    if exports.TENSORBOARD not in wanted and asked is None:
+        print(f"left out: {exports.TO_INSTALL}", file=sys.stderr)

@@ -1,0 +1,80 @@
+"""Weights exchanged with torchvision's resnet18, 34, 50, 101 and 152."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from resnetlab import config
+from resnetlab.config import UsageError
+from resnetlab.nets.models import Network
+
+_TORCHVISION_STAGES = {f"stage{number}": f"layer{number}" for number in (1, 2, 3, 4)}
+
+
+def _torchvision_names(network: Network) -> dict[str, str]:
+    """Our name -> torchvision's for all of the state dict; UsageError if it has no such network."""
+    spec = network.spec
+    reason = None
+    if spec.shortcut == "none":
+        reason = "it has no shortcuts, and torchvision has no plain networks"
+    elif spec.design != "imagenet":
+        reason = "it is a network for small images; torchvision has resnet18, 34, 50, 101 and 152"
+    elif spec.block == "single":
+        reason = "its blocks have a single layer"
+    elif spec.shortcut != "B":
+        wanted = config.Network.parse({**spec.model_dump(), "shortcut": "B"}).name
+        reason = f"torchvision uses shortcut option B: build {wanted!r} instead"
+    if reason:
+        raise UsageError(f"{spec.name} has no counterpart in torchvision: {reason}")
+    names = {}
+    for ours in network.state_dict():
+        theirs = ours.replace("residual.", "").replace("shortcut.conv", "downsample.0")
+        theirs = theirs.replace("shortcut.bn", "downsample.1").replace("classifier", "fc")
+        head, _, tail = theirs.partition(".")
+        head = {"conv": "conv1", "bn": "bn1"}.get(head, _TORCHVISION_STAGES.get(head, head))
+        names[ours] = f"{head}.{tail}"
+    return names
+
+
+def load_torchvision(network: Network, state_dict: Mapping[str, Any]) -> None:
+    """Load weights of torchvision's resnet18, 34, 50, 101 or 152 into the same network of ours.
+
+    Strict: every name and shape must fit, or UsageError says which does not and nothing is loaded
+    (`num_batches_tracked`, absent from old files, may be missing). torchvision strides in the 3x3 of
+    its bottlenecks: its logits come out with `stride_in="3x3"`; with the paper's stride the weights
+    fit, and the logits differ.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise UsageError(f"a state dict is needed, got {type(state_dict).__name__}")
+    who, names, own = network.spec.name, _torchvision_names(network), network.state_dict()
+    missing = [name for name in names.values() if name not in state_dict]
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    unknown = sorted(set(map(str, state_dict)) - set(names.values()))
+    for what, found in (("missing", missing), ("not known to it", unknown)):
+        if found:
+            shown = ", ".join([*found[:3], *(["..."] if len(found) > 3 else [])])
+            raise UsageError(f"these are not the weights of {who}: {len(found)} {what} ({shown})")
+    for ours, theirs in names.items():
+        value = state_dict.get(theirs, own[ours])
+        if not isinstance(value, Tensor):
+            raise UsageError(f"these are not the weights of {who}: {theirs} is no tensor")
+        if value.shape != own[ours].shape:
+            wanted, got = tuple(own[ours].shape), tuple(value.shape)
+            raise UsageError(f"these are not the weights of {who}: {theirs} is {got}, not {wanted}")
+        if value.is_floating_point() != own[ours].is_floating_point():
+            raise UsageError(f"these are not the weights of {who}: {theirs} holds {value.dtype}")
+    network.load_state_dict({ours: state_dict.get(names[ours], own[ours]) for ours in names})
+
+
+def to_torchvision(network: Network) -> dict[str, Tensor]:
+    """The network's weights and statistics under torchvision's names, as copies.
+
+    Raises UsageError for networks that torchvision does not have: plain ones, options A and C, CIFAR's.
+    """
+    values = network.state_dict()
+    return {
+        theirs: values[ours].detach().clone() for ours, theirs in _torchvision_names(network).items()
+    }

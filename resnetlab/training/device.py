@@ -1,0 +1,79 @@
+"""Where a run is trained: the device, its precision and its name."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from resnetlab import config, machine
+from resnetlab.config import UsageError
+
+
+def resolve_device(name: str) -> torch.device:
+    """auto (a CUDA GPU if there is one), cpu, cuda or cuda:N. UsageError if it is not there."""
+    if not isinstance(name, str):
+        raise UsageError(f"device: should be text such as cpu or cuda:0, got {name!r}")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise UsageError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:N")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            built = torch.version.cuda
+            why = (
+                f"; an NVIDIA driver is installed, and perhaps too old for CUDA {built} of this torch "
+                "(nvidia-smi shows the CUDA version that it can do)"
+                if machine.has_gpu() and built
+                else ""
+            )
+            raise UsageError(
+                f"device cuda was asked for, but torch sees no CUDA GPU{why}; use --device cpu"
+            )
+        if number and int(number) >= torch.cuda.device_count():
+            raise UsageError(f"device {name}: this machine has {torch.cuda.device_count()} GPU(s)")
+    return torch.device(name)
+
+
+def check_precision(precision: config.Precision, device: torch.device) -> None:
+    """Raises UsageError if the device cannot train in that precision."""
+    if precision == "tf32" and device.type != "cuda":
+        raise UsageError("precision tf32 needs a CUDA GPU; on a CPU use fp32, fp64 or bf16")
+
+
+def set_precision(precision: config.Precision) -> None:
+    """fp32 means fp32: TF32 is off unless asked for, and cuDNN keeps to deterministic algorithms."""
+    mode = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = mode
+    torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@contextlib.contextmanager
+def _thread_count(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check_threads(threads: int | None) -> None:
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise UsageError(f"threads must be a whole number of at least 1, got {threads!r}")
