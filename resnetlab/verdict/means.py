@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit  # the quantiles of Student's t
 
 from resnetlab import paper
 from resnetlab.config import UsageError, edit_of, without_warmup
@@ -22,9 +23,6 @@ from resnetlab.config import UsageError, edit_of, without_warmup
 GROUP = ["data", "recipe", "precision", "family", "depth", "shortcut", "network"]
 MEASURED = ["train_error", "train_error_clean", "test_error"]
 ENOUGH_SEEDS = 3
-# 97.5 % quantile of Student's t by degrees of freedom: n seeds give n - 1. (Any table of t.)
-_STUDENT = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-_STUDENT_MANY = 2.228  # 10 degrees of freedom, on the safe side for more
 NEGLIGIBLE = 1.0  # percentage points of training error
 
 
@@ -122,7 +120,7 @@ class Contrast:
         """Half the 95 % confidence interval of the mean (Student's t); NaN below three seeds."""
         if self.n < ENOUGH_SEEDS:
             return math.nan
-        return _STUDENT.get(self.n - 1, _STUDENT_MANY) * self.spread / math.sqrt(self.n)
+        return float(stdtrit(self.n - 1, 0.975)) * self.spread / math.sqrt(self.n)
 
     @property
     def interval(self) -> tuple[float, float]:
