@@ -3,7 +3,7 @@
     python benchmarks/learnt.py                                            # plain-56 on the digits
     python benchmarks/learnt.py --data folder:PATH --networks plain-20 --steps 300    # on real images
 
-Whole runs through `train.fit`, one a core with one thread; the last is the training error of a whole
+Whole runs through `training.fit`, one a core with one thread; the last is the training error of a whole
 pass in evaluation mode. Mean and standard deviation over seeds, and seed by seed the difference from
 fp32 eager, which every other row is to be judged by.
 """

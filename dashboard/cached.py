@@ -87,7 +87,7 @@ def state(runs: store.Study) -> tuple[tuple[str, str, Stamp], ...]:
 
 
 def metrics(runs: Sequence[store.RunRecord]) -> pd.DataFrame:
-    """`results.metrics_of`. Shared: not to be written into."""
+    """`store.metrics_of`. Shared: not to be written into."""
     return _metrics(_same(runs), runs)[1]
 
 
@@ -99,7 +99,7 @@ def _metrics(
 
 
 def table(runs: Sequence[store.RunRecord]) -> pd.DataFrame:
-    """`results.table_of`: one row a run. Shared: not to be written into."""
+    """`store.table_of`: one row a run. Shared: not to be written into."""
     return _table(_same(runs), runs)[1]
 
 
@@ -120,7 +120,7 @@ def _same(runs: Sequence[store.RunRecord]) -> str:
 
 
 def measurement(path: Path) -> store.Measurement:
-    """`results.read_measurement`, remembered until its file changes. Shared: not to be written into."""
+    """`store.read_measurement`, remembered until its file changes. Shared: not to be written into."""
     return _measurement(path, stamp(path.parent, [path.name]))
 
 
@@ -130,7 +130,7 @@ def _measurement(path: Path, seen: Stamp) -> store.Measurement:
 
 
 def probes(runs: Sequence[store.RunRecord]) -> pd.DataFrame:
-    """`results.probes_of` for the gradient norms. Shared: not to be written into."""
+    """`store.probes_of` for the gradient norms. Shared: not to be written into."""
     return _probes(_same(runs), runs)[1]
 
 

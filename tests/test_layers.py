@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -149,3 +150,41 @@ def test_every_module_says_what_it_owns() -> None:
     for module, path in MODULES.items():
         said = ast.get_docstring(ast.parse(path.read_text()))
         assert said, module
+
+
+# What a backticked `word.name` in text may also be: another library's, or a file.
+ELSEWHERE = {"torch", "layout", "glibc", "resnetlab"}
+ENDINGS = set("json jsonl py md ipynb npz yml toml html txt lock csv zip part pt png jpg cff".split())
+
+
+def _spelt(path: Path) -> set[str]:
+    """Names that a module defines or sets, in classes too."""
+    found = {path.stem}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+    return found
+
+
+def test_what_texts_name_is_there() -> None:
+    """`module.name` and `folder.name` in docstrings, comments, documents: no ghosts of a move."""
+    project = PACKAGE.parent
+    code = [*MODULES.values(), *(project / "dashboard").rglob("*.py")]
+    code += (project / "benchmarks").glob("*.py")
+    known: dict[str, set[str]] = {}
+    for path in code:
+        for owner in {path.stem, path.parent.name}:
+            known.setdefault(owner, set()).update(_spelt(path))
+    texts = [*code, project / "README.md", project / "CONTRIBUTING.md"]
+    texts += [project / "results" / "README.md", project / "benchmarks" / "README.md"]
+    ghosts = []
+    for path in texts:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for owner, name in re.findall(r"`(?:resnetlab\.)?([a-z_]+)\.([A-Za-z_]\w*)", line):
+                if not (name in ENDINGS or owner in ELSEWHERE or name in known.get(owner, ())):
+                    ghosts.append(f"{path.relative_to(project)}:{number}: {owner}.{name}")
+    assert not ghosts, "\n".join(ghosts)

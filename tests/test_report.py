@@ -341,6 +341,9 @@ def cli_name(depth: int, shortcut: str) -> str:
         ("digits", {"depths": (8, 20), "recipe": "short", "validation": 100}),
         ("digits", {"depths": (8,), "data": "cifar10", "overrides": {"batch_size": 64}}),
         ("shortcuts", {"depths": (8,), "seeds": (1,)}),
+        ("digits", {"depths": (8,), "overrides": {"steps": 40, "clip": 0.5}}),
+        ("depth-real-clip", {"overrides": {}}),
+        ("depth-real", {"overrides": {}}),  # residual networks have seeds more
         ("imagenet", {"depths": (18,), "also": ("resnet-50",), "overrides": {"steps": 40}}),
         ("imagenet", {"depths": (18, 34), "also": (), "data": "folder:/some where/photos"}),
     ],

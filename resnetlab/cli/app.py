@@ -1,4 +1,4 @@
-"""The command `resnetlab`. Each verb loads what it needs, so that help answers at once."""
+"""The command put together: its verbs, two of its own (`bench`, `dashboard`), and how it ends."""
 
 from __future__ import annotations
 

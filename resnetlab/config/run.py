@@ -1,7 +1,7 @@
-"""The configuration of a run: Network, Data, Recipe, Surgery and Run, strict and frozen; presets.
+"""A run as one strict value: network, data, recipe, seed, precision, surgery; from flat parameters.
 
-A `Run` is one value tree. It round-trips through JSON, refuses unknown keys by name, and says
-everything that decides a result. Where it ran (device, threads) is recorded beside it, not in it.
+It round-trips through JSON, refuses unknown keys by name, and says everything that decides a result.
+Where it ran (device, threads) is recorded beside it, not in it.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def run_from_parameters(
     `network` (plain-56), or `depth` and `shortcut`, name the network (50 and 152 layers are 6n+2 too:
     on digits and CIFAR a bare depth means that design); `recipe` "" means the data set's
     default; `shortcut_scale` and `start_from` (the fields of a Start, which
-    `results.weights_named` finds by a run's name) are its surgery; any other keyword is a field of the
+    `store.weights_named` finds by a run's name) are its surgery; any other keyword is a field of the
     recipe (steps, lr, batch_size, ...), None = unchanged. Raises UsageError with the offending name or
     value.
     """

@@ -1,4 +1,4 @@
-"""Images in memory, and what a step sees of them: order and augmentation, by (seed, step) alone."""
+"""What a step sees: images in memory, their order and augmentation, by (seed, step) alone."""
 
 from __future__ import annotations
 

@@ -381,7 +381,7 @@ def crops(
     """Crops uint8 (n, crop, crop, 3) and labels (n,) for each list of at most `together` cuts.
 
     The pixels hold until the next are asked for. At least `ahead` lists are cut beforehand. Names of
-    damaged files go to `photos.damaged`.
+    damaged files go to `Photos.damaged`.
     """
     files = photos.splits[split]
     workers = photos.workers_for(files)
@@ -414,7 +414,7 @@ class Views(NamedTuple):
 
 
 class Streamed:
-    """A `data.Feed` from files: images of Sec. 3.4, by a recipe with `crop` and `scale`."""
+    """A `feeds.Feed` from files: images of Sec. 3.4, by a recipe with `crop` and `scale`."""
 
     def __init__(
         self,
@@ -451,7 +451,7 @@ class Streamed:
         )
 
     def views(self, step: int) -> Views:
-        """This process's share of what `step` sees; a batch may straddle epochs, as in `data.Order`."""
+        """This process's share of what `step` sees; a batch may straddle epochs: `feeds.Order`."""
         rows = self._share.of(self._recipe.batch_size)
         first = step * self._recipe.batch_size + rows.start
         last = step * self._recipe.batch_size + rows.stop

@@ -40,7 +40,7 @@ def is_laid_out(folder: Path) -> bool:
 
 
 def find_images(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    """ "train" and "test" -> WordNet id -> image files, sorted, as `data.find_images` gives them.
+    """ "train" and "test" -> WordNet id -> image files, sorted, as `datasets.find_images` gives them.
 
     Raises DataError with the first problem of `look`, and for fewer than two classes.
     """

@@ -1,4 +1,4 @@
-"""The networks, what can be cut out of them or added, and what is measured on them."""
+"""The networks and what they are made of; `surgery` edits them, `probes` and `landscape` read them."""
 
 from resnetlab.nets.anatomy import (
     census,

@@ -119,7 +119,7 @@ def batch_gradients(
 ) -> list[Tensor]:
     """Gradient of the mean cross-entropy over one batch by each layer's weights, in that precision.
 
-    As `train.train_step` computes it, in training mode: "fp64" casts weights and images, "bf16" is
+    As `training.train_step` computes it, in training mode: "fp64" casts weights and images, "bf16" is
     autocast, "fp32" has TF32 off. `channels_last` only lays weights and images out differently in
     memory, which chooses other kernels. `images` (B, C, H, W), normalised; `labels` (B,). Float64, in
     the order of `weighted_layers`, each in the shape of its weight. On a copy: weights, statistics,
@@ -293,7 +293,7 @@ def saved_bytes(network: nn.Module, images: Tensor) -> int:
 
     They grow with the batch and are most of the memory of training. Every storage counts once, the
     network's own parameters and buffers do not; of blocks that are computed again
-    (`models.recompute_activations`) only the inputs are kept. On the meta device the count is the same
+    (`anatomy.recompute_activations`) only the inputs are kept. On the meta device the count is the same
     and takes no memory.
     """
     own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
@@ -379,7 +379,7 @@ def anatomy(network: Network, size: int) -> list[dict[str, Any]]:
     the classifier: `name` of the module; `stage` (0: before the first, last + 1: behind them); `kind`
     (the class of the block); `shortcut` (none, identity, padded or projection); `shape_in`, `shape_out`
     (C, H, W) of images of `size` x `size`; `parameters`; `multiply_adds` of one image as the paper
-    counts them (`models.count_multiply_adds`); `layers`: name, kernel, stride and filters of the
+    counts them (`anatomy.count_multiply_adds`); `layers`: name, kernel, stride and filters of the
     weighted ones. Nothing is computed: a copy without memory is run.
     """
     blank = copy.deepcopy(network).to("meta").eval()

@@ -25,7 +25,7 @@ def build(
 ) -> Network:
     """The network of a run, its shortcuts scaled if its surgery says so; the weights are drawn.
 
-    A run that starts from trained weights has an ordinary network: `train` gives it the weights.
+    A run that starts from trained weights has an ordinary network; `training.start` loads them.
     """
     network = models.build(
         run.network, num_classes=num_classes, in_channels=in_channels, generator=generator

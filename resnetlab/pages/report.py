@@ -330,6 +330,10 @@ def study_command(study: store.Study) -> str | None:
     return None
 
 
+def _runs_of(grid: config.Grid) -> dict[str, config.Run]:
+    return {name: config.run_from_parameters(**own) for name, own in grid.parameters().items()}
+
+
 def _study_words(preset: str, asked: Mapping[str, config.Run], folder: str) -> list[str] | None:
     """The words after `resnetlab study` that make these runs out of a preset grid; None: not so."""
     first = next(iter(asked.values()))
@@ -339,7 +343,7 @@ def _study_words(preset: str, asked: Mapping[str, config.Run], folder: str) -> l
     kind = config.RECIPES.get(first.recipe.name)
     if not grown or kind is None:
         return None
-    fields = ("steps", "lr", "batch_size", "crop")
+    fields = ("steps", "lr", "batch_size", "clip", "crop")
     changed = {
         name: value for name in fields if (value := getattr(first.recipe, name)) != getattr(kind, name)
     }
@@ -357,10 +361,12 @@ def _study_words(preset: str, asked: Mapping[str, config.Run], folder: str) -> l
         usual_recipe = usual.recipe or config.default_recipe(first.data.name).name
         wishes["recipe"] = usual.recipe if usual_recipe == first.recipe.name else first.recipe.name
         grid = config.grid_named(preset, **wishes)
-        made = {n: config.run_from_parameters(**v) for n, v in grid.parameters().items()}
+        if _runs_of(grid) != asked:  # the preset's own networks, some with seeds of their own
+            few = {name: wishes[name] for name in ("data", "precision", "overrides")}
+            grid = config.grid_named(preset, **few)
+        if _runs_of(grid) != asked:
+            return None
     except UsageError:
-        return None
-    if made != dict(asked):
         return None
     words = [preset]
     for name in ("data", "recipe", "depths", "shortcuts", "also", "seeds", "validation"):

@@ -13,7 +13,7 @@ from resnetlab.plots.style import _FAMILY_COLOURS, Theme, _finish, conditions, e
 def trained_on(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Error after training a constructed solution on, by learning rate: plain left, residual right.
 
-    `frame` has the columns of `results.IDENTITY`, lr, train_error_clean and test_error in percent, and
+    `frame` has the columns of `store.IDENTITY`, lr, train_error_clean and test_error in percent, and
     start_train_error_clean, the solution's own training error, which stands as a dotted line.
     """
     if frame.empty:

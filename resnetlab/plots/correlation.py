@@ -13,7 +13,7 @@ from resnetlab.plots.style import _SHORTCUT_COLOURS, _SHORTCUT_ORDER, Theme, _fi
 def gradient_correlation(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Mean cosine of the gradients at neighbouring inputs against depth: every seed, and the mean.
 
-    `frame` has the columns of `results.IDENTITY` and value (`probes.gradient_correlation`, its entries
+    `frame` has the columns of `store.IDENTITY` and value (`probes.gradient_correlation`, its entries
     beside the diagonal averaged).
     """
     values = frame.dropna(subset=["value"]) if len(frame) else frame
@@ -51,7 +51,7 @@ def gradient_correlation(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go
 def correlation_matrices(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Cosine of the gradients at every pair of points of a segment, a panel a network, one scale.
 
-    `frame` has the columns of `results.IDENTITY`, i and j (0-based points) and value
+    `frame` has the columns of `store.IDENTITY`, i and j (0-based points) and value
     (`probes.gradient_correlation`). At most six networks, plain before residual.
     """
     if frame.empty:

@@ -37,7 +37,7 @@ def error_curves(
 ) -> go.Figure:
     """Figure 6: error against step, plain left, residual right; mean over seeds, band from min to max.
 
-    `metrics` as `results.metrics_of`. Dashed: running training error (augmented, training mode). Bold:
+    `metrics` as `store.metrics_of`. Dashed: running training error (augmented, training mode). Bold:
     test error, or the held-out part's where the runs have one. Where all networks have one depth,
     colour is the shortcut option; else options of one depth share it, and legend and hover tell. An
     edited network (`Run.surgery`) has the colour of its edit. `with_paper` lays the paper's own curves
@@ -341,7 +341,7 @@ def _add_paper_points(
 def run_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """One run while it trains: training and test error above, learning rate below.
 
-    `metrics` as `results.metrics_of` of one run.
+    `metrics` as `store.metrics_of` of one run.
     """
     if metrics.empty:
         return empty("No row logged yet.", theme)

@@ -14,7 +14,7 @@ _ENDS = (("test_error", "test", "solid", 3.2), ("train_error_clean", "training",
 def shortcut_dial(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Final error against the scale of the shortcuts, 0 (plain) to 1 (residual): seeds and their mean.
 
-    `frame` has the columns of `results.IDENTITY`, scale, train_error_clean and test_error in percent.
+    `frame` has the columns of `store.IDENTITY`, scale, train_error_clean and test_error in percent.
     """
     if frame.empty:
         return empty("No scaled shortcuts trained yet.", theme)
@@ -52,7 +52,7 @@ def shortcut_dial(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure
 def lesions(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Test error with blocks removed: left one at a time, by place; right several at random, by number.
 
-    `frame` has the columns of `results.IDENTITY`, removed (how many), place (0-based, of the one block;
+    `frame` has the columns of `store.IDENTITY`, removed (how many), place (0-based, of the one block;
     any number where several are removed), blocks (all there are), draw, test_error and intact_error in
     percent. Colour is depth, plain is dashed; lines are means over seeds, points single removals.
     """

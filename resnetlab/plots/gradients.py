@@ -31,7 +31,7 @@ from resnetlab.plots.style import (
 def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Layer against step, colour the gradient's norm, every run a panel, all on one log scale.
 
-    `probes` as `results.probes_of`. Layer 1 is the first convolution, the last the classifier. Plain
+    `probes` as `store.probes_of`. Layer 1 is the first convolution, the last the classifier. Plain
     stands left and residual right, shallow above deep; at most eight runs, four of a family if there
     are two.
     """
@@ -102,7 +102,7 @@ def gradient_norm_profile(
 ) -> go.Figure:
     """Gradient norm against layer at chosen steps (default: first, middle, last), log axis.
 
-    `probes` as `results.probes_of`; plain left, residual right (one panel if there is one family);
+    `probes` as `store.probes_of`; plain left, residual right (one panel if there is one family);
     colour is depth (the shortcut option where all have one depth), dash is the step. Seeds are averaged
     geometrically. A step that was not logged takes the nearest logged one.
     """
@@ -153,7 +153,7 @@ def gradient_norm_profile(
 def gradient_ratio(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Gradient norm of the first weighted layer over that of the last, against step, log axis.
 
-    `probes` as `results.probes_of`. Lines are geometric means over seeds, bands reach from the lowest
+    `probes` as `store.probes_of`. Lines are geometric means over seeds, bands reach from the lowest
     seed to the highest; dotted: beyond them `verdict` calls gradients exploding or vanishing.
     """
     ratios = verdict.gradient_ratios(probes)
@@ -223,7 +223,7 @@ def at_initialisation(
 ) -> go.Figure:
     """A quantity by layer before the first update: left with batch norm, right without, log axes.
 
-    `frame` has the columns of `results.IDENTITY`, norm (of NORMS), layer (0-based) and value
+    `frame` has the columns of `store.IDENTITY`, norm (of NORMS), layer (0-based) and value
     (`probes.batch_gradient_norms`, `probes.activation_scales`). Colour is depth, plain is dashed; lines
     are geometric means over seeds. The two panels have axes of their own.
     """

@@ -1,4 +1,4 @@
-"""The learning rate: of one run as logged, of recipes as stated."""
+"""The learning rate of recipes: one with its reasons, several side by side."""
 
 from __future__ import annotations
 

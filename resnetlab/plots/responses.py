@@ -23,7 +23,7 @@ def layer_responses(
 ) -> go.Figure:
     """Figure 7: deviation of each 3x3 layer's response; above in order, below sorted by magnitude.
 
-    `responses` has the columns of `results.IDENTITY`, layer (0-based) and value
+    `responses` has the columns of `store.IDENTITY`, layer (0-based) and value
     (`probes.layer_responses`).
     Colour is depth, plain networks are dashed, as in the paper; seeds are averaged, layer by layer.
     `papers` are lines of the paper's own figure, drawn thin. `log` takes a logarithmic axis, for

@@ -26,7 +26,7 @@ _ARITHMETIC_COLOURS = ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7")
 def gradient_error_by_layer(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """How far gradients are from float64's, by layer, a panel an arithmetic, one logarithmic axis.
 
-    `frame` has the columns of `results.IDENTITY`, arithmetic, layer (0-based), relative and norm
+    `frame` has the columns of `store.IDENTITY`, arithmetic, layer (0-based), relative and norm
     (`probes.gradient_error`). Colour is depth, plain is dashed; lines are geometric means over seeds.
     Dotted: an error as large as the gradient.
     """
@@ -133,7 +133,7 @@ def error_by_condition(
 ) -> go.Figure:
     """Final training error under two or more conditions: thin a seed each, bold the mean over seeds.
 
-    `table` as `results.table_of`; only finished runs are drawn. Colour is depth, plain is dashed.
+    `table` as `store.table_of`; only finished runs are drawn. Colour is depth, plain is dashed.
     """
     finished = table[table["status"] == "finished"] if len(table) else table
     finished = finished.dropna(subset=["train_error"])

@@ -13,7 +13,7 @@ from resnetlab.plots.style import Theme, _finish, _log_range, conditions, depth_
 def loss_lines(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Loss against the distance along a line of weights, a line a run, log axis.
 
-    `frame` has the columns of `results.IDENTITY`, distance and loss (`landscape.loss_on_line`). Colour
+    `frame` has the columns of `store.IDENTITY`, distance and loss (`landscape.loss_on_line`). Colour
     is depth, plain is dashed. Losses that are not finite are gaps.
     """
     if frame.empty or not np.isfinite(frame["loss"]).any():
@@ -41,7 +41,7 @@ def loss_lines(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
 def loss_surfaces(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Loss over a plane through the trained weights, a panel a run, all on one logarithmic scale.
 
-    `frame` has the columns of `results.IDENTITY`, x and y (distances along two directions) and loss
+    `frame` has the columns of `store.IDENTITY`, x and y (distances along two directions) and loss
     (`landscape.loss_on_plane`). At most six runs, plain before residual, shallow before deep; the cross
     marks the trained weights. Losses that are not finite are holes.
     """

@@ -101,7 +101,7 @@ def read_measurement(path: str | Path) -> Measurement:
 def find_measurements(name: str, root: str | Path | None = None) -> list[Path]:
     """The files of that measurement in all studies: the user's own first, the longer training first.
 
-    A study whose name ends in -N-steps has so many (`study.folder_name`), the others their recipe's.
+    A study whose name ends in -N-steps has so many (`studies.folder_name`), the others their recipe's.
     """
     check_name("measurement", name)
     base, found = results_root(root), []

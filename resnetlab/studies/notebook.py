@@ -87,7 +87,7 @@ def switch(value: object, what: str) -> bool:
 
 
 class Lines:
-    """A watcher for `study.collect` that prints a line as each run ends."""
+    """A watcher for `studies.collect` that prints a line as each run ends."""
 
     def begin(self, todo: Sequence[Any], done: Sequence[Any], jobs: int, threads: int) -> None:
         print(f"{len(todo)} runs to train, {len(done)} there; {jobs} at a time", flush=True)
@@ -114,7 +114,7 @@ def set_up_figures() -> None:
 
 
 class Progress:
-    """`on_row` for `train.fit`: curves that grow when run by hand, a line a test under papermill."""
+    """`on_row` for `training.fit`: curves that grow when run by hand, a line a test under papermill."""
 
     def __init__(self, run: config.Run) -> None:
         self.run = run

@@ -206,7 +206,7 @@ def run(
     Everything is checked before the first process starts: the grid, the results folder, that no run
     folder holds another configuration, the device and the data. By default one run a core, with one
     thread (`benchmarks/README.md` says why), and on a GPU all `together`, side by side in one process,
-    as many as its memory holds (`train.fit_together`); `jobs` makes that so many processes instead.
+    as many as its memory holds (`training.fit_together`); `jobs` makes that so many processes instead.
     SIGINT and SIGTERM stop the running ones after their step, each with a checkpoint. Ends by executing
     the question notebook, unless `report` is off. `only` names the runs to execute.
     """

@@ -1,4 +1,4 @@
-"""The engine: how an update is executed on this machine. What it computes is `train.train_step`.
+"""The engine: how an update is executed on this machine. What it computes is `training.train_step`.
 
 Three switches, each off by `--engine eager` and each on by its name, joined by "+":
 

@@ -354,7 +354,7 @@ def evaluate(
     average: Average = "softmax",
     root: Path | None = None,
 ) -> dict[str, Any]:
-    """Test on the test split of `images`; returns the record that `results.add_evaluation` keeps.
+    """Test on the test split of `images`; returns the record that `store.add_evaluation` keeps.
 
     `crop` None is the single view of small images, each as it is (Sec. 4.2). Otherwise images are read
     from files; `side` and `scales` default to the paper's 256 and {224, 256, 384, 480, 640} in

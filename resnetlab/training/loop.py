@@ -1,4 +1,7 @@
-"""The loop around the step: update, probe, log, test, save; it resumes to the same bits."""
+"""The loop around the step: update, probe, log, test, save.
+
+How a run begins and resumes is in `start`, the update itself in `state` and `step`.
+"""
 
 from __future__ import annotations
 
@@ -90,6 +93,7 @@ def _step(fitting: _Fitting, stream: torch.cuda.Stream | None) -> torch.cuda.Str
         return next(fitting)
 
 
+# A generator, one step each, so that `together` can interleave trainings.
 def _fitting(
     run: config.Run,
     *,

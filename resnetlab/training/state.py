@@ -1,4 +1,4 @@
-"""What a checkpoint keeps: network, optimizer, schedule, step and the open log window."""
+"""A training under way: its state, one update by `train_step`, what is probed, saved, restored."""
 
 from __future__ import annotations
 

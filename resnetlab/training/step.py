@@ -1,4 +1,4 @@
-"""One optimizer step: forward, backward, update. The whole of it fits on a slide."""
+"""One optimizer step: forward, backward, update. `Training` calls it, for every engine and device."""
 
 from __future__ import annotations
 

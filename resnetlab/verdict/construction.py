@@ -10,7 +10,7 @@ from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE
 def same_function(frame: pd.DataFrame) -> list[str]:
     """Is the built network the same function? A sentence a network, over its seeds.
 
-    `frame` has the columns of `results.IDENTITY`, which (before, after, disturbed), built (the deeper
+    `frame` has the columns of `store.IDENTITY`, which (before, after, disturbed), built (the deeper
     network's name), error (percent, test) and logits (largest change of a logit, in evaluation mode).
     """
     sentences = []

@@ -10,7 +10,7 @@ SHATTERED = 0.1  # cosine below which neighbours' gradients are called unrelated
 def correlations(frame: pd.DataFrame) -> list[str]:
     """How alike gradients at neighbouring inputs are, by family and depth, in sentences.
 
-    `frame` has the columns of `results.IDENTITY` and value, the mean cosine of neighbours, one row a
+    `frame` has the columns of `store.IDENTITY` and value, the mean cosine of neighbours, one row a
     network and seed. Means and sample standard deviations over seeds.
     """
     values = frame.dropna(subset=["value"])

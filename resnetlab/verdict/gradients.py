@@ -15,7 +15,7 @@ EXPLODING, VANISHING = 1e2, 1e-2
 def gradient_ratios(probes: pd.DataFrame) -> pd.DataFrame:
     """Norm of the first weighted layer's gradient over the last one's: one row a run and logged step.
 
-    `probes` as `results.probes_of`. Columns: study, run, network, depth, shortcut, seed, step, ratio.
+    `probes` as `store.probes_of`. Columns: study, run, network, depth, shortcut, seed, step, ratio.
     Steps at which either norm is zero or not finite are left out.
     """
     who = ["study", "run", "network", "depth", "shortcut", "seed", "step"]

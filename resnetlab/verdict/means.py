@@ -1,8 +1,8 @@
-"""What the runs of a study say: means and spreads over seeds, and the verdict in words.
+"""Means and spreads over seeds; differences paired by seed, with their 95 % interval.
 
 The question is the paper's (Sec. 4.1, 4.2): is a deeper network worse on the *training* set? Higher
 test error alone would be overfitting. Only runs that share everything but the seed are averaged; only
-runs with the same seed are subtracted from one another.
+runs with the same seed are subtracted from one another. The sentences stand in the siblings.
 """
 
 from __future__ import annotations

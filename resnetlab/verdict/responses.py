@@ -13,7 +13,7 @@ from resnetlab.verdict.means import ENOUGH_SEEDS, Contrast
 def mean_responses(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean over the layers, one row a run: study to precision, and response_std.
 
-    `frame` has the columns of `results.IDENTITY`, layer and value (`probes.layer_responses`). The
+    `frame` has the columns of `store.IDENTITY`, layer and value (`probes.layer_responses`). The
     paper's means are in `paper.FIGURE_7`.
     """
     who = [name for name in frame.columns if name not in ("layer", "value", "name")]

@@ -79,7 +79,7 @@ NOTHING_LEFT = 1.0  # an error as large as the gradient itself: nothing of it is
 def median_errors(frame: pd.DataFrame) -> pd.DataFrame:
     """Median over the layers of `probes.gradient_error`: one row a network, seed and arithmetic.
 
-    `frame` has the columns of `results.IDENTITY`, arithmetic, layer, relative and norm; those of the
+    `frame` has the columns of `store.IDENTITY`, arithmetic, layer, relative and norm; those of the
     result are the same without layer.
     """
     who = [name for name in frame.columns if name not in ("layer", "relative", "norm")]
