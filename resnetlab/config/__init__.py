@@ -33,10 +33,8 @@ from resnetlab.config.recipe import (
     QUICK,
     RECIPES,
     SHORT,
-    Events,
     Recipe,
     default_recipe,
-    lr_at,
     recipe_named,
     without_warmup,
 )
@@ -52,6 +50,7 @@ from resnetlab.config.run import (
     fields,
     run_from_parameters,
 )
+from resnetlab.config.schedule import Events, lr_at
 from resnetlab.config.strict import (
     UsageError,
     did_you_mean,

@@ -1,10 +1,10 @@
-"""How to train, as a value; the presets; the learning rate as a pure function of the step."""
+"""How to train, as a value, and the presets."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -248,34 +248,6 @@ def recipe_named(name: str) -> Recipe:
     if name not in RECIPES:
         raise UsageError(f"unknown recipe {name!r}{did_you_mean(name, RECIPES)}")
     return RECIPES[name]
-
-
-class Events(NamedTuple):
-    """What a run's own errors decided: the step before which the warm-up ended, those of the drops."""
-
-    warm_until: int | None = None
-    drops: tuple[int, ...] = ()
-
-
-def lr_at(step: int, recipe: Recipe | str = PAPER, events: Events = Events()) -> float:  # noqa: B008
-    """The learning rate of the update that follows `step` finished updates (Sec. 3.4, 4.2).
-
-    With the paper's recipe: 0.1 for steps 0..31,999, 0.01 from 32,000, 0.001 from 48,000. `recipe` is
-    a Recipe or the name of a preset. Rules that look at errors enter through `events`: without them a
-    warm-up by error is not over and no plateau was met. A warm-up changes the rate until its end and
-    nothing after it: milestones stay where they are. Raises ValueError for a negative step.
-    """
-    if step < 0:
-        raise ValueError(f"step {step} is negative")
-    if isinstance(recipe, str):
-        recipe = recipe_named(recipe)
-    if recipe.warmup_lr is not None:
-        warm_until = recipe.warmup_steps or events.warm_until
-        if warm_until is None or step < warm_until:
-            return recipe.warmup_lr
-    drops = sum(step >= at for at in (*recipe.milestones, *events.drops))
-    # Dividing by a power of 1/decay gives 0.01 where 0.1 * 0.1 would give 0.010000000000000002.
-    return recipe.lr / (1 / recipe.decay) ** drops
 
 
 def default_recipe(data: str) -> Recipe:
