@@ -32,7 +32,8 @@ ROUNDS = 5
 START = """
 import sys, time
 began = time.perf_counter()
-from resnetlab import config, train
+from resnetlab import config
+from resnetlab import training as train
 run = config.run_from_parameters(network="resnet-20", data=sys.argv[1], steps=1, checkpoint_every=1)
 import torch
 images = train.load_data(run)
@@ -70,7 +71,9 @@ MEMORY = """
 import resource, sys
 import torch
 from overhead import images_32
-from resnetlab import config, engine, train
+from resnetlab import config
+from resnetlab import training as train
+from resnetlab.training import engine
 run = config.run_from_parameters(network=sys.argv[1], data="cifar10", recipe="paper")
 training = train.Training(run, images_32(), torch.device("cpu"), how=engine.parse(sys.argv[2]))
 for _ in range(5):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -188,3 +190,18 @@ def test_what_texts_name_is_there() -> None:
                 if not (name in ENDINGS or owner in ELSEWHERE or name in known.get(owner, ())):
                     ghosts.append(f"{path.relative_to(project)}:{number}: {owner}.{name}")
     assert not ghosts, "\n".join(ghosts)
+
+
+def test_what_is_imported_is_there_in_strings_too() -> None:
+    """Code for another process stands in strings, where no checker looks."""
+    project, missing = PACKAGE.parent, []
+    folders = [project / name for name in ("tests", "benchmarks", "dashboard")]
+    places = [path for folder in folders for path in folder.rglob("*.py")]
+    for path in [*places, *(project / "notebooks").glob("*.ipynb")]:
+        found = re.findall(r"from (resnetlab[\w.]*) import ([\w, ]+)", path.read_text())
+        for module, names in found:
+            owner = importlib.import_module(module)
+            for name in (words.split()[0] for words in names.split(",") if words.strip()):
+                if not hasattr(owner, name) and importlib.util.find_spec(f"{module}.{name}") is None:
+                    missing.append(f"{path.relative_to(project)}: {module}.{name}")
+    assert not missing, "\n".join(missing)

@@ -326,9 +326,9 @@ def test_another_configuration_in_the_folder_is_refused_before_anything_starts(f
 @pytest.mark.slow
 def test_one_failing_run_does_not_stop_the_others_and_the_next_call_mends_it(finished, tmp_path):
     root, _ = finished
-    holder = "from resnetlab import config, results; import time, sys\n"
+    holder = "from resnetlab import config, store; import time, sys\n"
     holder += "run = config.run_from_parameters(network='plain-8', steps=30)\n"
-    holder += f"w = results.RunWriter(__import__('pathlib').Path({str(tmp_path)!r}), 'digits', "
+    holder += f"w = store.RunWriter(__import__('pathlib').Path({str(tmp_path)!r}), 'digits', "
     holder += "'plain-8-seed0', run); w.__enter__(); print('held', flush=True); time.sleep(600)"
     other = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"

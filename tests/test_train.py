@@ -307,7 +307,8 @@ def test_full_disk_marks_the_run_failed_and_the_next_call_finishes_it(
 
 CHILD = """
     import sys, time
-    from resnetlab import config, train
+    from resnetlab import config
+    from resnetlab import training as train
     values, root, slow = {values!r}, {root!r}, {slow!r}
     def on_row(row):
         print(row["step"], flush=True)
