@@ -14,21 +14,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "RECIPES",
-    "Run",
-    "build",
-    "find_run",
-    "fit",
-    "load_torchvision",
-    "lr_at",
-    "read_run",
-    "read_study",
-    "run_from_parameters",
-    "to_torchvision",
-    "train_step",
-]
-
 _HOMES = {
     "RECIPES": "config",
     "Run": "config",
@@ -43,6 +28,8 @@ _HOMES = {
     "to_torchvision": "nets",
     "train_step": "training",
 }
+
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,18 +1,7 @@
 """The configuration: network, data, recipe, run, grid, the schedule; strict and frozen."""
 
-from resnetlab.config.data import (
-    DATA_KINDS,
-    DATA_SETS,
-    FOLDERS,
-    TINY_CLASSES,
-    Data,
-    images_named,
-)
-from resnetlab.config.grid import (
-    GRIDS,
-    Grid,
-    grid_named,
-)
+from resnetlab.config.data import DATA_KINDS, DATA_SETS, FOLDERS, TINY_CLASSES, Data, images_named
+from resnetlab.config.grid import GRIDS, Grid, grid_named
 from resnetlab.config.network import (
     IMAGENET,
     SHORTCUTS,
@@ -51,54 +40,4 @@ from resnetlab.config.run import (
     run_from_parameters,
 )
 from resnetlab.config.schedule import Events, lr_at
-from resnetlab.config.strict import (
-    UsageError,
-    did_you_mean,
-)
-
-__all__ = [
-    "DATA_KINDS",
-    "DATA_SETS",
-    "FOLDERS",
-    "GRIDS",
-    "IMAGENET",
-    "IMAGENET_RECIPE",
-    "IMAGENET_SMALL",
-    "IMAGENET_TINY",
-    "PAPER",
-    "PAPER_8K",
-    "PAPER_110",
-    "PRECISIONS",
-    "QUICK",
-    "RECIPES",
-    "SHORT",
-    "SHORTCUTS",
-    "TINY_CLASSES",
-    "USUAL",
-    "Block",
-    "Data",
-    "Design",
-    "Events",
-    "Grid",
-    "Network",
-    "Precision",
-    "Recipe",
-    "Run",
-    "Shortcut",
-    "Start",
-    "StrideIn",
-    "Surgery",
-    "UsageError",
-    "Zeros",
-    "default_recipe",
-    "did_you_mean",
-    "differences",
-    "edit_of",
-    "fields",
-    "grid_named",
-    "images_named",
-    "lr_at",
-    "recipe_named",
-    "run_from_parameters",
-    "without_warmup",
-]
+from resnetlab.config.strict import UsageError, did_you_mean

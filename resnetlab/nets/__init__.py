@@ -28,44 +28,5 @@ from resnetlab.nets.models import (
     make_shortcut,
     make_stage,
 )
-from resnetlab.nets.norms import (
-    BatchNorm,
-    synchronise_norms,
-    use_ghost_batches,
-)
-from resnetlab.nets.torchvision_weights import (
-    load_torchvision,
-    to_torchvision,
-)
-
-__all__ = [
-    "BLOCKS",
-    "BasicBlock",
-    "BatchNorm",
-    "BottleneckBlock",
-    "CifarNetwork",
-    "ImageNetNetwork",
-    "Network",
-    "PaddedIdentity",
-    "Projection",
-    "SingleBlock",
-    "Stage",
-    "build",
-    "census",
-    "check_size",
-    "conv1x1",
-    "conv3x3",
-    "count_multiply_adds",
-    "count_parameters",
-    "evaluating",
-    "initialise",
-    "load_torchvision",
-    "make_shortcut",
-    "make_stage",
-    "recompute_activations",
-    "synchronise_norms",
-    "to_torchvision",
-    "trace_shapes",
-    "use_ghost_batches",
-    "weighted_layers",
-]
+from resnetlab.nets.norms import BatchNorm, synchronise_norms, use_ghost_batches
+from resnetlab.nets.torchvision_weights import load_torchvision, to_torchvision

@@ -1,15 +1,8 @@
 """The figures: functions from frames to plotly figures, a file per question of the lesson."""
 
-from resnetlab.plots.compare import (
-    compare_curves,
-)
-from resnetlab.plots.construction import (
-    trained_on,
-)
-from resnetlab.plots.correlation import (
-    correlation_matrices,
-    gradient_correlation,
-)
+from resnetlab.plots.compare import compare_curves
+from resnetlab.plots.construction import trained_on
+from resnetlab.plots.correlation import correlation_matrices, gradient_correlation
 from resnetlab.plots.degradation import (
     FIGURE_6,
     error_against_depth,
@@ -18,10 +11,7 @@ from resnetlab.plots.degradation import (
     paper_error_curves,
     run_curves,
 )
-from resnetlab.plots.dial import (
-    lesions,
-    shortcut_dial,
-)
+from resnetlab.plots.dial import lesions, shortcut_dial
 from resnetlab.plots.gradients import (
     NORMS,
     at_initialisation,
@@ -29,69 +19,13 @@ from resnetlab.plots.gradients import (
     gradient_norm_profile,
     gradient_ratio,
 )
-from resnetlab.plots.network import (
-    network_drawing,
-    part_label,
-)
-from resnetlab.plots.rates import (
-    learning_rate,
-    learning_rates,
-)
-from resnetlab.plots.responses import (
-    layer_responses,
-)
+from resnetlab.plots.network import network_drawing, part_label
+from resnetlab.plots.rates import learning_rate, learning_rates
+from resnetlab.plots.responses import layer_responses
 from resnetlab.plots.rounding import (
     error_by_condition,
     gradient_error_by_depth,
     gradient_error_by_layer,
 )
-from resnetlab.plots.style import (
-    CONFIG,
-    Theme,
-    conditions,
-    depth_colour,
-    empty,
-    enlarge,
-    thin_lines,
-)
-from resnetlab.plots.surface import (
-    loss_lines,
-    loss_surfaces,
-)
-
-__all__ = [
-    "CONFIG",
-    "FIGURE_6",
-    "NORMS",
-    "Theme",
-    "at_initialisation",
-    "compare_curves",
-    "conditions",
-    "correlation_matrices",
-    "depth_colour",
-    "empty",
-    "enlarge",
-    "error_against_depth",
-    "error_by_condition",
-    "error_by_network",
-    "error_curves",
-    "gradient_correlation",
-    "gradient_error_by_depth",
-    "gradient_error_by_layer",
-    "gradient_norm_heatmap",
-    "gradient_norm_profile",
-    "gradient_ratio",
-    "layer_responses",
-    "learning_rate",
-    "learning_rates",
-    "lesions",
-    "loss_lines",
-    "loss_surfaces",
-    "network_drawing",
-    "paper_error_curves",
-    "part_label",
-    "run_curves",
-    "shortcut_dial",
-    "thin_lines",
-    "trained_on",
-]
+from resnetlab.plots.style import CONFIG, Theme, conditions, depth_colour, empty, enlarge, thin_lines
+from resnetlab.plots.surface import loss_lines, loss_surfaces

@@ -14,18 +14,3 @@ from resnetlab.studies.runner import (
     folder_name,
     run,
 )
-
-__all__ = [
-    "BRIEF_STEPS",
-    "STOP_SECONDS",
-    "TOGETHER_NOTEBOOK",
-    "TRAIN_NOTEBOOK",
-    "Execution",
-    "Outcome",
-    "Silent",
-    "Watcher",
-    "collect",
-    "execute",
-    "folder_name",
-    "run",
-]

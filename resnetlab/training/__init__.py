@@ -1,23 +1,9 @@
 """Training: one step, the loop around it, how it is executed, and the test protocols."""
 
-from resnetlab.training.device import (
-    check_precision,
-    device_name,
-    resolve_device,
-    set_precision,
-)
-from resnetlab.training.loop import (
-    fit,
-    recompute_norm,
-)
-from resnetlab.training.memory import (
-    OutOfMemoryError,
-    bytes_needed,
-)
-from resnetlab.training.start import (
-    STATISTICS_BATCHES,
-    beginning,
-)
+from resnetlab.training.device import check_precision, device_name, resolve_device, set_precision
+from resnetlab.training.loop import fit, recompute_norm
+from resnetlab.training.memory import OutOfMemoryError, bytes_needed
+from resnetlab.training.start import STATISTICS_BATCHES, beginning
 from resnetlab.training.state import (
     RECOMPUTE_LAYERS,
     Training,
@@ -26,32 +12,5 @@ from resnetlab.training.state import (
     probe_layers,
     weights_sha256,
 )
-from resnetlab.training.step import (
-    Step,
-    train_step,
-)
-from resnetlab.training.together import (
-    fit_together,
-)
-
-__all__ = [
-    "RECOMPUTE_LAYERS",
-    "STATISTICS_BATCHES",
-    "OutOfMemoryError",
-    "Step",
-    "Training",
-    "beginning",
-    "bytes_needed",
-    "check_precision",
-    "check_run",
-    "device_name",
-    "fit",
-    "fit_together",
-    "load_data",
-    "probe_layers",
-    "recompute_norm",
-    "resolve_device",
-    "set_precision",
-    "train_step",
-    "weights_sha256",
-]
+from resnetlab.training.step import Step, train_step
+from resnetlab.training.together import fit_together

@@ -1,27 +1,10 @@
 """What the runs say, in words: means and spreads over seeds, a file per question of the lesson."""
 
-from resnetlab.verdict.conditions import (
-    answers,
-    longer,
-    recipes,
-)
-from resnetlab.verdict.construction import (
-    LOST,
-    kept,
-    same_function,
-)
-from resnetlab.verdict.correlation import (
-    SHATTERED,
-    correlations,
-)
-from resnetlab.verdict.degradation import (
-    degradation,
-    depth_effects,
-)
-from resnetlab.verdict.dial import (
-    dial,
-    lesions,
-)
+from resnetlab.verdict.conditions import answers, longer, recipes
+from resnetlab.verdict.construction import LOST, kept, same_function
+from resnetlab.verdict.correlation import SHATTERED, correlations
+from resnetlab.verdict.degradation import degradation, depth_effects
+from resnetlab.verdict.dial import dial, lesions
 from resnetlab.verdict.gradients import (
     EXPLODING,
     VANISHING,
@@ -42,60 +25,7 @@ from resnetlab.verdict.means import (
     ordinary,
     with_spread,
 )
-from resnetlab.verdict.responses import (
-    mean_responses,
-    responses,
-)
-from resnetlab.verdict.rounding import (
-    NOTHING_LEFT,
-    PRECISIONS,
-    median_errors,
-    precisions,
-    rounding,
-)
-from resnetlab.verdict.shortcuts import (
-    shortcuts,
-)
-from resnetlab.verdict.surface import (
-    surfaces,
-)
-
-__all__ = [
-    "ENOUGH_SEEDS",
-    "EXPLODING",
-    "GROUP",
-    "LOST",
-    "MEASURED",
-    "NEGLIGIBLE",
-    "NOTHING_LEFT",
-    "PRECISIONS",
-    "SHATTERED",
-    "VANISHING",
-    "Contrast",
-    "answers",
-    "by_network",
-    "contrast",
-    "correlations",
-    "deepest_pair",
-    "degradation",
-    "depth_effects",
-    "dial",
-    "first_layer_norms",
-    "gradient_ratios",
-    "gradients",
-    "kept",
-    "lesions",
-    "longer",
-    "mean_responses",
-    "median_errors",
-    "one_condition",
-    "ordinary",
-    "precisions",
-    "recipes",
-    "responses",
-    "rounding",
-    "same_function",
-    "shortcuts",
-    "surfaces",
-    "with_spread",
-]
+from resnetlab.verdict.responses import mean_responses, responses
+from resnetlab.verdict.rounding import NOTHING_LEFT, PRECISIONS, median_errors, precisions, rounding
+from resnetlab.verdict.shortcuts import shortcuts
+from resnetlab.verdict.surface import surfaces
