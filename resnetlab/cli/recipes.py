@@ -1,4 +1,4 @@
-"""The verb `recipe`: a recipe in words, its learning rate as a table and a figure."""
+"""The verb `recipe`: a recipe in words, its learning rate as a table, and as a figure file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def recipe(
     out: Annotated[str | None, typer.Option(help="Write the figure: FILE.html or FILE.png")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a recipe does: its settings in words, its learning rate as a table and a figure.
+    """What a recipe does: its settings in words, its learning rate as a table (--out: as a figure).
 
     Where the rate follows a run's own errors, the events are scripted, and said to be.
     """
@@ -142,7 +142,7 @@ def _recipe_in_words(recipe: config.Recipe) -> dict[str, str]:
         "averaged over the training images at the end" if recipe.recompute_norm else "running"
     )
     return {
-        "length": f"{recipe.steps:,} steps (updates) of {recipe.batch_size} images",
+        "length": f"{recipe.steps:,} steps of {recipe.batch_size} images",
         "optimizer": f"SGD, momentum {recipe.momentum:g}, "
         f"weight decay {recipe.weight_decay:g} on {decayed}"
         + ("" if recipe.clip is None else f", gradient norm clipped at {recipe.clip:g}"),
@@ -178,32 +178,6 @@ def _print_recipe(
     console.print(table)
     for sentence in scripted:
         console.print(Text(f"  {sentence}"))
-    console.print()
-    for line in _rate_figure(rates):
-        console.print(Text(line))
-
-
-def _rate_figure(rates: Sequence[schedule.Stretch], width: int = 86) -> list[str]:
-    """The rate against the step in block characters, on a log scale, two lines a factor of ten."""
-    import math
-
-    end, per_decade, eighths = rates[-1].until, 2, " ▁▂▃▄▅▆▇█"
-    low = math.log10(min(stretch.lr for stretch in rates))
-    levels = {s: 8 * (1 + per_decade * (math.log10(s.lr) - low)) for s in rates}
-    # A column shows the rate at its first step, so that a short warm-up is still to be seen.
-    columns = [
-        round(levels[next(s for s in rates if s.step <= c * end // width < s.until)])
-        for c in range(width)
-    ]
-    height = -(-max(columns) // 8)
-    named = {math.ceil(round(level) / 8) - 1: stretch.lr for stretch, level in levels.items()}
-    lines = []
-    for row in reversed(range(height)):
-        label = f"{named[row]:g}" if row in named else ""
-        lines.append(f"{label:>8} │" + "".join(eighths[min(8, max(0, c - 8 * row))] for c in columns))
-    last = f"{end:,}"
-    lines.append(" " * 9 + "└" + "─" * width)
-    return [*lines, " " * 10 + "0" + last.rjust(width - 1), " " * 10 + "step".center(width).rstrip()]
 
 
 def _write_recipe_figure(
