@@ -54,6 +54,16 @@ def test_what_would_stop_or_spoil_a_run_is_a_problem(folder: Path) -> None:
     whole.write_bytes(whole.read_bytes()[:500])
     (said,) = problems(folder)
     assert said.startswith("1 damaged file(s): train/cat/0.jpg is damaged or no image")
+    for index in (1, 2):  # every damaged file is named, however many there are
+        (folder / "train" / "dog" / f"{index}.jpg").write_bytes(b"torn")
+    (said,) = problems(folder)
+    assert [part.split(" is ")[0] for part in said.removeprefix("3 damaged file(s): ").split("; ")] == [
+        "train/cat/0.jpg",
+        "train/dog/1.jpg",
+        "train/dog/2.jpg",
+    ]
+    for index in (1, 2):
+        shutil.copy(folder / "train" / "dog" / "0.jpg", folder / "train" / "dog" / f"{index}.jpg")
     whole.unlink()
     (folder / "val" / "cow").mkdir()
     assert problems(folder) == [

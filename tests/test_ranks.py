@@ -204,7 +204,6 @@ def test_without_torchrun_nothing_is_shared() -> None:
     assert group.first
     assert group.total(values) is values
     assert group.tell("x") == "x"
-    assert group.gather("x") == ["x"]
     assert group.smallest(3) == 3
     network = nets.build("resnet-8")
     assert group.wrap(network, torch.device("cpu")) is network

@@ -58,10 +58,6 @@ CropOption = Annotated[
     int | None,
     typer.Option(help="Pixels a side that large-image recipes cut out; the scale moves along"),
 ]
-DamagedOption = Annotated[
-    str | None,
-    typer.Option(help="error, or skip: leave damaged image files out and count them (with --crop)"),
-]
 
 
 def _list_of(text: str, what: str, kind: type) -> tuple[Any, ...]:

@@ -13,7 +13,6 @@ from resnetlab.cli.options import (
     BatchOption,
     ClipOption,
     CropOption,
-    DamagedOption,
     DeviceOption,
     EngineOption,
     JsonOption,
@@ -58,7 +57,6 @@ def study_command(
     batch_size: BatchOption = None,
     clip: ClipOption = None,
     crop: CropOption = None,
-    damaged: DamagedOption = None,
     validation: ValidationOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = "auto",
@@ -96,7 +94,6 @@ def study_command(
         recipe=recipe,
         precision=precision.value if precision else None,
         validation=validation,
-        damaged=damaged,
         overrides={"steps": steps, "lr": lr, "batch_size": batch_size, "clip": clip, "crop": crop},
     )
     root = store.results_root(results)
@@ -150,7 +147,6 @@ def train(
     batch_size: BatchOption = None,
     clip: ClipOption = None,
     crop: CropOption = None,
-    damaged: DamagedOption = None,
     validation: ValidationOption = None,
     seed: Annotated[int, typer.Option(help="Weights, order and augmentation follow from it")] = 0,
     precision: PrecisionOption = None,
@@ -197,7 +193,6 @@ def train(
         batch_size=batch_size,
         clip=clip,
         crop=crop,
-        damaged=damaged or "error",
         shortcut_scale=shortcut_scale,
         start_from=store.weights_named(start_from, results) if start_from else None,
     )

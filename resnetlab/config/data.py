@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -30,17 +30,15 @@ class Data(_Strict):
 
     `validation` > 0 takes that many training images, by a seeded permutation, as the set whose error
     is followed during training (the paper chose its schedule on 45k/5k). The test images are then
-    read once, after the last step. A `damaged` image file is an error, or, "skip", left out and
-    counted (images read from files while training only).
+    read once, after the last step.
     """
 
     name: str = "digits"
     validation: Annotated[int, Field(ge=0)] = 0
-    damaged: Literal["error", "skip"] = "error"
     classes: Annotated[int, Field(ge=2, le=TINY_CLASSES)] | None = None
 
     def _usual(self) -> Mapping[str, Any]:
-        return {"damaged": "error", "classes": None}
+        return {"classes": None}
 
     @model_validator(mode="after")
     def _counted(self) -> Self:
@@ -98,12 +96,12 @@ class Data(_Strict):
         return f"{label} ({self.validation} held out)" if self.validation else label
 
 
-def images_named(name: str, *, validation: int = 0, damaged: str = "error") -> Data:
+def images_named(name: str, *, validation: int = 0) -> Data:
     """The `Data` of that name. Of tiny-imagenet:PATH the classes that the copy has are counted there.
 
     Raises UsageError for an unknown name and for a path without train/ and folders in it.
     """
-    values: dict[str, Any] = {"name": name, "validation": validation, "damaged": damaged}
+    values: dict[str, Any] = {"name": name, "validation": validation}
     kind, _, path = name.partition(":") if isinstance(name, str) else ("", "", "")
     if kind == "tiny-imagenet" and path.strip():
         train = Path(path).expanduser() / "train"

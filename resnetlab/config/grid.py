@@ -33,7 +33,6 @@ class Grid:
     seeds: tuple[int, ...] = (0,)
     precision: str = "fp32"
     validation: int = 0
-    damaged: str = "error"
     overrides: Mapping[str, Any] = field(default_factory=dict)  # recipe fields, None = unchanged
     question: str = "01_degradation.ipynb"
 
@@ -62,7 +61,6 @@ class Grid:
             "recipe": self.recipe,
             "precision": self.precision,
         }
-        common |= {"damaged": self.damaged} if self.damaged != "error" else {}
         common |= {key: v for key, v in self.overrides.items() if v is not None}
         for own in asked:
             values = common | own
@@ -93,7 +91,6 @@ class Grid:
             "recipe": self.recipe,
             "precision": self.precision,
             "validation": self.validation,
-            "damaged": self.damaged,
             "overrides": {key: v for key, v in self.overrides.items() if v is not None},
         }
 

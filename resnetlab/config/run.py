@@ -140,8 +140,6 @@ class Run(_Strict):
                 f"crop {crop} is too small for {self.network.name}, which needs images of "
                 f"{self.network.smallest_image} pixels or more"
             )
-        if self.data.damaged == "skip" and crop is None:
-            raise ValueError("damaged 'skip' is for images read while training (recipes with crop)")
         return self
 
     def hash(self) -> str:
@@ -222,7 +220,6 @@ def run_from_parameters(
     network: str | None = None,
     data: str = "digits",
     validation: int = 0,
-    damaged: str = "error",
     recipe: str = "",
     seed: int = 0,
     precision: str = "fp32",
@@ -241,7 +238,7 @@ def run_from_parameters(
     """
     if not isinstance(data, str):
         raise UsageError(f"data: should be a name, got {data!r}")
-    images = images_named(data, validation=validation, damaged=damaged)
+    images = images_named(data, validation=validation)
     if network:
         net = Network.from_name(network)
     else:

@@ -17,7 +17,7 @@ from resnetlab import machine
 from resnetlab.config import UsageError
 from resnetlab.images import tiny_imagenet
 from resnetlab.images.datasets import IMAGE_SUFFIXES, DataError
-from resnetlab.images.pixels import decode
+from resnetlab.images.pixels import CHECK, decode
 from resnetlab.images.workers import in_order
 
 SHOWN = 5  # names of files that a sentence gives; the JSON has all
@@ -112,7 +112,7 @@ class _Looker:
             decode(path)
             return facts._replace(digest=hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
         except DataError as error:
-            return _Facts(name, error=str(error).removeprefix(f"{path} "))
+            return _Facts(name, error=str(error).removeprefix(f"{path} ").removesuffix(CHECK))
         except MemoryError:
             raise
         except Exception as error:  # Pillow raises a dozen kinds for damaged files
@@ -252,11 +252,10 @@ def _problems_of(split: SplitCensus, found: dict[str, list[str]]) -> list[str]:
 
 
 def _damage_of(split: SplitCensus) -> list[str]:
-    problems = []
-    if split.damaged:
-        first = [f"{name} {why}" for name, why in list(split.damaged.items())[:SHOWN]]
-        problems.append(f"{len(split.damaged)} damaged file(s): {_named(first, len(split.damaged))}")
-    return problems
+    if not split.damaged:
+        return []
+    every = "; ".join(f"{name} {why}" for name, why in split.damaged.items())
+    return [f"{len(split.damaged)} damaged file(s): {every}"]
 
 
 def _compare(census: Census, classes: int | None, *, duplicates_are_known: bool) -> None:

@@ -16,7 +16,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from resnetlab.files import atomic_write
 from resnetlab.images import datasets, feeds, tiny_imagenet
 from resnetlab.images.datasets import DataError
 from resnetlab.images.feeds import Normalise, Share, generator
-from resnetlab.images.pixels import DamagedError, Pixels, centre_crop, decode, resize, scaled_crop
+from resnetlab.images.pixels import Pixels, centre_crop, decode, resize, scaled_crop
 from resnetlab.images.workers import _Slots, in_order
 
 IMAGENET_CLASSES = 1000
@@ -134,9 +134,7 @@ class Photos:
     classes: tuple[str, ...]
     splits: Mapping[str, Files]  # train, test and perhaps validation
     root: Path  # of the cache
-    skip_damaged: bool = False
     workers: int | None = None
-    damaged: set[str] = field(default_factory=set)  # names of files left out so far, by this process
 
     in_channels = 3
 
@@ -201,8 +199,7 @@ class Photos:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image of a split whole, shorter side resized to `side`, in the order of the files.
 
-        Batches of uint8 (B, 3, h, w) and labels (B,); neighbours of one size come together. A damaged
-        file raises DataError, also where training would leave it out: a test is over all images.
+        Batches of uint8 (B, 3, h, w) and labels (B,); neighbours of one size come together.
         """
         files = self.splits[split]
         each = _task_size(side)
@@ -249,7 +246,7 @@ def _load_tiny(spec: config.Data, root: Path) -> Photos:
         raise DataError(f"{folder} has {len(wnids)} classes, {spec.label} has {said}")
     splits = {name: _files(folder, files) for name, files in found.items()}
     room = machine.free_memory() // 2
-    if spec.damaged == "error" and sum(map(len, splits.values())) * TINY_PIXELS * 3 <= room:
+    if sum(map(len, splits.values())) * TINY_PIXELS * 3 <= room:
         splits = {name: files.decoded(f"{spec.label}/{name}") for name, files in splits.items()}
     return _photos(spec, classes, splits, root)
 
@@ -261,7 +258,7 @@ def _photos(
         kept, held = datasets.held_out(len(splits["train"]), spec.validation, spec.label)
         train = splits["train"]
         splits = splits | {"train": train.take(kept), "validation": train.take(held)}
-    return Photos(spec.label, classes, splits, root, skip_damaged=spec.damaged == "skip")
+    return Photos(spec.label, classes, splits, root)
 
 
 def make_digits(root: Path) -> Path:
@@ -312,43 +309,22 @@ class Cut(NamedTuple):
 
 
 class _Cutter:
-    """What a worker does: decodes images, writes the crops into a slot, returns labels and names.
+    """What a worker does: decodes images, writes the crops into a slot, returns labels."""
 
-    A damaged file is an error, or is left out (single views), or the next good one takes its place
-    (training: so that every batch is full). The names are those of damaged files.
-    """
-
-    def __init__(self, files: Files, crop: int, slots: _Slots, skip: bool) -> None:
-        self.files, self.crop, self.slots, self.skip = files, crop, slots, skip
+    def __init__(self, files: Files, crop: int, slots: _Slots) -> None:
+        self.files, self.crop, self.slots = files, crop, slots
 
     @torch.inference_mode()
-    def __call__(self, task: tuple[int, list[Cut]]) -> tuple[Integers, list[str]]:
+    def __call__(self, task: tuple[int, list[Cut]]) -> Integers:
         slot, cuts = task
-        labels: list[int] = []
-        damaged: list[str] = []
-        for cut in cuts:
-            replacements = len(self.files) if cut.place is not None else 1
-            for index in range(cut.which, cut.which + replacements):
-                index %= len(self.files)
-                try:
-                    pixels = self._view(index, cut)
-                except DamagedError:
-                    if not self.skip:
-                        raise
-                    damaged.append(self.files.name(index))
-                    continue
-                self.slots[slot][len(labels)] = pixels.permute(1, 2, 0)
-                labels.append(int(self.files.labels[index]))
-                break
-            else:
-                if cut.place is not None:
-                    raise DataError(f"every image file in {self.files.folder} is damaged")
-        return np.array(labels, dtype=np.int64), damaged
+        for row, cut in enumerate(cuts):
+            self.slots[slot][row] = self._view(cut).permute(1, 2, 0)
+        return self.files.labels[[cut.which for cut in cuts]]
 
-    def _view(self, index: int, cut: Cut) -> Tensor:
+    def _view(self, cut: Cut) -> Tensor:
         if cut.place is None:
-            return centre_crop(resize(self.files.image(index), cut.side), self.crop)
-        image = self.files.image(index, at_least=cut.side)
+            return centre_crop(resize(self.files.image(cut.which), cut.side), self.crop)
+        image = self.files.image(cut.which, at_least=cut.side)
         return scaled_crop(image, cut.side, self.crop, *cut.place)
 
 
@@ -380,8 +356,7 @@ def crops(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Crops uint8 (n, crop, crop, 3) and labels (n,) for each list of at most `together` cuts.
 
-    The pixels hold until the next are asked for. At least `ahead` lists are cut beforehand. Names of
-    damaged files go to `Photos.damaged`.
+    The pixels hold until the next are asked for. At least `ahead` lists are cut beforehand.
     """
     files = photos.splits[split]
     workers = photos.workers_for(files)
@@ -389,9 +364,7 @@ def crops(
     slots = _Slots(workers * each + 1, together, crop)
     turns = itertools.cycle(range(workers * each + 1))
     tasks = zip(itertools.cycle(range(workers * each + 1)), cuts, strict=False)
-    cutter = _Cutter(files, crop, slots, photos.skip_damaged)
-    for labels, damaged in in_order(cutter, tasks, workers, each):
-        photos.damaged.update(damaged)
+    for labels in in_order(_Cutter(files, crop, slots), tasks, workers, each):
         yield slots[next(turns)][: len(labels)], torch.from_numpy(labels)
 
 
@@ -428,7 +401,6 @@ class Streamed:
         if recipe.crop is None or recipe.scale is None:
             raise UsageError(f"recipe {recipe.name} does not crop; {photos.label} has larger images")
         self.images = len(photos.splits["train"])
-        self.damaged = photos.damaged  # names of files left out so far, as far as this process saw
         self._photos, self._recipe, self._seed = photos, recipe, seed
         self._device, self._share = device, share
         self._crop, self._scale = recipe.crop, recipe.scale
@@ -520,10 +492,7 @@ class Streamed:
         return images
 
     def plain(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each image once over all processes: shorter side at the lower end of `scale`, centre crop.
-
-        Damaged files are left out where that was asked for.
-        """
+        """Each image once over all processes: shorter side at the lower end of `scale`, centre crop."""
         mine = range(self._share.rank, len(self._photos.splits[split]), self._share.ranks)
         for pixels, labels in _single_views(self._photos, split, mine, self._scale[0], self._crop):
             yield self.normalise(self._moved(pixels)), labels.to(self._device)
@@ -534,9 +503,7 @@ def _single_views(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     each = _task_size(crop)
     cuts = ([Cut(index, side) for index in indices[i : i + each]] for i in range(0, len(indices), each))
-    for pixels, labels in crops(photos, split, cuts, crop, min(each, len(indices))):
-        if len(labels):  # else all of them were damaged
-            yield pixels, labels
+    yield from crops(photos, split, cuts, crop, min(each, len(indices)))
 
 
 @dataclass(frozen=True)
@@ -572,8 +539,7 @@ def measure(photos: Photos, crop: int, side: int) -> Statistics:
     """Statistics of at most MEASURED_IMAGES training images, a seeded choice, kept in the cache.
 
     In the single view: shorter side `side`, centre `crop`. (The paper does not say of which images or
-    views its mean is.) Damaged files are left out where that was asked for. The sums are exact, so the
-    number of workers does not matter.
+    views its mean is.) The sums are exact, so the number of workers does not matter.
     """
     from tqdm import tqdm
 
@@ -598,8 +564,6 @@ def measure(photos: Photos, crop: int, side: int) -> Statistics:
             products += flat.T @ flat
             count += len(labels)
             bar.update(len(labels))
-    if count == 0:
-        raise DataError(f"every image file in {train.folder} is damaged")
     mean = total.permute(2, 0, 1).contiguous() / count  # (3, crop, crop)
     channels = mean.mean(dim=(1, 2))
     covariance = products / (count * crop * crop) - torch.outer(channels, channels)

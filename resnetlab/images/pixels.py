@@ -15,12 +15,9 @@ from torch.nn.functional import interpolate
 
 from resnetlab.images.datasets import DataError
 
+CHECK = "; `resnetlab data check` names every damaged file"
 LARGE_FILE = 512 * 1024  # bytes of a JPEG that is worth decoding at a fraction of its size
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-
-
-class DamagedError(DataError):
-    """An image file that was read but cannot be decoded."""
 
 
 def decode(path: str | Path, at_least: int | None = None) -> Tensor:
@@ -28,8 +25,8 @@ def decode(path: str | Path, at_least: int | None = None) -> Tensor:
 
     Grey, CMYK and palette images become RGB, transparency is dropped, 16 bits become 8. With
     `at_least`, a large JPEG may come at 1/2, 1/4 or 1/8 of its size, its shorter side still at least
-    that: the decoder skips what resizing would throw away. Raises DamagedError naming a file that is
-    no image or not a whole one, and DataError for one that cannot be read.
+    that: the decoder skips what resizing would throw away. Raises DataError naming a file that is no
+    image, not a whole one, or cannot be read.
     """
     try:
         encoded = np.fromfile(path, dtype=np.uint8)
@@ -51,7 +48,7 @@ def decode(path: str | Path, at_least: int | None = None) -> Tensor:
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        raise DamagedError(f"{path} is damaged or no image ({error})") from None
+        raise DataError(f"{path} is damaged or no image ({error}){CHECK}") from None
 
 
 def _decode_slowly(encoded: Pixels, at_least: int | None) -> Pixels:

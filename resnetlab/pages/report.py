@@ -354,7 +354,7 @@ def _study_words(preset: str, asked: Mapping[str, config.Run], folder: str) -> l
     seeds = tuple(sorted({run.seed for run in asked.values()}))
     wishes: dict[str, Any] = {"data": first.data.name, "precision": first.precision}
     wishes |= {"depths": depths, "shortcuts": shortcuts, "seeds": seeds, "also": further}
-    wishes |= {"validation": first.data.validation, "damaged": first.data.damaged, "overrides": changed}
+    wishes |= {"validation": first.data.validation, "overrides": changed}
     try:
         store.check_name("study", folder)
         usual = config.grid_named(preset, data=first.data.name, precision=first.precision)
@@ -377,7 +377,6 @@ def _study_words(preset: str, asked: Mapping[str, config.Run], folder: str) -> l
                 ",".join(map(str, value)) if isinstance(value, tuple) else str(value),
             ]
     words += ["--precision", grid.precision] if grid.precision != base.precision else []
-    words += ["--damaged", grid.damaged] if grid.damaged != base.damaged else []
     for name, value in changed.items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     return words + (["--name", folder] if folder != usual.name else [])

@@ -115,7 +115,6 @@ SCHEMA: dict[str, dict[str, str]] = {
         "diverged_at": "first update whose loss was not finite; null if none was",
         "warm_until": "update before which the warm-up by error ended; null without one",
         "drops": "updates before which the rate fell at a plateau of the followed error",
-        "skipped_images": "damaged files that were left out, where that was asked for",
         "seconds": "training time, all starts together, without set-up",
         "images_per_second": "median over the timing rows",
         "weights_sha256": "SHA-256 of all parameters and batch-norm statistics in order",

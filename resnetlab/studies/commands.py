@@ -46,7 +46,6 @@ def reproduce(record: store.RunRecord) -> str:
     common = {"data": run.data.name, "recipe": run.recipe.name, "seed": run.seed}
     common |= {"precision": run.precision} if run.precision != "fp32" else {}
     common |= {"validation": run.data.validation} if run.data.validation else {}
-    common |= {"damaged": run.data.damaged} if run.data.damaged != "error" else {}
     edit = run.surgery
     if edit is not None and edit.shortcut_scale is not None:
         common["shortcut_scale"] = edit.shortcut_scale

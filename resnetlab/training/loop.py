@@ -290,7 +290,6 @@ def _summarise(training: Training, writer: store.RunWriter | None) -> store.RunR
         training.group.agree_on_statistics(training.network)
         images = _beating(training, "train", writer)
         clean = evaluate.single_view(training.network, images, training.group.total)[0]
-    skipped = sorted({name for part in training.group.gather(_damaged(training)) for name in part})
     if writer is None:
         return None
     log = store.read_run(writer.folder)
@@ -307,7 +306,6 @@ def _summarise(training: Training, writer: store.RunWriter | None) -> store.RunR
         "diverged_at": diverged_at if diverged_at >= 0 else None,
         "warm_until": events.warm_until,
         "drops": list(events.drops),
-        "skipped_images": skipped,
         "seconds": store.significant(training.seconds),
         "images_per_second": store.significant(float(speed)),
         "weights_sha256": weights_sha256(training.network),
@@ -316,8 +314,3 @@ def _summarise(training: Training, writer: store.RunWriter | None) -> store.RunR
     status: store.Status = "diverged" if diverged_at >= 0 else "finished"
     writer.finish(status, step=training.step, summary=summary, error=error)
     return store.read_run(writer.folder)
-
-
-def _damaged(training: Training) -> list[str]:
-    """Files that this process has left out so far, where that was asked for."""
-    return sorted(getattr(training.feed, "damaged", ()))

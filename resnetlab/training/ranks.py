@@ -100,14 +100,6 @@ class Ranks:
         dist.broadcast_object_list(box, 0, group=self._control)
         return box[0]
 
-    def gather(self, value: T) -> list[T]:
-        """Every rank's value, on every rank."""
-        if self.count == 1:
-            return [value]
-        box: list[Any] = [None] * self.count
-        dist.all_gather_object(box, value, group=self._control)
-        return box
-
 
 ALONE = Ranks()
 
