@@ -96,19 +96,6 @@ def test_two_processes_are_ghost_batches_of_half_the_size(two: Path) -> None:
 
 
 @pytest.mark.slow
-def test_synchronised_batch_norm_is_one_process_on_the_whole_batch(two: Path) -> None:
-    done = run(*WORDS, str(two), "--run-name", "sync", "--sync-norm")
-    assert done.returncode == 0, done.stderr
-    whole = alone(two, "alone")
-    ours, theirs = weights(two / "s" / "sync"), weights(whole.path)
-    assert largest_difference(ours, theirs) < 1e-9
-    for name in ours:
-        if "running" in name:  # the statistics are the whole batch's too
-            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-9, atol=1e-9, msg=name)
-    assert store.read_run(two / "s" / "sync").info["execution"]["norm"] == "all"
-
-
-@pytest.mark.slow
 def test_it_resumes_with_as_many_processes_and_with_no_other_number(two: Path) -> None:
     """Killed between its last checkpoint and its summary, it ends at the same bits."""
     folder = two / "s" / "r"

@@ -161,9 +161,6 @@ def train(
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")] = None,
-    sync_norm: Annotated[
-        bool, typer.Option("--sync-norm", help="With torchrun: batch norm over all processes' images")
-    ] = False,
     study: Annotated[str, typer.Option(help="Study folder to write into")] = "runs",
     run: Annotated[
         str | None,
@@ -214,7 +211,6 @@ def train(
         device=device,
         threads=threads,
         engine=engine,
-        sync_norm=sync_norm,
         on_row=on_row,
     )
     if not _first_process():

@@ -28,5 +28,5 @@ from resnetlab.nets.models import (
     make_shortcut,
     make_stage,
 )
-from resnetlab.nets.norms import BatchNorm, synchronise_norms, use_ghost_batches
+from resnetlab.nets.norms import BatchNorm, use_ghost_batches
 from resnetlab.nets.torchvision_weights import load_torchvision, to_torchvision

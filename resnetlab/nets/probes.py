@@ -249,7 +249,7 @@ def input_gradients(network: nn.Module, points: Tensor, images: Tensor, *, logit
             module.reset_running_stats()
             module.momentum = None  # the plain average: of one batch, that batch's statistics
         if isinstance(module, BatchNorm):
-            module.group = module.across = None
+            module.group = None
     with torch.no_grad():
         copied.train()(images)
     inputs = points.detach().clone().requires_grad_()

@@ -51,8 +51,7 @@ SCHEMA: dict[str, dict[str, str]] = {
         "versions": "of Python, torch, numpy and resnetlab, at the first start",
         "starts": "one entry per start: its UTC time, commit, torch version, host and device",
         "execution": "where and how it ran: device, its name, threads, engine (eager, or compiled, "
-        "graph, channels_last joined by +); ranks (processes), norm (batch norm over each one's `own` "
-        "images or over `all`), activations (kept or recomputed)",
+        "graph, channels_last joined by +); ranks (processes), activations (kept or recomputed)",
         "layers": "probe kind -> names of the layers, in the order of its values",
         "dataset": "classes, image shape, numbers of images, in_both (test images that are training "
         "images too: equal pixels, of larger images equal files; null where it was not counted), "

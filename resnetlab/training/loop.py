@@ -38,7 +38,6 @@ def fit(
     device: str = "auto",
     threads: int | None = None,
     engine: str = "auto",
-    sync_norm: bool = False,
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> store.RunRecord:
     """Train `run` to its end, or continue it, or return it at once if it has ended.
@@ -53,8 +52,8 @@ def fit(
     request that cannot be met, and whatever went wrong later, after marking the run `failed`.
 
     Started by torchrun, all processes train this one run (`ranks`): the batch and the order of images
-    stay the same, the first process writes, batch norm sees each process's share, or, `sync_norm`, the
-    whole batch. A run that began with another number of processes is refused.
+    stay the same, the first process writes, batch norm sees each process's share. A run that began with
+    another number of processes is refused.
     """
     _check_threads(threads)
     with (
@@ -70,7 +69,6 @@ def fit(
             device=own,
             threads=threads,
             engine=engine,
-            sync_norm=sync_norm,
             group=group,
             stopped=stopped,
             on_row=on_row,
@@ -106,7 +104,6 @@ def _fitting(
     stopped: list[str],
     on_row: Callable[[Mapping[str, Any]], None] | None,
     group: ranks.Ranks = ranks.ALONE,
-    sync_norm: bool = False,
 ) -> _Fitting:
     """`fit`, update by update: yields the stream to go on with after each. Returns the record."""
     with contextlib.ExitStack() as stack:
@@ -124,7 +121,7 @@ def _fitting(
         if ended is not None:
             return ended
         execution = group.tell(
-            _execution(writer, run, dataset, device, threads, engine, group, sync_norm)
+            _execution(writer, run, dataset, device, threads, engine, group)
             if writer is not None
             else {}
         )

@@ -57,11 +57,6 @@ class Ranks:
         options: dict[str, Any] = {"device_ids": ids, own: False}
         return DistributedDataParallel(network, **options)
 
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean over ranks, through which gradients flow: synchronised batch norm needs it."""
-        out: Tensor = _Mean.apply(values, self.count)
-        return out
-
     def agree_on_statistics(self, network: nn.Module) -> None:
         """Give every rank the first one's buffers: what is tested and saved is the same network."""
         if self.count > 1:
@@ -77,7 +72,7 @@ class Ranks:
         return values
 
     def average(self, values: Tensor) -> Tensor:
-        """The mean over ranks, without gradient."""
+        """The mean over ranks."""
         return self.total(values) / self.count
 
     def smallest(self, value: int) -> int:
@@ -102,23 +97,6 @@ class Ranks:
 
 
 ALONE = Ranks()
-
-
-class _Mean(torch.autograd.Function):
-    """y = mean over ranks of x. All ranks' losses depend on every x: the gradients are averaged too."""
-
-    @staticmethod
-    def forward(context: Any, values: Tensor, count: int) -> Tensor:
-        context.count = count
-        values = values.contiguous().clone()
-        dist.all_reduce(values)
-        return values / count
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.contiguous().clone()
-        dist.all_reduce(gradient)
-        return gradient / context.count, None
 
 
 def _number(name: str) -> int:

@@ -125,7 +125,6 @@ def _execution(
     threads: int | None,
     engine: str,
     group: ranks.Ranks,
-    sync_norm: bool,
 ) -> dict[str, Any]:
     """Where and how the run is executed: as it began, if it did. UsageError if that cannot be."""
     who, began = f"{writer.study}/{writer.name}", writer.info.get("execution", {})
@@ -142,12 +141,6 @@ def _execution(
         raise UsageError(
             f"{who} began with {before} process(es) and cannot go on exactly with {group.count}, "
             "because batch norm sees each one's share; start as many, or use another run name"
-        )
-    norm = "all" if sync_norm and group.count > 1 else "own"
-    if began.get("norm", norm if not began else "own") != norm:
-        raise UsageError(
-            f"{who} began with batch norm over "
-            f"{'each process alone' if norm == 'all' else 'all processes'}; it cannot change on the way"
         )
     share = max(1, machine.usable_cores() // group.here)
     size = dataset.size if isinstance(dataset, feeds.Dataset) else run.recipe.crop
@@ -170,7 +163,6 @@ def _execution(
         "threads": began.get("threads") or threads or share,
         "engine": chosen.name,
         "ranks": group.count,
-        "norm": norm,
     }
 
 
@@ -186,7 +178,7 @@ def _begin(
 
     def fresh() -> Training:
         how = engines.parse(execution["engine"])
-        return Training(run, dataset, device, group, execution["norm"] == "all", how)
+        return Training(run, dataset, device, group, how)
 
     if writer is None:
         training = fresh()

@@ -97,7 +97,6 @@ class Training:
         dataset: feeds.Dataset | photographs.Photos,
         device: torch.device,
         group: ranks.Ranks = ranks.ALONE,
-        sync_norm: bool = False,
         how: engines.Engine = engines.EAGER,
     ) -> None:
         self.run, self.device, self.group, self.engine = run, device, group, how
@@ -111,8 +110,6 @@ class Training:
         ).to(device=device, dtype=dtype, memory_format=how.memory_format)  # type: ignore[call-overload]
         nets.use_ghost_batches(self.network, recipe.ghost_batch)
         nets.recompute_activations(self.network, run.network.depth > RECOMPUTE_LAYERS)
-        if sync_norm and group.count > 1:
-            nets.synchronise_norms(self.network, group.mean, group.count)
         self.model: nn.Module = self.network
         self.optimizer = torch.optim.SGD(
             _weights_to_decay(self.network, recipe),
