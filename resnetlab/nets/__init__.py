@@ -4,11 +4,11 @@ from resnetlab.nets.anatomy import (
     census,
     count_multiply_adds,
     count_parameters,
-    evaluating,
     recompute_activations,
     trace_shapes,
     weighted_layers,
 )
+from resnetlab.nets.mode import in_mode
 from resnetlab.nets.models import (
     BLOCKS,
     BasicBlock,

@@ -1,10 +1,9 @@
-"""What a network is made of: layers, parameters, multiply-adds, shapes; its mode and its memory."""
+"""What a network is made of: layers, parameters, multiply-adds, shapes; and its memory."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +11,6 @@ from torch import Tensor, nn
 from resnetlab import config
 from resnetlab.nets.models import Network, Stage, build
 from resnetlab.nets.norms import BatchNorm
-
-
-@contextlib.contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode; then every module's own mode again, also after an error."""
-    modes = {module: module.training for module in network.modules()}
-    try:
-        network.eval()
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def recompute_activations(network: nn.Module, recompute: bool = True) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -12,6 +11,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from resnetlab.config import UsageError, did_you_mean
+from resnetlab.nets.mode import in_mode
 
 Direction = Mapping[str, Tensor]  # parameter name -> what is added to it, times the distance
 Norm = Literal["batch", "running"]
@@ -129,18 +129,7 @@ def _at(
         moved[name] = value
     # Copies of the statistics take what a pass in training mode writes.
     buffers = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
-    with _mode(network, norm == "batch"), torch.no_grad():
+    with in_mode(network, training=norm == "batch"), torch.no_grad():
         logits = functional_call(network, moved | buffers, (images,)).double()
         wrong = (logits.argmax(dim=1) != labels).double().mean()
         return torch.stack([cross_entropy(logits, labels), 100 * wrong])
-
-
-@contextmanager
-def _mode(network: nn.Module, training: bool) -> Iterator[None]:
-    modes = {module: module.training for module in network.modules()}
-    try:
-        network.train(training)
-        yield
-    finally:
-        for module, before in modes.items():
-            module.training = before

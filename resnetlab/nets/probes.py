@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from resnetlab.config import Precision, UsageError, did_you_mean
-from resnetlab.nets.anatomy import count_parameters, evaluating, weighted_layers
+from resnetlab.nets.anatomy import count_parameters, weighted_layers
+from resnetlab.nets.mode import in_mode
 from resnetlab.nets.models import Network, Stage
 from resnetlab.nets.norms import BatchNorm
 
@@ -296,29 +297,20 @@ def saved_bytes(network: nn.Module, images: Tensor) -> int:
     (`anatomy.recompute_activations`) only the inputs are kept. On the meta device the count is the same
     and takes no memory.
     """
-    own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
+    copied = copy.deepcopy(network).train()
+    tensors = (*copied.parameters(), *copied.buffers())
+    not_counted = {tensor.untyped_storage()._cdata for tensor in tensors}
     kept: dict[int, torch.UntypedStorage] = {}  # alive until the sum, so that no address comes twice
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
+        if storage._cdata not in not_counted:
             kept[storage._cdata] = storage
         return tensor
 
-    modes = {module: module.training for module in network.modules()}
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    devices = [images.device] if images.is_cuda else []
-    try:
-        network.train()
-        hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
-        with torch.random.fork_rng(devices), torch.enable_grad(), hooks:
-            network(images)
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
+    hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+    with torch.enable_grad(), hooks:
+        copied(images)
     return sum(storage.nbytes() for storage in kept.values())
 
 
@@ -364,7 +356,7 @@ def layer_responses(network: nn.Module, images: Tensor) -> Tensor:
     hooks = [network.get_submodule(norm).register_forward_hook(note(norm)) for norm in norms.values()]
     devices = [images.device] if images.is_cuda else []
     try:
-        with evaluating(network), torch.random.fork_rng(devices), torch.no_grad():
+        with in_mode(network, training=False), torch.random.fork_rng(devices), torch.no_grad():
             network(images)
     finally:
         for handle in hooks:

@@ -15,7 +15,7 @@ from torch.nn.functional import relu
 from resnetlab import config
 from resnetlab.config import UsageError
 from resnetlab.nets import models
-from resnetlab.nets.anatomy import evaluating
+from resnetlab.nets.mode import in_mode
 from resnetlab.nets.models import BasicBlock, CifarNetwork, Network, Projection, Stage
 from resnetlab.nets.norms import BatchNorm
 
@@ -97,7 +97,7 @@ def _stage_outputs(network: Network, images: Tensor) -> dict[str, tuple[Tensor, 
         for name, stage in _stages(network)
     ]
     try:
-        with evaluating(network), torch.no_grad():
+        with in_mode(network, training=False), torch.no_grad():
             network(images)
     finally:
         for hook in hooks:

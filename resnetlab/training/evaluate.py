@@ -58,19 +58,15 @@ def single_view(
     over the processes that each test a share. The network's mode is left as it was. Raises ValueError
     if there is no image.
     """
-    was_training = network.training
-    network.eval()
     wrong: Tensor | float = 0.0  # sums stay on the device: no batch waits for the one before
     loss: Tensor | float = 0.0
     count: float = 0
-    try:
+    with nets.in_mode(network, training=False):
         for images, labels in batches:
             logits = network(images)
             wrong = wrong + (logits.argmax(dim=1) != labels).sum()
             loss = loss + cross_entropy(logits, labels, reduction="sum").double()
             count += len(labels)
-    finally:
-        network.train(was_training)
     device = wrong.device if isinstance(wrong, Tensor) else None
     values = [float(wrong), float(loss), float(count)]
     sums = total(torch.tensor(values, dtype=torch.float64, device=device))
@@ -141,9 +137,7 @@ def protocol_scores(
     positions, classified, and then the softmax averaged over scales (Table 4; the paper does not say
     whether mirror images were averaged too: here they are not). The network's mode is left as it was.
     """
-    was_training = network.training
-    network.eval()
-    try:
+    with nets.in_mode(network, training=False):
         if protocol == "multi-scale":
             scores, labels = torch.zeros(()), torch.zeros(())
             for scale in scales:
@@ -157,8 +151,6 @@ def protocol_scores(
             return cropped if protocol == "ten-crop" else cropped[:, None]
 
         return _all_scores(network, normalise, images_at(side), cut, average, device)
-    finally:
-        network.train(was_training)
 
 
 def _whole(pixels: Tensor) -> Tensor:
@@ -383,9 +375,8 @@ def evaluate(
         _check_fits(network, small)
         nets.check_size(network.spec, small.size, small.size)
         split = small.test
-        was_training = network.training
-        found = _all_scores(network.eval(), subject.normalise, _batches(split), _whole, average, device)
-        network.train(was_training)
+        with nets.in_mode(network, training=False):
+            found = _all_scores(network, subject.normalise, _batches(split), _whole, average, device)
         described = small.describe()
     else:
         side = round(SIDE * crop / CROP) if side is None else side

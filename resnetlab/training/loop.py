@@ -260,18 +260,16 @@ def recompute_norm(
     They fixed the means and variances after training, over the training images. Here each batch
     counts alike, and the images are not augmented. `mean` averages over processes with equal shares.
     """
-    was_training = network.training
     norms = [module for module in network.modules() if isinstance(module, nets.BatchNorm)]
     before = [(norm.momentum, norm.group) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum, norm.group = None, None  # None: the plain average of all batches
-    network.train()
     try:
-        for images, _ in batches:
-            network(images)
+        with nets.in_mode(network, training=True):
+            for images, _ in batches:
+                network(images)
     finally:
-        network.train(was_training)
         for norm, (momentum, group) in zip(norms, before, strict=True):
             norm.momentum, norm.group = momentum, group
             for statistic in (norm.running_mean, norm.running_var):
