@@ -2,14 +2,12 @@
 
 import errno
 import json
-import shlex
 import subprocess
 import sys
 
 import pytest
 
 from resnetlab import cli, config, files, store
-from resnetlab.studies import commands
 
 
 @pytest.fixture(scope="module")
@@ -187,21 +185,6 @@ def test_show_and_compare(resnetlab, trained):
     assert report["verdict"]
 
 
-def test_reproduce_gives_the_same_configuration(trained):
-    record = store.read_run(trained / "runs" / "plain-8-x")
-    words = shlex.split(commands.reproduce(record))
-    assert words[:3] == ["resnetlab", "train", "plain-8"]
-    options = dict(zip(words[3::2], words[4::2], strict=True))
-    again = config.run_from_parameters(
-        network=words[2],
-        data=options["--data"],
-        recipe=options["--recipe"],
-        seed=int(options["--seed"]),
-        steps=int(options["--steps"]),
-    )
-    assert again == record.config
-
-
 def test_a_full_disk_is_one_message_and_what_to_do(resnetlab, tmp_path, monkeypatch):
     def full(self, file, *rows):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -211,24 +194,6 @@ def test_a_full_disk_is_one_message_and_what_to_do(resnetlab, tmp_path, monkeypa
     assert code == 1
     assert error == "error: the disk is full; free some space, then the same command goes on\n"
     assert store.read_study(tmp_path / "runs").runs[0].status == "failed"
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"lr": 0.2}, "resnetlab train plain-8 --data digits --recipe quick --seed 0 --lr 0.2"),
-        ({"pad": 2, "flip": True}, "papermill notebooks/train.ipynb out.ipynb -p depth 8"),
-        ({"milestones": [3]}, "papermill notebooks/train.ipynb out.ipynb -p depth 8"),
-        ({"decay": 0.5}, "no command"),
-    ],
-)
-def test_reproduce_says_what_it_takes(changes, words, tmp_path):
-    run = config.run_from_parameters(network="plain-8", **changes)
-    with store.RunWriter(tmp_path, "s", "r", run) as writer:
-        writer.begin(execution={}, versions={}, dataset={}, layers={}, parameters=1)
-    said = commands.reproduce(store.read_run(tmp_path / "s" / "r"))
-    assert said.startswith(words)
-    assert ("-p pad 2 -p flip True" in said) == ("pad" in changes)
 
 
 def test_own_runs_come_before_reference_runs_of_the_same_name(tmp_path):

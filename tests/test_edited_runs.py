@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from resnetlab import config, nets, plots, store, studies, training, verdict
-from resnetlab.config import Run, UsageError
+from resnetlab.config import Run, UsageError, commands
 from resnetlab.images import datasets, feeds
 from resnetlab.nets import surgery
 from resnetlab.pages import export, report
 from resnetlab.plots import series
-from resnetlab.studies import commands, notebook
+from resnetlab.studies import notebook
 from resnetlab.training import evaluate
 
 CPU = torch.device("cpu")
@@ -328,7 +328,7 @@ def test_figures_draw_each_edit_by_itself(mixed: store.Study) -> None:
 
 
 def test_report_and_export_take_them(mixed: store.Study, tmp_path: Path) -> None:
-    page = report.page(mixed, {}).decode()
+    page = report.page(mixed).decode()
     assert "resnet-8-scale0.25" in page
     export.write(mixed, tmp_path, ("csv",), lambda path: None)
     runs = next(path for path in tmp_path.rglob("*.csv") if "runs" in path.name)
@@ -338,15 +338,15 @@ def test_report_and_export_take_them(mixed: store.Study, tmp_path: Path) -> None
 def test_a_grid_describes_edited_networks_by_flat_parameters() -> None:
     dial = tuple({"depth": 8, "shortcut": "A", "shortcut_scale": a} for a in (0.1, 0.5))
     grid = config.Grid("dial", depths=(8,), seeds=(0, 1), edited=dial)
-    assert len(grid.parameters()) == 2 * 4
-    assert "resnet-8-scale0.1-seed1" in grid.parameters()
+    assert len(grid.runs()) == 2 * 4
+    assert "resnet-8-scale0.1-seed1" in grid.runs()
     one = {"network": "plain-14", "start_from": SOURCE, "lr": 0.01, "seed": 1}
     only = config.Grid("on", depths=(), shortcuts=(), seeds=(0, 1), edited=(one,))
-    assert list(only.parameters()) == ["plain-14-from-plain-8-lr0.01-seed1"]
+    assert list(only.runs()) == ["plain-14-from-plain-8-lr0.01-seed1"]
     with pytest.raises(UsageError, match=r"resnet-8-scale0\.1 is asked for twice"):
-        config.Grid("dial", edited=(dial[0], dial[0])).parameters()
+        config.Grid("dial", edited=(dial[0], dial[0])).runs()
     with pytest.raises(UsageError, match="depths must name each value once"):
-        config.Grid("nothing", depths=()).parameters()
+        config.Grid("nothing", depths=()).runs()
 
 
 @pytest.mark.slow
@@ -405,6 +405,6 @@ def test_the_command_trains_shows_and_tests_them(root: Path, tmp_path: Path, res
 def test_a_command_makes_a_grown_run_again(root: Path) -> None:
 
     record = fit(grown(root), root)
-    command = commands.reproduce(record)
+    command = commands.of_run(record.config, record.info["execution"])
     assert "-p start_from s/plain-8-source" in command
     assert "-y 'milestones: []'" in command

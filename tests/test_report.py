@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import shutil
 from html import unescape
 from pathlib import Path
@@ -14,9 +13,9 @@ from pathlib import Path
 import pytest
 from dashboard_data import write_run, write_study
 
-from resnetlab import config, store, studies, verdict
+from resnetlab import store, verdict
+from resnetlab.config import commands
 from resnetlab.pages import report
-from resnetlab.studies import commands
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -25,7 +24,7 @@ HOSTILE = "<img src=http://evil.example/x onerror=alert(1)></script><script>aler
 
 
 def page_of(found: store.Study) -> str:
-    return report.page(found, {run.name: commands.reproduce(run) for run in found.runs}).decode()
+    return report.page(found).decode()
 
 
 def body_of(page: str) -> str:
@@ -318,71 +317,19 @@ def test_an_earlier_report_is_replaced_whole_or_not_at_all(resnetlab, tmp_path, 
 # --- the command that makes it again ----------------------------------------------------------
 
 
-def write_grid(root: Path, grid: config.Grid) -> store.Study:
-    for name, values in grid.parameters().items():
-        run = dict(values)
-        network = run.pop("network", None) or cli_name(run.pop("depth"), run.pop("shortcut"))
-        steps = run.pop("steps", None) or 40
-        write_run(root, network, study=grid.name, name=name, planned=steps, steps=4, **run)
-    return store.read_study(root / grid.name)
-
-
-def cli_name(depth: int, shortcut: str) -> str:
-    family = "plain" if shortcut == "none" else "resnet"
-    return f"{family}-{depth}" + (f"-{shortcut}" if shortcut in "BC" else "")
-
-
-@pytest.mark.parametrize(
-    ("name", "changes"),
-    [
-        ("digits", {"depths": (8, 14), "seeds": (0, 2)}),
-        ("digits", {"depths": (8,), "shortcuts": ("A",), "overrides": {"steps": 40, "lr": 0.05}}),
-        ("digits", {"depths": (8, 14), "name_of_folder": "mine", "precision": "fp64"}),
-        ("digits", {"depths": (8, 20), "recipe": "short", "validation": 100}),
-        ("digits", {"depths": (8,), "data": "cifar10", "overrides": {"batch_size": 64}}),
-        ("shortcuts", {"depths": (8,), "seeds": (1,)}),
-        ("digits", {"depths": (8,), "overrides": {"steps": 40, "clip": 0.5}}),
-        ("depth-real-clip", {"overrides": {}}),
-        ("depth-real", {"overrides": {}}),  # residual networks have seeds more
-        ("imagenet", {"depths": (18,), "also": ("resnet-50",), "overrides": {"steps": 40}}),
-        ("imagenet", {"depths": (18, 34), "also": (), "data": "folder:/some where/photos"}),
-    ],
-)
-def test_the_command_makes_the_same_runs(name, changes, resnetlab, tmp_path, monkeypatch):
-    asked = {"overrides": {"steps": 40}} | changes
-    found = write_grid(tmp_path / "r", config.grid_named(name, **asked))
-    command = report.study_command(found)
+def test_it_holds_the_command_of_the_study_or_one_of_each_run(tmp_path):
+    write_study(tmp_path)
+    found = store.read_study(tmp_path / "digits")
+    command = commands.of_study("digits", {run.name: run.config for run in found.runs})
     assert command is not None
-    grids = []
-
-    def run(grid, **_):
-        grids.append(grid)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(studies, "run", run)
-    program, *words = shlex.split(command)
-    assert program == "resnetlab"
-    resnetlab(*words, "--results", tmp_path / "r")
-    made = {n: cli_run(values) for n, values in grids[0].parameters().items()}
-    assert made == {run.name: run.config for run in found.runs}
-    assert grids[0].name == found.name
     assert command in text_of(page_of(found))
-
-
-def cli_run(values):
-    from resnetlab.config import run_from_parameters
-
-    return run_from_parameters(**values)
-
-
-def test_runs_that_are_no_grid_have_a_command_each(tmp_path):
     write_run(tmp_path, "plain-8", study="s")
     write_run(tmp_path, "resnet-14", study="s")
     found = store.read_study(tmp_path / "s")
-    assert report.study_command(found) is None
+    assert commands.of_study("s", {run.name: run.config for run in found.runs}) is None
     said = text_of(page_of(found))
     for run in found.runs:
-        assert commands.reproduce(run) in said
+        assert commands.of_run(run.config, run.info["execution"]) in said
 
 
 # --- in a browser -----------------------------------------------------------------------------

@@ -25,15 +25,15 @@ PROJECT = Path(__file__).parents[1]
 
 def test_default_study_is_the_depth_question_on_digits():
     grid = config.grid_named("digits")
-    names = set(grid.parameters())
+    names = set(grid.runs())
     assert names == {f"{f}-{d}-seed0" for f in ("plain", "resnet") for d in (20, 32, 44, 56)}
-    assert next(iter(grid.parameters())).split("-")[1] == "56"  # the longest first
+    assert next(iter(grid.runs())).split("-")[1] == "56"  # the longest first
 
 
 def test_on_other_data_the_folder_says_so():
     grid = config.grid_named("digits", data="folder:some/where/pictures", steps=None)
     assert grid.name == "digits-pictures"
-    assert {values["data"] for values in grid.parameters().values()} == {"folder:some/where/pictures"}
+    assert {run.data.name for run in grid.runs().values()} == {"folder:some/where/pictures"}
     assert config.grid_named("digits", data="digits").name == "digits"
     assert config.grid_named("digits", precision="fp64").name == "digits-fp64"
     assert config.grid_named("short", data="cifar100", name_of_folder="mine").name == "mine"
@@ -41,20 +41,19 @@ def test_on_other_data_the_folder_says_so():
 
 def test_figure_6_is_the_papers_nine_networks_and_110_layers_warm_up():
     """Figure 6: plain 20, 32, 44, 56; ResNets of the same depths and 110, which Sec. 4.2 warms up."""
-    runs = config.grid_named("figure-6").parameters()
-    asked = {name: config.run_from_parameters(**values) for name, values in runs.items()}
+    asked = config.grid_named("figure-6").runs()
     assert len(asked) == 9
     assert asked.pop("resnet-110-seed0").recipe == config.RECIPES["paper-110"]
     assert {run.recipe for run in asked.values()} == {config.PAPER}
     assert {run.data.name for run in asked.values()} == {"cifar10"}
     assert config.grid_named("figure-6").question_parameters()["recipe"] == "paper"
-    shorter = config.grid_named("figure-6", recipe="quick").parameters()
-    assert {values["recipe"] for values in shorter.values()} == {"quick"}
+    shorter = config.grid_named("figure-6", recipe="quick").runs()
+    assert {run.recipe.name for run in shorter.values()} == {"quick"}
 
 
 def test_a_study_goes_seed_by_seed_and_the_deepest_first_within_one():
     """Whatever has ended when it is stopped is balanced: all networks of a seed before the next."""
-    names = list(config.grid_named("digits", depths=(20, 56), seeds=(3, 1)).parameters())
+    names = list(config.grid_named("digits", depths=(20, 56), seeds=(3, 1)).runs())
     assert names == [
         *("plain-56-seed3", "resnet-56-seed3", "plain-20-seed3", "resnet-20-seed3"),
         *("plain-56-seed1", "resnet-56-seed1", "plain-20-seed1", "resnet-20-seed1"),
@@ -66,8 +65,7 @@ def test_the_studies_on_photographs_are_those_of_their_plan():
     kinds = {"depth-real": "cifar10", "imagenet-tiny": "tiny-imagenet"}
     networks = {}
     for name in ("depth-real", "depth-real-clip", "imagenet-tiny", "imagenet-tiny-unclipped"):
-        values = config.grid_named(name).parameters().values()
-        runs = [config.run_from_parameters(**own) for own in values]
+        runs = config.grid_named(name).runs().values()
         networks[name] = [(run.network.name, run.seed) for run in runs]
         kind = "-".join(name.split("-")[:2])
         assert {run.data.name for run in runs} == {kinds[kind]}
@@ -99,9 +97,7 @@ def test_the_table_of_the_plan_names_those_networks_and_seeds():
     }
     assert len(rows) == 4
     for name, (images, networks, steps, seeds) in rows.items():
-        asked = [
-            config.run_from_parameters(**own) for own in config.grid_named(name).parameters().values()
-        ]
+        asked = config.grid_named(name).runs().values()
         assert {f"{run.recipe.steps:,}" for run in asked} == {steps}
         for run in asked:
             depth, clip = str(run.network.depth), run.recipe.clip
@@ -118,10 +114,10 @@ def test_the_table_of_the_plan_names_those_networks_and_seeds():
 
 def test_the_four_networks_on_other_photographs_keep_their_recipe():
     for name in ("imagenet-tiny", "imagenet-tiny-unclipped"):
-        runs = config.grid_named(name, data="folder:some/photographs").parameters().values()
-        assert {config.run_from_parameters(**own).recipe.name for own in runs} == {"imagenet-tiny"}
-    runs = config.grid_named("imagenet", data="folder:some/photographs").parameters().values()
-    assert {config.run_from_parameters(**own).recipe.name for own in runs} == {"imagenet-small"}
+        runs = config.grid_named(name, data="folder:some/photographs").runs().values()
+        assert {run.recipe.name for run in runs} == {"imagenet-tiny"}
+    runs = config.grid_named("imagenet", data="folder:some/photographs").runs().values()
+    assert {run.recipe.name for run in runs} == {"imagenet-small"}
 
 
 def make(*words, cwd):
@@ -182,15 +178,15 @@ def test_the_long_runs_go_on_after_a_failure_stop_when_interrupted_and_tell(
 
 def test_what_is_asked_of_a_preset_goes_for_all_its_networks():
     """No seed beside those asked for; and a preset's clipping stays when something else is changed."""
-    assert list(config.grid_named("depth-real", seeds=(1,), depths=(8,)).parameters()) == [
+    assert list(config.grid_named("depth-real", seeds=(1,), depths=(8,)).runs()) == [
         "plain-8-seed1",
         "resnet-8-seed1",
     ]
     shorter = config.grid_named("depth-real-clip", overrides={"steps": 80, "clip": None})
-    assert {own["clip"] for own in shorter.parameters().values()} == {1.0}
-    assert {own["steps"] for own in shorter.parameters().values()} == {80}
+    assert {run.recipe.clip for run in shorter.runs().values()} == {1.0}
+    assert {run.recipe.steps for run in shorter.runs().values()} == {80}
     tighter = config.grid_named("depth-real-clip", overrides={"clip": 0.5})
-    assert {own["clip"] for own in tighter.parameters().values()} == {0.5}
+    assert {run.recipe.clip for run in tighter.runs().values()} == {0.5}
 
 
 def test_an_unknown_engine_is_refused_before_anything_starts(tmp_path):
@@ -204,8 +200,8 @@ def test_the_notebook_knows_every_parameter_of_the_grid():
 
     grid = config.grid_named("digits", overrides={"steps": 5, "lr": 0.1, "batch_size": 8})
     known = papermill.inspect_notebook(str(notebook.find("train")))
-    for values in grid.parameters().values():
-        assert set(values) <= set(known)
+    for run in grid.runs().values():
+        assert set(config.parameters_of(run)) <= set(known)
 
 
 @pytest.mark.parametrize(
@@ -464,7 +460,7 @@ def test_runs_that_share_a_process_are_the_runs_alone(tmp_path):
     assert not one.failed
     assert (one.folder / "train_together.ipynb").is_file()
     two = studies.run(grid, root=tmp_path / "apart", device="cpu", jobs=1, report=False)
-    for name in grid.parameters():
+    for name in grid.runs():
         a, b = (store.read_run(outcome.folder / name) for outcome in (one, two))
         assert a.status == b.status == "finished"
         assert a.summary["weights_sha256"] == b.summary["weights_sha256"]

@@ -13,8 +13,7 @@ import streamlit as st
 
 from dashboard import cached, frame
 from resnetlab import store
-from resnetlab.config import UsageError
-from resnetlab.studies import commands
+from resnetlab.config import UsageError, commands
 
 MOST_CARDS = 12  # problems with their command; the rest stand in one table
 
@@ -112,8 +111,8 @@ def again(run: store.RunRecord) -> str:
         store.check_name("run", run.name)
     except UsageError:
         return ""
-    command = commands.reproduce(run)
-    if command.startswith("no command"):
+    command = commands.of_run(run.config, run.info.get("execution"))
+    if command.startswith(commands.NO_COMMAND):
         return ""
     places = {"study": run.study, "run": run.name}
     if cached.root().absolute() != store.results_root().absolute():

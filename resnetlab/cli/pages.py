@@ -13,7 +13,6 @@ import typer
 from resnetlab.cli.options import DeviceOption, ResultsOption, _list_of, app
 from resnetlab.cli.tables import _one_study
 from resnetlab.cli.terminal import _png
-from resnetlab.studies.commands import reproduce
 
 if TYPE_CHECKING:
     from resnetlab.studies import lesson
@@ -76,7 +75,7 @@ def report(
     found = _one_study(study, results)
     target = Path(out).expanduser() if out else found.path / reports.FILE
     document.check_target(target, reports.KIND)
-    page = reports.page(found, {run.name: reproduce(run) for run in found.runs})
+    page = reports.page(found)
     files.atomic_write(target, page)
     print(f"{target}  ({len(page) / 1e6:.1f} MB, opens in any browser without a network)")
 

@@ -12,7 +12,7 @@ import typer
 from resnetlab.cli.options import JsonOption, ResultsOption, app
 from resnetlab.cli.terminal import _console, _print_depth, _print_json, _print_means
 from resnetlab.cli.testing import _protocol_in_words
-from resnetlab.studies.commands import reproduce
+from resnetlab.config import commands
 
 if TYPE_CHECKING:
     from resnetlab import store
@@ -78,10 +78,11 @@ def show(
     from resnetlab import store
 
     record = store.find_run(run, results)
+    again = commands.of_run(record.config, record.info.get("execution"))
     if as_json:
         info: dict[str, Any] = {"row": record.as_row(), "run": dict(record.info)}
         info |= {"summary": record.summary, "evaluations": record.evaluations.to_dict("records")}
-        _print_json(info | {"problems": list(record.problems), "command": reproduce(record)})
+        _print_json(info | {"problems": list(record.problems), "command": again})
         return
     from rich import box
     from rich.table import Table
@@ -102,7 +103,7 @@ def show(
     lines |= {"note": " ".join(store.notes([record]))} if store.notes([record]) else {}
     lines |= {key: value for key, value in record.as_row().items() if key.endswith("_error")}
     lines |= {"seconds": record.final("seconds"), "problems": "; ".join(record.problems) or "none"}
-    lines["again"] = reproduce(record)
+    lines["again"] = again
     for row in record.evaluations.to_dict("records"):
         errors = {"top-1": row["top1_error"], "top-5": row["top5_error"]}
         known = {k: float(v) for k, v in errors.items() if v is not None and v == v}  # 0 is known too

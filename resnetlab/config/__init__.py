@@ -37,6 +37,7 @@ from resnetlab.config.run import (
     differences,
     edit_of,
     fields,
+    parameters_of,
     run_from_parameters,
 )
 from resnetlab.config.schedule import Events, lr_at

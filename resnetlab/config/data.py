@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Self
@@ -94,6 +95,11 @@ class Data(_Strict):
             taken = own in (*DATA_SETS, "imagenet") or own.startswith("tiny-imagenet-")
             label = f"folder:{own}" if taken else own
         return f"{label} ({self.validation} held out)" if self.validation else label
+
+    @property
+    def slug(self) -> str:
+        """The label as a part of a folder's name."""
+        return re.sub(r"[^A-Za-z0-9._-]", "_", self.label)
 
 
 def images_named(name: str, *, validation: int = 0) -> Data:

@@ -170,8 +170,7 @@ class Run(_Strict):
     @property
     def default_name(self) -> str:
         """The run's folder outside a study: with data set, recipe and, if changed, the hash."""
-        data = re.sub(r"[^A-Za-z0-9._-]", "_", self.data.label)[:30]
-        parts = [self.name_in_study, data, self.recipe.name]
+        parts = [self.name_in_study, self.data.slug[:30], self.recipe.name]
         changed = self.recipe != RECIPES.get(self.recipe.name) or self.data.validation
         changed = changed or (self.surgery is not None and self.surgery.start is not None)
         return "-".join([*parts, self.hash()[:6]] if changed else parts)
@@ -270,3 +269,32 @@ def run_from_parameters(
         start = dict(start_from) if isinstance(start_from, Mapping) else start_from
         values["surgery"] = {"shortcut_scale": shortcut_scale, "start": start}
     return Run.parse(values)
+
+
+def parameters_of(run: Run) -> dict[str, Any]:
+    """The flat parameters that `run_from_parameters` makes this very run of; what is usual is left out.
+
+    Only papermill and commands need them. Raises UsageError if there are none: of the preset that a
+    recipe is named after, a field can be changed, but not emptied.
+    """
+    preset = recipe_named(run.recipe.name)
+    values: dict[str, Any] = {"network": run.network.name, "data": run.data.name}
+    values |= {"recipe": preset.name, "seed": run.seed}
+    values |= {"precision": run.precision} if run.precision != "fp32" else {}
+    values |= {"validation": run.data.validation} if run.data.validation else {}
+    if run.surgery is not None:
+        scale, start = run.surgery.shortcut_scale, run.surgery.start
+        values |= {"start_from": start.model_dump()} if start else {"shortcut_scale": scale}
+    # Milestones move along with the steps, and the scale with the crop.
+    recipe, crop = run.recipe, run.recipe.crop if preset.crop else None
+    moved = preset.replace(steps=recipe.steps, crop=crop)
+    changed = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in recipe
+        if value != getattr(preset if name in ("steps", "crop") else moved, name)
+    }
+    if preset.replace(**changed) != recipe:
+        raise UsageError(
+            f"no parameters make this recipe of the preset {preset.name}: a field is empty"
+        )
+    return values | changed

@@ -7,6 +7,7 @@ escaped: a folder may be called anything.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from resnetlab import config, paper, plots, store, verdict
-from resnetlab.config import UsageError
+from resnetlab import paper, plots, store, verdict
+from resnetlab.config import UsageError, commands
 from resnetlab.pages import document
 from resnetlab.plots import series
 
@@ -315,76 +316,12 @@ def _origins(study: store.Study) -> str:
 # --- making it again --------------------------------------------------------------------------
 
 
-def study_command(study: store.Study) -> str | None:
-    """The `resnetlab study` command that makes exactly these runs, names and all; None if none does."""
-    import shlex
-
-    asked = {run.name: run.config for run in study.runs}
-    nearest = sorted(
-        config.GRIDS, key=lambda name: (-len(name) * study.name.startswith(name), name != "digits")
-    )
-    for preset in nearest:
-        words = _study_words(preset, asked, study.name)
-        if words is not None:
-            return shlex.join(["resnetlab", "study", *words])
-    return None
-
-
-def _runs_of(grid: config.Grid) -> dict[str, config.Run]:
-    return {name: config.run_from_parameters(**own) for name, own in grid.parameters().items()}
-
-
-def _study_words(preset: str, asked: Mapping[str, config.Run], folder: str) -> list[str] | None:
-    """The words after `resnetlab study` that make these runs out of a preset grid; None: not so."""
-    first = next(iter(asked.values()))
-    base = config.GRIDS[preset]
-    grown = [run.network for run in asked.values() if run.network.name not in base.also]
-    further = tuple(name for name in base.also if name in {run.network.name for run in asked.values()})
-    kind = config.RECIPES.get(first.recipe.name)
-    if not grown or kind is None:
-        return None
-    fields = ("steps", "lr", "batch_size", "clip", "crop")
-    changed = {
-        name: value for name in fields if (value := getattr(first.recipe, name)) != getattr(kind, name)
-    }
-    depths = tuple(sorted({network.depth for network in grown}))
-    shortcuts = tuple(
-        option for option in "none A B C".split() if option in {n.shortcut for n in grown}
-    )
-    seeds = tuple(sorted({run.seed for run in asked.values()}))
-    wishes: dict[str, Any] = {"data": first.data.name, "precision": first.precision}
-    wishes |= {"depths": depths, "shortcuts": shortcuts, "seeds": seeds, "also": further}
-    wishes |= {"validation": first.data.validation, "overrides": changed}
-    try:
-        store.check_name("study", folder)
-        usual = config.grid_named(preset, data=first.data.name, precision=first.precision)
-        usual_recipe = usual.recipe or config.default_recipe(first.data.name).name
-        wishes["recipe"] = usual.recipe if usual_recipe == first.recipe.name else first.recipe.name
-        grid = config.grid_named(preset, **wishes)
-        if _runs_of(grid) != asked:  # the preset's own networks, some with seeds of their own
-            few = {name: wishes[name] for name in ("data", "precision", "overrides")}
-            grid = config.grid_named(preset, **few)
-        if _runs_of(grid) != asked:
-            return None
-    except UsageError:
-        return None
-    words = [preset]
-    for name in ("data", "recipe", "depths", "shortcuts", "also", "seeds", "validation"):
-        value, before = getattr(grid, name), getattr(base if name == "data" else usual, name)
-        if value != before:
-            words += [
-                f"--{name}",
-                ",".join(map(str, value)) if isinstance(value, tuple) else str(value),
-            ]
-    words += ["--precision", grid.precision] if grid.precision != base.precision else []
-    for name, value in changed.items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
-    return words + (["--name", folder] if folder != usual.name else [])
-
-
-def _again(study: store.Study, commands: Mapping[str, str]) -> str:
-    """How to make the study again, and each run by itself."""
-    command = study_command(study)
+def _again(study: store.Study) -> str:
+    """How to make the study again, or else each run by itself."""
+    command = None
+    with contextlib.suppress(UsageError):
+        store.check_name("study", study.name)
+        command = commands.of_study(study.name, {run.name: run.config for run in study.runs})
     parts = []
     if command is not None:
         parts.append(f"<pre>{document.text(command, document.SENTENCE)}</pre>")
@@ -394,7 +331,8 @@ def _again(study: store.Study, commands: Mapping[str, str]) -> str:
             )
     else:
         parts.append("<p>No single command makes this set of runs; these make them one by one.</p>")
-        lines = (document.text(commands.get(run.name, ""), document.SENTENCE) for run in study.runs)
+        made = [commands.of_run(run.config, run.info.get("execution")) for run in study.runs]
+        lines = (document.text(line, document.SENTENCE) for line in made)
         parts.append("<pre>" + "\n".join(lines) + "</pre>")
     parts.append(
         '<p class="soft">The same numbers to the last bit need the same versions, kind of device and '
@@ -420,8 +358,8 @@ def _facts(study: store.Study) -> str:
     return f"{document.count(len(study.runs), 'run')} ({', '.join(parts)}), read {store.now()}"
 
 
-def page(study: store.Study, commands: Mapping[str, str]) -> bytes:
-    """The whole report as one HTML file. `commands`: run name -> the command that makes it again.
+def page(study: store.Study) -> bytes:
+    """The whole report as one HTML file.
 
     Runs that differ in data set, recipe or precision are never averaged: each condition has its own
     part. UsageError for a study without a readable run.
@@ -453,7 +391,7 @@ def page(study: store.Study, commands: Mapping[str, str]) -> bytes:
         ("Problems", _problems(study)),
         ("Configurations", _configurations(study)),
         ("Versions and machine", _origins(study)),
-        ("Make it again", _again(study, commands)),
+        ("Make it again", _again(study)),
     ):
         body.append(f"<h2>{title}</h2>\n{part}")
     body.append(f'<p class="soft">Written by resnetlab {escape(version("resnetlab"))}.</p>')

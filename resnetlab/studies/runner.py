@@ -215,7 +215,7 @@ def run(
     source, question = notebook.find(TRAIN_NOTEBOOK), notebook.find(grid.question)
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs must be at least 1, got {jobs}")
-    parameters = grid.parameters()
+    runs = grid.runs()
     cores = machine.usable_cores()
     on_gpu = device.startswith("cuda") or (device == "auto" and machine.has_gpu())
     if engine != "auto":
@@ -227,21 +227,20 @@ def run(
             "runs that are trained together are one process: jobs and together exclude each other"
         )
     together = on_gpu and jobs is None if together is None else together
-    jobs = 1 if together else jobs or (1 if on_gpu else max(1, min(len(parameters), cores)))
+    jobs = 1 if together else jobs or (1 if on_gpu else max(1, min(len(runs), cores)))
     threads = max(1, cores // jobs)
 
     # The project's own folder needs no path: what is executed can then be shared as it is.
     place = "" if root == store.results_root() else str(root)
     todo, done = [], []
-    for name, values in parameters.items():
+    for name, asked in runs.items():
         if only is not None and name not in only:
             continue
-        asked = config.run_from_parameters(**values)
         there = store.check_folder(folder / name, asked)
         if there is not None and there.status in store.ENDED:
             done.append(there)
             continue
-        values = values | {"study": grid.name, "run": name, "results": place}
+        values = config.parameters_of(asked) | {"study": grid.name, "run": name, "results": place}
         values |= {"device": device, "threads": threads, "engine": engine}
         target = folder / name / store.NOTEBOOK_FILE
         todo.append(Execution(name, source, target, values, asked.recipe.steps))
@@ -327,8 +326,7 @@ def collect(
     Raises RuntimeError, with the reasons, if one fails, UsageError if one that has ended has lost its
     checkpoints, and KeyboardInterrupt if it was stopped.
     """
-    wanted = {name: config.run_from_parameters(**v) for name, v in grid.parameters().items()}
-
+    wanted = grid.runs()
     names = {run.hash(): name for name, run in wanted.items()}
 
     def look(places: Iterable[Path]) -> dict[str, store.RunRecord]:
@@ -427,13 +425,13 @@ def _check_machine_and_data(grid: Grid, device: str) -> None:
     It also decodes a folder of images once, in sight of its progress bar, rather than once a process.
     Loads torch, so the default study on the digits, which needs no check, goes without.
     """
-    small = all(n.design == "cifar" for n in grid.networks())
+    asked = list(grid.runs().values())
+    small = all(run.network.design == "cifar" for run in asked)
     embedded = grid.data == "digits" and grid.validation == 0 and small
     if embedded and device in ("auto", "cpu") and grid.precision != "tf32":
         return
     from resnetlab import training
 
-    asked = [config.run_from_parameters(**values) for values in grid.parameters().values()]
     training.check_precision(asked[0].precision, training.resolve_device(device))
     dataset = training.load_data(asked[0])
     for run in asked:
