@@ -27,15 +27,42 @@ Quantity = Literal[
 ]
 Protocol = Literal["single", "ten-crop", "multi-scale", "ensemble", "own", "counted"]
 
+
+@dataclass(frozen=True)
+class Views:
+    """How photographs are tested: the shorter sides they are resized to, the square cut out of them."""
+
+    protocol: Protocol
+    words: str  # in a table
+    crop: int  # pixels a side; of multi-scale the training's, as its images stay whole
+    sides: tuple[int, ...]
+    source: str
+
+    def at(self, crop: int) -> list[int]:
+        """The shorter sides for a network trained at another crop: in proportion."""
+        return [round(side * crop / self.crop) for side in self.sides]
+
+
+VIEWS: dict[str, Views] = {
+    views.protocol: views
+    for views in (
+        Views("single", "single view", 224, (256,), "Figure 4"),
+        Views("ten-crop", "10-crop", 224, (256,), "Sec. 3.4"),
+        Views("multi-scale", "multi-scale", 224, (224, 256, 384, 480, 640), "Sec. 3.4"),
+    )
+}
+DATA_OF = {"cifar": "cifar10", "imagenet": "imagenet"}  # a network's design -> what it was trained on
+
 # How a number was had, in words for captions and tables.
-CONDITIONS: dict[tuple[str, Protocol], str] = {
+HOW: dict[tuple[str, Protocol], str] = {
     ("cifar10", "single"): "CIFAR-10, 64,000 steps, single view",
     ("cifar10", "own"): "CIFAR-10, as its authors trained and tested it",
     ("cifar10", "counted"): "3x32x32 images",
     ("imagenet", "single"): "ImageNet, single centre view",
     ("imagenet", "ten-crop"): "ImageNet validation, 10-crop",
     ("imagenet", "multi-scale"): (
-        "ImageNet validation, fully convolutional at shorter sides 224, 256, 384, 480, 640, averaged"
+        "ImageNet validation, fully convolutional at shorter sides "
+        f"{', '.join(map(str, VIEWS['multi-scale'].sides))}, averaged"
     ),
     ("imagenet", "own"): "ImageNet validation, single model, as its authors tested it",
     ("imagenet", "ensemble"): "ImageNet test, six models, multi-scale",
@@ -62,9 +89,9 @@ class Reported:
     note: str = ""
 
     @property
-    def conditions(self) -> str:
+    def how(self) -> str:
         """Data, schedule and views in words: what a number of ours must share to be compared."""
-        return ", ".join(filter(None, (CONDITIONS[self.data, self.protocol], self.note)))
+        return ", ".join(filter(None, (HOW[self.data, self.protocol], self.note)))
 
 
 # --- ImageNet ---------------------------------------------------------------------------------
@@ -317,29 +344,4 @@ def curve(network: str, quantity: str) -> Curve | None:
     for line in curves():
         if (line.network, line.quantity) == (network, quantity):
             return line
-    return None
-
-
-# What the paper did differently from our presets, or what it leaves open: two GPUs saw 64 images each,
-# and the released models' statistics were recomputed. How often one looks is no difference.
-_OPEN = {
-    "cifar10": r"ghost_batch 64|recompute_norm True|log_every \d+",
-    "imagenet": r"recompute_norm True|log_every \d+",
-}
-_NAMES = {"cifar10": "paper(?:-110)?", "imagenet": "imagenet"}
-_LENGTH = {"cifar10": "for 64,000 steps", "imagenet": "for up to 600,000 steps at full size"}
-
-
-def comparable(data: str, recipe: str) -> str | None:
-    """None if such a run may be set against the paper's numbers, else the reason why not.
-
-    `data` and `recipe` are labels of a configuration: cifar10 with paper or paper-110, imagenet with
-    imagenet.
-    """
-    if data not in _NAMES:
-        theirs = "CIFAR-10 and ImageNet"
-        return f"the paper trained on {theirs}, these runs on {data}: only orderings compare"
-    one = f"(?:{_OPEN[data]})"
-    if not re.fullmatch(rf"{_NAMES[data]}(?: \({one}(?:, {one})*\))?", recipe):
-        return f"the paper trained {_LENGTH[data]}, these runs follow the {recipe} recipe"
     return None

@@ -113,6 +113,6 @@ def test_what_the_gradients_do_is_said_beside_the_papers_words(folder: Path, ope
     write_study(folder)
     app = open_page(GRADIENTS)
     study = store.read_study(folder / "digits")
-    for sentence in verdict.gradients(store.probes_of(study.runs)):
+    for sentence in verdict.on_gradients(store.probes_of(study.runs)):
         assert sentence in texts(app)
     assert "exhibit healthy norms with BN" in markdown(app)

@@ -98,7 +98,7 @@ def test_verdict_curves_and_table_are_those_of_the_library(folder: Path, open_pa
     write_study(folder, seeds=3)
     app = open_page()
     study = store.read_study(folder / "digits")
-    for sentence in verdict.degradation(study.table()):
+    for sentence in verdict.on_degradation(study.table()):
         assert sentence in texts(app)
     assert len(charts(app)) == 3
     shown = app.dataframe[0].value

@@ -225,7 +225,7 @@ def test_gradient_norms_notebook_measures_stores_and_trains_only_once(tmp_path):
     stored = store.find_measurement(name, "gradient-correlation", root)
     assert set(stored.frame["network"]) == {"plain-8", "resnet-8", "plain-14", "resnet-14"}
     assert stored.frame["value"].between(-1, 1).all()
-    assert stored.info["conditions"]["points"] == 32
+    assert stored.info["choices"]["points"] == 32
 
 
 @pytest.mark.slow
@@ -364,7 +364,7 @@ def test_rounding_notebook_measures_errors_and_trains_in_float64(tmp_path):
     assert "plain-8, fp32 minus fp64: " in said(cells)
     assert "- bf16 channels_last: plain " in said(cells)
     stored = store.find_measurement("digits-10-steps", "gradient-error", root)
-    assert stored.info["conditions"]["images"] == 128
+    assert stored.info["choices"]["images"] == 128
     assert set(stored.frame["network"]) == {"plain-8", "resnet-8", "plain-14", "resnet-14"}
     run = store.read_run(root / "digits-10-steps-fp64" / "plain-8-seed0-fp64")
     assert run.config.precision == "fp64"

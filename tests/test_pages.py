@@ -337,7 +337,8 @@ def test_comparable_only_with_the_papers_data_recipe_and_test(folder: Path, open
         name: rows_of(app, 0, name)[0]["comparable"] for name in ("resnet-18", "plain-18", "plain-34")
     }
     assert large["resnet-18"] == "yes"
-    assert large["plain-18"] == "no: crop 224 of shorter side 288"
+    usual = "crop 224 of shorter side 256"
+    assert large["plain-18"] == f"no: ten-crop: crop 224 of shorter side 288; the paper: {usual}"
     assert large["plain-34"] == "no: another test, single view"
 
 
@@ -425,7 +426,7 @@ def test_stored_responses_are_shown_where_the_weights_are_not(folder: Path, open
         for layer in range(19)
     ]
     store.save_measurement(
-        folder, "elsewhere", "layer-responses", pd.DataFrame(rows), what="made up", conditions={}
+        folder, "elsewhere", "layer-responses", pd.DataFrame(rows), what="made up", choices={}
     )
     damaged = folder / store.MEASUREMENTS / "digits" / "layer-responses.json"
     damaged.parent.mkdir()

@@ -8,7 +8,8 @@ import pytest
 
 from resnetlab import paper
 from resnetlab.config import IMAGENET_RECIPE, PAPER, PAPER_110, Network
-from resnetlab.paper import comparable, reported
+from resnetlab.paper import reported
+from resnetlab.verdict import not_comparable
 
 # He et al. 2015, Table 6, test error on CIFAR-10. For 110 layers the table prints the best of five
 # runs, 6.43, and their mean and deviation, 6.61 +- 0.16; a mean is what is compared with means here.
@@ -139,7 +140,7 @@ def test_figure_4(network: str) -> None:
     assert value(network, "top1_error", "single") == validation
     record = reported(network, "top1_error", data="imagenet")
     assert record is not None
-    assert (record.source, record.conditions) == (
+    assert (record.source, record.how) == (
         "Figure 4",
         "ImageNet, single centre view, 550,000 steps, mean of the last three points of the curve",
     )
@@ -174,7 +175,7 @@ def test_table_6_others_and_the_best_of_five_runs() -> None:
     assert others == {"Maxout": 9.38, "NIN": 8.81, "DSN": 8.22, "FitNet": 8.39, "Highway": 7.72}
     best = {r.network: (r.value, r.spread, r.best) for r in paper.RECORDS if r.best is not None}
     assert best == {"resnet-110": (6.61, 0.16, 6.43), "Highway": (7.72, 0.16, 7.54)}
-    assert all("its authors" in record.conditions for record in paper.TABLE_6_OTHERS)
+    assert all("its authors" in record.how for record in paper.TABLE_6_OTHERS)
 
 
 def test_figure_7() -> None:
@@ -188,7 +189,7 @@ def test_figure_7() -> None:
     }
     record = reported("resnet-56", "response_std")
     assert record is not None
-    assert "before ReLU or addition" in record.conditions
+    assert "before ReLU or addition" in record.how
 
 
 # --- all of them ------------------------------------------------------------------------------
@@ -206,7 +207,7 @@ def test_every_record_is_complete() -> None:
         assert record.quantity in get_args(paper.Quantity)
         assert record.protocol in get_args(paper.Protocol)
         assert record.source.split()[0] in ("Table", "Figure")
-        assert record.conditions.startswith(paper.CONDITIONS[record.data, record.protocol])
+        assert record.how.startswith(paper.HOW[record.data, record.protocol])
         assert record.value > 0
         if record.quantity.endswith("_error"):
             assert record.value < 100
@@ -228,6 +229,10 @@ def test_a_protocol_that_the_paper_did_not_use_has_no_value(protocol: str) -> No
 
 
 # --- what may be compared ---------------------------------------------------------------------
+
+
+def comparable(data: str, recipe: str) -> str | None:
+    return "; ".join(not_comparable(data, recipe)) or None
 
 
 def test_only_the_papers_data_with_the_papers_recipe_are_comparable() -> None:
@@ -258,6 +263,62 @@ def test_what_is_the_papers_own_or_only_measured_stays_comparable() -> None:
         assert comparable("cifar10", PAPER.replace(**changes).label) is not None
     small = IMAGENET_RECIPE.replace(crop=112)
     assert small.label in str(comparable("imagenet", small.label))
+
+
+TEN_CROP = {
+    "protocol": "ten-crop",
+    "crop": 224,
+    "sides": [256],
+    "data": "imagenet",
+    "average": "softmax",
+}
+
+
+@pytest.mark.parametrize(
+    ("network", "test", "reason"),
+    [
+        ("resnet-34", {}, ""),
+        ("resnet-34", {"protocol": "multi-scale", "sides": [224, 256, 384, 480, 640]}, ""),
+        (
+            "resnet-34",
+            {"sides": [288]},
+            "ten-crop: crop 224 of shorter side 288; the paper: crop 224 of",
+        ),
+        ("resnet-34", {"crop": 112}, "ten-crop: crop 112 of shorter side 256; the paper"),
+        (
+            "resnet-34",
+            {"protocol": "multi-scale"},
+            "multi-scale: shorter sides 256; the paper: shorter",
+        ),
+        ("resnet-34", {"average": "logits"}, "ten-crop: logits averaged"),
+        ("resnet-34", {"protocol": "single", "average": "logits"}, ""),
+        ("resnet-34", {"data": "tiny"}, "trained on imagenet, tested on tiny"),
+        ("resnet-20", {}, "the paper's resnet-20 is tested on CIFAR-10, ours on imagenet"),
+        ("resnet-50-3x3", {}, "stride in the first 1x1"),
+        ("resnet-34-A-zeros-end", {}, "option A's zeros stand at the end here"),
+    ],
+)
+def test_what_is_unusual_in_a_test_or_a_network_is_the_reason(network, test, reason) -> None:
+    spec = Network.from_name(network.replace("-A-zeros-end", ""))
+    if network.endswith("-zeros-end"):
+        spec = Network.parse(spec.model_dump() | {"zeros": "end"})
+    reasons = not_comparable("imagenet", "imagenet", network=spec, test=TEN_CROP | test)
+    assert len(reasons) == bool(reason)
+    assert reason in "".join(reasons)
+
+
+def test_weights_of_unknown_training_are_never_comparable() -> None:
+    spec = Network.from_name("resnet-34")
+    assert "does not say how its weights were trained" in not_comparable(None, None)[0]
+    away = not_comparable(None, None, network=spec, test=TEN_CROP | {"data": "folder"})
+    assert "the paper's resnet-34 is tested on ImageNet, ours on folder" in away
+
+
+def test_test_protocols_scale_with_the_crop_and_are_worded_once() -> None:
+    assert paper.VIEWS["single"].at(224) == [256]
+    assert paper.VIEWS["ten-crop"].at(56) == [64]
+    assert paper.VIEWS["multi-scale"].at(112) == [112, 128, 192, 240, 320]
+    assert "224, 256, 384, 480, 640" in paper.HOW["imagenet", "multi-scale"]
 
 
 # --- curves -----------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_the_readmes_numbers_are_those_of_the_committed_runs(study, heading):
     section = README.split(f"### On {heading}")[1]
     section = re.split(r"^##", section, flags=re.MULTILINE)[0]
     table = store.read_study(PROJECT / "results" / "reference" / study).table()
-    for sentence in verdict.degradation(table):
+    for sentence in verdict.on_degradation(table):
         assert sentence in section
     means = verdict.by_network(table).set_index("network")
     lines = re.findall(r"^\| ((?:plain|resnet)-\d+) \| (.*) \|$", section, re.MULTILINE)

@@ -1085,13 +1085,13 @@ def test_a_measurement_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         }
     )
     path = store.save_measurement(
-        tmp_path, "digits", "norms", frame, what="norms", conditions={"images": 128}
+        tmp_path, "digits", "norms", frame, what="norms", choices={"images": 128}
     )
     assert path == tmp_path / "measurements" / "digits" / "norms.json"
     found = store.find_measurement("digits", "norms", tmp_path)
     assert found is not None
     assert list(found.info) == list(store.SCHEMA["measurements/STUDY/NAME.json"])
-    assert found.info["conditions"] == {"images": 128}
+    assert found.info["choices"] == {"images": 128}
     assert found.frame["value"].tolist()[0] == 0.123457
     assert math.isnan(found.frame["value"].tolist()[1])
     for column in ("network", "layer", "with norm"):
@@ -1102,12 +1102,12 @@ def test_a_measurement_comes_back_as_it_was_saved(tmp_path: Path) -> None:
 def test_measurements_are_no_study_and_hide_none(tmp_path: Path) -> None:
     frame = pd.DataFrame({"value": [1.0]})
     reference = tmp_path / store.REFERENCE
-    store.save_measurement(reference, "digits", "norms", frame, what="theirs", conditions={})
+    store.save_measurement(reference, "digits", "norms", frame, what="theirs", choices={})
     assert store.find_studies(tmp_path) == []
     committed = store.find_measurement("digits", "norms", tmp_path)
     assert committed is not None
     assert committed.info["what"] == "theirs"
-    store.save_measurement(tmp_path, "digits", "norms", frame, what="mine", conditions={})
+    store.save_measurement(tmp_path, "digits", "norms", frame, what="mine", choices={})
     own = store.find_measurement("digits", "norms", tmp_path)
     assert own is not None
     assert own.info["what"] == "mine"
@@ -1135,4 +1135,4 @@ def test_a_damaged_measurement_says_why(content: bytes, reason: str, tmp_path: P
 def test_bad_names_of_measurements_are_refused(tmp_path: Path) -> None:
     for study, name in (("../up", "a"), ("a", "../up")):
         with pytest.raises(UsageError, match="cannot be used"):
-            store.save_measurement(tmp_path, study, name, pd.DataFrame(), what="", conditions={})
+            store.save_measurement(tmp_path, study, name, pd.DataFrame(), what="", choices={})

@@ -18,26 +18,26 @@ from resnetlab.verdict import (
     answers,
     by_network,
     contrast,
-    correlations,
-    degradation,
     depth_effects,
-    dial,
-    first_layer_norms,
     gradient_ratios,
-    gradients,
-    kept,
-    lesions,
-    longer,
     mean_responses,
     median_errors,
+    on_correlations,
+    on_degradation,
+    on_dial,
+    on_first_layer_norms,
+    on_gradients,
+    on_kept,
+    on_lesions,
+    on_more_steps,
+    on_precisions,
+    on_recipes,
+    on_responses,
+    on_rounding,
+    on_same_function,
+    on_shortcuts,
+    on_surfaces,
     one_condition,
-    precisions,
-    recipes,
-    responses,
-    rounding,
-    same_function,
-    shortcuts,
-    surfaces,
 )
 
 
@@ -233,7 +233,7 @@ def test_one_seed_is_said_without_a_spread() -> None:
 
 
 def test_three_agreeing_seeds_are_called_degradation_and_its_absence() -> None:
-    plain, residual, across = degradation(DEGRADED)
+    plain, residual, across = on_degradation(DEGRADED)
     assert plain.startswith("Final training error of plain-56 minus plain-20: +10.0 ± 1.0 points")
     assert "degradation, not overfitting" in plain
     assert "n = 3" in plain
@@ -249,7 +249,7 @@ CLAIM = "worse on the TRAINING set"
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
 def test_fewer_than_three_seeds_claim_nothing(seeds: tuple[int, ...]) -> None:
-    said = degradation(DEGRADED[DEGRADED["seed"].isin(seeds)])
+    said = on_degradation(DEGRADED[DEGRADED["seed"].isin(seeds)])
     assert not any(CLAIM in line or "no degradation" in line for line in said)
     assert all("too few seeds" in line for line in said[:2])
     assert f"n = {len(seeds)}" in said[0]
@@ -257,7 +257,7 @@ def test_fewer_than_three_seeds_claim_nothing(seeds: tuple[int, ...]) -> None:
 
 
 def test_seeds_that_disagree_claim_nothing() -> None:
-    said = degradation(
+    said = on_degradation(
         table(rows("plain-20", {0: 5.0, 1: 5.0, 2: 5.0}), rows("plain-56", {0: 50.0, 1: 60.0, 2: 4.0}))
     )
     assert CLAIM not in said[0]
@@ -268,9 +268,9 @@ def test_seeds_that_disagree_claim_nothing() -> None:
 def test_no_degradation_is_said_only_of_a_difference_bounded_by_one_point() -> None:
     """0.0, 0.3, 0.3: 0.2 + 4.30 x 0.1 = 0.63 < 1, whereas 0.0, 0.9, 0.9: 0.6 + 4.30 x 0.3 > 1."""
     shallow = rows("resnet-20", dict.fromkeys(range(3), 1.0))
-    near = degradation(table(shallow, rows("resnet-56", {0: 1.0, 1: 1.3, 2: 1.3})))
+    near = on_degradation(table(shallow, rows("resnet-56", {0: 1.0, 1: 1.3, 2: 1.3})))
     assert "Less than 1 point, with 95 % confidence: no degradation" in near[1]
-    wide = degradation(table(shallow, rows("resnet-56", {0: 1.0, 1: 1.9, 2: 1.9})))
+    wide = on_degradation(table(shallow, rows("resnet-56", {0: 1.0, 1: 1.9, 2: 1.9})))
     assert "do not settle it" in wide[1]
 
 
@@ -297,14 +297,14 @@ def test_the_warm_up_of_110_layers_is_part_of_the_papers_recipe() -> None:
 
 
 def test_a_deeper_plain_network_that_trains_better_is_said_to() -> None:
-    said = degradation(
+    said = on_degradation(
         table(rows("plain-20", {0: 5.0, 1: 5.0, 2: 5.0}), rows("plain-32", {0: 1.0, 1: 2.0, 2: 1.5}))
     )
     assert "Deeper is better: no degradation" in said[0]
 
 
 def test_a_residual_network_that_degrades_is_not_hidden() -> None:
-    said = degradation(
+    said = on_degradation(
         table(rows("resnet-20", {0: 1.0, 1: 1.0, 2: 1.0}), rows("resnet-56", {0: 9.0, 1: 9.5, 2: 9.9}))
     )
     assert "the deeper residual network is behind too" in said[1]
@@ -312,7 +312,7 @@ def test_a_residual_network_that_degrades_is_not_hidden() -> None:
 
 def test_a_shortcut_that_does_not_help_is_said() -> None:
     worse = dict.fromkeys(range(3), 40.0)
-    said = degradation(
+    said = on_degradation(
         table(
             rows("plain-20", {0: 1.0, 1: 1.0, 2: 1.0}),
             rows("plain-56", {0: 2.0, 1: 2.0, 2: 2.0}),
@@ -325,14 +325,14 @@ def test_a_shortcut_that_does_not_help_is_said() -> None:
 
 
 def test_the_deep_ones_seeds_decide_not_the_pooled_mean() -> None:
-    said = degradation(
+    said = on_degradation(
         table(rows("plain-20", {0: 1.0, 1: 1.0, 2: 1.0}), rows("plain-56", {3: 60.0, 4: 60.0, 5: 60.0}))
     )
     assert said[0] == "plain-56 and plain-20 share no finished seed."
 
 
 def test_diverged_runs_are_named_and_not_averaged() -> None:
-    said = degradation(table(rows("plain-20", {0: 1.0}), rows("plain-56", {0: 9.0, 1: None})))
+    said = on_degradation(table(rows("plain-20", {0: 1.0}), rows("plain-56", {0: 9.0, 1: None})))
     assert said[-1] == "1 run(s) diverged and are not in the means: plain-56-seed1."
     assert "+8.00 points, n = 1" in said[0]
 
@@ -340,28 +340,28 @@ def test_diverged_runs_are_named_and_not_averaged() -> None:
 @pytest.mark.parametrize("key", ["data", "recipe", "precision"])
 def test_mixed_conditions_get_no_verdict(key: str) -> None:
     mixed = pd.concat([DEGRADED, DEGRADED.assign(**{key: "other"})])
-    assert degradation(mixed) == [
+    assert on_degradation(mixed) == [
         "These runs differ in data set, recipe or precision; choose one of each for a verdict."
     ]
 
 
 def test_missing_families_and_depths_are_said() -> None:
     plain = DEGRADED[DEGRADED["family"] == "plain"]
-    assert "Fewer than two depths of residual networks" in degradation(plain)[1]
+    assert "Fewer than two depths of residual networks" in on_degradation(plain)[1]
     shallow = DEGRADED[DEGRADED["depth"] == 20]
-    said = degradation(shallow)
+    said = on_degradation(shallow)
     assert [line.split(" of ")[1].split()[0] for line in said] == ["plain", "residual"]
     assert len(said) == 2
 
 
 def test_no_finished_run_says_so() -> None:
     for nothing in (table(), table(rows("plain-20", {0: 5.0}, status="running"))):
-        assert degradation(nothing) == ["No finished run yet: nothing can be said."]
-    assert degradation(table(rows("plain-20", {0: None})))[0].startswith("No finished run")
+        assert on_degradation(nothing) == ["No finished run yet: nothing can be said."]
+    assert on_degradation(table(rows("plain-20", {0: None})))[0].startswith("No finished run")
 
 
 def test_only_depth_differs_in_a_contrast_of_depths() -> None:
-    said = degradation(
+    said = on_degradation(
         table(
             rows("resnet-20", {0: 1.0}),
             rows("resnet-56", {0: 2.0}),
@@ -373,9 +373,13 @@ def test_only_depth_differs_in_a_contrast_of_depths() -> None:
 
 
 def test_20_layers_stand_for_shallow_where_they_were_run() -> None:
-    said = degradation(table(*(rows(name, {0: 1.0}) for name in ("plain-8", "plain-20", "plain-32"))))
+    said = on_degradation(
+        table(*(rows(name, {0: 1.0}) for name in ("plain-8", "plain-20", "plain-32")))
+    )
     assert "plain-32 minus plain-20" in said[0]
-    said = degradation(table(*(rows(name, {0: 1.0}) for name in ("plain-8", "plain-14", "plain-20"))))
+    said = on_degradation(
+        table(*(rows(name, {0: 1.0}) for name in ("plain-8", "plain-14", "plain-20")))
+    )
     assert "plain-20 minus plain-8" in said[0]
 
 
@@ -383,13 +387,13 @@ def test_the_order_of_the_runs_changes_no_word() -> None:
     mixed = list(range(len(DEGRADED)))
     for seed in range(3):
         random.Random(seed).shuffle(mixed)
-        assert degradation(DEGRADED.iloc[mixed]) == degradation(DEGRADED)
+        assert on_degradation(DEGRADED.iloc[mixed]) == on_degradation(DEGRADED)
 
 
 def test_the_table_is_left_as_it_was() -> None:
     before = DEGRADED.copy()
     by_network(DEGRADED)
-    degradation(DEGRADED)
+    on_degradation(DEGRADED)
     pd.testing.assert_frame_equal(DEGRADED, before)
 
 
@@ -402,7 +406,7 @@ OPTIONS = table(
 
 
 def test_options_are_compared_with_their_neighbour_in_the_order_none_a_b_c() -> None:
-    said = shortcuts(OPTIONS)
+    said = on_shortcuts(OPTIONS)
     heads = [line.partition(":")[0] for line in said]
     assert heads == [
         f"Final {word} error of {worse} minus {better}"
@@ -420,23 +424,23 @@ def test_options_are_compared_with_their_neighbour_in_the_order_none_a_b_c() -> 
 
 
 def test_options_need_three_seeds_and_a_shared_one() -> None:
-    few = shortcuts(OPTIONS[OPTIONS["seed"] < 2])
+    few = on_shortcuts(OPTIONS[OPTIONS["seed"] < 2])
     assert all(line.endswith("Too few seeds to say: 3 are needed.") for line in few)
     apart = table(rows("plain-56", {0: 50.0}), rows("resnet-56", {1: 5.0, 2: None}))
-    assert shortcuts(apart) == [
+    assert on_shortcuts(apart) == [
         "No two shortcut options of one depth share a finished seed.",
         "1 run(s) diverged and are not in the means: resnet-56-seed2.",
     ]
-    assert shortcuts(table()) == ["No finished run yet: nothing can be said."]
-    assert "differ in data set" in shortcuts(pd.concat([OPTIONS, OPTIONS.assign(recipe="x")]))[0]
+    assert on_shortcuts(table()) == ["No finished run yet: nothing can be said."]
+    assert "differ in data set" in on_shortcuts(pd.concat([OPTIONS, OPTIONS.assign(recipe="x")]))[0]
 
 
 def test_the_answer_is_about_what_varies() -> None:
-    assert answers(OPTIONS) == shortcuts(OPTIONS)
-    assert answers(DEGRADED) == degradation(DEGRADED)
+    assert answers(OPTIONS) == on_shortcuts(OPTIONS)
+    assert answers(DEGRADED) == on_degradation(DEGRADED)
     one = OPTIONS[OPTIONS["shortcut"] == "A"]
-    assert answers(one) == degradation(one)
-    assert answers(table()) == degradation(table())
+    assert answers(one) == on_degradation(one)
+    assert answers(table()) == on_degradation(table())
 
 
 def test_imagenet_networks_have_their_own_numbers_of_the_paper() -> None:
@@ -462,7 +466,7 @@ def norms(name: str, ratios: dict[int, float], seed: int = 0) -> pd.DataFrame:
 
 def test_gradients_are_named_by_their_numbers() -> None:
     frame = norms("plain-56", {0: 2400.0, 10: 1e-4, 20: 0.5, 30: 0.5})
-    (said,) = gradients(frame)
+    (said,) = on_gradients(frame)
     assert "plain-56 (1 seed): at step 0" in said
     assert "2,400 times the last one's, exploding towards the input (more than 100)" in said
     assert "from step 20 on 0.5 times, healthy" in said
@@ -471,7 +475,7 @@ def test_gradients_are_named_by_their_numbers() -> None:
 
 def test_gradients_over_seeds_are_averaged_geometrically() -> None:
     frame = pd.concat([norms("resnet-20", {0: 1.0, 5: 1.0}), norms("resnet-20", {0: 16.0, 5: 4.0}, 1)])
-    (said,) = gradients(frame)
+    (said,) = on_gradients(frame)
     assert said == (
         "resnet-20 (2 seeds): at step 0 the first layer's gradient is 4 times the last one's, healthy; "
         "from step 5 on 2 times, healthy."
@@ -482,8 +486,8 @@ def test_norms_of_zero_or_none_have_no_ratio() -> None:
     frame = norms("plain-8", {0: 1.0, 5: 0.0})
     assert gradient_ratios(frame)["step"].tolist() == [0]
     frame["value"] = math.nan
-    assert gradients(frame) == ["No gradient norms logged yet: nothing can be said."]
-    assert gradients(store.probes_of([])) == gradients(frame)
+    assert on_gradients(frame) == ["No gradient norms logged yet: nothing can be said."]
+    assert on_gradients(store.probes_of([])) == on_gradients(frame)
 
 
 # --- correlation of gradients, layer responses ----------------------------------------------------
@@ -502,13 +506,13 @@ def test_correlations_name_the_depth_from_which_they_are_gone() -> None:
         + valued("plain-56", {0: 0.01, 1: 0.01})
         + valued("resnet-56", {0: 0.6, 1: 0.6})
     )
-    plain, residual = correlations(frame)
+    plain, residual = on_correlations(frame)
     assert plain.startswith("Plain: 20 layers 0.60 ± 0.14, 44 layers 0.06 ± 0.01, 56 layers 0.01")
     assert "(2 seeds). Below 0.1 from 44 layers on" in plain
     assert residual.endswith("56 layers 0.60 ± 0.00 (2 seeds). No depth measured falls below 0.1.")
-    back = correlations(frame.assign(value=[0.01, 0.01, 0.5, 0.5, 0.02, 0.02, 1, 1]))[0]
+    back = on_correlations(frame.assign(value=[0.01, 0.01, 0.5, 0.5, 0.02, 0.02, 1, 1]))[0]
     assert "Below 0.1 at 20, 56 layers." in back
-    assert correlations(frame.iloc[:0]) == ["No correlation measured yet: nothing can be said."]
+    assert on_correlations(frame.iloc[:0]) == ["No correlation measured yet: nothing can be said."]
 
 
 def response_frame(values: dict[str, list[float]]) -> pd.DataFrame:
@@ -526,7 +530,7 @@ def test_responses_are_compared_seed_by_seed_with_the_papers_ratio_beside() -> N
     assert mean_responses(frame)["response_std"].tolist() == pytest.approx(
         [1.0, 1.1, 0.9, 0.5, 0.54, 0.46]
     )
-    (said,) = responses(frame)
+    (said,) = on_responses(frame)
     # 1.13 / 1.51 of Figure 7.
     assert said.startswith("At 56 layers, mean response of resnet-56 over plain-56: 0.50, seeds from")
     assert "n = 3; the paper's 0.75 (Figure 7, CIFAR-10). resnet-56 responds less." in said
@@ -534,14 +538,14 @@ def test_responses_are_compared_seed_by_seed_with_the_papers_ratio_beside() -> N
 
 def test_responses_claim_nothing_where_seeds_disagree_or_are_few() -> None:
     apart = response_frame({"plain-20": [1.0, 1.0, 1.0], "resnet-20": [0.5, 1.5, 1.1]})
-    assert responses(apart)[0].endswith("Not settled.")
+    assert on_responses(apart)[0].endswith("Not settled.")
     one = response_frame({"plain-20": [1.0], "resnet-20": [0.5], "resnet-56": [0.4]})
-    said = responses(one)
+    said = on_responses(one)
     assert all("Too few seeds to say" in sentence for sentence in said)
     assert "With depth, mean response of resnet-56 over resnet-20: 0.80" in said[1]
     alone = response_frame({"plain-20": [1.0]})
-    assert responses(alone) == ["No two networks that share a seed: nothing can be compared."]
-    assert "nothing can be said" in responses(alone.iloc[:0])[0]
+    assert on_responses(alone) == ["No two networks that share a seed: nothing can be compared."]
+    assert "nothing can be said" in on_responses(alone.iloc[:0])[0]
 
 
 def test_first_layers_norms_say_what_the_ratio_of_first_to_last_cannot() -> None:
@@ -552,15 +556,17 @@ def test_first_layers_norms_say_what_the_ratio_of_first_to_last_cannot() -> None
         for row in valued(name, {0: value * 10, 1: value / 10})
         for layer in (0, 1)
     )
-    assert all("healthy" in sentence for sentence in gradients(frame))
-    plain, residual = first_layer_norms(frame)
+    assert all("healthy" in sentence for sentence in on_gradients(frame))
+    plain, residual = on_first_layer_norms(frame)
     assert plain == (
         "Plain: the first layer's norm is 1 (8 layers), 1e-07 (56 layers). "
         "From 8 to 56 layers it falls 1e+07 times, more than 100."
     )
     assert residual.endswith("it grows 4 times, within the ordinary.")
-    assert first_layer_norms(frame.iloc[:0]) == ["No gradient norms measured yet: nothing can be said."]
-    assert first_layer_norms(frame[frame["depth"] == 8])[0].endswith("1 (8 layers).")
+    assert on_first_layer_norms(frame.iloc[:0]) == [
+        "No gradient norms measured yet: nothing can be said."
+    ]
+    assert on_first_layer_norms(frame[frame["depth"] == 8])[0].endswith("1 (8 layers).")
 
 
 # --- the surface ------------------------------------------------------------------------------
@@ -577,7 +583,7 @@ def slice_of(loss, network="plain-56", reach=1.0, points=9):
 
 def test_a_bowl_is_one_hollow_and_waves_are_several():
     bowl = slice_of(lambda x, y: 0.1 + x * x + y * y, "resnet-56")
-    (said,) = surfaces(bowl)
+    (said,) = on_surfaces(bowl)
     inside = sum(0.1 + x * x + y * y <= 0.2 for x, y in zip(bowl["x"], bowl["y"], strict=True))
     assert said.startswith(
         "resnet-56, seed 0: loss 0.1 at the trained weights, 0.1 to 2.1 in the slice"
@@ -586,14 +592,14 @@ def test_a_bowl_is_one_hollow_and_waves_are_several():
     assert "1 hollow(s)" in said
     # cos has its hollows at odd multiples of pi: x, y = -0.5 and 0.5 here
     waves = slice_of(lambda x, y: 3 + math.cos(2 * math.pi * x) + math.cos(2 * math.pi * y))
-    assert "; 4 hollow(s)." in surfaces(waves)[0]
+    assert "; 4 hollow(s)." in on_surfaces(waves)[0]
 
 
 def test_a_slice_with_holes_says_so():
     holes = slice_of(lambda x, y: math.inf if x > 0.9 else 1.0)
-    assert "9 of 81 points are not finite" in surfaces(holes)[0]
-    assert "nothing can be said" in surfaces(slice_of(lambda x, y: math.nan))[0]
-    assert "nothing can be said" in surfaces(holes.iloc[:0])[0]
+    assert "9 of 81 points are not finite" in on_surfaces(holes)[0]
+    assert "nothing can be said" in on_surfaces(slice_of(lambda x, y: math.nan))[0]
+    assert "nothing can be said" in on_surfaces(holes.iloc[:0])[0]
 
 
 # --- one network under several conditions -----------------------------------------------------
@@ -611,7 +617,7 @@ def test_more_steps_are_judged_seed_by_seed_and_then_the_degradation_that_is_lef
         lengths("plain-56", [60.0, 70.0, 80.0], [21.0, 30.0, 42.0]),
         lengths("resnet-20", [0.1, 0.0, 0.1], [0.0, 0.1, 0.1]),
     )
-    said = longer(frame)
+    said = on_more_steps(frame)
     assert said[0].startswith("plain-20: final training error 2.0 ± 1.0 % after 400 steps, 1.0 ± 1.0 %")
     assert said[0].endswith("n = 3. More steps help.")
     assert "resnet-20" in said[1]
@@ -622,7 +628,7 @@ def test_more_steps_are_judged_seed_by_seed_and_then_the_degradation_that_is_lef
         "After 1,200 steps: Final training error of plain-56 minus plain-20: +30.0"
     )
     assert "degradation, not overfitting" in said[3]
-    assert longer(frame.sample(frac=1, random_state=1)) == said
+    assert on_more_steps(frame.sample(frac=1, random_state=1)) == said
 
 
 CLIP = "quick (clip 1.0)"
@@ -636,7 +642,7 @@ CLIPPED = table(
 
 
 def test_a_clipped_study_is_paired_with_the_same_without_by_seed() -> None:
-    found = "\n".join(recipes(CLIPPED))
+    found = "\n".join(on_recipes(CLIPPED))
     assert (
         f"plain-20: final training error 3.0 ± 1.0 % by quick and 2.0 ± 1.0 % by {CLIP}; the "
         "second minus the first -1.00 ± 0.00 points (mean ± standard deviation), 95 % [-1.00, -1.00], "
@@ -653,12 +659,12 @@ def test_a_clipped_study_is_paired_with_the_same_without_by_seed() -> None:
     assert "Final test error of plain-44 minus plain-20:" in found
     assert f"By {CLIP}: Final training error of plain-44 minus plain-20: +3.00 ± 1.00 points" in found
     assert "By quick: Final training error of plain-44 minus plain-20" in found  # 20 stands for shallow
-    assert answers(CLIPPED) == recipes(CLIPPED)
+    assert answers(CLIPPED) == on_recipes(CLIPPED)
 
 
 def test_the_shorter_label_is_the_base_whichever_has_more_runs() -> None:
     few = table(rows("plain-20", {1: 5.0}), rows("plain-20", {1: 4.0, 2: 4.0, 3: 4.0}, recipe=CLIP))
-    (_, _, *rest) = found = recipes(few)
+    (_, _, *rest) = found = on_recipes(few)
     assert found[0] == (
         f"plain-20: final training error 5.0 % by quick and 4.0 % by {CLIP}; the second minus the "
         "first -1.00 points, n = 1. Too few seeds to say: 3 are needed."
@@ -673,7 +679,7 @@ def test_what_clipping_leaves_open_is_said_to_be_open() -> None:
         rows("plain-32", {1: 2.0, 2: 3.0, 3: 4.0}),
         rows("plain-32", {1: 2.1, 2: 3.1, 3: 4.1}, recipe=CLIP),
     )
-    found = recipes(open_ended)
+    found = on_recipes(open_ended)
     assert "These seeds do not settle it." in found[0]
     assert any(
         sentence.startswith("plain-32: final training") and "Less than 1 point" in sentence
@@ -693,7 +699,7 @@ def test_only_networks_of_both_studies_are_set_against_each_other() -> None:
     """The same depth is not yet the same network."""
     end = rows("resnet-44", {1: 3.0}, recipe=CLIP, network="resnet-44-zeros-end")
     base = [rows(name, {1: 2.0}) for name in ("resnet-20", "resnet-44")]
-    found = recipes(table(*base, end, rows("resnet-20", {1: 2.0}, recipe=CLIP)))
+    found = on_recipes(table(*base, end, rows("resnet-20", {1: 2.0}, recipe=CLIP)))
     assert not [
         sentence for sentence in found if "resnet-44 minus" in sentence and " by quick;" in sentence
     ]
@@ -739,7 +745,7 @@ def test_networks_with_the_zeros_elsewhere_are_compared_with_no_other() -> None:
         rows("resnet-20", {1: 3.0}),
         rows("resnet-44", {1: 1.0}),
     )
-    assert "resnet-44 minus resnet-20:" in "".join(degradation(both))
+    assert "resnet-44 minus resnet-20:" in "".join(on_degradation(both))
 
 
 def test_other_data_or_precision_is_never_paired() -> None:
@@ -751,12 +757,12 @@ def test_other_data_or_precision_is_never_paired() -> None:
 
 def test_too_few_lengths_seeds_or_agreement_claim_nothing_of_more_steps() -> None:
     one = table(rows("plain-56", {0: 1.0}))
-    assert longer(one) == ["All runs have 300 steps: nothing to compare them with."]
-    assert longer(one.iloc[:0]) == ["No finished run yet: nothing can be said."]
-    assert "Too few seeds to say" in longer(table(lengths("plain-56", [60.0], [20.0])))[0]
-    apart = longer(table(lengths("plain-56", [60.0, 20.0, 30.0], [20.0, 60.0, 31.0])))
+    assert on_more_steps(one) == ["All runs have 300 steps: nothing to compare them with."]
+    assert on_more_steps(one.iloc[:0]) == ["No finished run yet: nothing can be said."]
+    assert "Too few seeds to say" in on_more_steps(table(lengths("plain-56", [60.0], [20.0])))[0]
+    apart = on_more_steps(table(lengths("plain-56", [60.0, 20.0, 30.0], [20.0, 60.0, 31.0])))
     assert "These seeds do not settle it." in apart[0]
-    worse = longer(table(lengths("plain-56", [20.0, 21.0, 22.0], [60.0, 62.0, 61.0])))
+    worse = on_more_steps(table(lengths("plain-56", [20.0, 21.0, 22.0], [60.0, 62.0, 61.0])))
     assert "More steps made it worse." in worse[0]
 
 
@@ -768,7 +774,7 @@ def in_precisions(**errors: list[float]) -> pd.DataFrame:
 
 def test_a_failure_in_float64_is_not_rounding_and_what_rounding_adds_is_paired() -> None:
     frame = in_precisions(bf16=[90.0, 80.0, 85.0], fp32=[61.0, 50.0, 56.0], fp64=[60.0, 50.0, 55.0])
-    head, single, half = precisions(frame)
+    head, single, half = on_precisions(frame)
     assert head == (
         "plain-56: final training error 55.0 ± 5.0 % in fp64, 55.7 ± 5.5 % in fp32, 85.0 ± 5.0 % in "
         "bf16. It fails in fp64 too: rounding is not what makes it fail."
@@ -781,23 +787,23 @@ def test_a_failure_in_float64_is_not_rounding_and_what_rounding_adds_is_paired()
 
 def test_seeds_that_only_one_precision_has_do_not_move_the_share() -> None:
     frame = in_precisions(fp64=[10.0, 10.0, 10.0], fp32=[20.0, 20.0, 20.0, 99.0])
-    assert "Of the error in fp32, 50 % is there in fp64." in precisions(frame)[1]
+    assert "Of the error in fp32, 50 % is there in fp64." in on_precisions(frame)[1]
     lucky = in_precisions(fp64=[60.0, 61.0, 62.0], fp32=[50.0, 51.0, 50.0])
-    assert precisions(lucky)[1].endswith(
+    assert on_precisions(lucky)[1].endswith(
         "In fp32 the error is lower. Of the error in fp32, all is there in fp64."
     )
 
 
 def test_precisions_claim_nothing_without_float64_seeds_or_a_failure() -> None:
-    assert "Without runs in fp64" in precisions(in_precisions(fp32=[60.0, 60.0, 60.0]))[0]
-    few = precisions(in_precisions(fp64=[60.0], fp32=[61.0]))
+    assert "Without runs in fp64" in on_precisions(in_precisions(fp32=[60.0, 60.0, 60.0]))[0]
+    few = on_precisions(in_precisions(fp64=[60.0], fp32=[61.0]))
     assert all("Too few seeds" in sentence for sentence in few)
-    fine = precisions(in_precisions(fp64=[0.1, 0.1, 0.2], fp32=[0.1, 0.2, 0.1]))
+    fine = on_precisions(in_precisions(fp64=[0.1, 0.1, 0.2], fp32=[0.1, 0.2, 0.1]))
     assert fine[0].endswith("In fp64 it does not fail.")
     assert fine[1].endswith("Less than 1 point, with 95 % confidence: rounding adds nothing.")
-    wide = precisions(in_precisions(fp64=[0.0, 90.0, 3.0]))
+    wide = on_precisions(in_precisions(fp64=[0.0, 90.0, 3.0]))
     assert wide[0].endswith("Whether it fails in fp64, these seeds do not settle.")
-    assert precisions(table()) == ["No finished run yet: nothing can be said."]
+    assert on_precisions(table()) == ["No finished run yet: nothing can be said."]
 
 
 def error_frame(*parts: tuple[str, str, float, float]) -> pd.DataFrame:
@@ -819,7 +825,7 @@ def test_rounding_is_the_median_over_layers_and_the_geometric_mean_over_seeds() 
         ("resnet-56", "bf16", 0.28, 0.01),
     )
     assert median_errors(frame)["relative"].tolist()[:2] == pytest.approx([5e-7, 2e-6])
-    single, half = rounding(frame)
+    single, half = on_rounding(frame)
     assert single == (
         "fp32: plain 0.0001 % (20 layers), 8 % (56 layers); residual 0.0002 % (56 layers). "
         "At 56 layers plain over residual: 40,000 times."
@@ -828,9 +834,9 @@ def test_rounding_is_the_median_over_layers_and_the_geometric_mean_over_seeds() 
         "bf16: plain 140 % (56 layers); residual 28 % (56 layers). At 56 layers plain over residual: "
         "5 times. Nothing of the gradient is left in plain with 56 layers, whose norms are off by 3 %."
     )
-    alone = rounding(frame[frame["family"] == "plain"])
+    alone = on_rounding(frame[frame["family"] == "plain"])
     assert "over residual" not in alone[0]
-    assert rounding(frame.iloc[:0]) == ["No gradient error measured yet: nothing can be said."]
+    assert on_rounding(frame.iloc[:0]) == ["No gradient error measured yet: nothing can be said."]
 
 
 # --- the constructed solution, the dial, the lesion ---------------------------------------------
@@ -843,13 +849,13 @@ def test_the_same_function_is_said_with_its_numbers() -> None:
         for seed in (0, 1)
         for which in ("before", "after", "disturbed")
     )
-    assert same_function(frame) == [
+    assert on_same_function(frame) == [
         "plain-20 as plain-56 (2 seeds): a logit changes by 3e-06 at most; test errors equal "
         "(2.00, 3.00 %). With one added weight disturbed a logit changes by 0.5 or more."
     ]
     frame.loc[frame["which"] == "after", "error"] += 0.25
-    assert "test errors up to 0.25 points apart" in same_function(frame)[0]
-    assert same_function(frame.iloc[:0]) == ["Nothing was built: nothing can be said."]
+    assert "test errors up to 0.25 points apart" in on_same_function(frame)[0]
+    assert on_same_function(frame.iloc[:0]) == ["Nothing was built: nothing can be said."]
 
 
 def went_on(
@@ -865,7 +871,7 @@ def went_on(
 
 
 def test_what_was_kept_is_counted_by_family_and_rate() -> None:
-    low, high, control, summary = kept(went_on({0.01: [0.5, 0.4, 0.6], 0.1: [0.0, 90.0, math.nan]}))
+    low, high, control, summary = on_kept(went_on({0.01: [0.5, 0.4, 0.6], 0.1: [0.0, 90.0, math.nan]}))
     assert low.startswith("Plain, rate 0.01: kept by 3 of 3 seeds; training error at the end 0.5, 0.4,")
     assert high.startswith("Plain, rate 0.1: kept by 1 of 3 seeds;")
     assert "0.0, 90.0, diverged %" in high
@@ -874,13 +880,13 @@ def test_what_was_kept_is_counted_by_family_and_rate() -> None:
 
 
 def test_lost_and_found_again_is_lost_and_few_seeds_are_said() -> None:
-    found = kept(went_on({0.1: [0.5, 0.5, 0.5]}, peaks=30.0))
+    found = on_kept(went_on({0.1: [0.5, 0.5, 0.5]}, peaks=30.0))
     assert found[0].startswith("Plain, rate 0.1: kept by 0 of 3")
     assert found[0].endswith("at most 30.0 % on the way.")
     assert found[-1].endswith("plain networks at rate 0.1 (every seed).")
-    calm = kept(went_on({0.1: [0.5]}))
+    calm = on_kept(went_on({0.1: [0.5]}))
     assert calm[-1].startswith("SGD kept the solution at every rate tried. Too few seeds to say more")
-    assert kept(went_on({}))[0] == "Nothing was trained on: nothing can be said."
+    assert on_kept(went_on({}))[0] == "Nothing was trained on: nothing can be said."
 
 
 def turned(errors: dict[float, list[float]]) -> pd.DataFrame:
@@ -893,15 +899,15 @@ def turned(errors: dict[float, list[float]]) -> pd.DataFrame:
 
 def test_enough_shortcut_is_where_all_larger_ones_are_as_good_as_the_whole() -> None:
     errors = {0.0: [70.0, 60, 80], 0.25: [75.0, 65, 85], 0.5: [0.1, 9, 0], 0.75: [0.3, 0.2, 0.1]}
-    said = dial(turned(errors | {1.0: [0.1, 0.1, 0.1]}))
+    said = on_dial(turned(errors | {1.0: [0.1, 0.1, 0.1]}))
     assert said[0].startswith("Clean training error in percent, 3 seeds: 70.0 ± 10.0 (a = 0), ")
     assert said[1] == "The mean does not only fall: it rises from a = 0 to 0.25."
     assert said[2] == "From a = 0.75 on it is within 1 point of a = 1, with 95 % confidence."
-    unsure = dial(turned({0.75: [0.0, 5.0, 0.0], 1.0: [0.0, 0.0, 0.0]}))
+    unsure = on_dial(turned({0.75: [0.0, 5.0, 0.0], 1.0: [0.0, 0.0, 0.0]}))
     assert unsure[-1] == "No scale below 1 is within 1 point of the full shortcut for sure."
-    assert "Too few seeds" in dial(turned({0.5: [3.0], 1.0: [0.0]}))[-1]
-    assert "nothing can be compared" in dial(turned({0.5: [3.0, 2.0, 1.0]}))[-1]
-    assert dial(turned({})) == ["No scaled shortcuts trained yet: nothing can be said."]
+    assert "Too few seeds" in on_dial(turned({0.5: [3.0], 1.0: [0.0]}))[-1]
+    assert "nothing can be compared" in on_dial(turned({0.5: [3.0, 2.0, 1.0]}))[-1]
+    assert on_dial(turned({})) == ["No scaled shortcuts trained yet: nothing can be said."]
 
 
 def test_lesions_are_said_in_points_by_network() -> None:
@@ -917,10 +923,10 @@ def test_lesions_are_said_in_points_by_network() -> None:
             (4, 1, 7.0),
         )
     )
-    single, several = lesions(frame)
+    single, several = on_lesions(frame)
     assert single == (
         "resnet-56 (2 seeds): without one of its 27 blocks -0.5 to +12.5 points of test error (means "
         "over seeds), median +1.5; most without block 1."
     )
     assert several == "resnet-56: +6.5 ± 1.3 without 4 at random (seeds and draws)."
-    assert lesions(frame.iloc[:0]) == ["No block was removed: nothing can be said."]
+    assert on_lesions(frame.iloc[:0]) == ["No block was removed: nothing can be said."]

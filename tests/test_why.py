@@ -90,7 +90,7 @@ def test_a_measurement_is_drawn_and_said_as_the_notebook_says_it(folder: Path, o
     app = open_page()
     (chart,) = charts(app)
     assert "How alike are the gradients" in chart["layout"]["title"]["text"]
-    for sentence in verdict.correlations(store.read_measurement(path).frame):
+    for sentence in verdict.on_correlations(store.read_measurement(path).frame):
         assert sentence in texts(app)
     info = json.loads(path.read_text())
     assert f"reference/digits: {info['what']}; points: 128" in texts(app)
@@ -105,12 +105,12 @@ def test_all_that_is_committed_is_there_in_the_order_of_the_story(
     assert len(charts(app)) == len(COMMITTED), "the same function is words only, rounding two figures"
     said = texts(app)
     for name, say in (
-        ("same-function", verdict.same_function),
-        ("trained-on", verdict.kept),
-        ("gradient-correlation", verdict.correlations),
-        ("loss-surface", verdict.surfaces),
-        ("layer-responses", verdict.responses),
-        ("gradient-error", verdict.rounding),
+        ("same-function", verdict.on_same_function),
+        ("trained-on", verdict.on_kept),
+        ("gradient-correlation", verdict.on_correlations),
+        ("loss-surface", verdict.on_surfaces),
+        ("layer-responses", verdict.on_responses),
+        ("gradient-error", verdict.on_rounding),
     ):
         places = [said.index(sentence) for sentence in say(frames[name])]
         assert places == sorted(places)
@@ -181,8 +181,8 @@ def test_runs_of_two_lengths_and_of_several_precisions_are_compared(
     }
     usual = studies["digits"].query("network == 'plain-8'")
     for others, say in (
-        (["digits-times-3"], verdict.longer),
-        (["digits-fp64", "digits-bf16"], verdict.precisions),
+        (["digits-times-3"], verdict.on_more_steps),
+        (["digits-fp64", "digits-bf16"], verdict.on_precisions),
     ):
         sentences = say(pd.concat([usual, *(studies[name] for name in others)]))
         assert "plain-8" in sentences[0]
@@ -194,7 +194,7 @@ def test_runs_of_two_lengths_and_of_several_precisions_are_compared(
 def test_hostile_names_and_words_are_never_interpreted(folder: Path, open_page: Open) -> None:
     path = copy(folder, "gradient-correlation")
     info = json.loads(path.read_text())
-    info |= {"what": HOSTILE, "conditions": {HOSTILE: HOSTILE}, "created": HOSTILE, "commit": HOSTILE}
+    info |= {"what": HOSTILE, "choices": {HOSTILE: HOSTILE}, "created": HOSTILE, "commit": HOSTILE}
     path.write_text(json.dumps(info))
     path.parent.rename(path.parent.with_name("![x](evil.example) <b>"))
     app = open_page()

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import paper, plots, store, verdict
+from resnetlab import plots, store, verdict
 
 study = frame.open_study(
     "The degradation problem",
@@ -15,16 +15,8 @@ if not runs:
     st.stop()
 table, metrics, theme = cached.table(runs), cached.metrics(runs), frame.theme()
 
-reason = next(
-    filter(
-        None,
-        (
-            paper.comparable(data, recipe)
-            for data, recipe in table[["data", "recipe"]].drop_duplicates().itertuples(index=False)
-        ),
-    ),
-    None,
-)
+labels = table[["data", "recipe"]].drop_duplicates().itertuples(index=False)
+reason = next((why for pair in labels for why in verdict.not_comparable(*pair)), None)
 
 
 def predict() -> None:
@@ -110,7 +102,7 @@ if reason is not None:
     st.text(frame.shown(f"Not to be compared number by number: {reason}."))
 else:
     st.markdown("Same data set and recipe as in the paper: the numbers may be compared.")
-for conditions in sorted(set(means["paper_conditions"]) - {""}):
+for conditions in sorted(set(means["paper_how"]) - {""}):
     st.markdown(f"The paper's values: {conditions}.")
 st.markdown(
     "Final errors in percent, mean over finished runs that differ only in their seed; "
@@ -119,7 +111,7 @@ st.markdown(
 
 
 shape = means.drop(columns=["family", "depth", "shortcut", "data", "recipe", "precision"])
-shape = shape.drop(columns="paper_conditions")
+shape = shape.drop(columns="paper_how")
 for quantity in OURS:
     shape[quantity] = [verdict.with_spread(row, quantity) or None for _, row in means.iterrows()]
 shape = shape.drop(columns=[f"{quantity}_sd" for quantity in OURS]).dropna(axis="columns", how="all")

@@ -72,7 +72,7 @@ if probes.empty:
 
 st.header("What is seen", anchor=False)
 with st.container(border=True):
-    for sentence in verdict.gradients(probes):
+    for sentence in verdict.on_gradients(probes):
         st.text(frame.shown(sentence, 2000))
 st.markdown(
     "The paper (Sec. 4.1): *“We also verify that the backward propagated gradients exhibit healthy "

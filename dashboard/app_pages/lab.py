@@ -271,7 +271,7 @@ def figures(study: store.Study, entries: list[lab.Entry]) -> None:
             figure.update_yaxes(range=[0, 100])
         frame.chart(figure, f"lab_curves_{number}")
         table = cached.table(own)
-        sentences = [*verdict.degradation(table), *verdict.shortcuts(table)]
+        sentences = [*verdict.on_degradation(table), *verdict.on_shortcuts(table)]
         for sentence in dict.fromkeys(sentences):
             if " minus " in sentence:  # what is missing goes without saying while a lesson runs
                 st.text(frame.shown(sentence, 2000))

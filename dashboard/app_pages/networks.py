@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame, inside
-from resnetlab import config, paper, plots, store
+from resnetlab import config, paper, plots, store, verdict
 from resnetlab.config import UsageError
 
 PAPERS = [f"resnet-{depth}" for depth in (20, 32, 44, 56, 110, 18, 34, 50, 101, 152)]
@@ -331,9 +331,8 @@ with figure_7:
         st.text(f"Measured on test images in evaluation mode: {step_and_images}.")
     if len(responses) and lines:
         labels_of = responses[["data", "recipe"]].drop_duplicates().itertuples(index=False)
-        for reason in sorted({paper.comparable(data, recipe) or "" for data, recipe in labels_of}):
-            if reason:
-                st.text(frame.shown(f"Not to be compared number by number: {reason}."))
+        for reason in sorted({why for pair in labels_of for why in verdict.not_comparable(*pair)}):
+            st.text(frame.shown(f"Not to be compared number by number: {reason}."))
 
 with numbers:
     st.header(labels[chosen].capitalize(), anchor=False)

@@ -73,7 +73,7 @@ with st.container(border=True):
 
 for part in (*comparison.TABLES, comparison.FIGURE_6):
     st.header(f"{part.name}: {part.about}", anchor=False)
-    st.markdown(f"The paper's: {part.conditions}. Errors in percent.")
+    st.markdown(f"The paper's: {part.how}. Errors in percent.")
     shown = comparison.table(part, ours)
     if part.name == "Table 6":
         comparison.with_parameters(shown, (run for found in studies.values() for run in found.runs))

@@ -60,8 +60,8 @@ def measured(name: str) -> Callable[[], dict[str, Callable[[], Source]]]:
 
 def _read(path: Path) -> Source:
     found = cached.measurement(path)
-    conditions = found.info.get("conditions")
-    given = conditions.items() if isinstance(conditions, dict) else ()
+    choices = found.info.get("choices")
+    given = choices.items() if isinstance(choices, dict) else ()
     parts = [str(found.info.get("what")), ", ".join(f"{key}: {value}" for key, value in given)]
     parts.append(f"measured {str(found.info.get('created'))[:10]}, commit {found.info.get('commit')}")
     return Source(found.frame, "; ".join(part for part in parts if part))
@@ -109,8 +109,10 @@ def norms_said(values: pd.DataFrame) -> list[str]:
     """As notebook 03 says it."""
     halves = dict(list(norms(values).groupby("norm")))
     there = [norm for norm in plots.NORMS if norm in halves]
-    said = [(norm, sentence) for norm in there for sentence in verdict.first_layer_norms(halves[norm])]
-    ratios = verdict.gradients(halves[plots.NORMS[0]]) if plots.NORMS[0] in halves else []
+    said = [
+        (norm, sentence) for norm in there for sentence in verdict.on_first_layer_norms(halves[norm])
+    ]
+    ratios = verdict.on_gradients(halves[plots.NORMS[0]]) if plots.NORMS[0] in halves else []
     said += [(plots.NORMS[0], sentence) for sentence in ratios]
     return [f"{norm.capitalize()}. {sentence}" for norm, sentence in said]
 
@@ -136,7 +138,7 @@ STORY = (
         "02_constructed_solution",
         measured("same-function"),
         lambda values, theme: [],
-        verdict.same_function,
+        verdict.on_same_function,
     ),
     Section(
         "Does training keep it?",
@@ -145,7 +147,7 @@ STORY = (
         "02_constructed_solution",
         measured("trained-on"),
         lambda values, theme: [plots.trained_on(values, theme=theme)],
-        verdict.kept,
+        verdict.on_kept,
     ),
     Section(
         "Is it vanishing gradients?",
@@ -165,7 +167,7 @@ STORY = (
         "03_gradient_norms",
         measured("gradient-correlation"),
         lambda values, theme: [plots.gradient_correlation(values, theme=theme)],
-        verdict.correlations,
+        verdict.on_correlations,
     ),
     Section(
         "How much shortcut is enough?",
@@ -174,7 +176,7 @@ STORY = (
         "04_shortcut_dial",
         measured("shortcut-dial"),
         lambda values, theme: [plots.shortcut_dial(values, theme=theme)],
-        verdict.dial,
+        verdict.on_dial,
     ),
     Section(
         "What if blocks are taken away?",
@@ -183,7 +185,7 @@ STORY = (
         "04_shortcut_dial",
         measured("lesions"),
         lambda values, theme: [plots.lesions(values, theme=theme)],
-        verdict.lesions,
+        verdict.on_lesions,
     ),
     Section(
         "What does the loss surface look like?",
@@ -193,7 +195,7 @@ STORY = (
         "08_loss_surface",
         measured("loss-surface"),
         lambda values, theme: [plots.loss_surfaces(values, theme=theme)],
-        verdict.surfaces,
+        verdict.on_surfaces,
     ),
     Section(
         "How much does each layer add?",
@@ -202,7 +204,7 @@ STORY = (
         "07_layer_responses",
         measured("layer-responses"),
         responses_drawn,
-        verdict.responses,
+        verdict.on_responses,
     ),
     Section(
         "Is it just slow?",
@@ -211,7 +213,7 @@ STORY = (
         "09_three_times_longer",
         compared(r"(.+)-times-\d+"),
         lambda values, theme: [plots.error_by_condition(values, "steps_planned", theme=theme)],
-        verdict.longer,
+        verdict.on_more_steps,
     ),
     Section(
         "Is it rounding?",
@@ -220,7 +222,7 @@ STORY = (
         "11_rounding",
         measured("gradient-error"),
         rounding_drawn,
-        verdict.rounding,
+        verdict.on_rounding,
     ),
     Section(
         "How much of the failure is rounding?",
@@ -229,7 +231,7 @@ STORY = (
         "11_rounding",
         compared(r"(.+)-fp64", "{}-bf16", "{}-tf32"),
         lambda values, theme: [plots.error_by_condition(values, "precision", theme=theme)],
-        verdict.precisions,
+        verdict.on_precisions,
     ),
 )
 

@@ -155,7 +155,7 @@ def _print_means(rows: Any) -> None:
     console.print("Final error in percent, mean ± standard deviation over finished runs")
     console.print(table)
     console.print(Text(f"  Ours: {'; '.join(kinds) or 'no runs'}."))
-    for said, group in rows[rows["paper_source"] != ""].groupby("paper_conditions"):
+    for said, group in rows[rows["paper_source"] != ""].groupby("paper_how"):
         sources = dict.fromkeys(source for line in group["paper_source"] for source in line.split(", "))
         console.print(Text(f"  The paper: {said} ({', '.join(sorted(sources))})."))
     console.print("  train: running, training mode. clean: a full pass, evaluation mode.\n")

@@ -8,8 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from resnetlab import paper
 from resnetlab.cli.options import DATA_HELP, DeviceOption, JsonOption, ResultsOption, _list_of, app
 from resnetlab.cli.terminal import _console, _print_json
+
+
+def _usual(protocol: str) -> str:
+    views = paper.VIEWS[protocol]
+    return f"{','.join(map(str, views.sides))} at crop {views.crop}"
 
 
 @app.command()
@@ -29,10 +35,11 @@ def evaluate(
     ] = "softmax",
     scales: Annotated[
         str | None,
-        typer.Option(help="Shorter sides of multi-scale [default: 224,256,384,480,640 at crop 224]"),
+        typer.Option(help=f"Shorter sides of multi-scale [default: {_usual('multi-scale')}]"),
     ] = None,
     side: Annotated[
-        int | None, typer.Option(help="Shorter side of single and ten-crop [default: 256 at crop 224]")
+        int | None,
+        typer.Option(help=f"Shorter side of single and ten-crop [default: {_usual('single')}]"),
     ] = None,
     device: DeviceOption = "auto",
     results: ResultsOption = None,
@@ -42,7 +49,7 @@ def evaluate(
 
     Results are stored with the run; those of weights given as a file are only shown.
     """
-    from resnetlab import config, paper, store, training  # fmt: skip
+    from resnetlab import config, store, training, verdict
     from resnetlab.config import UsageError
     from resnetlab.images import datasets as images
     from resnetlab.training import evaluate as tests
@@ -66,7 +73,7 @@ def evaluate(
 
     place = training.resolve_device(device)
     record, recipe = None, None
-    crop: int | None = tests.CROP
+    crop: int | None = paper.VIEWS["single"].crop
     if run is not None:
         record = store.find_run(run, results)
         recipe, crop = record.config.recipe, record.config.recipe.crop
@@ -112,7 +119,12 @@ def evaluate(
         rows.append(found | _paper_beside(spec, found))
     label = recipe.label if recipe is not None else None
     trained_on = record.config.data.label if record is not None else None
-    apart = _apart(spec, rows, trained_on, label)
+    apart = [
+        reason
+        for row in rows
+        for reason in verdict.not_comparable(trained_on, label, network=spec, test=row)
+    ]
+    apart = list(dict.fromkeys(apart))
     if record is not None and recipe is not None and subject.step != recipe.steps:
         apart.insert(0, f"the checkpoint is of step {subject.step:,} of {recipe.steps:,}")
     if keep is not None:
@@ -136,21 +148,16 @@ def evaluate(
             console.print(Text(f"  Not comparable: {sentence}."))
         for row in rows:
             if row["paper_source"]:
-                said = paper.CONDITIONS[_theirs(spec), row["protocol"]]
+                said = paper.HOW[paper.DATA_OF[spec.design], row["protocol"]]
                 console.print(Text(f"  The paper, {row['protocol']}: {said} ({row['paper_source']})."))
         console.print(Text(f"  {place_kept[0].upper()}{place_kept[1:]}."))
     if unkept:
         raise RuntimeError(unkept)
 
 
-def _theirs(spec: Any) -> str:
-    """The data set on which the paper has numbers for a network of that design."""
-    return "imagenet" if spec.design == "imagenet" else "cifar10"
-
-
 def _paper_beside(spec: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     """The paper's errors for that network by that protocol; its 50 layers stride in the 1x1."""
-    from resnetlab import config, paper
+    from resnetlab import config
 
     name = config.Network.parse(spec.model_dump() | {"stride_in": "1x1", "zeros": "split"}).name
     out: dict[str, Any] = {"paper_source": None}
@@ -160,43 +167,6 @@ def _paper_beside(spec: Any, row: Mapping[str, Any]) -> dict[str, Any]:
         if record and out["paper_source"] is None:
             out["paper_source"] = record.source
     return out
-
-
-def _apart(
-    spec: Any, rows: Sequence[Mapping[str, Any]], trained_on: str | None, recipe: str | None
-) -> list[str]:
-    """Why these numbers must not be set against the paper's: one sentence each, none if they may."""
-    from resnetlab import paper
-    from resnetlab.training import evaluate
-
-    said, tested = [], rows[0]["data"]
-    names = {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}
-    if trained_on is None or recipe is None:
-        said.append(
-            "the file does not say how its weights were trained; torchvision's follow another recipe"
-        )
-    elif (reason := paper.comparable(trained_on, recipe)) is not None:
-        said.append(reason)
-    if trained_on is not None and tested != trained_on:
-        said.append(f"the run was trained on {trained_on} and tested on {tested}")
-    if tested != _theirs(spec) and (tested in names or trained_on is None):
-        said.append(f"the paper's {spec.name} is tested on {names[_theirs(spec)]}, ours on {tested}")
-    if spec.zeros == "end":
-        said.append(
-            "option A's zeros stand at the end here, and the paper does not say where it has them"
-        )
-    if spec.stride_in == "3x3":
-        said.append("the paper's bottlenecks stride in the first 1x1, this network's in the 3x3")
-    for row in rows:
-        usual = list(evaluate.SCALES) if row["protocol"] == "multi-scale" else [evaluate.SIDE]
-        if row["crop"] and (row["crop"], row["sides"]) != (evaluate.CROP, usual):
-            ours, paper_has = (", ".join(map(str, value)) for value in (row["sides"], usual))
-            crops = row["protocol"] != "multi-scale"
-            mine, its = (f"crop {c} of " if crops else "" for c in (row["crop"], evaluate.CROP))
-            said.append(f"{row['protocol']}: {mine}shorter side {ours}; the paper: {its}{paper_has}")
-        if row["average"] != "softmax" and row["protocol"] != "single":
-            said.append(f"{row['protocol']}: logits are averaged, the default is the softmax")
-    return said
 
 
 def _print_evaluations(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -96,7 +96,7 @@ def _limits(table: pd.DataFrame, runs: Sequence[store.RunRecord]) -> list[str]:
     """What these runs cannot say, in sentences."""
     first = runs[0].config
     found = []
-    if reason := paper.comparable(first.data.label, first.recipe.label):
+    for reason in verdict.not_comparable(first.data.label, first.recipe.label):
         found.append(f"{reason[0].upper()}{reason[1:]}.")
     found += store.notes(runs)
     finished = table[table["status"] == "finished"]
@@ -144,7 +144,7 @@ def _means(table: pd.DataFrame) -> str:
         "evaluation mode."
     ]
     notes.append(f"Ours: {plots.conditions(table)}.")  # escaped there
-    for said in sorted(set(means["paper_conditions"]) - {""}):
+    for said in sorted(set(means["paper_how"]) - {""}):
         notes.append(f"The paper: {escape(said)}.")
     body = document.table(headings, rows, numbers=headings[1:-1])
     return body + "".join(f'<p class="soft">{note}</p>' for note in notes)
@@ -177,7 +177,7 @@ def _measured(runs: Sequence[store.RunRecord], title: str, figures: document.Fig
         "</div>",
     ]
     first = runs[0].config
-    theirs = paper.comparable(first.data.label, first.recipe.label) is None
+    theirs = not verdict.not_comparable(first.data.label, first.recipe.label)
     if len(metrics):
         curves = plots.error_curves(_thinned(metrics), with_paper=theirs)
         parts.append(
@@ -203,7 +203,7 @@ def _measured(runs: Sequence[store.RunRecord], title: str, figures: document.Fig
             f"Gradient norm by layer at the first, the middle and the last measured step: {which}."
         )
         parts.append(figures.add(plots.gradient_norm_profile(probes), caption))
-        parts += ["<h3>Are the gradients gone?</h3>", document.items(verdict.gradients(probes))]
+        parts += ["<h3>Are the gradients gone?</h3>", document.items(verdict.on_gradients(probes))]
         parts.append(
             '<p class="soft">The paper: with batch norm the backward gradients of its plain networks '
             "have healthy norms; vanishing gradients are unlikely to be the cause (Sec. 4.1). Where "

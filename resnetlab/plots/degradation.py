@@ -41,7 +41,7 @@ def error_curves(
     test error, or the held-out part's where the runs have one. Where all networks have one depth,
     colour is the shortcut option; else options of one depth share it, and legend and hover tell. An
     edited network (`Run.surgery`) has the colour of its edit. `with_paper` lays the paper's own curves
-    faint underneath; ValueError if data set or recipe are not the paper's (`paper.comparable`).
+    faint underneath; ValueError if data set or recipe are not the paper's (`verdict.not_comparable`).
     """
     if metrics.empty or metrics["train_error"].isna().all():
         return empty("No errors logged yet.", theme)
@@ -121,8 +121,7 @@ def error_curves(
 def _not_comparable(frame: pd.DataFrame) -> str | None:
     """Why the paper's numbers may not stand beside these runs; None if they may."""
     kinds = frame[["data", "recipe"]].drop_duplicates().itertuples(index=False)
-    reasons = sorted(filter(None, {paper.comparable(data, recipe) for data, recipe in kinds}))
-    return reasons[0] if reasons else None
+    return min((reason for kind in kinds for reason in verdict.not_comparable(*kind)), default=None)
 
 
 def _add_paper_curves(figure: go.Figure, network: str, colour: str, column: int) -> None:
@@ -158,7 +157,7 @@ def paper_error_curves(networks: Sequence[str] = FIGURE_6, *, theme: Theme = "ne
             line = paper.curve(network, quantity)
             if line is None:
                 continue
-            sources.add((line.source, paper.CONDITIONS[line.data, "single"]))
+            sources.add((line.source, paper.HOW[line.data, "single"]))
             name = f"{depth} layers"
             figure.add_scatter(
                 x=line.x,

@@ -39,7 +39,7 @@ class Measurement:
 
 
 def save_measurement(
-    root: Path, study: str, name: str, frame: pd.DataFrame, *, what: str, conditions: Mapping[str, Any]
+    root: Path, study: str, name: str, frame: pd.DataFrame, *, what: str, choices: Mapping[str, Any]
 ) -> Path:
     """Keep a table of measured values as measurements/STUDY/NAME.json, whole or not at all.
 
@@ -61,7 +61,7 @@ def save_measurement(
         "study": study,
         "name": name,
         "what": what,
-        "conditions": dict(conditions),
+        "choices": dict(choices),
         "created": now(),
         "commit": git_commit(Path(__file__)),
         "columns": [str(column) for column in frame.columns],

@@ -123,7 +123,7 @@ SCHEMA: dict[str, dict[str, str]] = {
         "study": "study whose networks were measured",
         "name": "name of the measurement",
         "what": "what the values are and how they were measured, in words",
-        "conditions": "further choices that decide them: batch, points, number of images",
+        "choices": "further ones that decide them: batch, points, number of images",
         "created": "UTC time, ISO 8601",
         "commit": "git commit of the code, `+` if changed; null outside a checkout",
         "columns": "names of the values of a row",

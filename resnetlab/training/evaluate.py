@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from resnetlab import config, nets, store
+from resnetlab import config, nets, paper, store
 from resnetlab.config import UsageError
 from resnetlab.images import datasets, feeds, photographs
 from resnetlab.images.pixels import centre_crop
@@ -25,8 +25,8 @@ Average = Literal["softmax", "logits"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 AVERAGES: tuple[Average, ...] = get_args(Average)
 
-SIDE, CROP = 256, 224  # shorter side of the resized image, and the square cut out of it
-SCALES = (224, 256, 384, 480, 640)  # shorter sides of the fully convolutional test (Sec. 3.4)
+CROP, (SIDE,) = paper.VIEWS["single"].crop, paper.VIEWS["single"].sides
+SCALES = paper.VIEWS["multi-scale"].sides
 LARGEST_SIDE = 4096  # beyond, one image alone can take all of a machine's memory
 
 # Pixels that run through the network together. On a CPU large batches are slower: eight crops of 224

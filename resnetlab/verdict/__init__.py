@@ -1,21 +1,23 @@
-"""What the runs say, in words: means and spreads over seeds, a file per question of the lesson."""
+"""What the runs say: means and spreads over seeds, and sentences, a file per question of the lesson.
 
-from resnetlab.verdict.conditions import answers, longer, recipes
-from resnetlab.verdict.construction import LOST, kept, same_function
-from resnetlab.verdict.correlation import SHATTERED, correlations
-from resnetlab.verdict.degradation import degradation, depth_effects
-from resnetlab.verdict.dial import dial, lesions
+`on_NAME(table)` gives the verdict on NAME in sentences.
+"""
+
+from resnetlab.verdict.comparison import not_comparable
+from resnetlab.verdict.conditions import answers, on_more_steps, on_recipes
+from resnetlab.verdict.construction import on_kept, on_same_function
+from resnetlab.verdict.correlation import on_correlations
+from resnetlab.verdict.degradation import depth_effects, on_degradation
+from resnetlab.verdict.dial import on_dial, on_lesions
 from resnetlab.verdict.gradients import (
     EXPLODING,
     VANISHING,
-    first_layer_norms,
     gradient_ratios,
-    gradients,
+    on_first_layer_norms,
+    on_gradients,
 )
 from resnetlab.verdict.means import (
     ENOUGH_SEEDS,
-    GROUP,
-    MEASURED,
     NEGLIGIBLE,
     Contrast,
     by_network,
@@ -25,7 +27,13 @@ from resnetlab.verdict.means import (
     ordinary,
     with_spread,
 )
-from resnetlab.verdict.responses import mean_responses, responses
-from resnetlab.verdict.rounding import NOTHING_LEFT, PRECISIONS, median_errors, precisions, rounding
-from resnetlab.verdict.shortcuts import shortcuts
-from resnetlab.verdict.surface import surfaces
+from resnetlab.verdict.responses import mean_responses, on_responses
+from resnetlab.verdict.rounding import (
+    NOTHING_LEFT,
+    PRECISIONS,
+    median_errors,
+    on_precisions,
+    on_rounding,
+)
+from resnetlab.verdict.shortcuts import on_shortcuts
+from resnetlab.verdict.surface import on_surfaces

@@ -1,30 +1,103 @@
 """The paper's tables and Figure 6 with our measured values beside them, from any number of studies.
 
 A value of ours stands with its data set, recipe, test, n and spread, and with the reason where it may
-not be set against the paper's. What we have not measured stays empty. The dashboard and a notebook ask
-the same with it.
+not be set against the paper's: `not_comparable` is the only place that decides it. What we have not
+measured stays empty. The dashboard and a notebook ask the same with it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from resnetlab import paper, store
-from resnetlab.verdict.means import MEASURED, by_network, with_spread
+from resnetlab import config, paper, store
+from resnetlab.verdict.means import plus_minus
 
-OWN_DATA = ("cifar10", "imagenet")  # what the paper trained and tested on
-IN_WORDS = {"single": "single view", "ten-crop": "10-crop", "multi-scale": "multi-scale"}
-# What a number must have been tested with to stand against the paper's: crop and shorter sides.
-USUAL = {
-    "single": (224, [256]),
-    "ten-crop": (224, [256]),
-    "multi-scale": (224, [224, 256, 384, 480, 640]),
+# --- may ours stand beside the paper's? -------------------------------------------------------
+
+OWN_DATA = {"cifar10": "CIFAR-10", "imagenet": "ImageNet"}  # what the paper trained and tested on
+# What the paper did differently from our presets, or what it leaves open: two GPUs saw 64 images each,
+# and the released models' statistics were recomputed. How often one looks is no difference.
+_OPEN = {
+    "cifar10": r"ghost_batch 64|recompute_norm True|log_every \d+",
+    "imagenet": r"recompute_norm True|log_every \d+",
 }
+_RECIPES = {"cifar10": "paper(?:-110)?", "imagenet": "imagenet"}
+_LENGTHS = {"cifar10": "for 64,000 steps", "imagenet": "for up to 600,000 steps at full size"}
+
+
+def not_comparable(
+    data: str | None,
+    recipe: str | None,
+    *,
+    network: config.Network | None = None,
+    test: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Why errors of such runs may not be set against the paper's: a reason each, none if they may.
+
+    `data` and `recipe` are labels of a configuration (cifar10 with paper or paper-110, imagenet with
+    imagenet), None where the training of weights is not known. `test` is a row of a run's evaluations;
+    without one it is the run's own test. `network` adds where it is not the paper's.
+    """
+    reasons = []
+    if data is None or recipe is None:
+        reasons.append(
+            "the file does not say how its weights were trained; torchvision's follow another recipe"
+        )
+    elif data not in _RECIPES:
+        names = " and ".join(OWN_DATA.values())
+        reasons.append(f"the paper trained on {names}, these runs on {data}: only orderings compare")
+    else:
+        one = f"(?:{_OPEN[data]})"
+        if not re.fullmatch(rf"{_RECIPES[data]}(?: \({one}(?:, {one})*\))?", recipe):
+            reasons.append(f"the paper trained {_LENGTHS[data]}, these runs follow the {recipe} recipe")
+    tested = data if test is None else str(test["data"])
+    if data is not None and tested != data:
+        reasons.append(f"trained on {data}, tested on {tested}")
+    if network is not None:
+        papers = paper.DATA_OF[network.design]
+        if tested != papers and (data is None or tested in OWN_DATA):
+            name = OWN_DATA[papers]
+            reasons.append(f"the paper's {network.name} is tested on {name}, ours on {tested}")
+        if network.zeros == "end":
+            reasons.append(
+                "option A's zeros stand at the end here, and the paper does not say where it has them"
+            )
+        if network.stride_in == "3x3":
+            reasons.append("the paper's bottlenecks stride in the first 1x1, this network's in the 3x3")
+    if test is not None:
+        reasons += [f"{test['protocol']}: {ours}; {usual}" for ours, usual in _unusual(test)]
+    return reasons
+
+
+def _unusual(test: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What of a stored test is not the paper's, and what the paper has instead."""
+    views, sides = paper.VIEWS[test["protocol"]], test["sides"]
+    if _number(test["crop"]) > 0 and isinstance(sides, list):  # not of small images, tested as they are
+        ours, usual = (
+            f"shorter sides {', '.join(map(str, shown))}"
+            if views.protocol == "multi-scale"
+            else f"crop {crop:g} of shorter side {', '.join(map(str, shown))}"
+            for crop, shown in ((test["crop"], sides), (views.crop, views.sides))
+        )
+        if ours != usual:
+            yield ours, f"the paper: {usual}"
+    if test["average"] == "logits" and views.protocol != "single":
+        yield "logits averaged", "the default is the softmax"
+
+
+def _number(value: object) -> float:
+    """A finite number of a log, else NaN."""
+    usable = type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return float(value) if usable else math.nan  # type: ignore[arg-type]
+
+
+# --- the tables -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -36,17 +109,31 @@ class Part:
     records: tuple[paper.Reported, ...]
     data: str
     protocol: paper.Protocol
-    errors: tuple[str, ...] = ("top1", "top5")  # of _RECORDED: the columns paper_top1, ours_top1, ...
+    errors: tuple[str, ...]  # the columns paper_top1, ours_top1, ...
 
     @property
-    def conditions(self) -> str:
-        return paper.CONDITIONS[self.data, self.protocol]
+    def how(self) -> str:
+        return paper.HOW[self.data, self.protocol]
 
 
 TABLES = (
     Part("Table 2", "plain and residual", paper.TABLE_2, "imagenet", "ten-crop", ("top1",)),
-    Part("Table 3", "options of shortcuts, deeper networks", paper.TABLE_3, "imagenet", "ten-crop"),
-    Part("Table 4", "single models at their best", paper.TABLE_4, "imagenet", "multi-scale"),
+    Part(
+        "Table 3",
+        "options of shortcuts, deeper networks",
+        paper.TABLE_3,
+        "imagenet",
+        "ten-crop",
+        ("top1", "top5"),
+    ),
+    Part(
+        "Table 4",
+        "single models at their best",
+        paper.TABLE_4,
+        "imagenet",
+        "multi-scale",
+        ("top1", "top5"),
+    ),
     Part(
         "Table 6", "CIFAR-10", (*paper.TABLE_6, *paper.TABLE_6_OTHERS), "cifar10", "single", ("top1",)
     ),
@@ -59,13 +146,14 @@ FIGURE_6 = Part(
     "single",
     ("train", "top1"),
 )
-# What an error is called in the paper's records; a test error is a top-1 error.
-_RECORDED = {"top1": ("top1_error", "test_error"), "top5": ("top5_error",), "train": ("train_error",)}
+# What an error of the paper's records is called here; a test error is a top-1 error.
+_COLUMN = {"top1_error": "top1", "test_error": "top1", "top5_error": "top5", "train_error": "train"}
+_ERRORS = ("train", "top1", "top5")
 
 
 @dataclass(frozen=True)
 class Ours:
-    """Errors of one network in one condition, over seeds: percent."""
+    """Errors of one network by one recipe and one test, over seeds: percent."""
 
     study: str
     network: str
@@ -75,155 +163,118 @@ class Ours:
     tested_on: str
     protocol: str  # single, ten-crop or multi-scale
     details: str  # of the protocol, where it is not the paper's
+    reasons: tuple[str, ...]  # see `not_comparable`
     n: int
     errors: Mapping[str, str]  # top1, top5, train -> mean, ± sample standard deviation
 
     def comparable(self, wanted: str) -> str:
         """Whether it may be set against a number of the paper by that protocol: yes, or why not."""
-        reason = paper.comparable(self.trained_on, self.recipe)
-        if reason is not None:
-            return f"no: {reason}"
-        if self.tested_on != self.trained_on:
-            return f"no: trained on {self.trained_on}, tested on {self.tested_on}"
-        if self.protocol != wanted:
-            return f"no: another test, {IN_WORDS[self.protocol]}"
-        return f"no: {self.details}" if self.details else "yes"
+        views = paper.VIEWS[self.protocol]
+        other = () if self.protocol == wanted else (f"another test, {views.words}",)
+        reasons = [*self.reasons, *other]
+        return f"no: {reasons[0]}" if reasons else "yes"
 
 
-def _number(value: object) -> float:
-    """A finite number of a log, else NaN."""
-    usable = type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-    return float(value) if usable else math.nan  # type: ignore[arg-type]
-
-
-def finals(study: str, runs: Iterable[store.RunRecord]) -> list[Ours]:
-    """The single view at the last step, as `by_network` averages it."""
-    rows = [
-        run.identity() | {"status": run.status} | {name: run.final(name) for name in MEASURED}
-        for run in runs
-    ]
-    if not rows:
-        return []
-    means = by_network(pd.DataFrame(rows))
-    found = []
-    for _, row in means[means["n"] > 0].iterrows():
-        error = with_spread(row, "test_error")
-        if error:
-            where = (row["data"], row["recipe"], row["precision"])
-            errors = {"top1": error, "train": with_spread(row, "train_error")}
-            found.append(
-                Ours(study, row["network"], *where, row["data"], "single", "", int(row["n"]), errors)
-            )
-    return found
-
-
-def tests(study: str, runs: Iterable[store.RunRecord]) -> list[Ours]:
-    """What `resnetlab evaluate` kept with the runs, of their last step, averaged over seeds."""
-    rows = []
-    for run in runs:
-        evaluations = run.evaluations
-        for row in evaluations.to_dict("records") if len(evaluations) else ():  # to_dict is slow
-            protocol, sides = str(row["protocol"]), row["sides"]
-            if row["step"] != run.steps_done or protocol not in IN_WORDS:
-                continue
-            if protocol == "single" and row["data"] == run.config.data.label:
-                continue  # the run's own last test, which `finals` has for every run
-            crop, usual_sides = USUAL[protocol]
-            sides = sides if isinstance(sides, list) else []
-            odd = []
-            if _number(row["crop"]) > 0 and (row["crop"], sides) != (crop, usual_sides):
-                odd.append(f"crop {row['crop']:g} of shorter side {', '.join(map(str, sides))}")
-            if row["average"] == "logits" and protocol != "single":
-                odd.append("logits averaged")
-            rows.append(
-                {
-                    "network": run.config.network_name,
-                    "trained_on": run.config.data.label,
-                    "recipe": run.config.recipe.label,
-                    "precision": run.config.precision,
-                    "tested_on": str(row["data"]),
-                    "protocol": protocol,
-                    "details": ", ".join(odd),
-                    "seed": run.config.seed,
-                    "top1_error": _number(row["top1_error"]),
-                    "top5_error": _number(row["top5_error"]),
-                }
-            )
-    if not rows:
-        return []
-    keys = ["network", "trained_on", "recipe", "precision", "tested_on", "protocol", "details"]
-    found = []
-    for key, group in pd.DataFrame(rows).dropna(subset=["top1_error"]).groupby(keys, sort=True):
-        errors = {}
-        for name in ("top1_error", "top5_error"):
-            values = group[name].dropna()
-            cell = {name: values.mean(), f"{name}_sd": values.std()}
-            errors[name.removesuffix("_error")] = with_spread(cell, name)
-        where = dict(zip(keys, map(str, key), strict=True))
-        found.append(Ours(study, **where, n=len(group), errors=errors))
-    return found
+def _rows(run: store.RunRecord) -> Iterator[dict[str, Any]]:
+    """A run's own single view at its last step, and what `resnetlab evaluate` kept of that step."""
+    run_itself = {
+        "network": run.config.network_name,
+        "trained_on": run.config.data.label,
+        "recipe": run.config.recipe.label,
+        "precision": run.config.precision,
+    }
+    labels = (run.config.data.label, run.config.recipe.label)
+    yield run_itself | {
+        "tested_on": run.config.data.label,
+        "protocol": "single",
+        "details": "",
+        "reasons": tuple(not_comparable(*labels, network=run.config.network)),
+        "train": run.final("train_error"),
+        "top1": run.final("test_error"),
+        "top5": None,
+    }
+    evaluations = run.evaluations
+    for test in evaluations.to_dict("records") if len(evaluations) else ():  # to_dict is slow
+        if test["step"] != run.steps_done or str(test["protocol"]) not in paper.VIEWS:
+            continue
+        if test["protocol"] == "single" and test["data"] == run.config.data.label:
+            continue  # the run's own test again
+        yield run_itself | {
+            "tested_on": str(test["data"]),
+            "protocol": test["protocol"],
+            "details": ", ".join(ours for ours, _ in _unusual(test)),
+            "reasons": tuple(not_comparable(*labels, network=run.config.network, test=test)),
+            "train": None,
+            "top1": _number(test["top1_error"]),
+            "top5": _number(test["top5_error"]),
+        }
 
 
 def measured(studies: Iterable[tuple[str, Iterable[store.RunRecord]]]) -> list[Ours]:
-    """Everything measured on networks of the paper in these studies, each a name and its runs."""
+    """Everything measured on networks of the paper in these studies, each a name and its runs.
+
+    Finished runs only, at their last step; those that share all but the seed are averaged.
+    """
     known = {record.network for record in paper.RECORDS}
-    found: list[Ours] = []
-    for name, runs in studies:
-        own = [run for run in runs if run.config.network_name in known and run.status == "finished"]
-        found += tests(name, own) + finals(name, own)
-    return found
+    averaged = []
+    for study, runs in studies:
+        fitting = [r for r in runs if r.config.network_name in known and r.status == "finished"]
+        frame = pd.DataFrame([row for run in fitting for row in _rows(run)])
+        if frame.empty:
+            continue
+        keys = [name for name in frame.columns if name not in _ERRORS]
+        frame = frame.astype(dict.fromkeys(_ERRORS, float)).dropna(subset=["top1"])
+        for key, group in frame.groupby(keys, sort=True):
+            errors = {name: plus_minus(group[name].mean(), group[name].std()) for name in _ERRORS}
+            who = dict(zip(keys, key, strict=True))
+            averaged.append(Ours(study, **who, n=len(group), errors=errors))
+    return averaged
 
 
-def fitting(ours: Sequence[Ours], network: str, protocol: str) -> list[Ours]:
-    """Those of the network by that protocol; a condition that has none stands with its single view."""
+def _beside(ours: Sequence[Ours], network: str, protocol: str) -> list[Ours]:
+    """Those of the network by that protocol; runs without such a test stand with their single view."""
 
-    def condition(one: Ours) -> tuple[str, ...]:
+    def runs_of(one: Ours) -> tuple[str, ...]:
         return one.study, one.trained_on, one.recipe, one.precision
 
-    own = [one for one in ours if one.network == network]
-    exact = [one for one in own if one.protocol == protocol]
-    tested = {condition(one) for one in exact}
-    return exact + [one for one in own if one.protocol == "single" and condition(one) not in tested]
+    of_network = [one for one in ours if one.network == network]
+    exact = [one for one in of_network if one.protocol == protocol]
+    tested = {runs_of(one) for one in exact}
+    return exact + [
+        one for one in of_network if one.protocol == "single" and runs_of(one) not in tested
+    ]
 
 
 def in_words(record: paper.Reported) -> str:
     """6.97, or 6.61 ± 0.16 (best 6.43) where the paper repeated the run."""
-    if record.spread is None:
-        return f"{record.value:.2f}"
     best = "" if record.best is None else f" (best {record.best:.2f})"
-    return f"{record.value:.2f} ± {record.spread:.2f}{best}"
+    return plus_minus(record.value, record.spread) + best
 
 
 def table(part: Part, ours: Sequence[Ours]) -> pd.DataFrame:
-    """One row a network and condition of ours; a network that we have not stands with empty cells.
+    """One row per network and condition of ours; a network that we have not stands with empty cells.
 
     Columns: network; paper_ and ours_ for each error of the part, as text; n, protocol, data, recipe,
     study; comparable: yes, or why ours may not be set against the paper's in that row.
     """
     rows = []
     for network in dict.fromkeys(record.network for record in part.records):
-        row: dict[str, Any] = {"network": network}
-        for error in part.errors:
-            for record in part.records:
-                if record.network == network and record.quantity in _RECORDED[error]:
-                    row[f"paper_{error}"] = in_words(record)
-        protocol = next(record.protocol for record in part.records if record.network == network)
-        found = fitting(ours, network, protocol)
-        for one in found:
-            condition: dict[str, Any] = {
-                f"ours_{error}": one.errors.get(error) or None for error in part.errors
-            }
-            condition |= {
+        records = [record for record in part.records if record.network == network]
+        row = {f"paper_{_COLUMN[record.quantity]}": in_words(record) for record in records}
+        row |= {"network": network}
+        beside = [
+            {f"ours_{error}": one.errors[error] or None for error in part.errors}
+            | {
                 "n": one.n,
-                "protocol": IN_WORDS[one.protocol] + (f", {one.details}" if one.details else ""),
+                "protocol": ", ".join(filter(None, (paper.VIEWS[one.protocol].words, one.details))),
                 "data": one.tested_on,
                 "recipe": one.recipe + ("" if one.precision == "fp32" else f", {one.precision}"),
                 "study": one.study,
-                "comparable": one.comparable(protocol),
+                "comparable": one.comparable(records[0].protocol),
             }
-            rows.append(row | condition)
-        if not found:
-            rows.append(row)
+            for one in _beside(ours, network, records[0].protocol)
+        ]
+        rows += [row | own for own in beside] or [row]
     names = [f"{whose}_{error}" for whose in ("paper", "ours") for error in part.errors]
     names = ["network", *names, "n", "protocol", "data", "recipe", "study", "comparable"]
     return pd.DataFrame(rows, columns=names)
@@ -237,8 +288,8 @@ def with_parameters(shown: pd.DataFrame, runs: Iterable[store.RunRecord]) -> pd.
         count = run.info.get("parameters")
         if run.config.network_name in sizes and type(count) is int and 0 < count < 2**53:
             ours.setdefault(run.config.network_name, set()).add(count)
-    paper_has = [f"{sizes[name] / 1e6:g} M" if name in sizes else None for name in shown["network"]]
-    shown.insert(1, "parameters", paper_has)
+    papers = [f"{sizes[name] / 1e6:g} M" if name in sizes else None for name in shown["network"]]
+    shown.insert(1, "parameters", papers)
     counted = [", ".join(f"{n:,}" for n in sorted(ours.get(name, ()))) for name in shown["network"]]
     shown.insert(2, "our_parameters", [text or None for text in counted])
     return shown

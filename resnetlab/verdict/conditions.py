@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from resnetlab.config import without_warmup
-from resnetlab.verdict.degradation import degradation
+from resnetlab.verdict.degradation import on_degradation
 from resnetlab.verdict.means import (
     _ERRORS,
     Contrast,
@@ -17,23 +17,27 @@ from resnetlab.verdict.means import (
     deepest_pair,
     ordinary,
 )
-from resnetlab.verdict.shortcuts import shortcuts
+from resnetlab.verdict.shortcuts import on_shortcuts
 
 
 def answers(table: pd.DataFrame) -> list[str]:
-    """What these runs can say: `degradation` where they have two depths, else `shortcuts`.
+    """What these runs can say: `on_degradation` where they have two depths, else `on_shortcuts`.
 
-    Under several recipes, of one data set and precision, what each says and how they differ: `recipes`.
+    Under several recipes, of one data set and precision, what each says and how they differ.
     """
     finished = ordinary(table[table["status"] == "finished"]) if len(table) else table
     one = len(table) and len(table[["data", "precision"]].drop_duplicates()) == 1
     if one and _conditions(table) > 1:
-        return recipes(table)
+        return on_recipes(table)
     one_depth = len(finished) > 0 and finished["depth"].nunique() == 1
-    return shortcuts(table) if one_depth and finished["shortcut"].nunique() > 1 else degradation(table)
+    return (
+        on_shortcuts(table)
+        if one_depth and finished["shortcut"].nunique() > 1
+        else on_degradation(table)
+    )
 
 
-def recipes(table: pd.DataFrame) -> list[str]:
+def on_recipes(table: pd.DataFrame) -> list[str]:
     """What another recipe does to each network, and what is left of the question under it, in words.
 
     `table` has runs of one data set and precision by two or more recipes, as of a study and the same
@@ -106,11 +110,11 @@ def _cost_of_depth(own: pd.DataFrame, base: str, other: str) -> list[str]:
     return sentences
 
 
-def longer(table: pd.DataFrame) -> list[str]:
+def on_more_steps(table: pd.DataFrame) -> list[str]:
     """Footnote 3 in sentences: what more steps of one recipe change, and whether degradation is left.
 
     `table` has runs of two or more lengths (`steps_planned`); the longest is set against the shortest,
-    network by network and seed by seed, and then gets the verdict of `degradation`.
+    network by network and seed by seed, and then gets the verdict of `on_degradation`.
     """
     finished = table[table["status"] == "finished"] if len(table) else table
     if finished.empty:
@@ -134,4 +138,4 @@ def longer(table: pd.DataFrame) -> list[str]:
         head = f"{network}: final training error {ends}; the longer minus the shorter {found}."
         sentences.append(f"{head} {_moved(found, words)}")
     at_end = table[table["steps_planned"] == lengths[-1]]
-    return sentences + [f"After {long}: {sentence}" for sentence in degradation(at_end)]
+    return sentences + [f"After {long}: {sentence}" for sentence in on_degradation(at_end)]

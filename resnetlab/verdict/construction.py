@@ -7,7 +7,7 @@ import pandas as pd
 from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE
 
 
-def same_function(frame: pd.DataFrame) -> list[str]:
+def on_same_function(frame: pd.DataFrame) -> list[str]:
     """Is the built network the same function? A sentence a network, over its seeds.
 
     `frame` has the columns of `store.IDENTITY`, which (before, after, disturbed), built (the deeper
@@ -32,7 +32,7 @@ def same_function(frame: pd.DataFrame) -> list[str]:
 LOST = 5.0  # points of running training error above the start; it is noisy: few images, training mode
 
 
-def kept(frame: pd.DataFrame) -> list[str]:
+def on_kept(frame: pd.DataFrame) -> list[str]:
     """Does SGD keep a constructed solution? One sentence a family and learning rate, and a summary.
 
     `frame` as `plots.trained_on`, with peak_train_error, the highest running training error on the way,

@@ -7,7 +7,7 @@ import pandas as pd
 SHATTERED = 0.1  # cosine below which neighbours' gradients are called unrelated; a convention
 
 
-def correlations(frame: pd.DataFrame) -> list[str]:
+def on_correlations(frame: pd.DataFrame) -> list[str]:
     """How alike gradients at neighbouring inputs are, by family and depth, in sentences.
 
     `frame` has the columns of `store.IDENTITY` and value, the mean cosine of neighbours, one row a

@@ -17,7 +17,7 @@ from resnetlab.verdict.means import (
 )
 
 
-def degradation(table: pd.DataFrame) -> list[str]:
+def on_degradation(table: pd.DataFrame) -> list[str]:
     """Sentences that answer: do deeper plain networks train worse, and do residual ones?
 
     `table` is a table of runs on one data set with one recipe (`Study.table`). Every sentence carries
@@ -50,7 +50,7 @@ def degradation(table: pd.DataFrame) -> list[str]:
 def depth_effects(table: pd.DataFrame) -> pd.DataFrame:
     """What depth costs or gains, per family and error: deep minus shallow, paired by seed.
 
-    `table` as for `degradation`, of one condition. Columns: family, deep, shallow, error (training,
+    `table` as for `on_degradation`, of one condition. Columns: family, deep, shallow, error (training,
     clean training, test: final, in percent), mean, sd, low and high (the 95 % interval of the mean by
     Student's t; NaN below three seeds), n. Runs that diverged stand in no pair.
     """

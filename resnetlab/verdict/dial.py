@@ -9,7 +9,7 @@ import pandas as pd
 from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE, Contrast, _signed
 
 
-def dial(frame: pd.DataFrame) -> list[str]:
+def on_dial(frame: pd.DataFrame) -> list[str]:
     """How much shortcut is enough: the error at each scale, and from which on it is the full one's.
 
     `frame` as `plots.shortcut_dial`. Paired over seeds with scale 1: enough is a scale from which on
@@ -52,7 +52,7 @@ def dial(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def lesions(frame: pd.DataFrame) -> list[str]:
+def on_lesions(frame: pd.DataFrame) -> list[str]:
     """What a network loses with its blocks: one sentence for single ones, one for several at random.
 
     `frame` as `plots.lesions`. Points are test error with blocks removed minus intact, run by run.

@@ -29,7 +29,7 @@ def gradient_ratios(probes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(ratios[usable].reset_index(drop=True))
 
 
-def gradients(probes: pd.DataFrame) -> list[str]:
+def on_gradients(probes: pd.DataFrame) -> list[str]:
     """One sentence a network: do its gradients vanish, explode, or stay healthy, with the numbers.
 
     The ratio of `gradient_ratios` at the first logged step, and its geometric mean over the later
@@ -58,10 +58,10 @@ def gradients(probes: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def first_layer_norms(probes: pd.DataFrame) -> list[str]:
+def on_first_layer_norms(probes: pd.DataFrame) -> list[str]:
     """One sentence a family: the first layer's gradient norm by depth, and whether depth moves it.
 
-    `probes` as for `gradients`, of one step. The ratio of first to last layer cannot see a gradient
+    `probes` as for `on_gradients`, of one step. The ratio of first to last layer cannot see a gradient
     that shrinks or grows in all layers alike, as it does without batch norm. Geometric means over
     seeds.
     """

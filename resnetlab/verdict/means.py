@@ -31,7 +31,7 @@ def by_network(table: pd.DataFrame) -> pd.DataFrame:
 
     Columns: those of GROUP; n (finished runs), diverged, unfinished; for train_error,
     train_error_clean and test_error (percent, final): mean, and `_sd`, the sample standard deviation
-    (NaN for n = 1); paper_train_error, paper_test_error, paper_source and paper_conditions (in a
+    (NaN for n = 1); paper_train_error, paper_test_error, paper_source and paper_how (in a
     single view, by the paper's own data and schedule, whatever ours).
     """
     rows = []
@@ -44,25 +44,29 @@ def by_network(table: pd.DataFrame) -> pd.DataFrame:
         for quantity in MEASURED:
             values = pd.to_numeric(finished[quantity])
             row[quantity], row[f"{quantity}_sd"] = values.mean(), values.std()
-        sources, conditions = [], []
+        sources, how = [], []
         for quantity in ("train_error", "test_error"):
             record = paper.reported(row["network"], quantity)
             row[f"paper_{quantity}"] = record.value if record else math.nan
             if record:
                 sources.append(record.source)
-                conditions.append(paper.CONDITIONS[record.data, record.protocol])
+                how.append(paper.HOW[record.data, record.protocol])
         row["paper_source"] = ", ".join(dict.fromkeys(sources))
-        row["paper_conditions"] = "; ".join(dict.fromkeys(conditions))
+        row["paper_how"] = "; ".join(dict.fromkeys(how))
         rows.append(row)
     counts, spreads = ["n", "diverged", "unfinished"], [f"{quantity}_sd" for quantity in MEASURED]
     means = [name for pair in zip(MEASURED, spreads, strict=True) for name in pair]
-    papers = ["paper_train_error", "paper_test_error", "paper_source", "paper_conditions"]
+    papers = ["paper_train_error", "paper_test_error", "paper_source", "paper_how"]
     return pd.DataFrame(rows, columns=[*GROUP, *counts, *means, *papers])
 
 
 def with_spread(row: Mapping[str, Any] | pd.Series[Any], quantity: str, digits: int = 2) -> str:
     """`12.30 ± 0.45` of a row of `by_network`; `12.30` for one run, "" for none."""
-    mean, spread = row[quantity], row[f"{quantity}_sd"]
+    return plus_minus(row[quantity], row[f"{quantity}_sd"], digits)
+
+
+def plus_minus(mean: float, spread: float | None, digits: int = 2) -> str:
+    """`12.30 ± 0.45`; without the spread if that is None or NaN; "" for a mean of NaN."""
     if pd.isna(mean):
         return ""
     return f"{mean:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")

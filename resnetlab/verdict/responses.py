@@ -20,7 +20,7 @@ def mean_responses(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.groupby(who)["value"].mean().rename("response_std").reset_index()
 
 
-def responses(frame: pd.DataFrame) -> list[str]:
+def on_responses(frame: pd.DataFrame) -> list[str]:
     """Figure 7 in sentences: are residual responses smaller than plain ones, and smaller with depth?
 
     `frame` as `mean_responses` takes it. Ratios of means over layers, seed by seed; a claim needs three

@@ -20,7 +20,7 @@ from resnetlab.verdict.means import (
 PRECISIONS = ("fp64", "fp32", "tf32", "bf16")  # from the most exact to the least
 
 
-def precisions(table: pd.DataFrame) -> list[str]:
+def on_precisions(table: pd.DataFrame) -> list[str]:
     """How much of a failure is rounding, in sentences: every precision against fp64, seed by seed.
 
     `table` has runs that share everything but seed, network and precision. For each network with runs
@@ -86,7 +86,7 @@ def median_errors(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.groupby(who, sort=False)[["relative", "norm"]].median().reset_index()
 
 
-def rounding(frame: pd.DataFrame) -> list[str]:
+def on_rounding(frame: pd.DataFrame) -> list[str]:
     """How far gradients are from float64's, a sentence an arithmetic: by family and depth.
 
     `frame` as `median_errors` takes it; geometric means over seeds of the medians over layers. Where

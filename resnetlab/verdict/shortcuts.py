@@ -18,10 +18,10 @@ from resnetlab.verdict.means import (
 )
 
 
-def shortcuts(table: pd.DataFrame) -> list[str]:
+def on_shortcuts(table: pd.DataFrame) -> list[str]:
     """Sentences that answer Table 3's question: what do shortcuts A, B and C gain at equal depth?
 
-    `table` as for `degradation`. Neighbours in the order none, A, B, C are compared, on the training
+    `table` as for `on_degradation`. Neighbours in the order none, A, B, C are compared, on the training
     error (is the degradation gone?) and on the test error (Table 3), at every depth that has them.
     """
     if table.empty or not (table["status"] == "finished").any():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 
-def surfaces(frame: pd.DataFrame) -> list[str]:
+def on_surfaces(frame: pd.DataFrame) -> list[str]:
     """A slice of the loss surface, a sentence a run: how high the weights stand, and how rough it is.
 
     `frame` as `plots.loss_surfaces` takes it; the trained weights are at x = y = 0. Rough is counted:
