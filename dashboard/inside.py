@@ -37,7 +37,7 @@ def weights(run: store.RunRecord) -> Weights:
 
 
 def anatomy(name: str, classes: int, channels: int, size: int) -> list[dict[str, Any]]:
-    """`probes.anatomy` of the network of that name. Raises UsageError with what went wrong."""
+    """`nets.parts` of the network of that name. Raises UsageError with what went wrong."""
     return _anatomy(name, classes, channels, size)
 
 
@@ -100,7 +100,7 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
             in_channels=question["channels"],
         )
         nets.check_size(network.spec, question["size"], question["size"])
-        return {"parts": probes.anatomy(network, question["size"])}
+        return {"parts": nets.parts(network, question["size"])}
 
     import torch
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import inspect
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +18,13 @@ from torch.nn.functional import conv2d, cross_entropy, relu
 
 from resnetlab.config import SHORTCUTS, Network, UsageError
 from resnetlab.nets import (
-    BasicBlock,
     BatchNorm,
-    BottleneckBlock,
+    Block,
     CifarNetwork,
     ImageNetNetwork,
     PaddedIdentity,
     Projection,
-    SingleBlock,
+    blocks,
     build,
     census,
     check_size,
@@ -34,6 +38,8 @@ from resnetlab.nets import (
     use_ghost_batches,
     weighted_layers,
 )
+from resnetlab.nets.anatomy import observe
+from resnetlab.nets.models import make_block
 
 NAMES = ["plain-14", "resnet-14", "resnet-14-B", "resnet-14-C"]
 
@@ -198,9 +204,7 @@ def test_multiply_adds_of_section_4_2(depth: int) -> None:
 def test_single_layer_blocks_cost_what_the_plain_network_costs(single: str, basic: str) -> None:
     ours, theirs = (census(Network.from_name(name)) for name in (single, basic))
     assert ours == theirs
-    assert (
-        len([m for m in on_meta(single).modules() if isinstance(m, SingleBlock)]) == ours["layers"] - 2
-    )
+    assert len(blocks(on_meta(single))) == ours["layers"] - 2
 
 
 def test_multiply_adds_follow_the_size_and_leave_the_network_alone() -> None:
@@ -303,6 +307,30 @@ def test_shapes_after_every_stage(
     assert seen["stage2"] == (2, 32, second, second)
     assert seen["stage3"] == (2, 64, third, third)
     assert logits.shape == (2, classes)
+
+
+@pytest.mark.parametrize("name", ["resnet-20-B", "resnet-34-B"])
+def test_the_shapes_at_line_ends_of_the_forward_pass_are_those_that_come_out(name: str) -> None:
+    network = on_meta(name).eval()
+    source = inspect.getsource(type(network).forward)
+    written = dict(re.findall(r"self\.(\w+)\(.*# \(B, ([\d, ]+)\)", source))
+    size = network.spec.native_size
+    parts = {part: module for part, module in network.named_children() if part in written}
+    found = observe(network, parts, torch.empty(1, 3, size, size, device="meta"), lambda _, y: y.shape)
+    assert {part: ", ".join(map(str, shape[1:])) for part, shape in found.items()} == written
+    assert set(written) == set(dict(network.named_children())) - {"conv", "classifier"}
+    assert f"x: Tensor) -> Tensor:  # (B, 3, {size}, {size})" in source
+    assert f"return logits  # (B, {network.classifier.out_features})" in source
+
+
+def test_every_forward_pass_says_its_shapes() -> None:
+    for path in Path(inspect.getfile(CifarNetwork)).parent.glob("*.py"):
+        lines = path.read_text().splitlines()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name == "forward":
+                ends = [node.lineno, *(n.lineno for n in ast.walk(node) if isinstance(n, ast.Return))]
+                bare = [lines[n - 1].strip() for n in ends if "# (B, " not in lines[n - 1]]
+                assert not bare, f"{path.name}: {bare}"
 
 
 def test_a_larger_image_and_a_single_one_in_evaluation_pass() -> None:
@@ -454,7 +482,7 @@ def test_shortcuts_of_the_first_bottleneck_stage(option: Any, kinds: list[type])
     with torch.device("meta"):
         network = build(Network(depth=50, shortcut=option))
     assert [type(block.shortcut) for block in network.stage1] == kinds
-    assert all(isinstance(block, BottleneckBlock) for block in network.stage1)
+    assert all(isinstance(block, Block) for block in network.stage1)
 
 
 def test_a_single_layer_block_is_nearly_linear() -> None:
@@ -502,16 +530,13 @@ def test_trace_shapes_of_table_1() -> None:
     assert sum(int(str(row["weighted layers"])) for row in rows.values()) == 50 + 4
 
 
-def test_stride_in_and_classes_are_said_when_building() -> None:
-    network = on_meta("resnet-50", stride_in="3x3")
-    assert network.spec == Network.from_name("resnet-50-3x3")
+def test_the_stride_is_in_the_name_and_the_classes_are_the_designs() -> None:
+    assert on_meta("resnet-50-3x3").spec.stride_in == "3x3"
     assert on_meta("resnet-50").spec.stride_in == "1x1"
     assert on_meta("resnet-50").classifier.out_features == 1000
     assert on_meta("cifar-resnet-50").classifier.out_features == 10
     with pytest.raises(UsageError, match="stride_in 3x3 is a choice of bottleneck blocks"):
-        build("resnet-34", stride_in="3x3")
-    with pytest.raises(UsageError, match="stride_in"):
-        build("resnet-50", stride_in="2x2")  # type: ignore[arg-type]
+        build("resnet-34-3x3")
 
 
 def test_pooling_then_classifying_is_the_mean_of_the_1x1_convolutions_score_map() -> None:
@@ -650,11 +675,15 @@ def test_the_place_of_the_zeros_is_in_the_name_and_not_written_where_it_is_usual
 )
 def test_each_option_stands_where_section_3_3_puts_it(option: Any, within: type, growing: type) -> None:
     network = build(Network(depth=14, shortcut=option))
-    kinds = [type(b.shortcut) for b in network.modules() if isinstance(b, BasicBlock)]
+    kinds = [type(b.shortcut) for b in network.modules() if isinstance(b, Block)]
     assert kinds == [within, within, growing, within, growing, within]
 
 
-def zeroed(block: BasicBlock) -> BasicBlock:
+def basic_block(in_channels: int, width: int, stride: int, option: Any) -> Block:
+    return make_block(in_channels, width, stride, Network(depth=20, shortcut=option))
+
+
+def zeroed(block: Block) -> Block:
     """The block with a residual branch that gives exactly zero."""
     with torch.no_grad():
         bn = block.residual.get_submodule("bn2")
@@ -665,14 +694,14 @@ def zeroed(block: BasicBlock) -> BasicBlock:
 
 def test_with_a_zero_residual_the_block_is_relu_of_the_shortcut() -> None:
     x = torch.randn(2, 16, 8, 8, generator=generator())
-    assert torch.equal(zeroed(BasicBlock(16, 16, 1, "A"))(x), x.relu())
-    wide = zeroed(BasicBlock(16, 32, 2, "A"))(x)
+    assert torch.equal(zeroed(basic_block(16, 16, 1, "A"))(x), x.relu())
+    wide = zeroed(basic_block(16, 32, 2, "A"))(x)
     assert torch.equal(wide[:, 8:24], x[:, :, ::2, ::2].relu())
-    assert not zeroed(BasicBlock(16, 16, 1, "none"))(x).any()
+    assert not zeroed(basic_block(16, 16, 1, "none"))(x).any()
 
 
 def test_the_second_relu_stands_after_the_addition() -> None:
-    block = BasicBlock(16, 16, 1, "A").eval()
+    block = basic_block(16, 16, 1, "A").eval()
     x = torch.randn(2, 16, 8, 8, generator=generator())
     assert torch.equal(block(x), torch.relu(block.residual(x) + x))
     assert (block.residual(x) < 0).any(), "no ReLU at the end of the residual branch"
@@ -726,6 +755,39 @@ def test_every_parameter_of_an_imagenet_network_gets_a_gradient(name: str) -> No
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
         assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+# Of each network with seed 0: state_dict's names (sha256), the last weight that is drawn, the sum of
+# all squared parameters, and in float64 loss and total gradient norm of one batch. A change of any of
+# them breaks every committed run: same names, same order of draws, same function. Last bits are the
+# processor's, hence the tolerances.
+FINGERPRINTS = {
+    "plain-20": ("e79e0ce83a14", -0.3248456, 2085.50138, 1.9407044, 27.505225),
+    "resnet-20": ("e79e0ce83a14", -0.3248456, 2085.50138, 2.4693988, 15.785042),
+    "resnet-20-B": ("900c8f8133df", -0.08812108, 2363.32282, 2.8602252, 19.821643),
+    "resnet-20-C": ("ab07b08bc583", -0.2234465, 3093.36883, 2.4580105, 24.532617),
+    "resnet-56-B": ("a80420158864", 0.2444595, 6404.76969, 3.7434268, 146.20521),
+    "plain-18": ("1e82c51c59f1", 0.02133558, 11732.2351, 2.6136329, 111.56488),
+    "resnet-34-C": ("85d4aff9129d", 0.04430425, 34184.8641, 2.8138957, 708.39052),
+    "resnet-50": ("27c5ffbf5e19", 0.001208345, 79714.7137, 2.1401682, 1611.784),
+}
+
+
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_names_first_weights_and_function_of_a_seed_stay(name: str) -> None:
+    names, last, squares, loss, gradient = FINGERPRINTS[name]
+    network = build(name, num_classes=10, generator=generator())
+    assert hashlib.sha256("\n".join(network.state_dict()).encode()).hexdigest().startswith(names)
+    assert network.classifier.weight[-1, -1].item() == pytest.approx(last, rel=1e-5)
+    parameters = [parameter.detach().double() for parameter in network.parameters()]
+    assert float(sum(p.square().sum() for p in parameters)) == pytest.approx(squares, rel=1e-6)
+    size = 64 if network.spec.design == "imagenet" else 16
+    images = torch.randn(4, 3, size, size, generator=generator(1), dtype=torch.float64)
+    found = cross_entropy(network.double()(images), torch.arange(4))
+    found.backward()
+    assert found.item() == pytest.approx(loss, rel=1e-4)
+    total = nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+    assert float(total) == pytest.approx(gradient, rel=1e-3)
 
 
 def test_weights_start_as_in_he_et_al_2015() -> None:
@@ -944,13 +1006,13 @@ def test_the_papers_stride_takes_the_same_weights_and_gives_other_logits() -> No
     source = theirs_named("resnet50")
     x = images_of(64, 64).float()
     wanted, found = source(x), {}
-    for stride_in in ("1x1", "3x3"):
-        network = build("resnet-50", stride_in=stride_in).eval()  # type: ignore[arg-type]
+    for name in ("resnet-50", "resnet-50-3x3"):
+        network = build(name).eval()
         load_torchvision(network, source.state_dict())
         assert same(to_torchvision(network), state(source))
-        found[stride_in] = float((network(x) - wanted).abs().max() / wanted.abs().max())
-    assert found["3x3"] < 1e-4
-    assert found["1x1"] > 0.01
+        found[name] = float((network(x) - wanted).abs().max() / wanted.abs().max())
+    assert found["resnet-50-3x3"] < 1e-4
+    assert found["resnet-50"] > 0.01
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,14 @@ from resnetlab.nets import (
     build,
     count_multiply_adds,
     count_parameters,
+    parts,
     recompute_activations,
     weighted_layers,
+    without_norm,
 )
 from resnetlab.nets.probes import (
     Weights,
-    activation_places,
     activation_scales,
-    anatomy,
     batch_gradient_norms,
     batch_gradients,
     gradient_correlation,
@@ -37,7 +37,6 @@ from resnetlab.nets.probes import (
     saved_bytes,
     segment,
     total_gradient_norm,
-    without_norm,
 )
 from resnetlab.training import train_step
 
@@ -142,7 +141,7 @@ def test_all_layers_together_have_the_norm_that_clipping_reports(name: str) -> N
         total_gradient_norm(build("plain-8"))
 
 
-def test_weights_and_their_updates_by_hand() -> None:
+def test_weights_and_their_steps_by_hand() -> None:
     network = build("plain-8", generator=torch.Generator().manual_seed(0))
     layers = list(weighted_layers(network).values())
     with torch.no_grad():
@@ -156,13 +155,13 @@ def test_weights_and_their_updates_by_hand() -> None:
         layers[1].weight[0, 0, 0, 0] = -5.0
         layers[2].weight[0, 0, 0, 0] = 1.0
     assert before.norms().tolist() == [6.0, 5.0, *[0.0] * 6]
-    moved = before.relative_updates()
+    moved = before.relative_steps()
     assert moved[:2].tolist() == [0.5, 2.0]
     assert moved[2].isinf()  # from nothing
     assert moved[3:].isnan().all()  # nothing over nothing
 
 
-def test_the_relative_update_does_not_see_the_scale_of_the_weights() -> None:
+def test_the_relative_step_does_not_see_the_scale_of_the_weights() -> None:
     """Behind a batch norm c w computes what w does; its gradient is 1/c of it, and |dw|/|w| 1/c^2."""
     images, labels = batch()
     found = []
@@ -173,7 +172,7 @@ def test_the_relative_update_does_not_see_the_scale_of_the_weights() -> None:
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1 * scale**2)
         before = Weights(network)
         train_step(network, optimizer, images.double(), labels)
-        found.append((float(before.relative_updates()[0]), float(gradient_norms(network)[0])))
+        found.append((float(before.relative_steps()[0]), float(gradient_norms(network)[0])))
     (small, gradient), (large, weaker) = found
     assert weaker == pytest.approx(gradient / 4, rel=1e-2)  # not exactly: batch norm's epsilon
     assert large == pytest.approx(small, rel=1e-2)
@@ -316,8 +315,6 @@ def test_without_norm_only_the_normalising_is_gone() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_activation_scales_are_those_of_the_forward_pass_spelt_out(name: str) -> None:
     network, (images, _) = build(name), batch()
-    places = activation_places(network)
-    assert places == ["conv", "stage1.0", "stage2.0", "stage3.0"]
     spelt = build(name)
     spelt.load_state_dict(network.state_dict())
     with torch.no_grad():
@@ -437,7 +434,7 @@ def test_what_is_measured_on_a_copy_leaves_no_trace(which: str) -> None:
         "exact": lambda: batch_gradients(network, images, labels, "fp64")[0],
         "bf16": lambda: batch_gradients(network, images, labels, "bf16")[0],
         "channels_last": lambda: batch_gradients(network, images, labels, channels_last=True)[0],
-        "anatomy": lambda: torch.tensor([part["parameters"] for part in anatomy(network, 8)]),  # type: ignore[arg-type]
+        "anatomy": lambda: torch.tensor([part["parameters"] for part in parts(network, 8)]),  # type: ignore[arg-type]
     }[which]
     math = (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
     with torch.no_grad():  # as a caller may have it
@@ -675,31 +672,31 @@ def test_a_network_without_such_layers_is_refused() -> None:
 def test_the_parts_add_up_to_the_network(name: str, size: int) -> None:
     network = build(name)
     state = {key: value.clone() for key, value in network.state_dict().items()}
-    parts = anatomy(network, size)
-    assert sum(part["parameters"] for part in parts) == count_parameters(network)
-    assert sum(part["multiply_adds"] for part in parts) == count_multiply_adds(network, size)
-    assert [layer["name"] for part in parts for layer in part["layers"]] == list(
+    rows = parts(network, size)
+    assert sum(part["parameters"] for part in rows) == count_parameters(network)
+    assert sum(part["multiply_adds"] for part in rows) == count_multiply_adds(network, size)
+    assert [layer["name"] for part in rows for layer in part["layers"]] == list(
         weighted_layers(network)
     )
-    assert len(parts) == 2 + sum(network.spec.blocks)
-    for before, after in itertools.pairwise(parts):
+    assert len(rows) == 2 + sum(network.spec.blocks)
+    for before, after in itertools.pairwise(rows):
         assert before["shape_out"] == after["shape_in"]
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
     assert network.training
 
 
 def test_the_anatomy_of_resnet_20_by_hand() -> None:
-    parts = {part["name"]: part for part in anatomy(build("resnet-20"), 32)}
-    block = parts["stage2.0"]
-    assert (block["stage"], block["kind"], block["shortcut"]) == (2, "BasicBlock", "padded")
+    rows = {part["name"]: part for part in parts(build("resnet-20"), 32)}
+    block = rows["stage2.0"]
+    assert (block["stage"], block["kind"], block["shortcut"]) == (2, "basic", "padded")
     assert (block["shape_in"], block["shape_out"]) == ([16, 32, 32], [32, 16, 16])
     assert block["parameters"] == 9 * 16 * 32 + 9 * 32 * 32 + 4 * 32
     assert block["multiply_adds"] == 16 * 16 * (9 * 16 * 32 + 9 * 32 * 32)
     assert block["layers"][0] == {
         "name": "stage2.0.residual.conv1", "kernel": 3, "stride": 2, "filters": 32,
     }  # fmt: skip
-    assert parts["stage2.1"]["shortcut"] == "identity"
-    assert (parts["conv"]["stage"], parts["classifier"]["stage"]) == (0, 4)
-    assert parts["classifier"]["shape_out"] == [10]
-    options = {name: anatomy(build(name), 32)[1]["shortcut"] for name in ("plain-20", "resnet-20-C")}
+    assert rows["stage2.1"]["shortcut"] == "identity"
+    assert (rows["conv"]["stage"], rows["classifier"]["stage"]) == (0, 4)
+    assert rows["classifier"]["shape_out"] == [10]
+    options = {name: parts(build(name), 32)[1]["shortcut"] for name in ("plain-20", "resnet-20-C")}
     assert options == {"plain-20": "none", "resnet-20-C": "projection"}

@@ -21,7 +21,7 @@ def images(count: int = 64, size: int = 8, seed: int = 0) -> torch.Tensor:
 
 
 def learnt(name: str, dtype: torch.dtype = torch.float32) -> nets.Network:
-    """A network after a few updates, so that its batch norms have statistics, scales and shifts."""
+    """A network after a few steps, so that its batch norms have statistics, scales and shifts."""
     network = nets.build(name, generator=feeds.generator(1, "weights")).to(dtype)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     for step in range(4):
@@ -162,7 +162,7 @@ def test_depths_and_networks_without_such_a_solution_are_refused(
 def test_a_removed_block_is_one_whose_last_scale_and_shift_are_zero(name: str) -> None:
     network = nets.build(name, num_classes=10).eval()
     x = images(2, 32)
-    for block in surgery.block_names(network)[:4]:
+    for block in list(nets.blocks(network))[:4]:
         zeroed = copy.deepcopy(network)
         residual = zeroed.get_submodule(block).residual
         last = [module for module in residual if isinstance(module, nets.BatchNorm)][-1]
@@ -176,7 +176,7 @@ def test_a_removed_block_is_one_whose_last_scale_and_shift_are_zero(name: str) -
 def test_removable_blocks_are_those_that_can_be_removed(name: str) -> None:
     network = nets.build(name, num_classes=10).eval()
     removable = surgery.removable_blocks(network)
-    for block in surgery.block_names(network):
+    for block in nets.blocks(network):
         if block in removable:
             surgery.remove_blocks(network, [block])(images(2, 32))
         else:
@@ -188,7 +188,7 @@ def test_removable_blocks_are_those_that_can_be_removed(name: str) -> None:
 def test_several_blocks_are_removed_and_the_network_stays() -> None:
     network = learnt("resnet-14")
     before = network(images())
-    names = surgery.block_names(network)
+    names = list(nets.blocks(network))
     assert names == [f"stage{stage}.{index}" for stage in (1, 2, 3) for index in (0, 1)]
     without = surgery.remove_blocks(network, [names[1], names[3], names[1]])
     assert sum(isinstance(m, surgery.Removed) for m in without.modules()) == 2

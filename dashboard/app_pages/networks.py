@@ -24,11 +24,11 @@ FORMULAS = {
     "classifier": r"y = W\,\overline{x} + b,\quad \overline{x}: \text{mean over all positions}",
 }
 RESIDUALS = {
-    "BasicBlock": r"F(x) = \mathrm{BN}(W_2\,\mathrm{ReLU}(\mathrm{BN}(W_1 x)))",
-    "BottleneckBlock": (
+    "basic": r"F(x) = \mathrm{BN}(W_2\,\mathrm{ReLU}(\mathrm{BN}(W_1 x)))",
+    "bottleneck": (
         r"F(x) = \mathrm{BN}(W_3\,\mathrm{ReLU}(\mathrm{BN}(W_2\,\mathrm{ReLU}(\mathrm{BN}(W_1 x)))))"
     ),
-    "SingleBlock": r"F(x) = \mathrm{BN}(W_1 x)",
+    "single": r"F(x) = \mathrm{BN}(W_1 x)",
 }
 SHORTCUTS = {
     "none": r"y = \mathrm{ReLU}(F(x))",

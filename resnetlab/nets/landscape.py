@@ -1,24 +1,24 @@
-"""The loss around a network: along a line of weights and over a plane of them. Reads, never changes."""
+"""The loss around a network, over a plane of its weights. Reads, never changes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from resnetlab.config import UsageError, did_you_mean
+from resnetlab.config import UsageError
 from resnetlab.nets.mode import in_mode
+from resnetlab.nets.sizes import check_labels
 
 Direction = Mapping[str, Tensor]  # parameter name -> what is added to it, times the distance
-Norm = Literal["batch", "running"]
 
 
 class Losses(NamedTuple):
-    """Mean cross-entropy and error in percent at each place: float64, (A,) or (A, B)."""
+    """Mean cross-entropy and error in percent at each place: float64, (A, B)."""
 
     loss: Tensor
     error: Tensor
@@ -39,41 +39,11 @@ def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[st
             direction[name] = torch.zeros_like(weight)
             continue
         drawn = torch.randn(weight.shape, generator=generator).to(weight)
-        own, its = (torch.linalg.vector_norm(w.flatten(1), dim=1) for w in (weight, drawn))
-        direction[name] = drawn * (own / its).view(-1, *[1] * (weight.dim() - 1))
+        length, drawn_length = (
+            torch.linalg.vector_norm(filters.flatten(1), dim=1) for filters in (weight, drawn)
+        )
+        direction[name] = drawn * (length / drawn_length).view(-1, *[1] * (weight.dim() - 1))
     return direction
-
-
-def towards(network: nn.Module, other: nn.Module) -> dict[str, Tensor]:
-    """The direction that ends, at distance 1, in the parameters of `other` (Goodfellow et al. 2015).
-
-    UsageError if the two have not the same parameters by name and shape.
-    """
-    own, theirs = dict(network.named_parameters()), dict(other.named_parameters())
-    if {n: p.shape for n, p in own.items()} != {n: p.shape for n, p in theirs.items()}:
-        raise UsageError("a line joins two networks with the same parameters; these differ")
-    return {name: (theirs[name] - own[name]).detach() for name in own}
-
-
-def loss_on_line(
-    network: nn.Module,
-    direction: Direction,
-    distances: Sequence[float],
-    images: Tensor,
-    labels: Tensor,
-    *,
-    norm: Norm = "batch",
-) -> Losses:
-    """Loss and error with parameters w + a * direction, for each a of `distances`: (A,) each.
-
-    `images` (B, C, H, W), normalised, and `labels` (B,) are one batch. Batch norms use, "batch", the
-    statistics of these images at each place anew, as in training; or, "running", the network's running
-    ones, which belong to its own weights and fit less the farther one goes. Weights, statistics,
-    gradients, mode and RNG are left as they were. A loss may be infinite or NaN, and then says so.
-    UsageError for a direction that does not fit and for an unknown `norm`.
-    """
-    found = [_at(network, [(a, direction)], images, labels, norm) for a in distances]
-    return _losses(found, (len(distances),))
 
 
 def loss_on_plane(
@@ -82,54 +52,34 @@ def loss_on_plane(
     distances: tuple[Sequence[float], Sequence[float]],
     images: Tensor,
     labels: Tensor,
-    *,
-    norm: Norm = "batch",
 ) -> Losses:
-    """Loss and error with parameters w + a * first + b * second: (A, B) each, otherwise `loss_on_line`.
+    """Loss and error with parameters w + a * first + b * second, for all a and b: (A, B) each.
 
-    Two drawn directions of a network are nearly, not exactly, at right angles. A plane is two of
-    hundreds of thousands of dimensions: what it shows need not be what training meets.
+    `images` (B, C, H, W), normalised, and `labels` (B,) are one batch. Batch norms use the statistics
+    of these images at each place anew, as in training: the running ones belong to the network's own
+    weights. Weights, statistics, gradients, mode and RNG are left as they were. A loss may be infinite
+    or NaN, and then says so. Two drawn directions of a network are nearly, not exactly, at right
+    angles. A plane is two of hundreds of thousands of dimensions: what it shows need not be what
+    training meets. UsageError for a direction that does not fit, and without any distance or image.
     """
-    first, second = directions
-    found = [
-        _at(network, [(a, first), (b, second)], images, labels, norm)
-        for a in distances[0]
-        for b in distances[1]
-    ]
-    return _losses(found, (len(distances[0]), len(distances[1])))
-
-
-def _losses(found: list[Tensor], shape: tuple[int, ...]) -> Losses:
-    if not found:
-        raise UsageError("no distances were given")
-    loss, error = torch.stack(found).T
-    return Losses(loss.reshape(shape), error.reshape(shape))
-
-
-def _at(
-    network: nn.Module,
-    moves: list[tuple[float, Direction]],
-    images: Tensor,
-    labels: Tensor,
-    norm: Norm,
-) -> Tensor:
-    """(loss, error in percent), float64, at the moved parameters."""
-    if norm not in get_args(Norm):
-        raise UsageError(f"norm: unknown value {norm!r}{did_you_mean(str(norm), get_args(Norm))}")
-    if len(images) != len(labels) or not len(images):
-        raise UsageError(f"as many labels as images are needed, got {len(labels)} for {len(images)}")
-    own = {name: parameter.detach() for name, parameter in network.named_parameters()}
-    for _, direction in moves:
-        if {n: p.shape for n, p in own.items()} != {n: p.shape for n, p in direction.items()}:
+    check_labels(images, labels)
+    weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    for direction in directions:
+        if {name: part.shape for name, part in direction.items()} != shapes:
             raise UsageError("the direction has other parameters than the network")
-    moved = {}
-    for name, value in own.items():
-        for distance, direction in moves:
-            value = value + distance * direction[name]
-        moved[name] = value
-    # Copies of the statistics take what a pass in training mode writes.
-    buffers = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
-    with in_mode(network, training=norm == "batch"), torch.no_grad():
-        logits = functional_call(network, moved | buffers, (images,)).double()
-        wrong = (logits.argmax(dim=1) != labels).double().mean()
-        return torch.stack([cross_entropy(logits, labels), 100 * wrong])
+    first, second = directions
+    places = [(a, b) for a in distances[0] for b in distances[1]]
+    if not places:
+        raise UsageError("no distances were given")
+    found = []
+    with in_mode(network, training=True), torch.no_grad():
+        for a, b in places:
+            moved = {n: weight + a * first[n] + b * second[n] for n, weight in weights.items()}
+            # Copies of the statistics take what a pass in training mode writes.
+            statistics = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
+            logits = functional_call(network, moved | statistics, (images,)).double()
+            error = 100 * (logits.argmax(dim=1) != labels).double().mean()
+            found.append(torch.stack([cross_entropy(logits, labels), error]))
+    loss, error = torch.stack(found).T.reshape(2, len(distances[0]), len(distances[1]))
+    return Losses(loss, error)

@@ -1,13 +1,13 @@
-"""The networks: shortcut, blocks, stages, the CIFAR and the ImageNet design (Sec. 3, 4; Table 1).
+"""The networks: shortcut, block, stage, the CIFAR and the ImageNet design (Sec. 3, 4; Table 1).
 
 Two dials make a network: `depth` and `shortcut`. A plain network is the same class with shortcut
-"none", so plain-n and resnet-n (option A) have the same parameters, by name and by count.
+"none", so plain-n and resnet-n (option A) have the same parameters, by name and by count. `spec`, a
+`config.Network`, holds both dials and the few choices that the paper leaves open.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from torch.nn.functional import pad, relu
 from resnetlab import config
 from resnetlab.config import UsageError
 from resnetlab.nets.norms import BatchNorm
-from resnetlab.nets.recompute import _recomputed
+from resnetlab.nets.recompute import recomputed
+from resnetlab.nets.sizes import check_images
 
 
 def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
@@ -29,8 +30,11 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
 
 
+# --- the shortcut (Sec. 3.3) --------------------------------------------------------------------
+
+
 class PaddedIdentity(nn.Module):
-    """Option A (Sec. 3.3): every second pixel where the map halves, zeros for the new channels.
+    """Option A: every second pixel where the map halves, zeros for the new channels.
 
     The paper does not say where the zeros go: here half before and half after, or, `zeros` "end", all
     behind. No parameters.
@@ -63,128 +67,99 @@ class Projection(nn.Module):
 
 
 def make_shortcut(
-    option: config.Shortcut,
-    in_channels: int,
-    out_channels: int,
-    stride: int,
-    zeros: config.Zeros = "split",
+    in_channels: int, out_channels: int, stride: int, spec: config.Network
 ) -> nn.Module | None:
-    """The shortcut of one block (Sec. 3.3), or None in a plain network.
+    """The shortcut of one block, or None in a plain network.
 
     A: identity, zero-padded where dimensions grow. B: projection there, identity elsewhere.
     C: projection everywhere.
     """
-    if option == "none":
-        return None
     grows = in_channels != out_channels
-    if option == "C" or (option == "B" and grows):
+    if spec.shortcut == "none":
+        return None
+    if spec.shortcut == "C" or (spec.shortcut == "B" and grows):
         return Projection(in_channels, out_channels, stride)
-    return PaddedIdentity(in_channels, out_channels, stride, zeros) if grows else nn.Identity()
+    if grows:
+        return PaddedIdentity(in_channels, out_channels, stride, spec.zeros)
+    return nn.Identity()
 
 
-class _Block(nn.Module):
+# --- the residual function F, and the block around it -------------------------------------------
+
+
+def basic(in_channels: int, width: int, stride: int) -> nn.Sequential:
+    """F of two 3x3 convolutions (Fig. 5 left)."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=conv3x3(in_channels, width, stride),
+            bn1=BatchNorm(width),
+            relu=nn.ReLU(),
+            conv2=conv3x3(width, width),
+            bn2=BatchNorm(width),
+        )
+    )
+
+
+def bottleneck(in_channels: int, width: int, stride: int, stride_in: config.StrideIn) -> nn.Sequential:
+    """F of 1x1 to a quarter of the channels, 3x3, 1x1 back to all of them (Fig. 5 right).
+
+    The paper strides in the first 1x1; `stride_in` "3x3" is torchvision's place, 6 % more work.
+    """
+    first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
+    return nn.Sequential(
+        OrderedDict(
+            conv1=conv1x1(in_channels, width, first),
+            bn1=BatchNorm(width),
+            relu1=nn.ReLU(),
+            conv2=conv3x3(width, width, second),
+            bn2=BatchNorm(width),
+            relu2=nn.ReLU(),
+            conv3=conv1x1(width, 4 * width),
+            bn3=BatchNorm(4 * width),
+        )
+    )
+
+
+def single(in_channels: int, width: int, stride: int) -> nn.Sequential:
+    """F of one 3x3 convolution: y = W x + x is nearly linear, and of no advantage (Sec. 3.2)."""
+    return nn.Sequential(OrderedDict(conv1=conv3x3(in_channels, width, stride), bn1=BatchNorm(width)))
+
+
+class Block(nn.Module):
     """A few layers F and the shortcut around them; the last ReLU after the addition (Eqn. 1, Fig. 2).
 
     Plain: y = relu(F(x)). Residual: y = relu(F(x) + shortcut(x)). Every addition is out of place:
     an in-place one would overwrite the response that Figure 7 measures.
     """
 
-    expansion = 1  # output channels over the stage's width
-
-    def __init__(
-        self,
-        layers: dict[str, nn.Module],
-        in_channels: int,
-        out_channels: int,
-        stride: int,
-        option: Any,
-        zeros: config.Zeros = "split",
-    ) -> None:
+    def __init__(self, residual: nn.Sequential, shortcut: nn.Module | None) -> None:
         super().__init__()
-        self.residual = nn.Sequential(OrderedDict(layers))
-        self.shortcut = make_shortcut(option, in_channels, out_channels, stride, zeros)
+        self.residual = residual
+        self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         if self.shortcut is None:
-            return relu(self.residual(x))
+            return relu(self.residual(x))  # (B, C, H, W) or (B, 2C, H/2, W/2)
         return relu(self.residual(x) + self.shortcut(x))  # (B, C, H, W) or (B, 2C, H/2, W/2)
 
 
-class BasicBlock(_Block):
-    """Two 3x3 convolutions (Fig. 5 left)."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        stride: int,
-        option: config.Shortcut,
-        zeros: config.Zeros = "split",
-    ) -> None:
-        layers: dict[str, nn.Module] = {
-            "conv1": conv3x3(in_channels, width, stride),
-            "bn1": BatchNorm(width),
-            "relu": nn.ReLU(),
-            "conv2": conv3x3(width, width),
-            "bn2": BatchNorm(width),
-        }
-        super().__init__(layers, in_channels, width, stride, option, zeros)
+# Channels that leave a block, over the width of its stage.
+EXPANSION: dict[config.Block, int] = {"basic": 1, "single": 1, "bottleneck": 4}
 
 
-class BottleneckBlock(_Block):
-    """1x1 to a quarter of the channels, 3x3, 1x1 back to all of them (Fig. 5 right).
-
-    The paper strides in the first 1x1; `stride_in` "3x3" is torchvision's place, 6 % more work.
-    """
-
-    expansion = 4
-
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        stride: int,
-        option: config.Shortcut,
-        zeros: config.Zeros = "split",
-        stride_in: config.StrideIn = "1x1",
-    ) -> None:
-        first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
-        layers: dict[str, nn.Module] = {
-            "conv1": conv1x1(in_channels, width, first),
-            "bn1": BatchNorm(width),
-            "relu1": nn.ReLU(),
-            "conv2": conv3x3(width, width, second),
-            "bn2": BatchNorm(width),
-            "relu2": nn.ReLU(),
-            "conv3": conv1x1(width, width * self.expansion),
-            "bn3": BatchNorm(width * self.expansion),
-        }
-        super().__init__(layers, in_channels, width * self.expansion, stride, option, zeros)
+def make_block(in_channels: int, width: int, stride: int, spec: config.Network) -> Block:
+    """One block of the network's kind with `width` filters, and its shortcut."""
+    if spec.block == "bottleneck":
+        residual = bottleneck(in_channels, width, stride, spec.stride_in)
+    elif spec.block == "basic":
+        residual = basic(in_channels, width, stride)
+    else:
+        residual = single(in_channels, width, stride)
+    out_channels = width * EXPANSION[spec.block]
+    return Block(residual, make_shortcut(in_channels, out_channels, stride, spec))
 
 
-class SingleBlock(_Block):
-    """One 3x3 convolution: y = W x + x is nearly linear, and of no advantage (Sec. 3.2)."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        stride: int,
-        option: config.Shortcut,
-        zeros: config.Zeros = "split",
-    ) -> None:
-        layers: dict[str, nn.Module] = {
-            "conv1": conv3x3(in_channels, width, stride),
-            "bn1": BatchNorm(width),
-        }
-        super().__init__(layers, in_channels, width, stride, option, zeros)
-
-
-BLOCKS: dict[config.Block, type[BasicBlock | BottleneckBlock | SingleBlock]] = {
-    "basic": BasicBlock,
-    "bottleneck": BottleneckBlock,
-    "single": SingleBlock,
-}
+# --- the stage ----------------------------------------------------------------------------------
 
 
 class Stage(nn.Sequential):
@@ -198,21 +173,18 @@ class Stage(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         for block in self:
-            if self.recompute and self.training and torch.is_grad_enabled():
-                x = _recomputed(block, x)
-            else:
-                x = block(x)
+            x = recomputed(block, x) if self.recompute else block(x)
         return x  # (B, C', H', W')
 
 
 def make_stage(in_channels: int, width: int, blocks: int, stride: int, spec: config.Network) -> Stage:
-    """`blocks` blocks of the network's kind with `width` filters; the first one has the stride."""
-    kind = BLOCKS[spec.block]
-    choices: dict[str, Any] = {"zeros": spec.zeros}
-    choices |= {"stride_in": spec.stride_in} if spec.block == "bottleneck" else {}
-    first = kind(in_channels, width, stride, spec.shortcut, **choices)
-    rest = (kind(width * kind.expansion, width, 1, spec.shortcut, **choices) for _ in range(blocks - 1))
-    return Stage(first, *rest)
+    """`blocks` blocks with `width` filters; the first one has the stride."""
+    first = make_block(in_channels, width, stride, spec)
+    channels = width * EXPANSION[spec.block]
+    return Stage(first, *(make_block(channels, width, 1, spec) for _ in range(blocks - 1)))
+
+
+# --- the two networks ---------------------------------------------------------------------------
 
 
 class CifarNetwork(nn.Module):
@@ -237,7 +209,7 @@ class CifarNetwork(nn.Module):
         self.classifier = nn.Linear(64, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 3, 32, 32)
-        _check_images(x, self.spec, self.in_channels, square=True)
+        check_images(x, self.spec, self.in_channels)
         x = relu(self.bn(self.conv(x)))  # (B, 16, 32, 32)
         x = self.stage1(x)  # (B, 16, 32, 32)
         x = self.stage2(x)  # (B, 32, 16, 16)
@@ -262,7 +234,7 @@ class ImageNetNetwork(nn.Module):
         super().__init__()
         self.spec = spec
         self.in_channels = in_channels
-        wider = BLOCKS[spec.block].expansion
+        wider = EXPANSION[spec.block]
         one, two, three, four = spec.blocks
         self.conv = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn = BatchNorm(64)
@@ -274,7 +246,7 @@ class ImageNetNetwork(nn.Module):
         self.classifier = nn.Linear(512 * wider, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 3, 224, 224)
-        _check_images(x, self.spec, self.in_channels, square=False)
+        check_images(x, self.spec, self.in_channels)
         x = relu(self.bn(self.conv(x)))  # (B, 64, 112, 112)
         x = self.pool(x)  # (B, 64, 56, 56)
         x = self.stage1(x)  # (B, 64, 56, 56); four times the channels with bottlenecks
@@ -289,32 +261,7 @@ class ImageNetNetwork(nn.Module):
 Network = CifarNetwork | ImageNetNetwork
 
 
-def check_size(spec: config.Network, height: int, width: int) -> None:
-    """Raises UsageError if images of that size are too small for the network."""
-    if min(height, width) < spec.smallest_image:
-        hint = ""
-        if spec.design == "imagenet" and spec.depth % 6 == 2:
-            small = f"cifar-{'plain' if spec.shortcut == 'none' else 'resnet'}-{spec.depth}"
-            hint = f"; the {spec.depth}-layer network for small images is {small}"
-        elif spec.design == "imagenet":
-            hint = "; for small images take a depth of 6n+2, such as 20 or 32"
-        raise UsageError(
-            f"images of {width}x{height} are too small for {spec.name}, which needs "
-            f"{spec.smallest_image} pixels or more{hint}"
-        )
-
-
-def _check_images(x: Tensor, spec: config.Network, channels: int, *, square: bool) -> None:
-    least = spec.smallest_image
-    size = f"S, S) with S >= {least}" if square else f"H, W) with H, W >= {least}"
-    if (
-        x.dim() != 4
-        or x.shape[1] != channels
-        or min(x.shape[2:]) < least
-        or (square and x.shape[2] != x.shape[3])
-    ):
-        got = tuple(x.shape)
-        raise ValueError(f"{spec.name} takes images (batch, {channels}, {size}, got {got}")
+# --- initialisation, and one by name ------------------------------------------------------------
 
 
 def initialise(network: nn.Module, generator: torch.Generator | None = None) -> None:
@@ -334,21 +281,16 @@ def build(
     *,
     num_classes: int | None = None,
     in_channels: int = 3,
-    stride_in: config.StrideIn | None = None,
     generator: torch.Generator | None = None,
 ) -> Network:
     """The network of that name: plain-56, resnet-56-B, plain-34, resnet-34-C, resnet-50, ...
 
     Any depth 6n+2 and Table 1's 18, 34, 50, 101, 152; `resnetlab networks` lists the paper's.
-    `num_classes` is 1000 for Table 1's networks and 10 for the others unless said. `stride_in` "3x3"
-    moves a bottleneck's stride. Raises config.UsageError for an unknown name or depth, for a
-    combination that the paper does not have, and for counts below one.
+    `num_classes` is 1000 for Table 1's networks and 10 for the others unless said. Raises
+    config.UsageError for an unknown name or depth, for a combination that the paper does not have,
+    and for counts below one.
     """
-    changes = {} if stride_in is None else {"stride_in": stride_in}
-    if isinstance(name, config.Network):
-        spec = config.Network.parse(name.model_dump() | changes)
-    else:
-        spec = config.Network.from_name(name, **changes)
+    spec = name if isinstance(name, config.Network) else config.Network.from_name(name)
     if num_classes is None:
         num_classes = 1000 if spec.design == "imagenet" else 10
     for what, count in (("num_classes", num_classes), ("in_channels", in_channels)):

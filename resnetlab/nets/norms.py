@@ -1,9 +1,14 @@
-"""Batch norm over the batch, or over groups of it (ghost batches)."""
+"""Batch norm over the batch, or over groups of it (ghost batches); and a network without it."""
 
 from __future__ import annotations
 
+import copy
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -17,7 +22,7 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         if not self.training or self.group is None or len(x) <= self.group:
-            return super().forward(x)
+            return super().forward(x)  # (B, C, H, W)
         parts = [nn.BatchNorm2d.forward(self, part) for part in x.split(self.group)]
         return torch.cat(parts)  # (B, C, H, W)
 
@@ -27,3 +32,17 @@ def use_ghost_batches(network: nn.Module, group: int | None) -> None:
     for module in network.modules():
         if isinstance(module, BatchNorm):
             module.group = group
+
+
+def without_norm(network: Net) -> Net:
+    """A copy without batch norms: each gives on what it gets. For measurements at initialisation.
+
+    There they are the identity but for dividing by the batch's deviation and subtracting its mean
+    (their scales are 1 and shifts 0), so what differs is the normalising alone. He et al. 2015's
+    initialisation was made for such networks. The convolutions then have no bias.
+    """
+    bare = copy.deepcopy(network)
+    for name, module in list(bare.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            bare.set_submodule(name, nn.Identity())
+    return bare

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from resnetlab.config import Precision, UsageError, did_you_mean
-from resnetlab.nets.anatomy import count_parameters, weighted_layers
+from resnetlab.nets.anatomy import blocks, observe, weighted_layers
 from resnetlab.nets.mode import in_mode
-from resnetlab.nets.models import Network, Stage
+from resnetlab.nets.models import Network
 from resnetlab.nets.norms import BatchNorm
+from resnetlab.nets.sizes import check_labels
 
 
 def gradient_norms(network: nn.Module) -> Tensor:
@@ -26,8 +27,9 @@ def gradient_norms(network: nn.Module) -> Tensor:
     that has no gradient yet raises ValueError. Sec. 4.1 speaks of these norms ("healthy norms with
     BN") without printing them.
     """
-    gradients = {name: layer.weight.grad for name, layer in weighted_layers(network).items()}
-    return _norms(_present(gradients, "layer"))
+    return _gradient_norms(
+        {name: layer.weight for name, layer in weighted_layers(network).items()}, "layer"
+    )
 
 
 def total_gradient_norm(network: nn.Module) -> Tensor:
@@ -36,16 +38,16 @@ def total_gradient_norm(network: nn.Module) -> Tensor:
     Reads `.grad` as the last backward pass left it; equals what `torch.nn.utils.clip_grad_norm_`
     returns. A scalar tensor; a parameter without a gradient raises ValueError.
     """
-    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
-    total: Tensor = torch.linalg.vector_norm(_norms(_present(gradients, "parameter")))
+    norms = _gradient_norms(dict(network.named_parameters()), "parameter")
+    total: Tensor = torch.linalg.vector_norm(norms)
     return total
 
 
-def _present(gradients: Mapping[str, Tensor | None], what: str) -> list[Tensor]:
-    missing = [name for name, gradient in gradients.items() if gradient is None]
-    if missing:
-        raise ValueError(f"{what} {missing[0]} has no gradient: run a backward pass first")
-    return [gradient for gradient in gradients.values() if gradient is not None]
+def _gradient_norms(parameters: Mapping[str, Tensor], what: str) -> Tensor:
+    for name, parameter in parameters.items():
+        if parameter.grad is None:
+            raise ValueError(f"{what} {name} has no gradient: run a backward pass first")
+    return _norms([parameter.grad for parameter in parameters.values() if parameter.grad is not None])
 
 
 def _norms(tensors: Sequence[Tensor]) -> Tensor:
@@ -57,7 +59,7 @@ class Weights:
     """Copies of each weighted layer's weights, taken before a step so that its size can be told.
 
     A batch norm behind a layer hides the length of its weights w from the function, not from the
-    step: the gradient falls as 1/|w|, and what turns the layer is the relative update |dw|/|w|, which
+    step: the gradient falls as 1/|w|, and what turns the layer is the relative step |dw|/|w|, which
     no scale of w changes. About 1e-3 is usual of networks that learn.
     """
 
@@ -71,28 +73,13 @@ class Weights:
         return _norms(self._before)
 
     @torch.no_grad()
-    def relative_updates(self) -> Tensor:
+    def relative_steps(self) -> Tensor:
         """|w now - w then| / |w then| of each layer, (L,); not finite for one that was all zeros."""
         now = [layer.weight for layer in weighted_layers(self._network).values()]
         return _norms(torch._foreach_sub(now, self._before)) / self.norms()
 
 
 # --- one batch, on a copy -----------------------------------------------------------------------
-
-
-def without_norm(network: Network) -> Network:
-    """A copy without batch norms: each gives on what it gets. For measurements at initialisation.
-
-    There they are the identity but for dividing by the batch's deviation and subtracting its mean
-    (their scales are 1 and shifts 0), so what differs is the normalising alone. He et al. 2015's
-    initialisation was made for such networks. The convolutions then have no bias.
-    """
-    bare = copy.deepcopy(network)
-    for module in list(bare.modules()):
-        for name, part in module.named_children():
-            if isinstance(part, nn.BatchNorm2d):
-                setattr(module, name, nn.Identity())
-    return bare
 
 
 def batch_gradient_norms(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -102,7 +89,7 @@ def batch_gradient_norms(network: nn.Module, images: Tensor, labels: Tensor) -> 
     batch's statistics, as in a training step. Returns (L,) in the order of `weighted_layers`. It is
     done on a copy: weights, statistics, gradients, mode and RNG of `network` are not touched.
     """
-    _same_length(images, labels)
+    check_labels(images, labels)
     copied = copy.deepcopy(network).train()
     copied.zero_grad()
     with torch.enable_grad():
@@ -126,7 +113,7 @@ def batch_gradients(
     the order of `weighted_layers`, each in the shape of its weight. On a copy: weights, statistics,
     gradients, mode and RNG are not touched. UsageError for TF32 without a GPU.
     """
-    _same_length(images, labels)
+    check_labels(images, labels)
     if precision not in get_args(Precision):
         hint = did_you_mean(str(precision), get_args(Precision))
         raise UsageError(f"precision: unknown value {precision!r}{hint}")
@@ -177,19 +164,13 @@ def gradient_error(gradients: Sequence[Tensor], exact: Sequence[Tensor]) -> Grad
     """
     if [g.shape for g in gradients] != [g.shape for g in exact] or not len(exact):
         raise UsageError("gradients of two different networks have no error: their shapes differ")
-    pairs = [(g.double(), e.double()) for g, e in zip(gradients, exact, strict=True)]
-    own, true, apart = (
-        torch.stack([torch.linalg.vector_norm(part) for part in parts])
-        for parts in ([g for g, _ in pairs], [e for _, e in pairs], [g - e for g, e in pairs])
-    )
-    true = torch.where(true > 0, true, torch.nan)
-    return GradientError(apart / true, (own / true - 1).abs())
 
+    def lengths(tensors: Sequence[Tensor]) -> Tensor:
+        return torch.stack([torch.linalg.vector_norm(tensor.double()) for tensor in tensors])
 
-def activation_places(network: Network) -> list[str]:
-    """The places of `activation_scales`: "conv" (the first layer), then every block by name."""
-    stages = [(name, part) for name, part in network.named_children() if isinstance(part, Stage)]
-    return ["conv", *(f"{name}.{index}" for name, stage in stages for index in range(len(stage)))]
+    distance = lengths([g.double() - e.double() for g, e in zip(gradients, exact, strict=True)])
+    length = torch.where(lengths(exact) > 0, lengths(exact), torch.nan)
+    return GradientError(distance / length, (lengths(gradients) / length - 1).abs())
 
 
 def activation_scales(network: Network, images: Tensor) -> Tensor:
@@ -199,28 +180,17 @@ def activation_scales(network: Network, images: Tensor) -> Tensor:
     this batch's statistics), on a copy. With He et al. 2015's initialisation and without batch norm a
     plain network keeps this size from layer to layer, but for what the padding's zeros take away;
     y = relu(F(x) + x) then grows with every block (Zhang, Dauphin, Ma 2019, Sec. 2). Returns float64
-    (1 + blocks,), ordered as `activation_places`.
+    (1 + blocks,): of the first layer, then in the order of `anatomy.blocks`.
     """
-    copied = copy.deepcopy(network).train()
-    places = activation_places(copied)
-    found: dict[str, Tensor] = {}
 
     def scale(values: Tensor) -> Tensor:
-        return values.detach().double().square().mean().sqrt()
+        return values.double().square().mean().sqrt()
 
-    def enters(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found["conv"] = scale(inputs[0])
-
-    def leaves(place: str) -> Any:
-        return lambda module, inputs, output: found.__setitem__(place, scale(output))
-
-    # Between the first layer and the first block there is no module to listen to.
-    copied.get_submodule(places[1]).register_forward_pre_hook(enters)
-    for place in places[1:]:
-        copied.get_submodule(place).register_forward_hook(leaves(place))
-    with torch.no_grad():
-        copied(images)
-    return torch.stack([found[place] for place in places])
+    copied = copy.deepcopy(network).train()
+    # Between the first layer and the first block there is no module to listen to: what enters counts.
+    scales = observe(copied, blocks(copied), images, lambda x, y: (scale(x), scale(y)))
+    entering, leaving = zip(*scales.values(), strict=True)
+    return torch.stack([entering[0], *leaving])
 
 
 # --- how gradients at neighbouring inputs agree ---------------------------------------------------
@@ -281,11 +251,6 @@ def gradient_correlation(
     return cosines
 
 
-def _same_length(images: Tensor, labels: Tensor) -> None:
-    if len(images) != len(labels) or not len(images):
-        raise UsageError(f"as many labels as images are needed, got {len(labels)} for {len(images)}")
-
-
 # --- memory -------------------------------------------------------------------------------------
 
 
@@ -321,18 +286,17 @@ def response_layers(network: nn.Module) -> dict[str, str]:
     in a network of 6n+2 layers. Projections and the 1x1 convolutions of bottlenecks are not among them.
     """
     modules = dict(network.named_modules())
-    found = {}
+    norms = {}
     for name, layer in weighted_layers(network).items():
         if not isinstance(layer, nn.Conv2d) or not (name == "conv" or layer.kernel_size == (3, 3)):
             continue
         head, dot, last = name.rpartition(".")
-        norm = head + dot + last.replace("conv", "bn")
-        if not isinstance(modules.get(norm), nn.BatchNorm2d):
+        norms[name] = head + dot + last.replace("conv", "bn")
+        if not isinstance(modules.get(norms[name]), nn.BatchNorm2d):
             raise ValueError(f"layer {name} has no batch norm behind it")
-        found[name] = norm
-    if not found:
+    if not norms:
         raise ValueError("the network has no 3x3 convolution with a batch norm behind it")
-    return found
+    return norms
 
 
 def layer_responses(network: nn.Module, images: Tensor) -> Tensor:
@@ -345,87 +309,10 @@ def layer_responses(network: nn.Module, images: Tensor) -> Tensor:
     network without such layers and for images that it does not take.
     """
     norms = response_layers(network)
-    deviations: dict[str, Tensor] = {}
 
-    def note(norm: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            deviations[norm] = output.detach().double().std(correction=0)
+    def deviation(_: Tensor, response: Tensor) -> Tensor:
+        return response.double().std(correction=0)
 
-        return hook
-
-    hooks = [network.get_submodule(norm).register_forward_hook(note(norm)) for norm in norms.values()]
-    devices = [images.device] if images.is_cuda else []
-    try:
-        with in_mode(network, training=False), torch.random.fork_rng(devices), torch.no_grad():
-            network(images)
-    finally:
-        for handle in hooks:
-            handle.remove()
-    return torch.stack([deviations[norm] for norm in norms.values()])
-
-
-def anatomy(network: Network, size: int) -> list[dict[str, Any]]:
-    """The parts of a network in the order of the forward pass, read from its modules.
-
-    One entry for the first convolution (with what follows it before the blocks), one a block, one for
-    the classifier: `name` of the module; `stage` (0: before the first, last + 1: behind them); `kind`
-    (the class of the block); `shortcut` (none, identity, padded or projection); `shape_in`, `shape_out`
-    (C, H, W) of images of `size` x `size`; `parameters`; `multiply_adds` of one image as the paper
-    counts them (`anatomy.count_multiply_adds`); `layers`: name, kernel, stride and filters of the
-    weighted ones. Nothing is computed: a copy without memory is run.
-    """
-    blank = copy.deepcopy(network).to("meta").eval()
-    layers = weighted_layers(blank)
-    names = {module: name for name, module in blank.named_modules()}
-    blocks = {
-        f"{name}.{index}": block
-        for name, stage in blank.named_children()
-        if isinstance(stage, Stage)
-        for index, block in stage.named_children()
-    }
-    seen: dict[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {}
-
-    def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        weight = getattr(module, "weight", None)
-        work = (
-            output.numel() * weight[0].numel() if names[module] in layers and weight is not None else 0
-        )
-        seen[names[module]] = (tuple(inputs[0].shape[1:]), tuple(output.shape[1:]), work)
-
-    for module in (*layers.values(), *blocks.values()):
-        module.register_forward_hook(look)
-    with torch.no_grad():
-        blank(torch.zeros(1, blank.in_channels, size, size, device="meta"))
-
-    def entry(name: str, parts: list[nn.Module], **more: Any) -> dict[str, Any]:
-        own = [key for key in layers if key == name or key.startswith(f"{name}.")]
-        return {
-            "name": name,
-            **more,
-            "parameters": sum(count_parameters(part) for part in parts),
-            "multiply_adds": sum(seen[key][2] for key in own),
-            "layers": [_layer(key, layers[key]) for key in own],
-        }
-
-    first = next(iter(blocks))
-    head = {"stage": 0, "kind": "stem", "shortcut": "none"}
-    head |= {"shape_in": list(seen["conv"][0]), "shape_out": list(seen[first][0])}
-    found = [entry("conv", [blank.conv, blank.bn], **head)]
-    for name, block in blocks.items():
-        shortcut = {"NoneType": "none", "Identity": "identity", "PaddedIdentity": "padded"}.get(
-            type(block.shortcut).__name__, "projection"
-        )
-        where = {"stage": int(name[len("stage")]), "kind": type(block).__name__, "shortcut": shortcut}
-        shapes = {"shape_in": list(seen[name][0]), "shape_out": list(seen[name][1])}
-        found.append(entry(name, [block], **where, **shapes))
-    last = {"stage": found[-1]["stage"] + 1, "kind": "classifier", "shortcut": "none"}
-    last |= {"shape_in": found[-1]["shape_out"], "shape_out": list(seen["classifier"][1])}
-    found.append(entry("classifier", [blank.classifier], **last))
-    return found
-
-
-def _layer(name: str, layer: nn.Conv2d | nn.Linear) -> dict[str, Any]:
-    if isinstance(layer, nn.Linear):
-        return {"name": name, "kernel": 1, "stride": 1, "filters": layer.out_features}
-    kernel, stride = int(layer.kernel_size[0]), int(layer.stride[0])
-    return {"name": name, "kernel": kernel, "stride": stride, "filters": layer.out_channels}
+    with in_mode(network, training=False):
+        deviations = observe(network, norms.values(), images, deviation)
+    return torch.stack(list(deviations.values()))

@@ -6,13 +6,18 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from resnetlab.nets.norms import BatchNorm
 
 
-def _recomputed(block: nn.Module, x: Tensor) -> Tensor:
+def recomputed(block: nn.Module, x: Tensor) -> Tensor:
+    """`block(x)` of which, in training, only `x` is kept for the backward pass: (B, C, H, W) both."""
+    if not (block.training and torch.is_grad_enabled()):
+        return block(x)  # type: ignore[no-any-return]
+
     def contexts() -> tuple[Any, Any]:
         return contextlib.nullcontext(), _frozen_statistics(block)
 
@@ -29,13 +34,13 @@ def _frozen_statistics(block: nn.Module) -> Iterator[None]:
     It moves copies: without any, batch norm would keep fewer tensors than in the first pass.
     """
     norms = [module for module in block.modules() if isinstance(module, BatchNorm)]
-    own = [dict(norm.named_buffers(recurse=False)) for norm in norms]
+    kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
     try:
-        for norm, buffers in zip(norms, own, strict=True):
+        for norm, buffers in zip(norms, kept, strict=True):
             for name, buffer in buffers.items():
                 setattr(norm, name, buffer.clone())
         yield
     finally:
-        for norm, buffers in zip(norms, own, strict=True):
+        for norm, buffers in zip(norms, kept, strict=True):
             for name, buffer in buffers.items():
                 setattr(norm, name, buffer)

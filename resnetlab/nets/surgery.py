@@ -15,9 +15,9 @@ from torch.nn.functional import relu
 from resnetlab import config
 from resnetlab.config import UsageError
 from resnetlab.nets import models
+from resnetlab.nets.anatomy import blocks, observe
 from resnetlab.nets.mode import in_mode
-from resnetlab.nets.models import BasicBlock, CifarNetwork, Network, Projection, Stage
-from resnetlab.nets.norms import BatchNorm
+from resnetlab.nets.models import Block, CifarNetwork, Network, Projection
 
 
 def build(
@@ -67,66 +67,41 @@ def append_identity_layers(network: CifarNetwork, depth: int, images: Tensor) ->
     like = network.conv.weight
     deeper.to(like.device, like.dtype).train(network.training)
     deeper.load_state_dict(network.state_dict(), strict=False)  # all of its names are among the new
-    outputs = _stage_outputs(network, images)
-    with torch.no_grad():
-        for name, learnt in _stages(network):
-            mean, variance = outputs[name]
-            for block in list(_stage(deeper, name))[len(learnt) :]:
-                assert isinstance(block, BasicBlock)
-                _become_identity(block, mean, variance)
+    learnt = blocks(network)
+    stages = dict.fromkeys(_stage_of(name) for name in learnt)
+    with in_mode(network, training=False):
+        moments = observe(network, stages, images, lambda _, output: _moments(output))
+    for name, block in blocks(deeper).items():
+        if name not in learnt:
+            _become_identity(block, *moments[_stage_of(name)])
     return deeper
 
 
-def _stages(network: Network) -> list[tuple[str, Stage]]:
-    return [(name, part) for name, part in network.named_children() if isinstance(part, Stage)]
-
-
-def _stage(network: Network, name: str) -> Stage:
-    stage = network.get_submodule(name)
-    assert isinstance(stage, Stage)
-    return stage
-
-
-def _stage_outputs(network: Network, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Stage -> mean and biased variance (C,) of what leaves it, in evaluation mode."""
-    found: dict[str, tuple[Tensor, Tensor]] = {}
-    hooks = [
-        stage.register_forward_hook(
-            lambda module, inputs, output, name=name: found.__setitem__(name, _moments(output))
-        )
-        for name, stage in _stages(network)
-    ]
-    try:
-        with in_mode(network, training=False), torch.no_grad():
-            network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
+def _stage_of(block: str) -> str:
+    return block.partition(".")[0]
 
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel: (C,) both."""
     wide = values.double()
     mean = wide.mean(dim=(0, 2, 3))
     return mean.to(values.dtype), wide.var(dim=(0, 2, 3), correction=0).to(values.dtype)
 
 
-def _become_identity(block: BasicBlock, mean: Tensor, variance: Tensor) -> None:
+@torch.no_grad()
+def _become_identity(block: Block, mean: Tensor, variance: Tensor) -> None:
     layers: Any = block.residual
     _undo(layers.conv1, layers.bn1, mean, variance)
     _undo(layers.conv2, layers.bn2, mean, variance)
-    if block.shortcut is None:
-        return
-    layers.bn2.weight.zero_()
-    layers.bn2.bias.zero_()
+    if block.shortcut is not None:
+        layers.bn2.weight.zero_()
+        layers.bn2.bias.zero_()
     if isinstance(block.shortcut, Projection):
         _undo(block.shortcut.conv, block.shortcut.bn, mean, variance)
 
 
-def _undo(conv: nn.Conv2d, norm: BatchNorm, mean: Tensor, variance: Tensor) -> None:
+def _undo(conv: nn.Conv2d, norm: Any, mean: Tensor, variance: Tensor) -> None:
     """conv becomes a Dirac kernel, norm gives back what it takes: sqrt(v + eps) (x - m) / ... + m."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
     nn.init.dirac_(conv.weight)
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(variance)
@@ -142,23 +117,18 @@ class Removed(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
-        return x if self.shortcut is None else relu(self.shortcut(x))
-
-
-def block_names(network: Network) -> list[str]:
-    """stage1.0, stage1.1, ...: every block, in the order of the forward pass."""
-    return [f"{name}.{index}" for name, stage in _stages(network) for index in range(len(stage))]
+        if self.shortcut is None:
+            return x  # (B, C, H, W)
+        return relu(self.shortcut(x))  # (B, C, H, W) or (B, 2C, H/2, W/2)
 
 
 def removable_blocks(network: Network) -> list[str]:
     """The blocks that `remove_blocks` takes: in a plain network those that keep the shape."""
-    names = block_names(network)
+    names = list(blocks(network))
     if network.spec.shortcut != "none":
         return names
-    first = {f"{name}.0" for name, _ in _stages(network)}
-    if network.spec.block != "bottleneck":
-        first -= {names[0]}  # the first stage keeps the shape that it is given
-    return [name for name in names if name not in first]
+    keeps = [] if network.spec.block == "bottleneck" else names[:1]  # the first stage's first block
+    return [name for name in names if name in keeps or not name.endswith(".0")]
 
 
 def remove_blocks(network: Network, names: list[str]) -> Network:
@@ -168,20 +138,14 @@ def remove_blocks(network: Network, names: list[str]) -> Network:
     block vanishes, y = x. Raises UsageError for an unknown name and for a plain block that changes the
     shape, which nothing can stand in for.
     """
-    known, removable = block_names(network), removable_blocks(network)
+    known, removable = blocks(network), removable_blocks(network)
     edited = copy.deepcopy(network)
     for name in names:
         if name not in known:
-            raise UsageError(f"no block {name!r}{config.did_you_mean(name, known)}")
-        stage, _, index = name.rpartition(".")
-        block = edited.get_submodule(name)
-        if isinstance(block, Removed):
-            continue
+            raise UsageError(f"no block {name!r}{config.did_you_mean(name, list(known))}")
         if name not in removable:
             raise UsageError(f"{name} of {network.spec.name} changes the shape: it cannot be removed")
-        shortcut = block.shortcut
-        assert shortcut is None or isinstance(shortcut, nn.Module)
-        _stage(edited, stage)[int(index)] = Removed(shortcut)
+        edited.set_submodule(name, Removed(blocks(edited)[name].shortcut))
     return edited
 
 
@@ -208,11 +172,8 @@ def scale_shortcuts(network: Network, scale: float) -> Network:
     if not 0 <= scale <= 1:
         raise UsageError(f"a shortcut is scaled by 0 (plain) to 1 (residual), got {scale}")
     edited = copy.deepcopy(network)
-    for name in block_names(edited):
-        block = edited.get_submodule(name)
-        shortcut = block.shortcut
-        assert isinstance(shortcut, nn.Module)
-        if isinstance(shortcut, ScaledShortcut):
+    for block in blocks(edited).values():
+        if isinstance(block.shortcut, ScaledShortcut):
             raise UsageError("these shortcuts are scaled already; scale those of the network itself")
-        block.shortcut = ScaledShortcut(shortcut, scale)
+        block.shortcut = ScaledShortcut(block.shortcut, scale)
     return edited

@@ -44,29 +44,33 @@ def load_torchvision(network: Network, state_dict: Mapping[str, Any]) -> None:
 
     Strict: every name and shape must fit, or UsageError says which does not and nothing is loaded
     (`num_batches_tracked`, absent from old files, may be missing). torchvision strides in the 3x3 of
-    its bottlenecks: its logits come out with `stride_in="3x3"`; with the paper's stride the weights
-    fit, and the logits differ.
+    its bottlenecks: its logits come out of a network named so, `resnet-50-3x3`; with the paper's
+    stride the weights fit, and the logits differ.
     """
     if not isinstance(state_dict, Mapping):
         raise UsageError(f"a state dict is needed, got {type(state_dict).__name__}")
-    who, names, own = network.spec.name, _torchvision_names(network), network.state_dict()
+    names, values = _torchvision_names(network), network.state_dict()
+
+    def refused(reason: str) -> UsageError:
+        return UsageError(f"these are not the weights of {network.spec.name}: {reason}")
+
     missing = [name for name in names.values() if name not in state_dict]
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     unknown = sorted(set(map(str, state_dict)) - set(names.values()))
-    for what, found in (("missing", missing), ("not known to it", unknown)):
-        if found:
-            shown = ", ".join([*found[:3], *(["..."] if len(found) > 3 else [])])
-            raise UsageError(f"these are not the weights of {who}: {len(found)} {what} ({shown})")
+    for what, wrong in (("missing", missing), ("not known to it", unknown)):
+        if wrong:
+            shown = ", ".join([*wrong[:3], *(["..."] if len(wrong) > 3 else [])])
+            raise refused(f"{len(wrong)} {what} ({shown})")
     for ours, theirs in names.items():
-        value = state_dict.get(theirs, own[ours])
+        before, value = values[ours], state_dict.get(theirs, values[ours])
         if not isinstance(value, Tensor):
-            raise UsageError(f"these are not the weights of {who}: {theirs} is no tensor")
-        if value.shape != own[ours].shape:
-            wanted, got = tuple(own[ours].shape), tuple(value.shape)
-            raise UsageError(f"these are not the weights of {who}: {theirs} is {got}, not {wanted}")
-        if value.is_floating_point() != own[ours].is_floating_point():
-            raise UsageError(f"these are not the weights of {who}: {theirs} holds {value.dtype}")
-    network.load_state_dict({ours: state_dict.get(names[ours], own[ours]) for ours in names})
+            raise refused(f"{theirs} is no tensor")
+        if value.shape != before.shape:
+            raise refused(f"{theirs} is {tuple(value.shape)}, not {tuple(before.shape)}")
+        if value.is_floating_point() != before.is_floating_point():
+            raise refused(f"{theirs} holds {value.dtype}")
+        values[ours] = value
+    network.load_state_dict(values)
 
 
 def to_torchvision(network: Network) -> dict[str, Tensor]:

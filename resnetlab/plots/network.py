@@ -23,7 +23,7 @@ _SHORTCUT_LINES = {
 
 
 def part_label(part: Mapping[str, Any]) -> str:
-    """`stage 2, block 1` of an entry of `probes.anatomy`; counted from 1."""
+    """`stage 2, block 1` of an entry of `nets.parts`; counted from 1."""
     if part["kind"] == "stem":
         return "first convolution"
     if part["kind"] == "classifier":
@@ -47,7 +47,7 @@ def network_drawing(
 ) -> go.Figure:
     """Networks side by side: a row a stage, a box a block, an arc a shortcut; data flow downwards.
 
-    `networks` has name -> `probes.anatomy`; one or two. The block named `chosen` is outlined. Every
+    `networks` has name -> `nets.parts`; one or two. The block named `chosen` is outlined. Every
     box carries its module's name as customdata.
     """
     if not networks:

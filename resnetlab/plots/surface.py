@@ -13,7 +13,7 @@ from resnetlab.plots.style import Theme, _finish, _log_range, conditions, depth_
 def loss_lines(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Loss against the distance along a line of weights, a line a run, log axis.
 
-    `frame` has the columns of `store.IDENTITY`, distance and loss (`landscape.loss_on_line`). Colour
+    `frame` has the columns of `store.IDENTITY`, distance and loss (`landscape.loss_on_plane`). Colour
     is depth, plain is dashed. Losses that are not finite are gaps.
     """
     if frame.empty or not np.isfinite(frame["loss"]).any():

@@ -235,7 +235,7 @@ class Training:
         measured = {
             "gradient_norm": probes.gradient_norms(self.network) / share,
             "weight_norm": weights.norms(),
-            "relative_update": weights.relative_updates(),
+            "relative_update": weights.relative_steps(),
             "total_gradient_norm": norm[None],
         }
         return {kind: values.tolist() for kind, values in measured.items()}
