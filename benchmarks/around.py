@@ -75,7 +75,7 @@ from resnetlab import config
 from resnetlab import training as train
 from resnetlab.training import engine
 run = config.run_from_parameters(network=sys.argv[1], data="cifar10", recipe="paper")
-training = train.Training(run, images_32(), torch.device("cpu"), how=engine.parse(sys.argv[2]))
+training = train.make_training(run, images_32(), torch.device("cpu"), how=engine.parse(sys.argv[2]))
 for _ in range(5):
     training.advance()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -31,7 +31,7 @@ def gradients(
 ) -> list[torch.Tensor]:
     """Every weighted layer's gradient at the run's first batch, in float64."""
     train.set_precision(run.precision)
-    training = train.Training(run, images, device, how=how)
+    training = train.make_training(run, images, device, how=how)
     training.spread()
     training.network.train()
     pixels, labels = next(training.feed.batches(0, 1))

@@ -19,7 +19,7 @@ import photos
 import tables
 import torch
 
-from resnetlab import config, nets
+from resnetlab import config, nets, training
 from resnetlab.images import feeds
 from resnetlab.training import evaluate
 
@@ -31,7 +31,7 @@ def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds of every round of each protocol."""
     network = nets.build(NETWORK, num_classes=2, generator=feeds.generator(0, "weights"))
     mean, divisor = torch.full((3, 1, 1), 127.0), torch.full((3, 1, 1), 255.0)
-    subject = evaluate.Trained(network, feeds.Normalise(mean, divisor), None)
+    subject = training.Trained(network, feeds.Normalise(mean, divisor), None)
     images = config.Data(name=f"folder:{folder}")
     times: dict[str, list[float]] = {name: [] for name in evaluate.PROTOCOLS}
     for number in range(rounds + 1):

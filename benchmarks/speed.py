@@ -70,16 +70,13 @@ def subject(
     """One update of our own training in that precision, by that engine."""
     name = "cifar10" if images.size == 32 else "digits"
     run = config.run_from_parameters(network=network, data=name, recipe="paper", precision=precision)
-    training = train.Training(run, images, device, how=engine.parse(how))
+    training = train.make_training(run, images, device, how=engine.parse(how))
     training.spread()
     training.network.train()
 
     def step() -> None:
         train.set_precision(run.precision)  # the subjects of one process differ in it
-        if training.stream is None:
-            training.advance()
-            return
-        with torch.cuda.stream(training.stream):
+        with training.on_its_stream():
             training.advance()
 
     return step

@@ -104,10 +104,11 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
 
     import torch
 
+    from resnetlab import training
     from resnetlab.training import evaluate
 
     run = store.read_run(question["run"])
-    trained = evaluate.trained(run, torch.device("cpu"))
+    trained = training.load_trained(run, torch.device("cpu"))
     most = IMAGES if run.config.recipe.crop is None else LARGE_IMAGES
     images = trained.normalise(evaluate.some_test_images(run.config, most))
     values = probes.layer_responses(trained.network, images)

@@ -123,7 +123,7 @@ def test_impossible_edits_are_refused(values: dict[str, Any], message: str) -> N
 def test_the_dial_is_trained_and_tested_as_it_is_scaled(tmp_path: Path) -> None:
     record = fit(make(**DIAL), tmp_path)
     assert record.status == "finished"
-    trained = evaluate.trained(record, CPU)
+    trained = training.load_trained(record, CPU)
     scales = {m.scale for m in trained.network.modules() if isinstance(m, surgery.ScaledShortcut)}
     assert scales == {0.25}
     row = evaluate.evaluate(trained, record.config.data, "single", crop=None)
@@ -149,7 +149,7 @@ def test_the_ends_of_the_dial_are_the_networks_with_names_of_their_own(scale: fl
 def test_a_grown_run_begins_as_the_function_it_starts_from(root: Path, network: str) -> None:
     run = grown(root, network)
     source = store.read_run(root / "s" / run.surgery.start.run)  # type: ignore[union-attr]
-    trained = evaluate.trained(source, CPU)
+    trained = training.load_trained(source, CPU)
     begun, images, _ = training.beginning(run, CPU, root)
     assert begun.training
     test = trained.normalise(datasets.load(run.data).test.images)
@@ -170,7 +170,7 @@ def test_a_grown_run_logs_ends_and_keeps_what_it_was_given_at_a_small_rate(root:
     first, cold = record.metrics["train_error"].iloc[0], source.metrics["train_error"].iloc[0]
     assert first < cold - 20, "it begins where the source ended, not where the source began"
     assert set(record.metrics["lr"]) == {0.001}
-    assert evaluate.trained(record, CPU).network.spec.name == "plain-14"
+    assert training.load_trained(record, CPU).network.spec.name == "plain-14"
 
 
 @pytest.mark.slow

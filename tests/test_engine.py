@@ -1,4 +1,4 @@
-"""The engine changes how an update is executed, never what a run is: same numbers, alone or not."""
+"""The engine changes how a step is executed, never what a run is: same numbers, alone or not."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from resnetlab import training as train
 from resnetlab.config import UsageError
 from resnetlab.images import datasets, feeds
 from resnetlab.training import engine
+from resnetlab.training.captured import CapturedTraining
 from resnetlab.training.engine import EAGER, Engine
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -48,7 +49,7 @@ def test_an_unknown_engine_is_refused_with_the_known_ones(name: str) -> None:
 @pytest.mark.parametrize(
     ("run", "device", "size", "expected"),
     [
-        (tiny(), CPU, 8, EAGER),  # 400 updates on 8x8 are over before a compiler is
+        (tiny(), CPU, 8, EAGER),  # 400 steps on 8x8 are over before a compiler is
         (on_cifar(), CPU, 32, Engine(compiled=True)),
         (on_cifar(steps=200), CPU, 32, EAGER),
         (on_cifar(precision="bf16"), CPU, 32, Engine(compiled=True, channels_last=True)),
@@ -139,12 +140,12 @@ def test_a_compiled_run_differs_by_rounding_and_resumes_to_the_last_bit(tmp_path
     assert parts.summary["weights_sha256"] == whole.summary["weights_sha256"]
 
 
-# --- the update on fixed memory, which a GPU captures -------------------------------------------
+# --- the step on fixed memory, which a GPU captures ---------------------------------------------
 
 
 def trained(run: config.Run, how: Engine, steps: int, start: bytes = b"") -> train.Training:
-    """A training after `steps` updates, with the optimizer that a graph needs (fused) for both."""
-    training = train.Training(run, datasets.load(run.data), CPU, how=how)
+    """A training after `steps` steps, with the optimizer that a graph needs (fused) for both."""
+    training = train.make_training(run, datasets.load(run.data), CPU, how=how)
     for group in training.optimizer.param_groups:
         group |= {"fused": True, "foreach": False}
     training.optimizer._step_supports_amp_scaling = True
@@ -165,7 +166,7 @@ def trained(run: config.Run, how: Engine, steps: int, start: bytes = b"") -> tra
         {"clip": 0.5},
     ],
 )
-def test_an_update_from_fixed_memory_is_the_eager_update(changes: dict[str, Any]) -> None:
+def test_a_step_from_fixed_memory_is_the_eager_step(changes: dict[str, Any]) -> None:
     """The code that a GPU captures, done directly: draws, rates and counters lie on the device."""
     run = tiny(**changes)
     one, two = trained(run, EAGER, 12), trained(run, Engine(graph=True), 12)
@@ -188,12 +189,12 @@ def test_fixed_memory_stays_where_it_is_from_block_to_block(monkeypatch: pytest.
     """A captured graph reads addresses: a block that moved would be read no more."""
     monkeypatch.setattr(feeds.Resident, "BLOCK", 3)
     training = trained(tiny(), Engine(graph=True), 1)
-    block = training._block
-    assert block is not None
+    assert isinstance(training, CapturedTraining)
 
     def places() -> list[int]:
-        parts = (block.draws.index, block.draws.dy, block.draws.flip, block.rates, block.lr, block.row)
-        counted = (training.loss_sum, training.wrong_sum, training.updates, training.diverged_at)
+        draws = training._draws
+        parts = (draws.index, draws.dy, draws.flip, training._rates, training._lr, training._row)
+        counted = (training.loss_sum, training.wrong_sum, training.steps_counted, training.diverged_at)
         return [part.data_ptr() for part in (*parts, *counted)]
 
     before = places()
@@ -205,10 +206,11 @@ def test_fixed_memory_stays_where_it_is_from_block_to_block(monkeypatch: pytest.
     assert train.weights_sha256(training.network) == train.weights_sha256(eager.network)
 
 
-def test_the_first_bad_update_is_counted_on_the_device() -> None:
+def test_the_first_bad_step_is_counted_on_the_device() -> None:
     run = tiny(lr=1e30)
     one, two = trained(run, EAGER, 6), trained(run, Engine(graph=True), 6)
-    assert one.first_bad_update == two.first_bad_update > 0
+    assert one.first_bad_step is not None
+    assert one.first_bad_step == two.first_bad_step > 0
 
 
 # --- several on one device ----------------------------------------------------------------------

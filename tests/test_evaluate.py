@@ -61,12 +61,12 @@ def test_ten_crop_is_the_mean_softmax_over_torchvisions_crops():
     expected = torch.stack([view.softmax(dim=1) for view in logits]).mean(dim=0)
     batches = [(images[:2], torch.tensor([0, 1])), (images[2:], torch.tensor([2]))]
     scores, labels = evaluate.protocol_scores(
-        network, normalise, lambda side: batches, "ten-crop", crop=32, side=37
+        network, normalise, lambda side: batches, "ten-crop", crop=32, sides=[37]
     )
     torch.testing.assert_close(scores.float(), expected, rtol=1e-4, atol=1e-6)
     assert labels.tolist() == [0, 1, 2]
     summed, _ = evaluate.protocol_scores(
-        network, normalise, lambda side: batches, "ten-crop", crop=32, side=37, average="logits"
+        network, normalise, lambda side: batches, "ten-crop", crop=32, sides=[37], average="logits"
     )
     torch.testing.assert_close(summed.float(), torch.stack(logits).mean(dim=0), rtol=1e-4, atol=1e-5)
 
@@ -102,7 +102,7 @@ def test_multi_scale_on_one_scale_is_the_plain_forward(side):
         asked.append(scale)
         return [(images, torch.tensor([0, 1]))]
 
-    scores, _ = evaluate.protocol_scores(network, normalise, images_at, "multi-scale", scales=[side])
+    scores, _ = evaluate.protocol_scores(network, normalise, images_at, "multi-scale", sides=[side])
     with torch.no_grad():
         expected = network(normalise(images)).softmax(dim=1)
     torch.testing.assert_close(scores.float(), expected, rtol=1e-4, atol=1e-6)
@@ -120,7 +120,7 @@ def test_multi_scale_averages_the_softmax_over_scales():
         lambda images: images.float(),
         lambda s: [(at[s].view(1, 3, 1, 1).expand(1, 3, s, s + 1).byte(), torch.tensor([0]))],
         "multi-scale",
-        scales=[8, 16],
+        sides=[8, 16],
     )
     expected = (at[8].softmax(dim=0) + at[16].softmax(dim=0)) / 2
     torch.testing.assert_close(scores[0].float(), expected)
@@ -147,7 +147,7 @@ def test_batches_of_one_shape_keep_the_order_of_the_images(most_pixels, most_wai
         lambda batch: batch.float(),
         lambda side: images,
         "multi-scale",
-        scales=[4],
+        sides=[4],
         average="logits",
     )
     assert labels.tolist() == scores[:, 0].tolist() == list(range(len(sizes)))
@@ -209,7 +209,7 @@ def weights(tmp_path_factory):
 
 def test_weights_from_a_file_give_torchvisions_logits(weights):
     theirs, path = weights
-    subject = evaluate.from_torchvision(path, "resnet-18-B", CPU)
+    subject = training.from_torchvision(path, "resnet-18-B", CPU)
     images = pixels(2, 3, 64, 96)
     mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of torchvision's own transforms
     with torch.no_grad():
@@ -261,7 +261,7 @@ def test_bad_weights_files_are_refused_and_never_executed(kind, message, weights
     elif kind == "odd bias":
         torch.save(theirs.state_dict() | {"fc.bias": torch.tensor(1.0)}, path)
     with pytest.raises(UsageError, match=message):
-        evaluate.from_torchvision(path, "resnet-18-B", CPU)
+        training.from_torchvision(path, "resnet-18-B", CPU)
     assert not touched.exists()
 
 
@@ -279,7 +279,7 @@ def test_bad_weights_files_are_refused_and_never_executed(kind, message, weights
 )
 def test_weights_of_another_network_are_refused(name, message, weights):
     with pytest.raises(UsageError, match=message):
-        evaluate.from_torchvision(weights[1], name, CPU)
+        training.from_torchvision(weights[1], name, CPU)
 
 
 @pytest.mark.slow
@@ -288,8 +288,8 @@ def test_bottlenecks_of_torchvision_need_its_stride(tmp_path):
     path = tmp_path / "resnet50.pth"
     torch.save(theirs, path)
     with pytest.raises(UsageError, match="use resnet-50-3x3"):
-        evaluate.from_torchvision(path, "resnet-50", CPU)
-    assert evaluate.from_torchvision(path, "resnet-50-3x3", CPU).network.spec.stride_in == "3x3"
+        training.from_torchvision(path, "resnet-50", CPU)
+    assert training.from_torchvision(path, "resnet-50-3x3", CPU).network.spec.stride_in == "3x3"
 
 
 # --- runs, and the command --------------------------------------------------------------------
@@ -450,7 +450,7 @@ def test_what_cannot_be_tested_is_one_message(words, message, copied, resnetlab)
 
 def test_images_of_other_channels_are_refused():
     network = nets.build("plain-8", in_channels=1)
-    subject = evaluate.Trained(network, feeds.Normalise(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)), 1)
+    subject = training.Trained(network, feeds.Normalise(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)), 1)
     spec = config.Data(name="digits-large")
     with pytest.raises(UsageError, match=r"takes images of 1 channel\(s\), digits-large has 3"):
         evaluate.evaluate(subject, spec, "single", crop=32)

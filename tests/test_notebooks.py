@@ -232,6 +232,7 @@ def test_gradient_norms_notebook_measures_stores_and_trains_only_once(tmp_path):
 def test_layer_responses_notebook_measures_the_trained_weights(tmp_path):
     import torch
 
+    from resnetlab import training
     from resnetlab.nets import probes
     from resnetlab.training import evaluate
 
@@ -245,7 +246,7 @@ def test_layer_responses_notebook_measures_the_trained_weights(tmp_path):
     assert "the paper trained on CIFAR-10" in said(cells) or "only orderings compare" in said(cells)
     frame = store.find_measurement("responses-10-steps", "layer-responses", root).frame
     run = store.read_run(root / "responses-10-steps" / "resnet-8-seed0")
-    trained = evaluate.trained(run, torch.device("cpu"))
+    trained = training.load_trained(run, torch.device("cpu"))
     images = trained.normalise(evaluate.some_test_images(run.config, 40))
     wanted = probes.layer_responses(trained.network, images).tolist()
     own = frame[frame["network"] == "resnet-8"]["value"].tolist()
@@ -257,8 +258,8 @@ def test_loss_surface_notebook_measures_around_the_trained_weights(tmp_path):
     import torch
     from torch.nn.functional import cross_entropy
 
+    from resnetlab import training
     from resnetlab.images import datasets
-    from resnetlab.training import evaluate
 
     root = tmp_path / "here"
     words = ["-p", "results", str(root), "-p", "quick", "True"]
@@ -271,7 +272,7 @@ def test_loss_surface_notebook_measures_around_the_trained_weights(tmp_path):
     frame = store.find_measurement("surface-10-steps", "loss-surface", root).frame
     assert len(frame) == 2 * 5 * 5
     run = store.read_run(root / "surface-10-steps" / "resnet-8-seed0")
-    trained = evaluate.trained(run, torch.device("cpu"))
+    trained = training.load_trained(run, torch.device("cpu"))
     part = datasets.load(run.config.data).train
     some = torch.linspace(0, len(part.images) - 1, 64).long()
     network = trained.network.train()  # batch norms as in training
@@ -413,7 +414,7 @@ def test_constructed_solution_notebook_builds_trains_on_and_does_so_once(tmp_pat
 def test_shortcut_dial_notebook_turns_the_dial_and_removes_blocks(tmp_path):
     import torch
 
-    from resnetlab import nets
+    from resnetlab import nets, training
     from resnetlab.training import evaluate
 
     root, words = tmp_path / "here", ["-p", "quick", "True"]
@@ -440,7 +441,7 @@ def test_shortcut_dial_notebook_turns_the_dial_and_removes_blocks(tmp_path):
     own = lesions.query("network == 'resnet-14' and removed == 1 and place == 3")
     run = store.read_run(root / own["study"].item() / "resnet-14-seed0")
     assert run.study == "dial-10-steps", "the dial's last run is the same network: not trained twice"
-    trained = evaluate.trained(run, torch.device("cpu"))
+    trained = training.load_trained(run, torch.device("cpu"))
     norm = trained.network.get_submodule("stage2.1.residual.bn2")
     assert isinstance(norm, nets.BatchNorm)
     with torch.no_grad():  # the same by hand

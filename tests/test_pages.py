@@ -445,15 +445,15 @@ def test_stored_responses_are_shown_where_the_weights_are_not(folder: Path, open
 def test_responses_are_measured_on_the_runs_own_weights(folder: Path, open_page: Open) -> None:
     import torch
 
+    from resnetlab import training
     from resnetlab.images import datasets
     from resnetlab.nets import probes
-    from resnetlab.training import evaluate
 
     words = f"train resnet-8 --steps 4 --study digits --run mine --results {folder}".split()
     assert CliRunner().invoke(cli.app.app, words).exit_code == 0
     app = open_page(NETWORKS, measure="true")
     run = store.read_run(folder / "digits" / "mine")
-    trained = evaluate.trained(run, torch.device("cpu"))
+    trained = training.load_trained(run, torch.device("cpu"))
     test = datasets.load(run.config.data).test.images
     few = test[torch.linspace(0, len(test) - 1, min(256, len(test))).round().long()]
     wanted = probes.layer_responses(trained.network, trained.normalise(few)).tolist()

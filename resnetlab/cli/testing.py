@@ -77,13 +77,13 @@ def evaluate(
     if run is not None:
         record = store.find_run(run, results)
         recipe, crop = record.config.recipe, record.config.recipe.crop
-        subject = tests.trained(record, place)
+        subject = training.load_trained(record, place)
         chosen = record.config.data if data is None else config.images_named(data)
     else:
         assert weights is not None
         assert network is not None
         assert data is not None
-        subject = tests.from_torchvision(weights, network, place)
+        subject = training.from_torchvision(weights, network, place)
         chosen = config.images_named(data)
     if protocol != "all":
         protocols = [protocol]
@@ -94,20 +94,20 @@ def evaluate(
         protocols = [name for name in tests.PROTOCOLS if whole or name != "multi-scale"]
 
     keep = record if record is not None and record.path.parent.parent.name != store.REFERENCE else None
+    if side is None and recipe is not None and recipe.scale:
+        side = recipe.scale[0]  # a run's own test took it; in the recipes that is the paper's 256
+    scaled, cropped = sides, () if side is None else (side,)
     unkept, rows = None, []
     spec = subject.network.spec
     for name in protocols:
         if not as_json and sys.stderr.isatty():
             print(f"testing {spec.name} on {chosen.label}: {name}", file=sys.stderr)
-        # A run's own test took the lower end of its scale; in the recipes that is the paper's 256.
-        usual = recipe.scale[0] if recipe is not None and recipe.scale else None
         found = tests.evaluate(
             subject,
             chosen,
             name,  # type: ignore[arg-type]
             crop=crop,
-            side=None if name == "multi-scale" else (usual if side is None else side),
-            scales=sides if name == "multi-scale" else (),
+            sides=scaled if name == "multi-scale" else cropped,
             average=average,  # type: ignore[arg-type]
             root=images.data_root(),
         )

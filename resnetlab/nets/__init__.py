@@ -21,6 +21,6 @@ from resnetlab.nets.models import (
     build,
     initialise,
 )
-from resnetlab.nets.norms import BatchNorm, use_ghost_batches, without_norm
+from resnetlab.nets.norms import BatchNorm, recompute_norm, use_ghost_batches, without_norm
 from resnetlab.nets.sizes import check_size
 from resnetlab.nets.torchvision_weights import load_torchvision, to_torchvision

@@ -1,12 +1,15 @@
-"""Batch norm over the batch, or over groups of it (ghost batches); and a network without it."""
+"""Batch norm over the batch, or over groups of it; its statistics made anew; a network without it."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from resnetlab.nets.mode import in_mode
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -29,9 +32,38 @@ class BatchNorm(nn.BatchNorm2d):
 
 def use_ghost_batches(network: nn.Module, group: int | None) -> None:
     """Let every batch norm take its training statistics over groups of that many images."""
-    for module in network.modules():
-        if isinstance(module, BatchNorm):
-            module.group = group
+    for norm in _norms(network):
+        norm.group = group
+
+
+@torch.no_grad()
+def recompute_norm(
+    network: nn.Module,
+    batches: Iterable[Tensor],  # (B, C, H, W) each
+    mean: Callable[[Tensor], Tensor] = lambda statistic: statistic,
+) -> None:
+    """Set every batch norm's statistics to their averages over `batches`, as the authors did.
+
+    They fixed the means and variances after training, over the training images. Here each batch
+    counts alike, whole, whatever its groups were in training. `mean` averages a statistic over
+    processes with equal shares.
+    """
+    norms = _norms(network)
+    settings = [(norm.momentum, norm.group) for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum, norm.group = None, None  # None: the plain average of all batches
+    try:
+        with in_mode(network, training=True):
+            for images in batches:
+                network(images)
+    finally:
+        for norm, (momentum, group) in zip(norms, settings, strict=True):
+            norm.momentum, norm.group = momentum, group
+    for norm in norms:
+        for statistic in (norm.running_mean, norm.running_var):
+            assert statistic is not None
+            statistic.copy_(mean(statistic))
 
 
 def without_norm(network: Net) -> Net:
@@ -46,3 +78,7 @@ def without_norm(network: Net) -> Net:
         if isinstance(module, nn.BatchNorm2d):
             bare.set_submodule(name, nn.Identity())
     return bare
+
+
+def _norms(network: nn.Module) -> list[BatchNorm]:
+    return [module for module in network.modules() if isinstance(module, BatchNorm)]

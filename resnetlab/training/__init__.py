@@ -1,7 +1,8 @@
 """Training: one step, the loop around it, how it is executed, and the test protocols."""
 
+from resnetlab.training.captured import make_training
 from resnetlab.training.device import check_precision, device_name, resolve_device, set_precision
-from resnetlab.training.loop import fit, recompute_norm
+from resnetlab.training.loop import fit
 from resnetlab.training.memory import OutOfMemoryError, bytes_needed
 from resnetlab.training.start import STATISTICS_BATCHES, beginning
 from resnetlab.training.state import (
@@ -14,3 +15,4 @@ from resnetlab.training.state import (
 )
 from resnetlab.training.step import Step, train_step
 from resnetlab.training.together import fit_together
+from resnetlab.training.trained import Trained, from_torchvision, load_trained

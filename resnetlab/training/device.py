@@ -1,9 +1,10 @@
-"""Where a run is trained: the device, its precision and its name."""
+"""Where a run is trained: the device, its precision and its name; and how training speaks meanwhile."""
 
 from __future__ import annotations
 
 import contextlib
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,11 @@ import torch
 
 from resnetlab import config, machine
 from resnetlab.config import UsageError
+
+
+def note(text: str) -> None:
+    """What a user should know while training goes on: one line on standard error, at once."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -22,20 +28,18 @@ def resolve_device(name: str) -> torch.device:
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
         raise UsageError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:N")
-    if kind == "cuda":
-        if not torch.cuda.is_available():
-            built = torch.version.cuda
-            why = (
-                f"; an NVIDIA driver is installed, and perhaps too old for CUDA {built} of this torch "
-                "(nvidia-smi shows the CUDA version that it can do)"
-                if machine.has_gpu() and built
-                else ""
-            )
-            raise UsageError(
-                f"device cuda was asked for, but torch sees no CUDA GPU{why}; use --device cpu"
-            )
-        if number and int(number) >= torch.cuda.device_count():
-            raise UsageError(f"device {name}: this machine has {torch.cuda.device_count()} GPU(s)")
+    if kind == "cuda" and not torch.cuda.is_available():
+        too_old = machine.has_gpu() and torch.version.cuda
+        why = (
+            f"; an NVIDIA driver is installed, and perhaps too old for CUDA {too_old} of this torch "
+            "(nvidia-smi shows the CUDA version that it can do)"
+        )
+        raise UsageError(
+            f"device cuda was asked for, but torch sees no CUDA GPU{why if too_old else ''}; "
+            "use --device cpu"
+        )
+    if number and kind == "cuda" and int(number) >= torch.cuda.device_count():
+        raise UsageError(f"device {name}: this machine has {torch.cuda.device_count()} GPU(s)")
     return torch.device(name)
 
 
@@ -55,6 +59,7 @@ def set_precision(precision: config.Precision) -> None:
 
 
 def device_name(device: torch.device) -> str:
+    """The product's name of a GPU or of this machine's processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     with contextlib.suppress(OSError):
@@ -65,15 +70,12 @@ def device_name(device: torch.device) -> str:
 
 
 @contextlib.contextmanager
-def _thread_count(threads: int) -> Iterator[None]:
+def threads_kept(asked: int | None) -> Iterator[None]:
+    """After the block torch has as many threads as before it. UsageError for less than one."""
+    if asked is not None and (type(asked) is not int or asked < 1):
+        raise UsageError(f"threads must be a whole number of at least 1, got {asked!r}")
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _check_threads(threads: int | None) -> None:
-    if threads is not None and (type(threads) is not int or threads < 1):
-        raise UsageError(f"threads must be a whole number of at least 1, got {threads!r}")

@@ -1,11 +1,11 @@
-"""The engine: how an update is executed on this machine. What it computes is `training.train_step`.
+"""The engine: how a step is executed on this machine. What it computes is `training.train_step`.
 
 Three switches, each off by `--engine eager` and each on by its name, joined by "+":
 
 - compiled: torch.compile fuses the operations between the convolutions (batch norm, ReLU, addition)
   into loops that read and write memory once; on a CPU the process also keeps the memory it frees;
 - channels_last: the channels of a pixel lie side by side in memory;
-- graph (CUDA): the whole update, gathering and augmenting its images included, is captured once and
+- graph (CUDA): the whole step, gathering and augmenting its images included, is captured once and
   replayed without Python.
 
 None changes the precision of a number that is stored; each changes the order of additions, so a run
@@ -15,8 +15,6 @@ keeps the engine it began with, and run.json names it.
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import cast
 
@@ -25,11 +23,11 @@ from torch import nn
 
 from resnetlab import config, machine
 from resnetlab.config import UsageError
+from resnetlab.training.device import note
 
-COMPILE_STEPS = 1_000  # updates after which compiling has paid (benchmarks/README.md)
-COMPILE_PIXELS = (
-    16  # a side of the image; on 8x8 digits 14 to 18 s of compiling save 3 to 8 ms an update
-)
+COMPILE_STEPS = 1_000  # after which compiling has paid (benchmarks/README.md)
+# A side of the image: on 8x8 digits 14 to 18 s of compiling save 3 to 8 ms per step.
+COMPILE_PIXELS = 16
 COMPILE_LAYERS = 200  # compiling took 0.3 to 2 s a layer where it was tried, 20 and 56 layers
 
 
@@ -92,43 +90,6 @@ def compiled(network: nn.Module) -> nn.Module:
     return cast(nn.Module, torch.compile(network, dynamic=False))
 
 
-class Replayed:
-    """An update that works on fixed device memory: done a few times, then captured once and replayed.
-
-    The first times are real updates; they create what a capture must find in place (momentum, cuDNN's
-    choices). The capture itself computes nothing. Where it fails, one line on standard error says so,
-    and the update goes on being done as before. Without a GPU nothing is captured.
-    """
-
-    FIRST = 3
-
-    def __init__(self, update: Callable[[], object], device: torch.device) -> None:
-        self._update, self._capturable = update, device.type == "cuda"
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._done = 0
-
-    def __call__(self) -> None:
-        if self._capturable and self._graph is None and self._done >= self.FIRST:
-            self._capture()
-        if self._graph is not None:
-            self._graph.replay()
-        else:
-            self._update()
-        self._done += 1
-
-    def _capture(self) -> None:
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-                self._update()
-        except RuntimeError as error:
-            self._capturable = False
-            reason = str(error).splitlines()[0][:160]
-            print(f"note: the graph could not be captured ({reason}): eager instead", file=sys.stderr)
-        else:
-            self._graph = graph
-
-
 def available(engine: Engine, device: torch.device, *, resident: bool, alone: bool) -> Engine:
     """The engine without what this machine cannot do, which is said in one line on standard error.
 
@@ -143,7 +104,7 @@ def available(engine: Engine, device: torch.device, *, resident: bool, alone: bo
     if not alone and (engine.graph or engine.compiled):
         raise UsageError(f"engine {engine.name}: a training over several processes is eager")
     if engine.compiled and (reason := why_not_compile()):
-        print(f"note: torch.compile is not available ({reason}): eager instead", file=sys.stderr)
+        note(f"torch.compile is not available ({reason}): eager instead")
         return replace(engine, compiled=False)
     return engine
 

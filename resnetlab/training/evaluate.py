@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import sys
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from resnetlab import config, nets, paper, store
 from resnetlab.config import UsageError
 from resnetlab.images import datasets, feeds, photographs
 from resnetlab.images.pixels import centre_crop
-from resnetlab.nets import surgery
+from resnetlab.training.trained import Trained
 
 Protocol = Literal["single", "ten-crop", "multi-scale"]
 Average = Literal["softmax", "logits"]
@@ -116,6 +115,13 @@ def view_scores(network: nn.Module, views: Tensor, average: Average = "softmax")
 # --- protocols --------------------------------------------------------------------------------
 
 
+def _views(pixels: Tensor, protocol: Protocol, crop: int | None) -> Tensor:
+    """What a protocol sees of images: (B, C, H, W) -> (B, V, C, S, S); whole ones without a crop."""
+    if protocol == "multi-scale" or crop is None:
+        return pixels[:, None]
+    return ten_crop(pixels, crop) if protocol == "ten-crop" else centre_crop(pixels, crop)[:, None]
+
+
 @torch.no_grad()
 def protocol_scores(
     network: nn.Module,
@@ -123,65 +129,49 @@ def protocol_scores(
     images_at: Callable[[int], Images],
     protocol: Protocol,
     *,
-    crop: int = CROP,
-    side: int = SIDE,
-    scales: Sequence[int] = SCALES,
+    crop: int | None = CROP,
+    sides: Sequence[int] = (),
     average: Average = "softmax",
-    device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Scores (N, classes) and labels (N,) of all images under one of the paper's protocols.
 
     `images_at(s)` gives every image, always in the same order, whole, with its shorter side resized to
-    s. "single": the centre `crop` at `side` (Figure 4). "ten-crop": ten crops there (Tables 2, 3).
-    "multi-scale": the whole image at each of `scales`, fully convolutional: features pooled over all
-    positions, classified, and then the softmax averaged over scales (Table 4; the paper does not say
-    whether mirror images were averaged too: here they are not). The network's mode is left as it was.
+    s. "single": the centre `crop` at a side of 256 (Figure 4); all of an image without a crop.
+    "ten-crop": ten crops there (Tables 2, 3). "multi-scale": the whole image at each of five sides,
+    fully convolutional: features pooled over all positions, classified, and then the softmax averaged
+    over sides (Table 4; the paper does not say whether mirror images were averaged too: here they are
+    not). `sides` are other ones than the paper's. The network's mode is left as it was.
     """
+    sides = sides or (SCALES if protocol == "multi-scale" else (SIDE,))
+    scores, labels = torch.zeros(()), torch.zeros(())
     with nets.in_mode(network, training=False):
-        if protocol == "multi-scale":
-            scores, labels = torch.zeros(()), torch.zeros(())
-            for scale in scales:
-                at, labels = _all_scores(network, normalise, images_at(scale), _whole, average, device)
-                scores = scores + at / len(scales)
-            return scores, labels
-        views = {"single": centre_crop, "ten-crop": ten_crop}[protocol]
-
-        def cut(pixels: Tensor) -> Tensor:
-            cropped = views(pixels, crop)
-            return cropped if protocol == "ten-crop" else cropped[:, None]
-
-        return _all_scores(network, normalise, images_at(side), cut, average, device)
-
-
-def _whole(pixels: Tensor) -> Tensor:
-    return pixels[:, None]
+        for side in sides:
+            seen = ((_views(pixels, protocol, crop), truth) for pixels, truth in images_at(side))
+            at_side, labels = _all_scores(network, normalise, seen, average)
+            scores = scores + at_side / len(sides)
+    return scores, labels
 
 
 def _all_scores(
-    network: nn.Module,
-    normalise: Callable[[Tensor], Tensor],
-    images: Images,
-    views: Callable[[Tensor], Tensor],
-    average: Average,
-    device: torch.device | None,
+    network: nn.Module, normalise: Callable[[Tensor], Tensor], seen: Images, average: Average
 ) -> tuple[Tensor, Tensor]:
-    """Scores and labels in the order of the images, which run in batches of one shape."""
-    most = CPU_BATCH_PIXELS if device is None or device.type == "cpu" else BATCH_PIXELS
+    """Scores and labels of images in views (B, V, C, H, W), which run in batches of one shape."""
+    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    most = CPU_BATCH_PIXELS if device.type == "cpu" else BATCH_PIXELS
     scores: dict[int, Tensor] = {}
     labels: list[Tensor] = []
     waiting: dict[torch.Size, list[tuple[int, Tensor]]] = {}
 
     def run(batch: list[tuple[int, Tensor]]) -> None:
-        seen = torch.stack([view for _, view in batch])  # (B, V, C, H, W)
-        seen = seen if device is None else seen.to(device)
-        ready = normalise(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
-        found = view_scores(network, ready, average).cpu()
-        scores.update({index: row for (index, _), row in zip(batch, found, strict=True)})
+        views = torch.stack([view for _, view in batch]).to(device)  # (B, V, C, H, W)
+        ready = normalise(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        rows = view_scores(network, ready, average).cpu()
+        scores.update({index: row for (index, _), row in zip(batch, rows, strict=True)})
 
     count = 0
-    for pixels, truth in images:
+    for images, truth in seen:
         labels.append(truth.cpu())
-        for view in views(pixels):  # (V, C, H, W)
+        for view in images:  # (V, C, H, W)
             batch = waiting.setdefault(view.shape, [])
             batch.append((count, view))
             count += 1
@@ -215,47 +205,6 @@ def score(scores: Tensor, labels: Tensor) -> Score:
 # --- what is tested ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A network with its weights, and how its images are normalised."""
-
-    network: nets.Network
-    normalise: feeds.Normalise
-    step: int | None  # of the checkpoint; None for weights from a file
-
-
-def trained(record: store.RunRecord, device: torch.device) -> Trained:
-    """The network of a run as its newest whole checkpoint has it.
-
-    A damaged one is said on standard error and the one before it serves. UsageError if there is none.
-    """
-    who = f"{record.study}/{record.name}"
-    described = record.info.get("dataset")
-    found: Iterable[store.Checkpoint | str] = ()
-    if isinstance(described, dict):
-        found = store.checkpoints(record.path, record.config)
-    damaged = 0
-    for checkpoint in found:
-        problem = checkpoint if isinstance(checkpoint, str) else ""
-        if not isinstance(checkpoint, str):
-            try:
-                return _from_checkpoint(checkpoint, record, device)
-            except UsageError:
-                raise
-            except Exception as error:  # torch, pickle and zipfile raise many kinds
-                problem = f"{checkpoint.path.name}: is no checkpoint of it ({type(error).__name__})"
-        print(f"note: {who}: {problem}; trying the checkpoint before it", file=sys.stderr, flush=True)
-        damaged += 1
-    if damaged:
-        raise UsageError(
-            f"{who} has no whole checkpoint to test; the command that trained it resumes it"
-        )
-    raise UsageError(
-        f"{who} has no checkpoint to test: committed reference runs come without weights; train it "
-        "again (`resnetlab show` gives the command)"
-    )
-
-
 def some_test_images(run: config.Run, most: int = 256) -> Tensor:
     """Up to `most` test images of a run from all over its test set, uint8 (B, C, S, S), not normalised.
 
@@ -279,144 +228,61 @@ def _spread(count: int, most: int) -> Tensor:
     return torch.linspace(0, count - 1, min(most, count)).round().long()
 
 
-def _from_checkpoint(
-    checkpoint: store.Checkpoint, record: store.RunRecord, device: torch.device
-) -> Trained:
-    state = torch.load(io.BytesIO(checkpoint.payload), map_location=device, weights_only=True)
-    if "normalise" not in state:
-        raise UsageError(
-            f"{record.study}/{record.name} was trained before checkpoints kept the mean image; "
-            "train it again"
-        )
-    described = record.info["dataset"]
-    network = surgery.build(
-        record.config, num_classes=len(described["classes"]), in_channels=described["shape"][0]
-    )
-    network = network.to(device, next(iter(state["network"].values())).dtype)
-    network.load_state_dict(state["network"])
-    return Trained(network, feeds.Normalise(**state["normalise"]), checkpoint.step)
-
-
-# torchvision's weights expect these channel means and deviations, of pixels in 0..1.
-_TORCHVISION_MEAN = (0.485, 0.456, 0.406)
-_TORCHVISION_DEVIATION = (0.229, 0.224, 0.225)
-
-
-def from_torchvision(path: str | Path, name: str, device: torch.device) -> Trained:
-    """The network of that name with torchvision's weights from a file.
-
-    The file is read without executing anything in it. Raises UsageError if it is missing, truncated
-    or no file of weights, and if the weights are another network's: never random weights in silence.
-    """
-    spec, file = config.Network.from_name(name), Path(path).expanduser()
-    if not file.is_file():
-        raise UsageError(f"there is no weights file {file}")
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except PermissionError as error:
-        raise UsageError(f"{file} cannot be read ({error.strerror})") from None
-    except Exception:  # torch, pickle and zipfile raise many kinds
-        raise UsageError(
-            f"{file} is truncated or holds something else than weights, which is not executed"
-        ) from None
-    bias = state.get("fc.bias") if isinstance(state, dict) else None
-    classes = len(bias) if isinstance(bias, Tensor) and bias.dim() == 1 and len(bias) else None
-    network = nets.build(spec, num_classes=classes)
-    nets.load_torchvision(network, state)
-    if spec.block == "bottleneck" and spec.stride_in != "3x3":
-        raise UsageError(
-            f"torchvision's bottlenecks stride in the 3x3: use {spec.name}-3x3 (in {spec.name} its "
-            "weights fit, but were not trained for the paper's stride)"
-        )
-    mean, deviation = (
-        255 * torch.tensor(values).view(3, 1, 1)
-        for values in (_TORCHVISION_MEAN, _TORCHVISION_DEVIATION)
-    )
-    return Trained(network.to(device), feeds.Normalise(mean, deviation).to(device, torch.float32), None)
-
-
 def evaluate(
     subject: Trained,
     images: config.Data,
     protocol: Protocol,
     *,
     crop: int | None,
-    side: int | None = None,
-    scales: Sequence[int] = (),
+    sides: Sequence[int] = (),
     average: Average = "softmax",
     root: Path | None = None,
 ) -> dict[str, Any]:
     """Test on the test split of `images`; returns the record that `store.add_evaluation` keeps.
 
     `crop` None is the single view of small images, each as it is (Sec. 4.2). Otherwise images are read
-    from files; `side` and `scales` default to the paper's 256 and {224, 256, 384, 480, 640} in
-    proportion to `crop` / 224. Raises UsageError for what the images or the network cannot do, and
-    RuntimeError for a damaged image or scores that are not finite.
+    from files; `sides` default to the paper's 256, or {224, 256, 384, 480, 640}, in proportion to
+    `crop` / 224. Raises UsageError for what the images or the network cannot do, and RuntimeError for a
+    damaged image or scores that are not finite.
     """
     for word, known, what in ((protocol, PROTOCOLS, "protocol"), (average, AVERAGES, "average")):
         if word not in known:
             raise UsageError(f"unknown {what} {word!r}{config.did_you_mean(word, known)}")
-    network, began = subject.network, time.perf_counter()
-    device = next(network.parameters()).device
-    sides: list[int] = []
+    began, network = time.perf_counter(), subject.network
+    tested: feeds.Dataset | photographs.Photos
     if crop is None:
-        if protocol != "single" or side is not None or scales:
-            asked = protocol if protocol != "single" else "a side or scales"
-            raise UsageError(
-                f"{asked} needs images larger than the network's; {images.label} is tested in a "
-                "single view, each image as it is, as in the paper"
-            )
-        if images.large:
-            raise UsageError(
-                f"{network.spec.name} was trained on small images as they are, {images.label} has "
-                "larger ones"
-            )
-        small = datasets.load(images, root)
-        _check_fits(network, small)
-        nets.check_size(network.spec, small.size, small.size)
-        split = small.test
-        with nets.in_mode(network, training=False):
-            found = _all_scores(network, subject.normalise, _batches(split), _whole, average, device)
-        described = small.describe()
+        _check_small(network, images, protocol, sides)
+        tested = datasets.load(images, root)
+        smallest = tested.size
+        images_at = functools.partial(_as_they_are, tested.test)
     else:
-        side = round(SIDE * crop / CROP) if side is None else side
-        sides = [side]
-        if protocol == "multi-scale":
-            sides = list(scales) or [round(s * crop / CROP) for s in SCALES]
-            if network.spec.design != "imagenet":
-                raise UsageError(
-                    f"multi-scale runs over whole images, {network.spec.name} takes square ones; "
-                    "use single or ten-crop"
-                )
-        if max(sides) > LARGEST_SIDE:
-            raise UsageError(f"a shorter side of {max(sides)} is more than {LARGEST_SIDE} pixels")
+        usual = SCALES if protocol == "multi-scale" else (SIDE,)
+        sides = list(sides) or [round(side * crop / CROP) for side in usual]
+        _check_sides(network, protocol, crop, sides)
         smallest = min(sides) if protocol == "multi-scale" else crop
-        nets.check_size(network.spec, smallest, smallest)
-        if protocol != "multi-scale" and side < crop:
-            raise UsageError(f"images of shorter side {side} have no crop of {crop}")
-        photos = photographs.load(images, root)
-        _check_fits(network, photos)
-        found = protocol_scores(
+        tested = photographs.load(images, root)
+        images_at = functools.partial(tested.resized, "test")
+    nets.check_size(network.spec, smallest, smallest)
+    _check_fits(network, tested)
+    measured = score(
+        *protocol_scores(
             network,
             subject.normalise,
-            lambda s: photos.resized("test", s),
+            images_at,
             protocol,
             crop=crop,
-            side=side,
-            scales=sides,
+            sides=sides,
             average=average,
-            device=device,
         )
-        described = photos.describe()
-    measured = score(*found)
+    )
     return {
         "step": subject.step or 0,
         "protocol": protocol,
         "average": average,
         "crop": crop,
-        "sides": sides,
+        "sides": list(sides),
         "data": images.label,
-        "dataset_sha256": described["sha256"],
+        "dataset_sha256": tested.describe()["sha256"],
         "images": measured.images,
         "top1_error": measured.top1_error,
         "top5_error": measured.top5_error,
@@ -425,9 +291,38 @@ def evaluate(
     }
 
 
-def _batches(split: feeds.Split, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+def _as_they_are(split: feeds.Split, side: int, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+    """Small images in batches, whatever `side` is asked for."""
     for start in range(0, len(split), size):
         yield split.images[start : start + size], split.labels[start : start + size]
+
+
+def _check_small(
+    network: nets.Network, images: config.Data, protocol: Protocol, sides: Sequence[int]
+) -> None:
+    if protocol != "single" or sides:
+        asked = protocol if protocol != "single" else "a side or scales"
+        raise UsageError(
+            f"{asked} needs images larger than the network's; {images.label} is tested in a "
+            "single view, each image as it is, as in the paper"
+        )
+    if images.large:
+        raise UsageError(
+            f"{network.spec.name} was trained on small images as they are, {images.label} has "
+            "larger ones"
+        )
+
+
+def _check_sides(network: nets.Network, protocol: Protocol, crop: int, sides: Sequence[int]) -> None:
+    if protocol == "multi-scale" and network.spec.design != "imagenet":
+        raise UsageError(
+            f"multi-scale runs over whole images, {network.spec.name} takes square ones; "
+            "use single or ten-crop"
+        )
+    if max(sides) > LARGEST_SIDE:
+        raise UsageError(f"a shorter side of {max(sides)} is more than {LARGEST_SIDE} pixels")
+    if protocol != "multi-scale" and min(sides) < crop:
+        raise UsageError(f"images of shorter side {min(sides)} have no crop of {crop}")
 
 
 def _check_fits(network: nets.Network, images: feeds.Dataset | photographs.Photos) -> None:

@@ -31,14 +31,17 @@ def bytes_needed(run: config.Run) -> int:
     return 2 * kept + 4 * weights
 
 
-def _memory_report(training: Training) -> str:
+def out_of_memory(error: BaseException, training: Training) -> OutOfMemoryError | None:
+    """What it means that torch found no memory; None for any other error."""
+    if not isinstance(error, torch.OutOfMemoryError):
+        return None
     run, place = training.run, training.device
     had = ""
     if place.type == "cuda":
         free, total = (part / 1024**3 for part in torch.cuda.mem_get_info(place))
-        own = torch.cuda.memory_reserved(place) / 1024**3
-        had = f"; of {total:.1f} GB this process holds {own:.1f}, {free:.1f} are free"
-    return (
+        held = torch.cuda.memory_reserved(place) / 1024**3
+        had = f"; of {total:.1f} GB this process holds {held:.1f}, {free:.1f} are free"
+    return OutOfMemoryError(
         f"{run.network.name} does not fit into the memory of {place}: it needs about "
         f"{bytes_needed(run) / 1024**3:.1f} GB{had}. Use fewer runs side by side (--jobs 1), a smaller "
         "--batch-size, or --precision bf16"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import platform
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,18 +19,196 @@ from resnetlab.config import UsageError
 from resnetlab.images import feeds, photographs
 from resnetlab.nets import surgery
 from resnetlab.training import engine as engines
-from resnetlab.training import evaluate, ranks
-from resnetlab.training.device import check_precision, device_name, resolve_device
+from resnetlab.training import ranks
+from resnetlab.training.captured import make_training
+from resnetlab.training.device import (
+    check_precision,
+    device_name,
+    note,
+    resolve_device,
+    set_precision,
+)
 from resnetlab.training.state import (
     RECOMPUTE_LAYERS,
     Training,
     check_run,
+    image_side,
     load_data,
     probe_layers,
     weights_sha256,
 )
+from resnetlab.training.trained import load_trained, newest
 
 STATISTICS_BATCHES = 4  # of the run's first ones: what added identity layers take their statistics from
+
+
+class Begun(NamedTuple):
+    """A training that can make its next step, and its run's writer, which only the first rank has."""
+
+    training: Training
+    writer: store.RunWriter | None
+
+
+@contextlib.contextmanager
+def begin(
+    run: config.Run,
+    study: str,
+    name: str | None,
+    results_folder: str | Path | None,
+    device: str,
+    threads: int | None,
+    engine: str,
+    group: ranks.Ranks = ranks.ALONE,
+) -> Iterator[Begun | store.RunRecord]:
+    """All that comes before the next step of `fit`; or the record of a run that has ended.
+
+    run.json is written and the logs are cut to where the training stands. The run's folder is this
+    process's own until the end of the block. UsageError before anything is written for a request that
+    cannot be met.
+    """
+    check_precision(run.precision, resolve_device(device))
+    _check_share(run, group)
+    dataset = load_data(run)
+    check_run(run, dataset)
+    root = store.results_root(results_folder)
+    with (
+        store.RunWriter(root, study, name or run.default_name, run)
+        if group.first
+        else contextlib.nullcontext()
+    ) as writer:
+        ended = store.read_run(writer.folder) if writer is not None and writer.ended else None
+        ended = group.tell(ended)
+        if ended is not None:
+            yield ended
+            return
+        described = dataset.describe()
+        if writer is not None:
+            _check_images(writer, described)
+        execution = group.tell(
+            _execution(writer, run, dataset, device, threads, engine, group) if writer else {}
+        )
+        place = resolve_device(device if device.startswith("cuda") else execution["device"])
+        check_precision(run.precision, place)
+        set_precision(run.precision)
+        torch.set_num_threads(execution["threads"])
+
+        how = engines.parse(execution["engine"])
+        fresh = functools.partial(make_training, run, dataset, place, group, how)
+        if writer is not None:
+            training, checkpoint, payload = _as_it_was_left(writer, fresh)
+            group.tell(payload)
+        else:
+            training, checkpoint = fresh(), None
+            if payload := group.tell(b""):
+                training.restore(payload)
+        training.spread()
+        if writer is not None:
+            _write_beginning(writer, training, described, execution, checkpoint)
+        yield Begun(training, writer)
+
+
+def beginning(
+    run: config.Run, device: torch.device, results_folder: str | Path | None = None
+) -> tuple[nets.Network, Tensor, Tensor]:
+    """What the run's first step sees: the network as it begins, in training mode, and its batch.
+
+    Images (B, C, S, S), normalised and augmented, and labels (B,). Nothing is trained or written. The
+    gradient norms of this batch are those that the run logs for step 0. Trained weights that the run
+    begins with are looked for in `results_folder`.
+    """
+    check_precision(run.precision, device)
+    dataset = load_data(run)
+    check_run(run, dataset)
+    training = Training(run, dataset, device)
+    _start_from_weights(training, store.results_root(results_folder))
+    images, labels = next(training.feed.batches(0, 1))
+    return training.network.train(), images, labels
+
+
+def _check_share(run: config.Run, group: ranks.Ranks) -> None:
+    batch, ghost = run.recipe.batch_size, run.recipe.ghost_batch
+    share, rest = divmod(batch, group.count)
+    if rest or share < 2:
+        raise UsageError(f"batch_size {batch} cannot be divided among {group.count} processes")
+    if ghost is not None and share % ghost:
+        raise UsageError(
+            f"ghost_batch {ghost} does not divide the {share} images of each of {group.count} processes"
+        )
+
+
+def _execution(
+    writer: store.RunWriter,
+    run: config.Run,
+    dataset: feeds.Dataset | photographs.Photos,
+    device: str,
+    threads: int | None,
+    engine: str,
+    group: ranks.Ranks,
+) -> dict[str, Any]:
+    """Where and how the run is executed: as it began, if it did. UsageError if that cannot be."""
+    began = writer.info.get("execution", {})
+    place = resolve_device(began.get("device", "auto") if device == "auto" else device)
+    resident, alone = isinstance(dataset, feeds.Dataset), group.count == 1
+    asked = began.get("engine", "auto") if engine == "auto" else engine
+    if asked == "auto":
+        chosen = engines.choose(run, place, image_side(run, dataset), resident=resident, alone=alone)
+    else:
+        chosen = engines.parse(asked)
+    for key, now, words, advice in (
+        ("device", place.type, "on {}", "use --device {}"),
+        ("ranks", group.count, "with {} process(es)", "batch norm sees each one's share: start {}"),
+        ("engine", chosen.name, "with engine {}", "leave --engine out"),
+    ):
+        before = began.get(key, now)
+        if before != now:
+            raise UsageError(
+                f"{writer.study}/{writer.name} began {words.format(before)} and cannot go on exactly "
+                f"{words.format(now)}; {advice.format(before)}, or use another run name"
+            )
+    chosen = engines.available(chosen, place, resident=resident, alone=alone)
+    return {
+        "device": place.type,
+        "device_name": device_name(place),
+        "threads": began.get("threads") or threads or max(1, machine.usable_cores() // group.here),
+        "engine": chosen.name,
+        "ranks": group.count,
+    }
+
+
+def _check_images(writer: store.RunWriter, described: Mapping[str, Any]) -> None:
+    before = writer.info.get("dataset")
+    if before and before.get("sha256") != described["sha256"]:
+        raise UsageError(
+            f"the images of {writer.run.data.label} have changed since {writer.study}/{writer.name} "
+            "began; it cannot go on exactly: use another run name"
+        )
+
+
+def _as_it_was_left(
+    writer: store.RunWriter, fresh: Callable[[], Training]
+) -> tuple[Training, store.Checkpoint | None, bytes]:
+    """The training of the newest whole checkpoint, that checkpoint and its bytes; or one that begins.
+
+    The bytes are what other ranks have to load, b"" for nothing. Changes nothing on disk.
+    """
+    who = f"{writer.study}/{writer.name}"
+
+    def restored(checkpoint: store.Checkpoint) -> tuple[Training, store.Checkpoint]:
+        training = fresh()
+        training.restore(checkpoint.payload)
+        return training, checkpoint
+
+    whole = newest(writer.checkpoints(), restored, who)
+    if whole is None:
+        training = fresh()
+        started = _start_from_weights(training, writer.folder.parents[1])
+        return training, None, training.save() if started else b""
+    training, checkpoint = whole
+    note(f"{who}: resumed at step {training.step}")
+    began_with = writer.info.get("versions", {}).get("torch", torch.__version__)
+    if began_with != torch.__version__:
+        note(f"it began with torch {began_with}, this is {torch.__version__}: the bits may differ")
+    return training, checkpoint, checkpoint.payload
 
 
 def _start_from_weights(training: Training, root: Path) -> bool:
@@ -43,8 +222,8 @@ def _start_from_weights(training: Training, root: Path) -> bool:
     if start is None:
         return False
     record = store.weights_of(start, run.data, root)
-    source = evaluate.trained(record, training.device)
-    found, who = weights_sha256(source.network), f"{start.study}/{start.run}"
+    source, who = load_trained(record, training.device), f"{start.study}/{start.run}"
+    found = weights_sha256(source.network)
     if found != start.sha256:
         raise UsageError(
             f"the checkpoint of {record.path} has not the weights that {run.label} begins with "
@@ -63,148 +242,15 @@ def _start_from_weights(training: Training, root: Path) -> bool:
     return True
 
 
-def beginning(
-    run: config.Run, device: torch.device, results_folder: str | Path | None = None
-) -> tuple[nets.Network, Tensor, Tensor]:
-    """What the run's first update sees: the network as it begins, in training mode, and its batch.
-
-    Images (B, C, S, S), normalised and augmented, and labels (B,). Nothing is trained or written. The
-    gradient norms of this batch are those that the run logs for step 0. Trained weights that the run
-    begins with are looked for in `results_folder`.
-    """
-    check_precision(run.precision, device)
-    dataset = load_data(run)
-    check_run(run, dataset)
-    training = Training(run, dataset, device)
-    _start_from_weights(training, store.results_root(results_folder))
-    images, labels = next(training.feed.batches(0, 1))
-    return training.network.train(), images, labels
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr, flush=True)
-
-
-def _restored(
-    writer: store.RunWriter, fresh: Callable[[], Training]
-) -> tuple[Training, store.Checkpoint | None]:
-    """The training as its newest whole checkpoint left it, or a fresh one. Changes nothing on disk."""
-    who = f"{writer.study}/{writer.name}"
-    training = fresh()
-    for found in writer.checkpoints():
-        if isinstance(found, str):
-            _note(f"{who}: {found}; trying the checkpoint before it")
-            continue
-        try:
-            training.restore(found.payload)
-        except ValueError as error:
-            _note(f"{who}: {found.path.name} {error}; trying the checkpoint before it")
-            training = fresh()
-            continue
-        _note(f"{who}: resumed at step {training.step}")
-        return training, found
-    return training, None
-
-
-def _check_share(run: config.Run, group: ranks.Ranks) -> None:
-    batch, ghost = run.recipe.batch_size, run.recipe.ghost_batch
-    if batch % group.count or batch // group.count < 2:
-        raise UsageError(f"batch_size {batch} cannot be divided among {group.count} processes")
-    if ghost is not None and batch // group.count % ghost:
-        raise UsageError(
-            f"ghost_batch {ghost} does not divide the {batch // group.count} images of each of "
-            f"{group.count} processes"
-        )
-
-
-def _execution(
+def _write_beginning(
     writer: store.RunWriter,
-    run: config.Run,
-    dataset: feeds.Dataset | photographs.Photos,
-    device: str,
-    threads: int | None,
-    engine: str,
-    group: ranks.Ranks,
-) -> dict[str, Any]:
-    """Where and how the run is executed: as it began, if it did. UsageError if that cannot be."""
-    who, began = f"{writer.study}/{writer.name}", writer.info.get("execution", {})
-    if device == "auto":
-        device = began.get("device", "auto")
-    place = resolve_device(device)
-    if began.get("device", place.type) != place.type:
-        raise UsageError(
-            f"{who} began on {began['device']} and cannot go on exactly on {place.type}; "
-            f"use --device {began['device']} or another run name"
-        )
-    before = began.get("ranks", 1) if began else group.count
-    if before != group.count:
-        raise UsageError(
-            f"{who} began with {before} process(es) and cannot go on exactly with {group.count}, "
-            "because batch norm sees each one's share; start as many, or use another run name"
-        )
-    share = max(1, machine.usable_cores() // group.here)
-    size = dataset.size if isinstance(dataset, feeds.Dataset) else run.recipe.crop
-    assert size is not None
-    resident = isinstance(dataset, feeds.Dataset)
-    chosen = engines.choose(run, place, size, resident=resident, alone=group.count == 1)
-    if engine != "auto":
-        chosen = engines.parse(engine)
-    if "engine" in began:
-        if engine != "auto" and chosen.name != began["engine"]:
-            raise UsageError(
-                f"{who} began with engine {began['engine']} and cannot go on exactly with "
-                f"{chosen.name}; leave --engine out, or use another run name"
-            )
-        chosen = engines.parse(began["engine"])
-    chosen = engines.available(chosen, place, resident=resident, alone=group.count == 1)
-    return {
-        "device": place.type,
-        "device_name": device_name(place),
-        "threads": began.get("threads") or threads or share,
-        "engine": chosen.name,
-        "ranks": group.count,
-    }
-
-
-def _begin(
-    run: config.Run,
-    dataset: feeds.Dataset | photographs.Photos,
-    device: torch.device,
-    group: ranks.Ranks,
-    writer: store.RunWriter | None,
+    training: Training,
+    described: Mapping[str, Any],
     execution: Mapping[str, Any],
-) -> Training:
-    """The training to go on with, run.json written and the logs cut to where it stands."""
-
-    def fresh() -> Training:
-        how = engines.parse(execution["engine"])
-        return Training(run, dataset, device, group, how)
-
-    if writer is None:
-        training = fresh()
-        payload = group.tell(b"")
-        if payload:
-            training.restore(payload)
-        training.spread()
-        return training
-
-    described = dataset.describe()
-    before = writer.info.get("dataset")
-    if before and before.get("sha256") != described["sha256"]:
-        raise UsageError(
-            f"the images of {run.data.label} have changed since {writer.study}/{writer.name} began; "
-            "it cannot go on exactly: use another run name"
-        )
-    training, checkpoint = _restored(writer, fresh)
-    payload = checkpoint.payload if checkpoint is not None else b""
-    if checkpoint is None and _start_from_weights(training, writer.folder.parents[1]):
-        payload = training.save()
-    group.tell(payload)
-    training.spread()
-    began_with = writer.info.get("versions", {}).get("torch", torch.__version__)
-    if checkpoint is not None and began_with != torch.__version__:
-        _note(f"it began with torch {began_with}, this is {torch.__version__}: the bits may differ")
-    recomputed = run.network.depth > RECOMPUTE_LAYERS
+    checkpoint: store.Checkpoint | None,
+) -> None:
+    """run.json, and the logs cut to where the training stands: the first change on disk."""
+    recomputed = training.run.network.depth > RECOMPUTE_LAYERS
     writer.begin(
         execution=dict(execution) | {"activations": "recomputed" if recomputed else "kept"},
         versions={
@@ -221,4 +267,3 @@ def _begin(
         writer.resume_from(checkpoint)
     else:
         writer.start_over()
-    return training

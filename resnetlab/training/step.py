@@ -1,4 +1,4 @@
-"""One optimizer step: forward, backward, update. `Training` calls it, for every engine and device."""
+"""One optimizer step. `Training` calls it, for every engine and device."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def train_step(
     precision: config.Precision = "fp32",
     clip: float | None = None,
 ) -> Step:
-    """One step: forward, backward, update. What is returned was measured before the update.
+    """One step: forward, backward, new weights. What is returned was measured with the old ones.
 
     It stays on the device. The gradients stay in `.grad` until the next step, for the probes; with
     `clip` they have been scaled down to that L2 norm over all parameters, if it was larger.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,9 +12,11 @@ import torch
 
 from resnetlab import config, machine, store
 from resnetlab.config import UsageError
-from resnetlab.training.device import _check_threads, _thread_count, resolve_device
-from resnetlab.training.loop import _Fitting, _fitting, _step
+from resnetlab.training.device import resolve_device, threads_kept
+from resnetlab.training.ending import failing_in_words
+from resnetlab.training.loop import Loop
 from resnetlab.training.memory import bytes_needed
+from resnetlab.training.start import begin
 
 
 def fit_together(
@@ -29,7 +32,7 @@ def fit_together(
 ) -> dict[str, store.RunRecord | Exception]:
     """Train several runs (by name) side by side on one device, as `fit` trains each alone.
 
-    They take turns, an update each; on a GPU every run has a stream of its own, so that one small
+    They take turns, a step each; on a GPU every run has a stream of its own, so that one small
     batch of 128 does not leave most of the device idle. Each keeps its seed, order of images, batch
     norm statistics, log and checkpoints: what a run computes does not depend on its company. A run
     that does not fit into `memory` bytes (by default what the GPU has free, less a tenth) beside those
@@ -37,42 +40,57 @@ def fit_together(
     value in the result, and the others go on. UsageError for runs of different precisions, which are
     a setting of the whole process.
     """
-    _check_threads(threads)
     if len({run.precision for run in runs.values()}) > 1:
         raise UsageError("runs side by side in one process have one precision: start the others apart")
     place = resolve_device(device)
     if memory is None and place.type == "cuda":
         memory = int(0.9 * torch.cuda.mem_get_info(place)[0])
-    out: dict[str, store.RunRecord | Exception] = {}
-    waiting, going = list(runs), dict[str, tuple[_Fitting, torch.cuda.Stream | None]]()
     needs = {name: bytes_needed(run) if memory is not None else 0 for name, run in runs.items()}
+    ended: dict[str, store.RunRecord | Exception] = {}
+    waiting, going = list(runs), dict[str, tuple[Loop, contextlib.ExitStack]]()
 
     def fits(name: str) -> bool:
         return memory is None or not going or sum(needs[n] for n in (*going, name)) <= memory
 
-    with machine.stop_signals() as stopped, _thread_count(torch.get_num_threads()):
+    def start(name: str) -> None:
+        with contextlib.ExitStack() as held:
+            opened = begin(runs[name], study, name, results_folder, device, threads, engine)
+            begun = held.enter_context(opened)
+            if isinstance(begun, store.RunRecord):
+                ended[name] = begun
+                return
+            follow = functools.partial(on_row, name) if on_row is not None else None
+            with begun.training.on_its_stream(), failing_in_words(*begun):
+                loop = Loop(*begun, stopped, follow)
+            going[name] = loop, held.pop_all()
+
+    def advance(name: str) -> None:
+        loop, _ = going[name]
+        with loop.training.on_its_stream(), failing_in_words(loop.training, loop.writer):
+            if loop.going:
+                loop.advance()
+            if loop.going:
+                return
+            record = loop.end()
+            assert record is not None
+            ended[name] = record
+
+    with threads_kept(threads), machine.stop_signals() as stopped:
         while going or (waiting and not stopped):
             while waiting and not stopped and fits(waiting[0]):
-                name = waiting.pop(0)
-                fitting = _fitting(
-                    runs[name],
-                    study=study,
-                    name=name,
-                    results_folder=results_folder,
-                    device=device,
-                    threads=threads,
-                    engine=engine,
-                    stopped=stopped,
-                    on_row=functools.partial(on_row, name) if on_row is not None else None,
-                )
-                going[name] = fitting, None
-            for name, (fitting, stream) in list(going.items()):
-                try:
-                    going[name] = fitting, _step(fitting, stream)
-                except StopIteration as ended:
-                    out[name] = ended.value
-                    del going[name]
-                except Exception as error:  # its own: the others go on
-                    out[name] = error
-                    del going[name]
-    return out
+                _or_its_error(start, waiting.pop(0), ended)
+            for name in list(going):
+                _or_its_error(advance, name, ended)
+                if name in ended:
+                    going.pop(name)[1].close()
+    return ended
+
+
+def _or_its_error(
+    work: Callable[[str], None], name: str, ended: dict[str, store.RunRecord | Exception]
+) -> None:
+    """What goes wrong with one run is that run's; the others go on."""
+    try:
+        work(name)
+    except Exception as error:
+        ended[name] = error

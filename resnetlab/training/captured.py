@@ -1,0 +1,113 @@
+"""A training whose step a GPU captures once, as a graph, and then replays without Python."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+
+from resnetlab import config
+from resnetlab.images import feeds, photographs
+from resnetlab.training import engine as engines
+from resnetlab.training import ranks
+from resnetlab.training.device import note
+from resnetlab.training.state import Training
+from resnetlab.training.step import train_step
+
+
+def make_training(
+    run: config.Run,
+    dataset: feeds.Dataset | photographs.Photos,
+    device: torch.device,
+    group: ranks.Ranks = ranks.ALONE,
+    how: engines.Engine = engines.EAGER,
+) -> Training:
+    """The training of a run as that engine makes its steps."""
+    kind = CapturedTraining if how.graph else Training
+    return kind(run, dataset, device, group, how)
+
+
+class CapturedTraining(Training):
+    """The same steps from fixed device memory: draws and rates of a block of steps, row by row.
+
+    The memory stays where it is from block to block, so that a captured graph may read it. The first
+    steps are made one by one; they create what a capture must find in place (momentum, cuDNN's
+    choices). The capture itself computes nothing. Where it fails, one line on standard error says so,
+    and steps go on being made one by one, as they are where there is no GPU. A run has a stream of its
+    own, on which everything of it must happen: one small batch of 128 leaves most of a GPU idle.
+    """
+
+    FIRST = 3  # steps before the capture
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        device = self.device
+        assert isinstance(self.feed, feeds.Resident)
+        self._resident, self._size = self.feed, self.feed.BLOCK
+        self._draws = self.feed.draw(0, self._size)
+        self._rates = torch.zeros(self._size, device=device)
+        self._lr = torch.zeros((), device=device)  # the optimizer's
+        self._row = torch.zeros(1, dtype=torch.int64, device=device)
+        self._block, self._events = range(0), config.Events()  # the steps that lie there, and why so
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._capturable, self._made = device.type == "cuda", 0
+        self._stream = torch.cuda.Stream(device) if self._capturable else None
+
+    def spread(self) -> None:
+        """As of every training; from here on it has its stream."""
+        super().spread()
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))
+
+    def on_its_stream(self) -> contextlib.AbstractContextManager[Any]:
+        """Its own, after `spread`; on a CPU anywhere."""
+        return torch.cuda.stream(self._stream) if self._stream is not None else super().on_its_stream()
+
+    def advance(self) -> None:
+        """One step, replayed once it is captured."""
+        if self.step not in self._block or self._events != self.schedule.events:
+            self._fill()
+        if self._capturable and self._graph is None and self._made >= self.FIRST:
+            self._capture()
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._step_from_memory()
+        self._made += 1
+        self._after_step()
+
+    def _fill(self) -> None:
+        """The next steps' draws and rates into the memory; a rate that waits for a step comes alone."""
+        ahead = 1 if self.schedule.warming else self._size
+        self._block = range(self.step, min(self.step + ahead, self.run.recipe.steps))
+        self._events = self.schedule.events
+        rows = len(self._block)
+        draws = self._resident.draw(self._block.start, self._block.stop)
+        for name in ("index", "dy", "dx", "flip"):
+            getattr(self._draws, name)[:rows].copy_(getattr(draws, name))
+        self._rates[:rows].copy_(torch.tensor([self.schedule.lr(step) for step in self._block]))
+        self._row.zero_()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._lr
+
+    def _step_from_memory(self) -> None:
+        """The step of the next row. All on the device: this is what the graph holds."""
+        images, labels = self._resident.batch(self._draws, self._row)
+        images = images.contiguous(memory_format=self.engine.memory_format)
+        self._lr.copy_(self._rates.index_select(0, self._row)[0])
+        self._row += 1
+        clip = self.run.recipe.clip
+        self._count(train_step(self.model, self.optimizer, images, labels, self.run.precision, clip))
+
+    def _capture(self) -> None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+                self._step_from_memory()
+        except RuntimeError as error:
+            self._capturable = False
+            reason = str(error).splitlines()[0][:160]
+            note(f"the graph could not be captured ({reason}): eager instead")
+        else:
+            self._graph = graph
