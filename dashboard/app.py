@@ -31,7 +31,6 @@ page = st.navigation(
     [
         st.Page(f"app_pages/{name}.py", title=title, icon=icon, default=name == "degradation")
         for name, (title, icon) in PAGES.items()
-        if (here / "app_pages" / f"{name}.py").exists()
     ]
 )
 frame.sidebar()

@@ -12,11 +12,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from dashboard import inside
 from resnetlab import store
 
 Stamp = tuple[tuple[str, int, int], ...]  # (file, mtime in ns, bytes) of the files that are there
@@ -30,17 +32,17 @@ def root() -> Path:
 
 def stamp(folder: Path, files: Iterable[str] = FILES) -> Stamp:
     """What the files of one run look like from outside, without opening them."""
-    found = []
+    seen = []
     for name in files:
-        try:
-            seen = os.stat(
-                f"{folder}{os.sep}{name}"
-            )  # a page asks thousands; paths joined by pathlib are slow
+        try:  # a page asks thousands; paths joined by pathlib are slow
+            status = os.stat(f"{folder}{os.sep}{name}")
         except OSError:
             continue
-        found.append((name, seen.st_mtime_ns, seen.st_size))
-    return tuple(found)
+        seen.append((name, status.st_mtime_ns, status.st_size))
+    return tuple(seen)
 
+
+# --- runs -------------------------------------------------------------------------------------
 
 # folder -> what its files looked like when it was read, and what was in it
 _shelf: dict[Path, tuple[Stamp, store.RunRecord | store.Skipped]] = {}
@@ -48,11 +50,11 @@ _shelf: dict[Path, tuple[Stamp, store.RunRecord | store.Skipped]] = {}
 
 def study(path: Path) -> store.Study:
     """The study's runs. A run whose files have not changed is the same object as before."""
-    found = store.read_study(path, _read)
-    there = {run.path for run in found.runs} | {item.path for item in found.skipped}
-    for folder in [item for item in _shelf if item.parent == path and item not in there]:
+    read = store.read_study(path, _read)
+    present = {item.path for item in (*read.runs, *read.skipped)}
+    for folder in [item for item in _shelf if item.parent == path and item not in present]:
         _shelf.pop(folder, None)  # another visitor's page may have been faster
-    return found
+    return read
 
 
 def _read(folder: Path) -> store.RunRecord | store.Skipped:
@@ -88,26 +90,24 @@ def state(runs: store.Study) -> tuple[tuple[str, str, Stamp], ...]:
 
 def metrics(runs: Sequence[store.RunRecord]) -> pd.DataFrame:
     """`store.metrics_of`. Shared: not to be written into."""
-    return _metrics(_same(runs), runs)[1]
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _metrics(
-    key: str, _runs: Sequence[store.RunRecord]
-) -> tuple[Sequence[store.RunRecord], pd.DataFrame]:
-    return _runs, store.metrics_of(_runs)
+    return _together(_same(runs), "metrics", store.metrics_of, runs)[1]
 
 
 def table(runs: Sequence[store.RunRecord]) -> pd.DataFrame:
-    """`store.table_of`: one row a run. Shared: not to be written into."""
-    return _table(_same(runs), runs)[1]
+    """`store.table_of`: one row per run. Shared: not to be written into."""
+    return _together(_same(runs), "table", store.table_of, runs)[1]
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _table(
-    key: str, _runs: Sequence[store.RunRecord]
+def probes(runs: Sequence[store.RunRecord]) -> pd.DataFrame:
+    """`store.probes_of` for the gradient norms. Shared: not to be written into."""
+    return _together(_same(runs), "probes", store.probes_of, runs)[1]
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _together(
+    key: str, name: str, _frame_of: Callable[..., pd.DataFrame], _runs: Sequence[store.RunRecord]
 ) -> tuple[Sequence[store.RunRecord], pd.DataFrame]:
-    return _runs, store.table_of(_runs)
+    return _runs, _frame_of(_runs)
 
 
 def _same(runs: Sequence[store.RunRecord]) -> str:
@@ -117,6 +117,9 @@ def _same(runs: Sequence[store.RunRecord]) -> str:
     Streamlit's own hashing of a thousand paths and stamps takes long.
     """
     return hashlib.sha256(repr([id(run) for run in runs]).encode()).hexdigest()
+
+
+# --- measurements -----------------------------------------------------------------------------
 
 
 def measurement(path: Path) -> store.Measurement:
@@ -129,16 +132,33 @@ def _measurement(path: Path, seen: Stamp) -> store.Measurement:
     return store.read_measurement(path)
 
 
-def probes(runs: Sequence[store.RunRecord]) -> pd.DataFrame:
-    """`store.probes_of` for the gradient norms. Shared: not to be written into."""
-    return _probes(_same(runs), runs)[1]
+@st.cache_data(max_entries=64, show_spinner=False)
+def anatomy(name: str, classes: int, channels: int, size: int) -> list[dict[str, Any]]:
+    """`nets.parts` of the network of that name. Raises UsageError with what went wrong."""
+    question = {"network": name, "classes": classes, "channels": channels, "size": size}
+    return list(inside.ask(question)["parts"])
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _probes(
-    key: str, _runs: Sequence[store.RunRecord]
-) -> tuple[Sequence[store.RunRecord], pd.DataFrame]:
-    return _runs, store.probes_of(_runs)
+def responses(run: store.RunRecord) -> dict[str, Any]:
+    """`probes.layer_responses` of the run's newest whole checkpoint: values, step, images.
+
+    Raises UsageError with what went wrong.
+    """
+    return _responses(os.fsencode(run.path), weights(run))
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _responses(path: bytes, seen: Stamp) -> dict[str, Any]:
+    return inside.ask({"run": os.fsdecode(path)})
+
+
+def weights(run: store.RunRecord) -> Stamp:
+    """The run's checkpoints as they look from outside; empty if it came without."""
+    folder = run.path / store.CHECKPOINTS
+    return stamp(folder, sorted(path.name for path in folder.glob("*.pt")))
+
+
+# --- figures ----------------------------------------------------------------------------------
 
 
 def figure(

@@ -1,55 +1,165 @@
-"""What every page shares: the study picker, the live line, charts, and names made safe to show."""
+"""What every page shares: the study picker, the live line, choices, charts, tables, safe text."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cached, live_chart
 from resnetlab import plots, store
+from resnetlab.plots.series import numbered, shown
 
 LOOK_SECONDS = 2.0  # between two looks at the files while a run trains
 IDLE_SECONDS = 15.0  # and while none does: a study that is started later shows up by itself
 BARS = 4  # progress bars at most
 FIRST = "digits"  # the committed study that a fresh clone opens on: what `make study` makes
+STYLES = Path(__file__).parent / "styles"
 
 T = TypeVar("T")
 
 # --- text -------------------------------------------------------------------------------------
 
 
-def shown(text: object, length: int = 400) -> str:
-    """Text from a file or folder name on one line: what cannot be printed becomes a mark, long is cut.
+def say(text: object, length: int = 400) -> None:
+    """Show text that may hold anything as it is, by `shown`: never as markdown."""
+    st.text(shown(text, length))
 
-    Markup stays as it is: give the result only to elements that do not interpret it (st.text,
-    st.dataframe, selectbox options), never to markdown.
-    """
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-    return line if len(line) <= length else line[: length - 1] + "…"
+
+def sentences(lines: Iterable[str]) -> None:
+    """What runs or measurements say, in a frame, a sentence a line."""
+    with st.container(border=True):
+        for line in lines:
+            say(line, 2000)
+
+
+def section(title: str, about: str = "") -> None:
+    """A heading and what stands below it."""
+    st.header(title, anchor=False)
+    if about:
+        st.markdown(about)
 
 
 def labelled(items: Iterable[tuple[str, T]]) -> dict[str, T]:
     """Items by a label to show, in order; names that look the same get a number."""
-    found: dict[str, T] = {}
-    for name, item in items:
-        label = base = shown(name, 80)
-        number = 1
-        while label in found:
-            number += 1
-            label = f"{base} ({number})"
-        found[label] = item
-    return found
+    pairs = [(shown(name, 80), item) for name, item in items]
+    labels = numbered([label for label, _ in pairs])
+    return {label: item for label, (_, item) in zip(labels, pairs, strict=True)}
 
 
 def count(number: int, noun: str) -> str:
+    """`1 run`, `1,200 runs`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+# --- choices ----------------------------------------------------------------------------------
+
+
+def choose(
+    label: str,
+    options: Mapping[str, T],
+    key: str,
+    hint: str | None = None,
+    *,
+    first: int = 0,
+    place: Any = st,
+    **more: Any,
+) -> T:
+    """What is chosen of the labelled options, which stands in the page's address.
+
+    At first, and where the address names none of them, it is the one at `first`. `place` is the column
+    to draw in.
+    """
+    words = {"index": first, "key": key, "bind": "query-params", "help": hint} | more
+    return options.get(str(place.selectbox(label, list(options), **words)), [*options.values()][first])
+
+
+def switch(
+    label: str,
+    key: str,
+    hint: str | None = None,
+    *,
+    on: bool = False,
+    place: Any = st,
+    disabled: bool = False,
+) -> bool:
+    """A choice of yes or no, which stands in the page's address."""
+    words = {"value": on, "key": key, "bind": "query-params", "help": hint, "disabled": disabled}
+    return bool(place.toggle(label, **words))
+
+
+def choose_runs(
+    label: str,
+    runs: Mapping[str, store.RunRecord],
+    study: store.Study,
+    key: str,
+    most: int,
+    hint: str,
+    each: int = 1,
+) -> dict[str, store.RunRecord]:
+    """Up to `most` of the labelled runs.
+
+    At first the shallowest and the deepest networks of each family in `study`, the first `each` runs
+    of both.
+    """
+    offered = []
+    for family in ("plain", "residual"):
+        own = {
+            label: run.network.depth
+            for label, run in runs.items()
+            if run.network.family == family and run.path.parent == study.path
+        }
+        for depth in sorted({min(own.values()), max(own.values())}) if own else ():
+            offered += [label for label in own if own[label] == depth][:each]
+    chosen = st.multiselect(
+        label,
+        list(runs),
+        default=follow(key, offered[:most], study),
+        key=key,
+        bind="query-params",
+        max_selections=most,
+        help=hint,
+    )
+    return {label: runs[label] for label in chosen[:most] if label in runs}
+
+
+def follow(key: str, offered: Any, study: store.Study) -> Any:
+    """The default to give the widget `key`: `offered`, or None if it has just been set to that.
+
+    A choice made by hand stays while the page shows the same study; an untouched widget follows what
+    is offered as runs grow and appear.
+    """
+    memory = f"{key}, as offered"
+    before = st.session_state.get(memory)
+    st.session_state[memory] = (study.path, offered)
+    if before is None or before == (study.path, offered):
+        return offered
+    if before[0] == study.path and st.session_state.get(key) != before[1]:
+        return offered
+    st.session_state[key] = offered
+    return None
+
+
+def one_condition(runs: Sequence[store.RunRecord]) -> list[store.RunRecord]:
+    """The runs of one data set, recipe and precision, chosen if there are several."""
+    groups: dict[str, list[store.RunRecord]] = {}
+    for run in runs:
+        parts = (run.config.data.label, f"recipe {run.config.recipe.label}", run.config.precision)
+        groups.setdefault(shown(" · ".join(parts), 120), []).append(run)
+    if len(groups) < 2:
+        return list(runs)
+    return choose(
+        "Data set, recipe and precision",
+        dict(sorted(groups.items(), key=lambda group: -len(group[1]))),
+        "condition",
+        "This study holds runs that cannot be averaged or subtracted; choose which to look at.",
+    )
 
 
 # --- the study --------------------------------------------------------------------------------
@@ -60,23 +170,31 @@ def sidebar() -> None:
 
     The choices stand in the page's address, so that a link shows what its sender saw.
     """
-    _pick_study()
-    st.sidebar.toggle(
+    if studies := _studies():
+        choose(
+            "Study",
+            studies,
+            "study",
+            "Your own studies come first, then the reference studies that ship with the project.",
+            place=st.sidebar,
+        )
+    switch(
         "Projector",
-        key="projector",
-        bind="query-params",
-        help="Large type, thick lines, full contrast: for the back row of a hall.",
+        "projector",
+        "Large type, thick lines, full contrast: for the back row of a hall.",
+        place=st.sidebar,
     )
-    st.sidebar.toggle(
+    bare = switch(
         "Hide controls",
-        key="bare",
-        bind="query-params",
-        help="Only figures and words: for a slide, or a link that shows one thing. The page's address "
+        "bare",
+        "Only figures and words: for a slide, or a link that shows one thing. The page's address "
         "holds everything chosen here; copy it to share.",
+        place=st.sidebar,
     )
-    st.html(f"<style>{_PAGE}{_PROJECTOR if projector() else ''}</style>")
-    if st.session_state.get("bare"):
-        st.html(f"<style>{_BARE}</style>")
+    for name, wanted in {"page": True, "projector": projector(), "bare": bare}.items():
+        if wanted:
+            st.html(STYLES / f"{name}.css")
+    if bare:
         st.button("Show controls", icon=":material/tune:", type="tertiary", on_click=_show_controls)
 
 
@@ -87,46 +205,6 @@ def projector() -> bool:
 
 def _show_controls() -> None:
     st.session_state["bare"] = False
-
-
-# Streamlit's own names of its parts: without them these rules do nothing, and a browser test notices.
-_PAGE = """
-[data-testid="stMainBlockContainer"] { padding: 3rem 2.5rem 4rem; max-width: 1500px; }
-"""
-_PROJECTOR = """
-[data-testid="stMain"] { font-size: 1.5rem; }
-[data-testid="stMain"] p, [data-testid="stMain"] li, [data-testid="stMain"] label p,
-[data-testid="stText"], [data-testid="stText"] * { font-size: 1.5rem !important; line-height: 1.5; }
-[data-testid="stMain"] button p { font-size: 1.05rem !important; }
-[data-testid="stElementContainer"]:has([data-testid="stDataFrame"]) {
-    zoom: 1.15; width: 87% !important; }
-[data-testid="stColumn"] [data-testid="stElementContainer"]:has([data-testid="stDataFrame"]) {
-    zoom: 1; width: 100% !important; }
-[data-testid="stMain"] h1 { font-size: 3.2rem; }
-[data-testid="stMain"] h2 { font-size: 2.4rem; }
-[data-testid="stMainBlockContainer"] { padding-top: 2rem; max-width: 100%; }
-[data-testid="stMain"] label:has([role="switch"]), [data-testid="stCheckbox"] label {
-    align-items: center; }
-"""
-_BARE = """
-[data-testid="stSidebar"], [data-testid="stSidebarCollapsedControl"],
-[data-testid="stExpandSidebarButton"], [data-testid="stSelectbox"], [data-testid="stMultiSelect"],
-[data-testid="stSlider"], [data-testid="stSelectSlider"], [data-testid="stCheckbox"],
-[data-testid="stSegmentedControl"], [data-testid="stNumberInput"], [data-testid="stButtonGroup"],
-[data-testid="stDownloadButton"], [data-testid="stHeader"] { display: none; }
-"""
-
-
-def _pick_study() -> None:
-    studies = _studies()
-    if studies:
-        st.sidebar.selectbox(
-            "Study",
-            list(studies),
-            key="study",
-            bind="query-params",
-            help="Your own studies come first, then the reference studies that ship with the project.",
-        )
 
 
 def open_study(title: str, intro: str) -> store.Study:
@@ -147,53 +225,24 @@ def open_study(title: str, intro: str) -> store.Study:
     return study
 
 
-def follow(key: str, offered: Any, study: store.Study) -> Any:
-    """The default to give the widget `key`: `offered`, or None if it has just been set to that.
-
-    A choice made by hand stays while the page shows the same study; an untouched widget follows what
-    is offered as runs grow and appear.
-    """
-    memory = f"{key}, as offered"
-    before = st.session_state.get(memory)
-    st.session_state[memory] = (study.path, offered)
-    if before is None or before == (study.path, offered):
-        return offered
-    if before[0] == study.path and st.session_state.get(key) != before[1]:
-        return offered
-    st.session_state[key] = offered
-    return None
+def place(path: Path) -> str:
+    """`digits` for a study of the user's own, `reference/digits` for one that ships."""
+    return path.relative_to(cached.root()).as_posix()
 
 
 def _studies() -> dict[str, Path]:
     """By label, in the order in which they are offered; the first is shown if none is asked for."""
-    root = cached.root()
-    paths = store.find_studies(root)
+    paths = store.find_studies(cached.root())
     paths.sort(key=lambda path: path.parent.name == store.REFERENCE and path.name != FIRST)
-    return labelled((_place(path, root), path) for path in paths)
-
-
-def _place(path: Path, root: Path) -> str:
-    """`digits` for a study of the user's own, `reference/digits` for one that ships."""
-    return path.relative_to(root).as_posix()
-
-
-def unreadable(folder: Path) -> str:
-    """Why a folder cannot be listed, in the system's words; "" if it can or is not there."""
-    try:
-        next(folder.iterdir(), None)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        return error.strerror or type(error).__name__
-    return ""
+    return labelled((place(path), path) for path in paths)
 
 
 def _no_results(root: Path) -> None:
-    reason = unreadable(root)
+    reason = store.unreadable(root)
     if reason:
         st.error("The results folder cannot be read.", icon=":material/folder_off:")
-        st.text(shown(f"{reason}: {root.absolute()}", 1000))
-        st.markdown("Mend that, or name another one: `resnetlab dashboard --results FOLDER`.")
+        say(f"{reason}: {root.absolute()}", 1000)
+        st.markdown("Fix that, or name another one: `resnetlab dashboard --results FOLDER`.")
         return
     st.info("There are no results yet.", icon=":material/folder_open:")
     st.markdown("Train the default study (a few minutes on two cores) in a terminal:")
@@ -204,44 +253,36 @@ def _no_results(root: Path) -> None:
     st.code(shown(root.absolute(), 1000), language=None)
 
 
-def one_condition(runs: Sequence[store.RunRecord]) -> list[store.RunRecord]:
-    """The runs of one data set, recipe and precision, chosen if there are several."""
-
-    def condition(run: store.RunRecord) -> str:
-        parts = (run.config.data.label, f"recipe {run.config.recipe.label}", run.config.precision)
-        return shown(" · ".join(parts), 120)
-
-    found = [name for name, _ in Counter(condition(run) for run in runs).most_common()]
-    if len(found) < 2:
-        return list(runs)
-    choice = st.selectbox(
-        "Data set, recipe and precision",
-        found,
-        key="condition",
-        bind="query-params",
-        help="This study holds runs that cannot be averaged or subtracted; choose which to look at.",
-    )
-    return [run for run in runs if condition(run) == (choice if choice in found else found[0])]
-
-
 # --- live -------------------------------------------------------------------------------------
+
+
+def redraw_when_changed(state: Callable[[], Any], every: float) -> None:
+    """Look at `state()` every so many seconds; draw the page again when it is not what it was."""
+    drawn, since = state(), time.monotonic()
+
+    def look() -> None:
+        # The first look belongs to the drawing of the page itself.
+        if time.monotonic() - since > LOOK_SECONDS / 2 and state() != drawn:
+            st.rerun()
+
+    st.fragment(look, run_every=every)()
 
 
 def _watch(study: store.Study | None) -> None:
     """Look at the files now and then; draw the page again only when they changed."""
-    running = _running(study) if study else []
+    running = _running(study)
     live(bool(running))
-    place, paused = st.container(), False
+    where, paused = st.container(), False
     if running:
-        place, switch = st.columns([6, 1], vertical_alignment="top")
+        where, switch = st.columns([6, 1], vertical_alignment="top")
         paused = switch.toggle(
             "Pause",
             key="pause",
             help="Hold the picture still. Without it, charts grow and keep your zoom.",
         )
     every = None if paused else LOOK_SECONDS if running else IDLE_SECONDS
-    state = cached.state(study) if study else ()
-    with place:
+    with where:
+        state = cached.state(study) if study else ()
         st.fragment(_look, run_every=every)(study, state, time.monotonic(), paused)
 
 
@@ -256,29 +297,29 @@ def _look(drawn: store.Study | None, state: tuple[Any, ...], since: float, pause
     # The first look belongs to the drawing of the page itself, which has just read the study.
     first = time.monotonic() - since < LOOK_SECONDS / 2
     study = drawn if first or drawn is None else cached.study(drawn.path)
-    running = _running(study) if study else []
+    running = _running(study)
     if running:
-        live = f":green-badge[:material/sensors: live] {count(len(running), 'run')} training"
-        st.markdown(live + (", picture paused" if paused else ""))
+        line = f":green-badge[:material/sensors: live] {count(len(running), 'run')} training"
+        st.markdown(line + (", picture paused" if paused else ""))
         columns = st.columns(min(len(running), BARS))
         for column, run in zip(columns, running, strict=False):
             _bar(column, run)
     if paused or first:
         return
-    there = bool(store.find_studies(cached.root()))
-    if there if study is None else cached.state(study) != state:
+    any_study = bool(store.find_studies(cached.root()))
+    if any_study if study is None else cached.state(study) != state:
         st.rerun()
 
 
-def _running(study: store.Study) -> list[store.RunRecord]:
-    return [run for run in study.runs if run.status == "running"]
+def _running(study: store.Study | None) -> list[store.RunRecord]:
+    return [run for run in study.runs if run.status == "running"] if study else []
 
 
-def _bar(place: DeltaGenerator, run: store.RunRecord) -> None:
+def _bar(column: DeltaGenerator, run: store.RunRecord) -> None:
     planned = run.config.recipe.steps
     step = run.info.get("step")
     done = min(step, planned) if type(step) is int and step > 0 else 0
-    place.progress(done / planned, text=f"{run.config.label}: step {done:,} of {planned:,}")
+    column.progress(done / planned, text=f"{run.config.label}: step {done:,} of {planned:,}")
 
 
 # --- charts -----------------------------------------------------------------------------------
@@ -304,17 +345,26 @@ def chart(figure: go.Figure, key: str, config: Mapping[str, Any] | None = None) 
     It keeps the background of its theme, the page's, so that a saved picture can be read anywhere.
     """
     for_hall(figure)
-    shown_points, logged = plots.thin_lines(figure)
+    points, logged = plots.thin_lines(figure)
     options = plots.CONFIG | dict(config or {})
     if st.session_state.get("live"):
         live_chart.show(figure, f"live {key}", str(st.session_state.get("study")), options)
     else:
         st.plotly_chart(figure, key=key, width="stretch", theme=None, config=options)
-    if shown_points < logged:
-        st.caption(f"{shown_points:,} of {logged:,} points: the lowest and highest of every stretch.")
+    if points < logged:
+        st.caption(f"{points:,} of {logged:,} points: the lowest and highest of every stretch.")
 
 
 # --- tables -----------------------------------------------------------------------------------
+
+
+def table(
+    data: pd.DataFrame, key: str, columns: Mapping[str, Any], *, rows: int = 1000, **more: Any
+) -> None:
+    """A table in the page's width. Of more than `rows` rows it shows a part and scrolls."""
+    height = "content" if len(data) <= rows else 600
+    words = {"hide_index": True, "placeholder": "", "height": height} | more
+    st.dataframe(data, key=key, column_config=columns, **words)
 
 
 def number(label: str, hint: str | None = None, form: str = "%.2f") -> Any:

@@ -1,7 +1,7 @@
 """What only torch can tell about a network, asked of a process of its own: pages never import torch.
 
-`anatomy` and `responses` start `python -m dashboard.inside`, give it a question as JSON and remember
-its answer; `main` is that process.
+`ask` starts `python -m dashboard.inside` and gives it a question as JSON; `main` is that process. The
+pages ask through `cached`, which remembers the answers.
 """
 
 from __future__ import annotations
@@ -13,55 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
 from resnetlab import config, store
 from resnetlab.config import UsageError
 
 SECONDS = 300  # that an answer may take
 IMAGES, LARGE_IMAGES = 256, 32  # test images that the responses are measured on
 
-Weights = tuple[tuple[str, int, int], ...]  # (file, mtime in ns, bytes) of the checkpoints
 
-
-def weights(run: store.RunRecord) -> Weights:
-    """The run's checkpoints as they look from outside; empty if it came without."""
-    found = []
-    try:
-        for path in sorted((run.path / store.CHECKPOINTS).glob("*.pt")):
-            seen = path.stat()
-            found.append((path.name, seen.st_mtime_ns, seen.st_size))
-    except OSError:
-        return ()
-    return tuple(found)
-
-
-def anatomy(name: str, classes: int, channels: int, size: int) -> list[dict[str, Any]]:
-    """`nets.parts` of the network of that name. Raises UsageError with what went wrong."""
-    return _anatomy(name, classes, channels, size)
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _anatomy(name: str, classes: int, channels: int, size: int) -> list[dict[str, Any]]:
-    question = {"network": name, "classes": classes, "channels": channels, "size": size}
-    parts: list[dict[str, Any]] = _ask(question)["parts"]
-    return parts
-
-
-def responses(run: store.RunRecord) -> dict[str, Any]:
-    """`probes.layer_responses` of the run's newest whole checkpoint: layers, values, step, images.
-
-    Raises UsageError with what went wrong.
-    """
-    return _responses(os.fsencode(run.path), weights(run))
-
-
-@st.cache_data(max_entries=256, show_spinner=False)
-def _responses(path: bytes, stamps: Weights) -> dict[str, Any]:
-    return _ask({"run": os.fsdecode(path)})
-
-
-def _ask(question: dict[str, Any]) -> dict[str, Any]:
+def ask(question: dict[str, Any]) -> dict[str, Any]:
+    """The answer of a process of its own, see `measure`. Raises UsageError with what went wrong."""
     command = [sys.executable, "-m", "dashboard.inside"]
     here = str(Path(__file__).resolve().parent.parent)
     paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
@@ -113,7 +73,6 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
     images = trained.normalise(evaluate.some_test_images(run.config, most))
     values = probes.layer_responses(trained.network, images)
     return {
-        "layers": list(probes.response_layers(trained.network)),
         "values": [store.significant(value) for value in values.tolist()],
         "step": trained.step,
         "images": len(images),

@@ -31,17 +31,9 @@ def serve() -> tuple[subprocess.Popen[bytes], str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [
-        "streamlit",
-        "run",
-        "dashboard/app.py",
-        "--server.port",
-        str(port),
-        "--server.headless",
-        "true",
-    ]
+    words = ["run", "dashboard/app.py", f"--server.port={port}", "--server.headless=true"]
     server = subprocess.Popen(
-        [sys.executable, "-m", *words],
+        [sys.executable, "-m", "streamlit", *words],
         cwd=PROJECT,
         env=os.environ | {"RESNETLAB_RESULTS": str(PROJECT / "results")},
         stdout=subprocess.DEVNULL,

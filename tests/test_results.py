@@ -711,6 +711,11 @@ def test_any_bytes_in_a_json_file_can_be_read(unended: Path, content: bytes, nam
         (unended / "run.json").write_bytes(good)
 
 
+def test_a_folder_whose_name_is_no_utf_8_is_a_row_like_any_other(folder: Path) -> None:
+    folder.rename(folder.with_name(os.fsdecode(b"run-\xff")))
+    assert read_study(folder.parent).table()["run"].tolist() == ["run-\\udcff"]
+
+
 @pytest.mark.parametrize("name", ["run.json", "summary.json", "metrics.jsonl", "probes.jsonl"])
 @pytest.mark.parametrize("nested", ["[" * 100_000, '{"a":' * 100_000, "[" * 900 + "]" * 900])
 def test_deep_nesting_is_only_damaged(folder: Path, name: str, nested: str) -> None:

@@ -276,7 +276,7 @@ def test_no_text_cell_begins_a_formula(cell: str) -> None:
 
 
 def test_csv_keeps_numbers_and_survives_names() -> None:
-    names = ["=cmd|' /C calc'!A0", 'a,"b"\n', series.valid_text("\udcff")]
+    names = ["=cmd|' /C calc'!A0", 'a,"b"\n', "\\udcff"]
     frame = pd.DataFrame({"run": names, "y": [-0.1, 1e-17, 2]})
     content = series.to_csv(frame).decode()
     rows = list(csv.reader(io.StringIO(content, newline="")))

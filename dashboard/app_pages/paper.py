@@ -13,83 +13,74 @@ from resnetlab.verdict import comparison
 CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe", "parameters", "our_parameters")
 
 
-def draw(key: str, shown: pd.DataFrame) -> None:
-    """A table of the page; of runs that there are none, nothing more is said."""
-    word = "top-1" if "paper_top5" in shown else "test"
-    errors = [str(name) for name in shown if name not in CONDITION]
-    said = CONDITION if shown["n"].notna().any() else ("parameters",)
-    st.dataframe(
-        shown,
-        hide_index=True,
-        key=key,
-        height="content",
-        placeholder="",
-        column_order=[*errors, *(name for name in said if name in shown)],
-        column_config={
-            "network": frame.text("Network", pinned=True),
-            "parameters": frame.text("Paper: parameters", alignment="right"),
-            "our_parameters": frame.text("Ours: parameters", alignment="right"),
-            "paper_top1": frame.text(
-                f"Paper {word} (%)",
-                alignment="right",
-                width=200 if key == "Table 6" else None,
-            ),
-            "paper_top5": frame.text("Paper top-5 (%)", alignment="right"),
-            "ours_top1": frame.text(
-                f"Ours {word} (%)",
-                "Mean over finished seeds at the last step; ± is the sample standard deviation.",
-                alignment="right",
-            ),
-            "ours_top5": frame.text("Ours top-5 (%)", alignment="right"),
-            "paper_train": frame.text("Paper train (%)", alignment="right"),
-            "ours_train": frame.text("Ours train (%)", "Running, in training mode.", alignment="right"),
-            "n": frame.number("n", "Finished runs in the mean, one a seed.", "%d"),
-            "protocol": frame.text("Our test"),
-            "data": frame.text("Our data"),
-            "recipe": frame.text("Our recipe"),
-            "study": frame.text("Study"),
-            "comparable": frame.text(
-                "To be compared?", "With the paper's number in the same row.", width=180
-            ),
-        },
+def page() -> None:
+    frame.open_study(
+        "Ours and the paper",
+        "Every error that the paper reports in Tables 2, 3, 4 and 6 and at the end of Figure 6, and "
+        "beside it what runs of ours reached, from **all** studies of the results folder. A cell "
+        "without a run stays empty.",
+    )
+    paths = store.find_studies(cached.root())
+    studies = {frame.place(path): cached.study(path).runs for path in paths}
+    ours = comparison.measured(studies.items())
+    sentence, named = comparison.overall(ours)
+    with st.container(border=True):
+        st.markdown(f"**{sentence}**" if named else sentence)
+        if named:
+            frame.say(named)
+    for part in (*comparison.TABLES, comparison.FIGURE_6):
+        frame.section(f"{part.name}: {part.about}", f"The paper's: {part.how}. Errors in percent.")
+        rows = comparison.table(part, ours)
+        if part.name == "Table 6":
+            comparison.with_parameters(rows, (run for runs in studies.values() for run in runs))
+        show(part.name, rows.map(lambda value: frame.shown(value) if isinstance(value, str) else value))
+    frame.section(
+        "What these tables cannot say",
+        "\n".join(f"- {limit}" for limit in comparison.LIMITS)
+        + "\n- `resnetlab evaluate STUDY/RUN --protocol all` tests a trained network by the other "
+        "protocols; its result then stands here.",
     )
 
 
-study = frame.open_study(
-    "Ours and the paper",
-    "Every error that the paper reports in Tables 2, 3, 4 and 6 and at the end of Figure 6, and "
-    "beside it what runs of ours reached, from **all** studies of the results folder. A cell without a "
-    "run stays empty.",
-)
-root = cached.root()
-studies = {path.relative_to(root).as_posix(): cached.study(path) for path in store.find_studies(root)}
-ours = comparison.measured((name, found.runs) for name, found in studies.items())
-
-with st.container(border=True):
-    sentence, named = comparison.overall(ours)
-    st.markdown(f"**{sentence}**" if named else sentence)
-    if named:
-        st.text(frame.shown(named))
-
-for part in (*comparison.TABLES, comparison.FIGURE_6):
-    st.header(f"{part.name}: {part.about}", anchor=False)
-    st.markdown(f"The paper's: {part.how}. Errors in percent.")
-    shown = comparison.table(part, ours)
-    if part.name == "Table 6":
-        comparison.with_parameters(shown, (run for found in studies.values() for run in found.runs))
-    draw(part.name, shown.map(lambda value: frame.shown(value) if isinstance(value, str) else value))
-    if not shown["ours_top1"].notna().any():
+def show(name: str, rows: pd.DataFrame) -> None:
+    """A table of the paper beside ours; without runs of ours only the paper's columns."""
+    measured = rows["ours_top1"].notna().any()
+    word = "top-1" if "paper_top5" in rows else "test"
+    errors = [str(column) for column in rows if column not in CONDITION]
+    said = CONDITION if rows["n"].notna().any() else ("parameters",)
+    columns = {
+        "network": frame.text("Network", pinned=True),
+        "n": frame.number("n", "Finished runs in the mean, one per seed.", "%d"),
+        "protocol": frame.text("Our test"),
+        "data": frame.text("Our data"),
+        "recipe": frame.text("Our recipe"),
+        "study": frame.text("Study"),
+        "comparable": frame.text(
+            "To be compared?", "With the paper's number in the same row.", width=180
+        ),
+    }
+    spread = "Mean over finished seeds at the last step; ± is the sample standard deviation."
+    for column, label, hint in (
+        ("parameters", "Paper: parameters", None),
+        ("our_parameters", "Ours: parameters", None),
+        ("paper_top1", f"Paper {word} (%)", None),
+        ("paper_top5", "Paper top-5 (%)", None),
+        ("ours_top1", f"Ours {word} (%)", spread),
+        ("ours_top5", "Ours top-5 (%)", None),
+        ("paper_train", "Paper train (%)", None),
+        ("ours_train", "Ours train (%)", "Running, in training mode."),
+    ):
+        width = 200 if (name, column) == ("Table 6", "paper_top1") else None
+        columns[column] = frame.text(label, hint, alignment="right", width=width)
+    order = [*errors, *(column for column in said if column in rows)]
+    frame.table(rows, name, columns, column_order=order)
+    if not measured:
         st.markdown("No finished run of ours is of these networks.")
-    if part.name == "Table 6":
+    if name == "Table 6":
         st.markdown(
             "± and best are over five runs, which the paper gives for those two only. Maxout to "
             "Highway are not its own. Plain networks do not stand in Table 6: Figure 6 has them."
         )
 
-st.header("What these tables cannot say", anchor=False)
-limits = (
-    *comparison.LIMITS,
-    "`resnetlab evaluate STUDY/RUN --protocol all` tests a trained network by the other protocols; "
-    "its result then stands here.",
-)
-st.markdown("\n".join(f"- {limit}" for limit in limits))
+
+page()

@@ -320,6 +320,15 @@ def _counts(labels: Sequence[str]) -> list[int]:
     return [count[label] for label in labels]
 
 
+def shown(text: object, length: int = 400) -> str:
+    """Text from a file or folder name on one line: what cannot be printed becomes a mark, long is cut.
+
+    Markup stays as it is: give the result only to what does not interpret it, never to markdown.
+    """
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
 def numbered(labels: Sequence[str]) -> list[str]:
     """The labels, with a number after those that were there before."""
     taken: set[str] = set()
@@ -362,11 +371,6 @@ def safe_cell(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: text that begins like one gets a ' in front."""
     dangerous = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
     return f"'{value}" if dangerous else value
-
-
-def valid_text(value: Any) -> Any:
-    r"""Text without half characters, which a folder's name may have: \udcff is spelt out."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def to_csv(frame: pd.DataFrame) -> bytes:

@@ -10,6 +10,7 @@ from resnetlab.store.find import (
     probes_of,
     read_study,
     table_of,
+    unreadable,
     weights_named,
     weights_of,
 )

@@ -79,6 +79,17 @@ def _folders(path: Path) -> list[Path]:
     return sorted(found, key=_natural)
 
 
+def unreadable(folder: Path) -> str:
+    """Why a folder cannot be listed, in the system's words; "" if it can or is not there."""
+    try:
+        next(folder.iterdir(), None)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
 def _natural(path: Path) -> list[tuple[int, int, str]]:
     """Sort key that puts plain-8 before plain-20."""
     parts = re.split(r"(\d+)", path.name)

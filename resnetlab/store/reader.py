@@ -163,7 +163,8 @@ def _numbers(columns: Iterable[str]) -> _Parse:
     return parse
 
 
-def _lines(count: int) -> str:
+def torn_lines(count: int) -> str:
+    """`1 torn or damaged line`, `3 torn or damaged lines`."""
     return "1 torn or damaged line" if count == 1 else f"{count} torn or damaged lines"
 
 
@@ -178,20 +179,24 @@ def _process_lives(pid: object) -> bool:
     return True
 
 
+def silence(info: Mapping[str, Any]) -> float:
+    """Seconds since the heartbeat in run.json; infinity if none is written."""
+    try:
+        beat = dt.datetime.fromisoformat(info["heartbeat"])
+        return (dt.datetime.now(dt.UTC) - beat).total_seconds()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return math.inf
+
+
 def is_alive(info: Mapping[str, Any]) -> bool:
     """Whether the writer named in run.json still works.
 
     On its own machine its process decides (a heartbeat of an hour ago is then somebody else's process
     with the same number); from elsewhere, the age of the heartbeat.
     """
-    try:
-        beat = dt.datetime.fromisoformat(info["heartbeat"])
-        age = (dt.datetime.now(dt.UTC) - beat).total_seconds()
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return False
     if info.get("host") == socket.gethostname():
-        return _process_lives(info.get("pid")) and age < HERE_STALE_SECONDS
-    return age < STALE_SECONDS
+        return _process_lives(info.get("pid")) and silence(info) < HERE_STALE_SECONDS
+    return silence(info) < STALE_SECONDS
 
 
 def identity_of(run: Run, study: str = "", name: str | None = None) -> dict[str, Any]:
@@ -315,11 +320,11 @@ class RunRecord:
         """What was skipped or is wrong, in sentences; empty for a healthy run."""
         found = []
         if self._metrics[1]:
-            found.append(f"{_lines(self._metrics[1])} left out of its metrics")
+            found.append(f"{torn_lines(self._metrics[1])} left out of its metrics")
         # Without keeping them: of a thousand healthy runs they would fill the memory for nothing.
         bad = self._probes[1] if "_probes" in self.__dict__ else self._read_probes()[1]
         if bad:
-            found.append(f"{_lines(bad)} left out of its probes")
+            found.append(f"{torn_lines(bad)} left out of its probes")
         if self.summary is None and (self.path / SUMMARY_FILE).exists():
             found.append(f"{SUMMARY_FILE} is torn or damaged: the run does not count as ended")
         if self.info.get("status") == "running" and self.status == "interrupted":
@@ -346,8 +351,15 @@ class RunRecord:
         return int(self.metrics["step"].max()) if len(self.metrics) else 0
 
     def identity(self) -> dict[str, Any]:
-        """Who the run is, as every table and frame names it: the keys are IDENTITY."""
-        return identity_of(self.config, self.study, self.name)
+        """Who the run is, as every table and frame names it: the keys are IDENTITY.
+
+        A folder's name may be no UTF-8, which no column of text takes: those bytes are spelt out.
+        """
+        who = identity_of(self.config, self.study, self.name)
+        return {
+            key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+            for key, value in who.items()
+        }
 
     @property
     def has_weights(self) -> bool:
