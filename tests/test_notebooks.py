@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import nbformat
 import pytest
 
 from resnetlab import files, store
-from resnetlab.config import Recipe, UsageError
+from resnetlab.config import Recipe, UsageError, run_from_parameters
 from resnetlab.studies import notebook
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -39,29 +40,43 @@ def test_form(path):
     assert title.startswith("# ")
     assert title.endswith("?"), "a notebook asks one question, its title"
     parameters = parameters_cell(content)
+    setups = 0
     for before, cell in zip(content.cells, content.cells[1:], strict=False):
         if cell.cell_type != "code":
             continue
         assert not cell.outputs
         assert cell.execution_count is None
+        assert before.cell_type == "markdown", f"prose stands before each code cell: {cell.source}"
         if cell is not parameters:
-            assert len(cell.source.splitlines()) <= 20
-        if before.cell_type == "code" and before is not parameters:
-            assert len(cell.source.splitlines()) <= 3, "prose stands before each longer cell"
-    assert "cannot say" in content.cells[-1].source + content.cells[-2].source + "".join(
-        cell.source for cell in content.cells
-    )
-    assert content.cells[-1].cell_type == "markdown"
-    assert "**Questions.**" in content.cells[-1].source
+            assert len(cell.source.splitlines()) <= 15, cell.source
+        setups += cell.source.count("here = notebook.begin(globals()")
+    assert setups == 1, "one line sets up"
+    prose = [cell.source for cell in content.cells if cell.cell_type == "markdown"]
+    assert any("cannot say" in text for text in prose)
+    assert prose[-1] is content.cells[-1].source
+    assert "**Questions.**" in prose[-1]
+    assert prose[-1].count("<details><summary>Answer</summary>") == prose[-1].count("</details>") == 3
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_parameters_are_typed_commented_literals(path):
+def test_notebooks_need_few_helpers(path):
+    code = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code")
+    helpers = {"begin", "say", "limits", "outcomes"}
+    helpers |= {"Progress", "progress_line"} if path.stem.startswith("train") else set()
+    assert set(re.findall(r"\bnotebook\.(\w+)", code)) <= helpers
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_parameters_are_typed_commented_literals_at_most_eight_first(path):
     source = parameters_cell(read(path)).source
-    for line, statement in zip(source.splitlines(), ast.parse(source).body, strict=True):
-        assert isinstance(statement, ast.AnnAssign), line
-        ast.literal_eval(statement.value)
+    first, _, rest = source.partition("\n# ")
+    assert 1 <= len(first.splitlines()) <= 8
+    assert "\n# " not in rest, "one line parts them"
+    for line in [*first.splitlines(), *rest.splitlines()[1:]]:
         assert "  # " in line, line
+    for name, parameter in notebook.parameters_of(source).items():
+        assert parameter.kind in notebook.KINDS, name
+    assert len(notebook.parameters_of(source)) == len(ast.parse(source).body)
 
 
 def test_train_takes_every_field_of_the_recipe():
@@ -73,9 +88,65 @@ def test_train_takes_every_field_of_the_recipe():
     assert known["depth"]["help"].startswith("weighted layers, 6n+2: 8, 14, 20, 32, 44, 56, 110")
 
 
-def test_injected_names_are_those_papermill_wrote():
-    cells = ["import x", "# Parameters\ndepth = 56\ndeph = 3\n", "y = 2"]
-    assert notebook.injected_names(cells) == ["depth", "deph"]
+PARAMETERS = """depths: list[int] = [20]  # a
+also: list[str] = []  # b
+seed: int = 0  # c
+quick: bool = False  # d
+flip: bool = None  # e
+results: str = ""  # f"""
+
+
+def begun(injected="", quick=None):
+    """The names of a notebook with these parameters after its first line."""
+    names = {"In": ["", "import os", PARAMETERS, injected]}
+    exec(PARAMETERS, names)
+    exec(injected, names)
+    return names, notebook.begin(names, quick)
+
+
+def test_a_notebook_begins_with_its_parameters_taken_strictly(tmp_path):
+    names, here = begun(f"# Parameters\ndepths = '[8, 14]'\nresults = {str(tmp_path)!r}\n")
+    assert (names["depths"], names["also"], names["flip"]) == ([8, 14], [], None)
+    assert here.root == here.how["root"] == tmp_path
+    names, _ = begun("# Parameters\nquick = 'true'\nalso = 'plain-8,resnet-8'\n", {"depths": [8]})
+    assert (names["quick"], names["depths"]) == (True, [8])
+    assert names["also"] == ["plain-8", "resnet-8"]
+    names, _ = begun("", {"depths": [8]})
+    assert names["depths"] == [20], "no trial was asked for"
+    names, _ = begun("# Parameters are chosen by hand\nmore = 3")
+    assert names["more"] == 3, "only what papermill wrote is looked at"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("depht = 56", "unknown parameter 'depht'; did you mean 'depths'?"),
+        ("depths = [20, 56.5]", r"depths: should be a list such as \[18, 34\], got \[20, 56.5\]"),
+        ("depths = 'deep'", r"depths: should be a list such as \[18, 34\], got 'deep'"),
+        ("seed = 'one'", "seed: should be a whole number, got 'one'"),
+        ("seed = 1.0", "seed: should be a whole number, got 1.0"),
+        ("quick = 1", "quick: should be true or false, got 1"),
+    ],
+)
+def test_what_the_parameters_cell_does_not_have_is_refused(line, message):
+    with pytest.raises(UsageError, match=message):
+        begun(f"# Parameters\n{line}\n", {"depths": [8]})
+
+
+def test_sentences_and_limits_are_lists():
+    assert notebook.say(["a", "b"]).data == "- a\n- b"
+    assert notebook.say({"**one**": ["a"], "**two**": ["b"]}).data == "**one**\n- a\n\n**two**\n- b"
+    runs = [run_from_parameters(network="plain-8", seed=seed) for seed in (0, 1)]
+    words = notebook.limits(["the one", "another."], runs).data.splitlines()
+    assert words[:3] == [
+        "- The one.",
+        "- Another.",
+        "- 2 seed(s): too few to tell chance from a difference.",
+    ]
+    assert words[3].startswith("- The paper trained on CIFAR-10 and ImageNet, these runs on digits")
+    assert len(words) == 4, "a reason is said once"
+    runs.append(run_from_parameters(network="plain-8", seed=2))
+    assert len(notebook.limits([], runs).data.splitlines()) == 1
 
 
 def test_execute_refuses_unknown_names_and_leaves_nothing(tmp_path):
@@ -294,9 +365,10 @@ def test_the_middle_of_the_loss_surface_is_the_trained_weights_exactly(points, r
 
 def state_after(name, until):
     """What a notebook's code cells define, run here up to the one whose source holds that word."""
-    state = {}
+    state = {"In": []}
     for cell in read(FOLDER / name).cells:
         if cell.cell_type == "code":
+            state["In"].append(cell.source)
             exec(cell.source, state)
             if until in cell.source:
                 return state
@@ -454,8 +526,8 @@ def test_shortcut_dial_notebook_turns_the_dial_and_removes_blocks(tmp_path):
 
 @pytest.mark.parametrize("value", ["yes", 1, None, "0"])
 def test_a_switch_that_is_no_switch_is_refused(value):
-    assert notebook.switch("true", "quick") is True
-    assert notebook.switch("False", "quick") is False
-    assert notebook.switch(True, "quick") is True
+    assert notebook.value_of("true", "bool", "quick") is True
+    assert notebook.value_of("False", "bool", "quick") is False
+    assert notebook.value_of(True, "bool", "quick") is True
     with pytest.raises(UsageError, match="quick: should be true or false"):
-        notebook.switch(value, "quick")
+        notebook.value_of(value, "bool", "quick")

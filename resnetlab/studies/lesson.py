@@ -96,7 +96,7 @@ def place_of(source: Path, parameters: Mapping[str, Any], root: Path) -> Path:
         # A notebook that trains names its folder after data and steps; the others are told the folder.
         if any("folder_name(" in text for text in executed.sources(content)):
             name = runner.folder_name(name, str(values["data"]), values.get("steps"))
-    if notebook.switch(values.get("quick", False), "quick"):
+    if notebook.value_of(values.get("quick", False), "bool", "quick"):
         name = TRIALS
     return root / name / source.name
 

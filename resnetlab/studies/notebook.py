@@ -1,89 +1,189 @@
-"""What notebooks need: strict parameters, figures that stay small, live curves, and papermill."""
+"""What notebooks need: `begin`, `say`, `limits` and `outcomes` inside them; around them, papermill."""
 
 from __future__ import annotations
 
 import ast
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from resnetlab import config, files, store
+from resnetlab import config, files, store, verdict
 from resnetlab.config import UsageError
+from resnetlab.pages import executed
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from IPython.display import Markdown
 
 KERNEL, LANGUAGE = "python3", "python"
-T = TypeVar("T")
+INJECTED = "# Parameters\n"  # papermill begins with it the cell that it writes
+COLUMNS = "run status steps train_error train_error_clean test_error seconds".split()
+
+
+# --- parameters -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A line of the parameters cell: its annotation, such as list[int], and its default."""
+
+    kind: str
+    default: Any
+
+
+def parameters_of(source: str) -> dict[str, Parameter]:
+    """The parameters in the text of a cell; none if it holds anything but annotated literals."""
+    found = {}
+    try:
+        for line in ast.parse(source).body:
+            if not (
+                isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value
+            ):
+                return {}
+            found[line.target.id] = Parameter(
+                ast.unparse(line.annotation), ast.literal_eval(line.value)
+            )
+    except (SyntaxError, ValueError):
+        return {}
+    return found
+
+
+def _switch(value: object) -> bool:
+    """`-p quick true` arrives as text, and any text would count as true."""
+    value = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _list(element: Callable[[Any], Any], value: object) -> list[Any]:
+    """`[18, 34]`, or the texts `18,34` and `[18,34]` that the command line makes of it."""
+    if isinstance(value, str):
+        words = value.strip().removeprefix("[").removesuffix("]").split(",")
+        value = [word.strip().strip("'\"") for word in words if word.strip()]
+    parts = list(value) if isinstance(value, list | tuple) else [value]
+    return [element(part) for part in parts]
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool | float):
+        raise ValueError
+    return int(value)
+
+
+def _dict(value: object) -> dict[str, Any]:
+    value = ast.literal_eval(value) if isinstance(value, str) else value
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
+# The kinds that a parameters cell may name: what one should be, and how text becomes it.
+KINDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "bool": ("true or false", _switch),
+    "list[int]": ("a list such as [18, 34]", partial(_list, _whole)),
+    "list[float]": ("a list such as [0.1, 0.5]", partial(_list, float)),
+    "list[str]": ("a list such as ['none', 'A']", partial(_list, str)),
+    "dict": ("like {'lr': 0.05}", _dict),
+    "int": ("a whole number", _whole),
+    "float": ("a number", float),
+    "str": ("a text", str),
+}
+
+
+def value_of(value: object, kind: str, name: str) -> Any:
+    """A parameter's value as its annotation has it, also where it arrived as text.
+
+    Raises UsageError, naming the parameter, for what is of another kind.
+    """
+    wanted, read = KINDS[kind]
+    try:
+        return read(value)
+    except (SyntaxError, TypeError, ValueError):
+        raise UsageError(f"{name}: should be {wanted}, got {value!r}") from None
 
 
 # --- inside a notebook ------------------------------------------------------------------------
 
 
-def check_injected(known: Iterable[str]) -> None:
-    """Refuse what papermill injected under a name that the notebook does not have.
+@dataclass(frozen=True)
+class Here:
+    """The results folder of a notebook, and how the runs that are missing there are trained."""
 
-    papermill only warns of `-p deph 56` and runs with the default depth. `known` are the names of the
-    parameters cell. Raises UsageError with the nearest name. Does nothing when run by hand.
+    root: Path
+    how: Mapping[str, Any]  # what `studies.collect` takes beside the grid
+
+    @property
+    def place(self) -> torch.device:
+        """The device that the parameter `device` names."""
+        from resnetlab import training
+
+        return training.resolve_device(self.how["device"])
+
+
+def begin(names: dict[str, Any], quick: Mapping[str, Any] | None = None) -> Here:
+    """The first line of a notebook, `here = notebook.begin(globals())`: parameters taken strictly.
+
+    The names and kinds are read from the parameters cell itself. Lists, switches and whole numbers
+    that arrived as text are replaced in `names` by their values, and in a trial, which the parameter
+    `quick` asks for, others by those of `quick`.
+    Figures are drawn by plotly's JSON from here on: kilobytes, no script.
+    Raises UsageError for a value of another kind, and, with the nearest name, for one that papermill
+    injected under a name that the cell does not have: papermill only warns, and runs the defaults.
     """
-    import IPython
+    import plotly.io
 
-    shell = IPython.get_ipython()
-    cells = shell.user_ns.get("In", []) if shell is not None else []
-    names = list(known)
-    for name in injected_names(cells):
-        if name not in names:
-            raise UsageError(f"unknown parameter {name!r}{config.did_you_mean(name, names)}")
+    from resnetlab import plots
 
-
-def injected_names(cells: Iterable[str]) -> list[str]:
-    """The names assigned in cells that papermill wrote; it begins each with `# Parameters`."""
-    names = []
-    for cell in cells:
-        if cell.startswith("# Parameters\n"):
-            for statement in ast.parse(cell).body:
-                targets = statement.targets if isinstance(statement, ast.Assign) else []
-                names += [target.id for target in targets if isinstance(target, ast.Name)]
-    return names
-
-
-def by_hand() -> bool:
-    """True where somebody watches: a kernel that JupyterLab or VS Code started, not papermill."""
-    return any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID"))
+    cells = names.get("In", [])
+    known = next((found for cell in cells if (found := parameters_of(cell))), {})
+    for line in (line for cell in cells if cell.startswith(INJECTED) for line in ast.parse(cell).body):
+        for target in line.targets if isinstance(line, ast.Assign) else ():
+            if isinstance(target, ast.Name) and target.id not in known:
+                raise UsageError(
+                    f"unknown parameter {target.id!r}{config.did_you_mean(target.id, known)}"
+                )
+    if quick and value_of(names["quick"], "bool", "quick"):
+        names.update(quick)
+    for name, parameter in known.items():
+        if parameter.default is not None and parameter.kind.startswith(("list", "bool", "int")):
+            names[name] = value_of(names[name], parameter.kind, name)
+    plotly.io.renderers["plotly_mimetype"].config = plots.CONFIG
+    plotly.io.renderers.default = "plotly_mimetype"
+    root = store.results_root(names.get("results") or None)
+    chosen = {name: names[name] for name in ("device", "jobs") if name in known}
+    return Here(root, {"root": root, "watcher": Lines(), **chosen})
 
 
-def values_of(value: object, kind: type[T], what: str) -> tuple[T, ...]:
-    """A list parameter: `[18, 34]`, or the text `18,34` that papermill's -p makes of it.
+def say(sentences: Iterable[str] | Mapping[str, Iterable[str]]) -> Markdown:
+    """Sentences as a list, or several lists, each under its heading."""
+    from IPython.display import Markdown
 
-    Raises UsageError if it is neither, naming the parameter.
-    """
-    parts: list[Any]
-    if isinstance(value, str):
-        parts = [part.strip() for part in value.split(",") if part.strip()]
-    elif isinstance(value, list | tuple):
-        parts = list(value)
-    else:
-        parts = [value]
-    try:
-        whole = kind is int and any(isinstance(part, bool | float) for part in parts)
-        found = tuple(kind(part) for part in parts)  # type: ignore[call-arg]
-    except (TypeError, ValueError):
-        whole = True
-        found = ()
-    if whole:
-        raise UsageError(f"{what}: should be a list such as [18, 34], got {value!r}")
-    return found
+    if isinstance(sentences, Mapping):
+        parts = [f"{heading}\n{say(group).data}" for heading, group in sentences.items()]
+        return Markdown("\n\n".join(parts))
+    return Markdown("\n".join(f"- {sentence}" for sentence in sentences))
 
 
-def switch(value: object, what: str) -> bool:
-    """A true/false parameter; `-p quick true` arrives as text, and any text would count as true.
+def limits(notes: Iterable[str], runs: Iterable[store.RunRecord | config.Run] = ()) -> Markdown:
+    """What the data cannot say: `notes`; that the seeds are too few; why the paper's values differ."""
+    asked = [run.config if isinstance(run, store.RunRecord) else run for run in runs]
+    notes, seeds = list(notes), len({run.seed for run in asked})
+    if 0 < seeds < verdict.ENOUGH_SEEDS:
+        notes.append(f"{seeds} seed(s): too few to tell chance from a difference")
+    labels = dict.fromkeys((run.data.label, run.recipe.label) for run in asked)
+    reasons = [reason for label in labels for reason in verdict.not_comparable(*label)]
+    return say(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in dict.fromkeys(notes + reasons))
 
-    Raises UsageError for anything else, naming the parameter.
-    """
-    words = {"true": True, "false": False}
-    found = words.get(value.lower()) if isinstance(value, str) else value
-    if not isinstance(found, bool):
-        raise UsageError(f"{what}: should be true or false, got {value!r}")
-    return found
+
+def outcomes(table: pd.DataFrame) -> pd.DataFrame:
+    """How runs ended: what matters of `store.table_of`, with the study where there are several."""
+    return table[["study", *COLUMNS] if table["study"].nunique() > 1 else COLUMNS]
 
 
 class Lines:
@@ -102,31 +202,21 @@ class Lines:
         pass
 
 
-def set_up_figures() -> None:
-    """Figures as plotly's JSON, which JupyterLab draws: kilobytes, no script, no upload button."""
-    import plotly.io
-
-    from resnetlab import plots
-
-    renderer = plotly.io.renderers["plotly_mimetype"]
-    renderer.config = plots.CONFIG
-    plotly.io.renderers.default = "plotly_mimetype"
-
-
 class Progress:
     """`on_row` for `training.fit`: curves that grow when run by hand, a line a test under papermill."""
 
     def __init__(self, run: config.Run) -> None:
         self.run = run
         self.rows: list[dict[str, Any]] = []
+        # JupyterLab and VS Code name their session to the kernel: somebody watches.
+        self._watched = any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID"))
         self._handle: Any = None
         self._drawn = 0.0
 
     def __call__(self, row: Mapping[str, Any]) -> None:
         self.rows.append(dict(row))
-        last = row["step"] == self.run.recipe.steps
-        if by_hand():
-            if last or time.monotonic() - self._drawn > 1.5:
+        if self._watched:
+            if row["step"] == self.run.recipe.steps or time.monotonic() - self._drawn > 1.5:
                 self._draw()
         elif "test_error" in row or "validation_error" in row:
             print(progress_line(row, self.run), flush=True)
@@ -139,17 +229,11 @@ class Progress:
         from resnetlab import plots
 
         columns = [name for name in store.SCHEMA[store.METRICS_FILE] if name != "nonfinite"]
-        who: dict[str, Any] = {
-            "network": self.run.network_name,
-            "depth": self.run.network.depth,
-            "data": self.run.data.label,
-            "recipe": self.run.recipe.label,
-            "precision": self.run.precision,
-            "seed": self.run.seed,
-        }
-        figure = plots.run_curves(pd.DataFrame(self.rows).reindex(columns=columns).assign(**who))
+        metrics = pd.DataFrame(self.rows).reindex(columns=columns).assign(**store.identity_of(self.run))
         # A figure displays itself, always as a new output: only its bare content can be replaced.
-        content = plotly.io.renderers["plotly_mimetype"].to_mimebundle(figure.to_dict())
+        content = plotly.io.renderers["plotly_mimetype"].to_mimebundle(
+            plots.run_curves(metrics).to_dict()
+        )
         if self._handle is None:
             self._handle = display(content, raw=True, display_id=True)
         else:
@@ -190,6 +274,19 @@ def find(name: str) -> Path:
     return folder() / (wanted if wanted in known else numbered[0])
 
 
+def known_parameter(source: Path, name: str) -> Parameter:
+    """That parameter of a notebook. UsageError, with the nearest name, if it has none of that name."""
+    try:
+        cells = executed.cells(executed.parse(source.read_bytes()))
+    except executed.UnreadableError as error:
+        raise UsageError(f"{source.name} cannot be executed: {error}") from None
+    tagged = [executed.text_of(c.get("source")) for c in cells if "parameters" in executed.tags(c)]
+    known = parameters_of("\n".join(tagged))
+    if name not in known:
+        raise UsageError(f"{source.name} has no parameter {name!r}{config.did_you_mean(name, known)}")
+    return known[name]
+
+
 def typed(source: Path, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Parameters given as text, each as the kind of value that the notebook names for it.
 
@@ -197,63 +294,14 @@ def typed(source: Path, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     `none` nothing where nothing is the default. Raises UsageError for a name that the notebook does not
     have, with the nearest one, for one given twice, and for a value of another kind.
     """
-    known = _named(source)
     values: dict[str, Any] = {}
     for name, text in pairs:
-        if name not in known:
-            hint = config.did_you_mean(name, known)
-            raise UsageError(f"{source.name} has no parameter {name!r}{hint}")
+        parameter = known_parameter(source, name)
         if name in values:
             raise UsageError(f"parameter {name!r} is given twice")
-        kind, default = known[name]["inferred_type_name"], known[name]["default"]
-        nothing = default == "None" and text.lower() == "none"
-        values[name] = None if nothing else _value(text, kind, name)
+        nothing = parameter.default is None and text.lower() == "none"
+        values[name] = None if nothing else value_of(text, parameter.kind, name)
     return values
-
-
-def _named(source: Path) -> dict[str, Any]:
-    """The parameters of a notebook: name -> what papermill infers of it. UsageError for none to run."""
-    import papermill
-
-    try:
-        return dict(papermill.inspect_notebook(_literal(source)))
-    except ValueError as error:  # no kernel is named, or it is not Python
-        raise UsageError(f"{source.name} cannot be executed: {error}") from None
-
-
-def _value(text: str, kind: str, what: str) -> Any:
-    if kind == "bool":
-        return switch(text, what)
-    if kind == "list":
-        inside = text.strip().removeprefix("[").removesuffix("]")
-        return [_plain(part.strip()) for part in inside.split(",") if part.strip()]
-    if kind == "dict":
-        try:
-            found = ast.literal_eval(text)
-        except (SyntaxError, ValueError):
-            found = None
-        if not isinstance(found, dict):
-            raise UsageError(f"{what}: should be like {{'lr': 0.05}}, got {text!r}")
-        return found
-    try:
-        return {"int": int, "float": float}.get(kind, str)(text)
-    except ValueError:
-        noun = "a whole number" if kind == "int" else "a number"
-        raise UsageError(f"{what}: should be {noun}, got {text!r}") from None
-
-
-def _plain(text: str) -> Any:
-    """A number, a quoted text or, as it stands, a word."""
-    try:
-        found = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
-    return found if isinstance(found, int | float | str) else text
-
-
-def _literal(path: Path) -> str:
-    """A path as papermill wants it: it formats paths, so braces in them are doubled."""
-    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
@@ -263,37 +311,25 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     UsageError with the nearest one otherwise. A failing cell raises papermill's error after the
     notebook, with the traceback in it, has been written.
     """
+    import nbformat
     import papermill
 
-    known = _named(source)
     for name in parameters:
-        if name not in known:
-            hint = config.did_you_mean(name, known)
-            raise UsageError(f"{source.name} has no parameter {name!r}{hint}")
+        known_parameter(source, name)
     target.parent.mkdir(parents=True, exist_ok=True)
     for left_over in target.parent.glob(f".{target.stem}.*.tmp.ipynb"):
         left_over.unlink(missing_ok=True)  # of an execution that was killed
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp.ipynb")
+    # papermill formats paths, so braces in them are doubled.
+    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, temporary)]
+    how = {"kernel_name": KERNEL, "language": LANGUAGE, "progress_bar": False, "log_output": False}
     try:
-        papermill.execute_notebook(
-            _literal(source),
-            _literal(temporary),
-            dict(parameters),
-            kernel_name=KERNEL,
-            language=LANGUAGE,
-            progress_bar=False,
-            log_output=False,
-        )
+        papermill.execute_notebook(*paths, dict(parameters), **how)
     finally:
         if temporary.exists():
-            _forget_paths(temporary, source, target)
+            # It notes absolute paths of this machine: only the names belong in what is shared.
+            content = nbformat.read(temporary, as_version=4)
+            noted = content.metadata.get("papermill", {})
+            noted.update(input_path=source.name, output_path=target.name)
+            nbformat.write(content, temporary)
             temporary.replace(target)
-
-
-def _forget_paths(executed: Path, source: Path, target: Path) -> None:
-    """papermill notes absolute paths of this machine: only the names belong in what is shared."""
-    import nbformat
-
-    content = nbformat.read(executed, as_version=4)
-    content.metadata.get("papermill", {}).update(input_path=source.name, output_path=target.name)
-    nbformat.write(content, executed)
