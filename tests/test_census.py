@@ -30,11 +30,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def problems(folder: Path) -> list[str]:
-    return census.inspect(folder, workers=0).problems
+    return census.inspect(folder).problems
 
 
 def test_a_sound_folder_is_counted_and_has_no_problem(folder: Path) -> None:
-    found = census.inspect(folder, workers=0)
+    found = census.inspect(folder)
     assert found.problems == []
     train = found.splits["train"]
     assert (train.images, train.classes, train.kinds) == (6, ["cat", "dog"], {"JPEG RGB": 6})
@@ -66,22 +66,22 @@ def test_what_would_stop_or_spoil_a_run_is_a_problem(folder: Path) -> None:
         shutil.copy(folder / "train" / "dog" / "0.jpg", folder / "train" / "dog" / f"{index}.jpg")
     whole.unlink()
     (folder / "val" / "cow").mkdir()
-    assert problems(folder) == [
-        "1 class(es) without an image (jpg, png): val/cow",
-        "1 class(es) of val/ not in train/: cow",
-    ]
-    (folder / "val" / "cow").rmdir()
+    assert problems(folder) == [f"{folder / 'val' / 'cow'} has no images (jpg, png)"]
+    shutil.copy(folder / "val" / "cat" / "0.jpg", folder / "val" / "cow" / "0.jpg")
+    assert problems(folder) == [f"train and val of {folder} have different classes: cow"]
+    shutil.rmtree(folder / "val" / "cow")
     assert problems(folder) == []
     (folder / "val").rename(folder / "validation")
-    assert problems(folder) == ["there is neither test/ nor val/ with a folder for each class"]
+    missing = "a data folder holds train/CLASS/*.jpg|png and test/CLASS/*.jpg|png"
+    assert problems(folder) == [f"{folder / 'test'} is missing; {missing}"]
     shutil.rmtree(folder / "train")
-    assert "there is no train/ with a folder for each class" in problems(folder)
+    assert f"{folder / 'train'} is missing; {missing}" in problems(folder)
 
 
 def test_headers_alone_say_what_they_do_not_see(folder: Path) -> None:
     path = folder / "train" / "cat" / "0.jpg"
     path.write_bytes(path.read_bytes()[:-200])
-    found = census.inspect(folder, headers_only=True, workers=0)
+    found = census.inspect(folder, headers_only=True)
     assert found.problems == []
     assert "only headers were read" in found.notes[-1]
     assert len(problems(folder)) == 1
@@ -89,7 +89,7 @@ def test_headers_alone_say_what_they_do_not_see(folder: Path) -> None:
 
 def test_the_wrong_number_of_classes_and_other_files_are_said(folder: Path) -> None:
     (folder / "train" / "cat" / "notes.txt").write_text("x")
-    found = census.inspect(folder, classes=1000, workers=0)
+    found = census.inspect(folder, classes=1000)
     assert found.problems == [
         f"ImageNet has 1000 classes, this folder has 2: use it as folder:{folder}"
     ]

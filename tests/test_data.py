@@ -26,8 +26,8 @@ from torch import Tensor
 
 from resnetlab.config import PAPER, QUICK, Data, Recipe, UsageError
 from resnetlab.images import datasets, feeds
-from resnetlab.images.datasets import DataError
-from resnetlab.images.feeds import Batches, Dataset, Draws, Order, Split
+from resnetlab.images.feeds import Dataset, Draws, Order, Resident, Split
+from resnetlab.images.pixels import DataError
 
 CPU = torch.device("cpu")
 
@@ -239,6 +239,10 @@ def test_generators_differ_by_seed_purpose_and_index() -> None:
 # --- augmentation -----------------------------------------------------------------------------
 
 
+def resident(split: Split, recipe: Recipe, dtype: torch.dtype, test: Split | None = None) -> Resident:
+    return Resident(Dataset("x", ("a", "b"), split, test or split), recipe, 0, CPU, dtype)
+
+
 def random_split(count: int = 12, channels: int = 3, size: int = 8) -> Split:
     random = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, channels, size, size), generator=random, dtype=torch.uint8)
@@ -263,9 +267,9 @@ def test_batches_are_what_the_slow_reference_gives(
     pad: int, flip: bool, dtype: torch.dtype, tolerance: float, channels: int
 ) -> None:
     split, own = random_split(channels=channels), recipe(pad=pad, flip=flip)
-    batches, draws = Batches(split, own, CPU, dtype), Order(len(split), own, 0).draws(0, 6)
+    batches, draws = resident(split, own, dtype), Order(len(split), own, 0).draws(0, 6)
     for row in range(6):
-        images, labels = batches.train(draws, row)
+        images, labels = batches.batch(draws, row)
         assert images.dtype == dtype
         assert images.shape == (8, channels, 8, 8)
         for i, image in enumerate(images):
@@ -279,7 +283,7 @@ def test_padding_is_zero_after_the_mean_not_before() -> None:
     split = Split(torch.full((4, 1, 8, 8), 200, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
     split.images[0] = 100
     corner = Draws(*(torch.full((1, 4), v) for v in (1, 0, 0)), torch.zeros(1, 4, dtype=torch.bool))
-    images, _ = Batches(split, recipe(), CPU, torch.float32).train(corner, 0)
+    images, _ = resident(split, recipe(), torch.float32).batch(corner, 0)
     assert not images[:, :, :4].any()
     assert not images[:, :, :, :4].any()
     assert torch.allclose(images[:, :, 4:, 4:], torch.tensor(25 / 255))  # 200 less the mean of 175
@@ -287,27 +291,27 @@ def test_padding_is_zero_after_the_mean_not_before() -> None:
 
 def test_without_augmentation_a_training_batch_is_the_plain_image() -> None:
     split, own = random_split(), recipe(pad=0, flip=False)
-    batches, draws = Batches(split, own, CPU, torch.float32), Order(12, own, 0).draws(0, 3)
-    plain = torch.cat([images for images, _ in batches.plain(split)])
+    batches, draws = resident(split, own, torch.float32), Order(12, own, 0).draws(0, 3)
+    plain = torch.cat([images for images, _ in batches.plain("train")])
     for row in range(3):
-        images, _ = batches.train(draws, row)
+        images, _ = batches.batch(draws, row)
         assert torch.equal(images, plain[draws.index[row]])
 
 
 def test_plain_passes_over_each_image_once_in_order_with_the_training_mean() -> None:
-    train, test = random_split(), random_split(7)
-    batches = Batches(train, recipe(), CPU, torch.float64)
+    train, test = random_split(size=96), random_split(25, size=96)
+    batches = resident(train, recipe(), torch.float64, test)
     mean = train.images.to(torch.float64).mean(dim=0)
-    parts = list(batches.plain(test, size=3))
-    assert [len(labels) for _, labels in parts] == [3, 3, 1]
+    parts = list(batches.plain("test"))
+    assert [len(labels) for _, labels in parts] == [11, 11, 3]  # as many pixels as 100 of 32x32
     assert torch.equal(torch.cat([labels for _, labels in parts]), test.labels)
     wanted = (test.images.to(torch.float64) - mean) / 255
     torch.testing.assert_close(torch.cat([images for images, _ in parts]), wanted, atol=1e-15, rtol=0)
 
 
 def test_the_mean_is_the_training_images_per_pixel() -> None:
-    batches = Batches(train := random_split(200), recipe(), CPU, torch.float64)
-    images = torch.cat([images for images, _ in batches.plain(train)])
+    batches = resident(random_split(200), recipe(), torch.float64)
+    images = torch.cat([images for images, _ in batches.plain("train")])
     assert images.mean(dim=0).abs().max() < 1e-14
 
 
@@ -546,8 +550,8 @@ def read(folder: Path, root: Path | None = None) -> Dataset:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are decoded from now on."""
     seen: list[Path] = []
-    real = datasets._decode
-    monkeypatch.setattr(datasets, "_decode", lambda path: (seen.append(path), real(path))[1])
+    real = datasets.decode
+    monkeypatch.setattr(datasets, "decode", lambda path: (seen.append(path), real(path))[1])
     return seen
 
 
@@ -663,13 +667,20 @@ def test_two_folders_of_one_name_do_not_share_a_cache(tmp_path: Path) -> None:
         assert (found.train.images == value).all()
 
 
-def test_grey_palette_and_transparent_images_become_rgb(pets: Path) -> None:
+def test_every_kind_of_image_becomes_upright_rgb(pets: Path) -> None:
+    """By the decoder of larger images too (test_pixels.py): upright, clear on white, 16 bits whole."""
     save(pets / "train" / "ant" / "a-grey.png", 77, mode="L")
-    save(pets / "train" / "ant" / "b-clear.png", (1, 2, 3, 128), mode="RGBA")
-    save(pets / "train" / "ant" / "c-palette.png", 0, mode="P")
+    save(pets / "train" / "ant" / "b-clear.png", (1, 2, 3, 0), mode="RGBA")
+    Image.fromarray(np.full((10, 10), 40_000, dtype=np.uint16)).save(
+        pets / "train" / "ant" / "c-16.png"
+    )
+    half, exif = Image.new("L", (10, 10)), Image.Exif()
+    half.paste(200, (0, 0, 10, 5))
+    exif[0x0112] = 6  # turned by 90 degrees: what was above is at the right
+    half.save(pets / "train" / "ant" / "d-turned.png", exif=exif)
     images = read(pets).train.images
-    assert images[4].unique().tolist() == [77]
-    assert images[5, :, 0, 0].tolist() == [1, 2, 3]
+    assert [images[index].unique().tolist() for index in (4, 5, 6)] == [[77], [255], [40_000 >> 8]]
+    assert images[7, 0, 4].tolist() == [0] * 5 + [200] * 5
     assert images.shape[1:] == (3, 10, 10)
 
 
@@ -780,6 +791,6 @@ def test_a_folder_too_large_for_memory_is_refused_before_it_is_decoded(
 
 def test_recipes_that_are_used_on_each_data_set_fit_its_images(digits: Dataset) -> None:
     for own in (QUICK, PAPER):
-        batches = Batches(digits.train, own, CPU, torch.float32)
-        images, _ = batches.train(Order(1442, own, 0).draws(0, 1), 0)
+        batches = Resident(digits, own, 0, CPU, torch.float32)
+        images, _ = batches.batch(Order(1442, own, 0).draws(0, 1), 0)
         assert images.shape == (own.batch_size, 1, 8, 8)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,8 @@ from torch import Tensor
 
 from resnetlab import config
 from resnetlab.config import IMAGENET_SMALL, UsageError
-from resnetlab.images import datasets, feeds, photographs
-from resnetlab.images.datasets import DataError
-from resnetlab.images.pixels import centre_crop, decode, resize, scaled_crop
-from resnetlab.images.workers import in_order
+from resnetlab.images import datasets, feeds, photographs, streaming
+from resnetlab.images.pixels import DataError, centre_crop, decode, resize, scaled_crop
 
 CPU = torch.device("cpu")
 RECIPE = IMAGENET_SMALL.replace(batch_size=6, flip=True)
@@ -51,11 +52,11 @@ def feed(
     recipe: config.Recipe = RECIPE,
     seed: int = 0,
     share: feeds.Share = feeds.ALONE,
-) -> photographs.Streamed:
-    return found.feed(recipe, seed, CPU, torch.float64, share)
+) -> streaming.Streamed:
+    return streaming.Streamed(found, recipe, seed, CPU, torch.float64, share)
 
 
-def batches(of: photographs.Streamed, start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
+def batches(of: streaming.Streamed, start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
     return [(images.clone(), labels) for images, labels in of.batches(start, stop)]
 
 
@@ -64,41 +65,7 @@ def same(ours: list[tuple[Tensor, Tensor]], theirs: list[tuple[Tensor, Tensor]])
     return all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in pairs)
 
 
-# --- one image --------------------------------------------------------------------------------
-
-
-def test_every_kind_of_file_becomes_upright_rgb(tmp_path: Path) -> None:
-    image = pattern(50, 40)
-    for mode, suffix in (("RGB", "png"), ("L", "jpg"), ("CMYK", "jpg"), ("P", "png"), ("RGBA", "png")):
-        path = tmp_path / f"{mode}.{suffix}"
-        image.convert(mode).save(path)
-        found = decode(path)
-        assert found.shape == (3, 40, 50)
-        assert found.dtype == torch.uint8
-        with Image.open(path) as again:
-            wanted = torch.from_numpy(np.array(again.convert("RGB"))).permute(2, 0, 1)
-        assert (found.int() - wanted.int()).abs().max() <= 3, mode  # two JPEG decoders round apart
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    assert decode(tmp_path / "turned.jpg").shape == (3, 50, 40)
-
-
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    whole = tmp_path / "whole.jpg"
-    pattern(200, 200).save(whole)
-    for name, content in (
-        ("cut.jpg", whole.read_bytes()[:900]),
-        ("text.png", b"hello"),
-        ("none.jpg", b""),
-    ):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(
-            DataError, match=rf"{name} is damaged.*; `resnetlab data check` names every damaged file"
-        ):
-            decode(tmp_path / name)
-    with pytest.raises(DataError, match=r"gone\.jpg cannot be read"):
-        decode(tmp_path / "gone.jpg")
+# --- one image (decoded: test_pixels.py) --------------------------------------------------------
 
 
 def test_resize_is_pillows_and_rounds_as_torchvision(tmp_path: Path) -> None:
@@ -180,11 +147,11 @@ def test_the_shorter_side_is_drawn_from_both_ends_of_the_scale(folder: Path, tmp
 def test_augmentation_is_mirror_mean_and_colour_by_hand(folder: Path, tmp_path: Path) -> None:
     of = feed(photos(folder, tmp_path))
     (raw, _), (images, labels) = next(of.crops(3, 4)), next(of.batches(3, 4))
-    views, statistics = of.views(3), photographs.measure(photos(folder, tmp_path), 32, RECIPE.scale[0])  # type: ignore[index]
+    views, statistics = of.views(3), streaming.measure(photos(folder, tmp_path), 32, RECIPE.scale[0])  # type: ignore[index]
     covariance = statistics.covariance.numpy()
     values, vectors = np.linalg.eigh(covariance)
     for index in range(6):
-        pixels = raw[index].numpy().astype(float).transpose(2, 0, 1)
+        pixels = raw[index].numpy().astype(float)
         if views.flip[index]:
             pixels = pixels[:, :, ::-1]
         vectors_signed = vectors * np.sign(vectors[abs(vectors).argmax(axis=0), range(3)])
@@ -197,7 +164,7 @@ def test_augmentation_is_mirror_mean_and_colour_by_hand(folder: Path, tmp_path: 
 @pytest.mark.parametrize("kind", ["pixel", "channel"])
 def test_statistics_are_those_of_the_single_views(kind: str, folder: Path, tmp_path: Path) -> None:
     found = photos(folder, tmp_path)
-    statistics = photographs.measure(found, 32, 37)
+    statistics = streaming.measure(found, 32, 37)
     files = found.splits["train"]
     views = torch.stack(
         [centre_crop(resize(decode(files.path(i)), 37), 32) for i in range(len(files))]
@@ -211,13 +178,13 @@ def test_statistics_are_those_of_the_single_views(kind: str, folder: Path, tmp_p
         assert np.allclose(normalise.mean.flatten().numpy(), 255 * flat.mean(axis=1))
     seen = torch.cat([images for images, _ in feed(found, RECIPE.replace(mean=kind)).plain("train")])
     assert torch.allclose(seen, normalise(views), atol=1e-6)
-    assert photographs.measure(found, 32, 37).mean.equal(statistics.mean), "from the cache"
+    assert streaming.measure(found, 32, 37).mean.equal(statistics.mean), "from the cache"
 
 
 def test_a_test_sees_every_image_whole_and_in_order(folder: Path, tmp_path: Path) -> None:
     found = photos(folder, tmp_path)
     files, labels, count = found.splits["test"], [], 0
-    for images, truth in found.resized("test", 40):
+    for images, truth in streaming.resized(found, "test", 40):
         for image in images:
             assert torch.equal(image, resize(decode(files.path(count)), 40))
             count += 1
@@ -306,14 +273,14 @@ def test_large_digits_that_broke_off_leave_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_dead_worker_is_a_clear_error() -> None:
-    import os
-    import signal
+def test_a_dead_worker_is_a_clear_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(files: photographs.Files, index: int) -> Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
 
-    def die(task: int) -> int:
-        if task == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return task
-
+    monkeypatch.setattr(photographs.Files, "image", die)
+    alone = dataclasses.replace(photos(folder, tmp_path), workers=1)
     with pytest.raises(DataError, match="a process that decodes images is gone"):
-        list(in_order(die, range(5), 1))
+        list(streaming.resized(alone, "test", 40))

@@ -14,7 +14,7 @@ import pytest
 
 from resnetlab import config, store, studies
 from resnetlab.config import UsageError
-from resnetlab.images.datasets import DataError
+from resnetlab.images.pixels import DataError
 from resnetlab.studies import notebook
 
 PROJECT = Path(__file__).parents[1]

@@ -21,9 +21,8 @@ from PIL import Image
 
 from resnetlab import config, store, training
 from resnetlab.config import UsageError
-from resnetlab.images import census, datasets, feeds, fetch, photographs, tiny_imagenet
-from resnetlab.images.datasets import DataError
-from resnetlab.images.pixels import decode
+from resnetlab.images import census, datasets, feeds, fetch, photographs, streaming, tiny_imagenet
+from resnetlab.images.pixels import DataError, decode
 from resnetlab.training import evaluate
 
 WNIDS = ["n01443537", "n02123045", "n03126707", "n03126708"]
@@ -111,7 +110,7 @@ def test_its_recipe_is_its_own_and_a_study_on_a_copy_says_so(folder: Path) -> No
 
 
 def test_the_layout_is_read_by_wordnet_id(folder: Path) -> None:
-    found = tiny_imagenet.find_images(folder)
+    found = tiny_imagenet.look(folder).checked()
     assert list(found["train"]) == list(found["test"]) == WNIDS
     assert [len(paths) for paths in found["train"].values()] == [5] * 4
     named = {path.name: wnid for wnid, paths in found["test"].items() for path in paths}
@@ -149,10 +148,10 @@ def test_what_a_step_sees_is_the_same_from_memory_and_from_files(
         monkeypatch.setattr("resnetlab.machine.free_memory", lambda room=room: room)
         photos = photographs.load(spec(folder), tmp_path / f"root{room}")
         assert (photos.splits["train"].pixels is None) == (room == 0)
-        feed = photos.feed(recipe, 3, CPU, torch.float64)
+        feed = streaming.feed(photos, recipe, 3, CPU, torch.float64)
         batches = [(images.clone(), labels) for images, labels in feed.batches(0, 4)]
         tests = [(images.clone(), labels) for images, labels in feed.plain("test")]
-        resized = [(pixels.clone(), labels) for pixels, labels in photos.resized("test", 96)]
+        resized = [(pixels.clone(), labels) for pixels, labels in streaming.resized(photos, "test", 96)]
         seen.append((batches + tests + resized, photos.describe()))
     (ours, mine), (theirs, its) = seen
     for (images, labels), (other, others) in zip(ours, theirs, strict=True):
@@ -243,8 +242,8 @@ def test_a_spoilt_copy_is_refused_by_name_and_the_check_says_the_same(
 ) -> None:
     spoil(folder)
     with pytest.raises(DataError, match=said):
-        tiny_imagenet.find_images(folder)
-    found = census.inspect(folder, workers=0, tiny=True)
+        tiny_imagenet.look(folder).checked()
+    found = census.inspect(folder, tiny=True)
     assert any(re.search(said, problem) for problem in found.problems), found.problems
 
 
@@ -396,7 +395,7 @@ def test_the_published_file_is_the_one_that_is_known() -> None:
 def test_a_download_is_unpacked_under_its_own_name_once(server: Server, tmp_path: Path) -> None:
     place = tiny_imagenet.download(tmp_path / "data")
     assert place == tmp_path / "data" / "tiny-imagenet"
-    assert list(tiny_imagenet.find_images(place)["train"]) == WNIDS
+    assert list(tiny_imagenet.look(place).images["train"]) == WNIDS
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["tiny-imagenet"]
     assert tiny_imagenet.download(tmp_path / "data") == place
     assert len(server.asked) == 1

@@ -23,6 +23,7 @@ from resnetlab import config, nets, store
 from resnetlab import training as train
 from resnetlab.config import UsageError
 from resnetlab.images import datasets, feeds
+from resnetlab.images.pixels import DataError
 
 OFTEN = {"steps": 24, "log_every": 4, "test_every": 8, "probe_every": 6, "checkpoint_every": 8}
 
@@ -706,7 +707,7 @@ def photos(tmp_path, monkeypatch):
 def test_a_damaged_file_is_named(photos, tmp_path):
     folder, bad = photos
     values = {"data": f"folder:{folder}"} | LARGE | {"batch_size": 4}
-    with pytest.raises(datasets.DataError, match=re.escape(str(bad))):
+    with pytest.raises(DataError, match=re.escape(str(bad))):
         fit(make_run(**values), tmp_path / "strict")
 
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import io
 import shutil
-import sys
-import urllib.error
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +15,17 @@ from torch import Tensor
 
 from resnetlab import config
 from resnetlab.config import UsageError
-from resnetlab.files import atomic_write, project_root
+from resnetlab.files import project_root
+from resnetlab.images import folders
+from resnetlab.images.cache import Arrays, cached
 from resnetlab.images.feeds import Dataset, Split, generator
+from resnetlab.images.pixels import BAR, DataError, decode, in_threads
 
 CIFAR = ("cifar10", "cifar100")
 DOWNLOADS = (*CIFAR, "tiny-imagenet")  # the last by `tiny_imagenet.download`
 OFFLINE = "without network use --data digits, or --data folder:PATH with your own images"
-BAR: dict[str, Any] = {
-    "leave": False,
-    "disable": None,
-}  # of tqdm: none where nobody watches, as in a log
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+DECODER = 2  # counts changes of what `decode` makes of a file; older caches are made again then
 MAX_BYTES = 4 * 1024**3  # decoded; a larger set does not belong in memory
-
-
-class DataError(RuntimeError):
-    """A data set that is missing, damaged or not as it should be; the message names the file."""
 
 
 def data_root() -> Path:
@@ -81,17 +72,11 @@ def _digits() -> Dataset:
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]  # 0..16 -> 0..255
     labels = bunch.target.astype(np.int64)
-    test = np.zeros(len(labels), dtype=bool)
+    test = torch.zeros(len(labels), dtype=torch.bool)
     for digit in range(10):
         test[np.flatnonzero(labels == digit)[4::5]] = True
-    images, targets = torch.from_numpy(pixels), torch.from_numpy(labels)
-    chosen = torch.from_numpy(test)
-    return Dataset(
-        "digits",
-        tuple(str(digit) for digit in range(10)),
-        Split(images[~chosen], targets[~chosen]),
-        Split(images[chosen], targets[chosen]),
-    )
+    every = Split(torch.from_numpy(pixels), torch.from_numpy(labels))
+    return Dataset("digits", tuple("0123456789"), every.take(~test), every.take(test))
 
 
 def _torchvision_class(name: str) -> Any:
@@ -144,7 +129,7 @@ def download(name: str, root: Path | None = None) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except (OSError, RuntimeError, EOFError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        reason = getattr(error, "reason", error)
         raise DataError(
             f"{name} could not be downloaded from {reader.url} ({reason}); nothing was kept. "
             f"Try again later; {OFFLINE}"
@@ -154,151 +139,60 @@ def download(name: str, root: Path | None = None) -> Path:
     return folder
 
 
-def is_image(path: Path) -> bool:
-    """Whether a file counts as an image, by its name: jpg or png, and no dot file."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def _image_files(folder: Path) -> dict[str, list[Path]]:
-    """Class name -> its image files, both sorted; other files and dot files are not images."""
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder} is missing; a data folder holds train/CLASS/*.jpg|png and test/CLASS/*.jpg|png"
-        )
-    found = {}
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.name.startswith("."):
-            found[entry.name] = sorted(filter(is_image, entry.iterdir()))
-    if not any(found.values()):
-        raise DataError(f"{folder} has no images (jpg, png) in class folders")
-    for name, paths in found.items():
-        if not paths:
-            raise DataError(f"{folder / name} has no images (jpg, png)")
-    return found
-
-
-def find_images(path: Path) -> dict[str, dict[str, list[Path]]]:
-    """ "train" and "test" -> class -> image files of a data folder; test/ may be called val/.
-
-    Raises DataError for anything that is no such folder, and for classes that differ.
-    """
-    held = [name for name in ("test", "val") if (path / name).is_dir()]
-    if len(held) == 2:
-        raise DataError(f"{path} has both test/ and val/; only one of them can be the test set")
-    splits = {"train": _image_files(path / "train"), "test": _image_files(path / (held or ["test"])[0])}
-    classes = list(splits["train"])
-    if len(classes) < 2:
-        raise DataError(f"{path / 'train'} has one class ({classes[0]}); at least two are needed")
-    if list(splits["test"]) != classes:
-        odd = sorted(set(classes) ^ set(splits["test"]))
-        raise DataError(f"train and test of {path} have different classes: {', '.join(odd[:5])}")
-    return splits
-
-
-def _decode(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """One image as uint8 (3, H, W). DataError naming the file if it is damaged."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} is damaged or no image ({error})") from None
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path} is far too large ({error})") from None
-
-
-def _decode_split(
-    files: dict[str, list[Path]], size: int, what: str
-) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], np.ndarray[Any, np.dtype[np.int64]]]:
-    from tqdm import tqdm
-
-    paths = [path for group in files.values() for path in group]
-    labels = np.repeat(np.arange(len(files)), [len(group) for group in files.values()])
-    images = np.empty((len(paths), 3, size, size), dtype=np.uint8)
-    with ThreadPoolExecutor() as pool:
-        try:
-            decoded = pool.map(_decode, paths)
-            for index, pixels in enumerate(tqdm(decoded, f"decoding {what}", len(paths), **BAR)):
-                if pixels.shape[1:] != (size, size):
-                    height, width = pixels.shape[1:]
-                    raise DataError(
-                        f"{paths[index]} is {width}x{height}, the first image is {size}x{size}: "
-                        "all images of a folder must have one size"
-                    )
-                images[index] = pixels
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # do not decode the rest first
-            raise
-    return images, labels.astype(np.int64)
-
-
 def _folder(path: Path, label: str, root: Path) -> Dataset:
-    """train/CLASS/* and test/CLASS/*, decoded once into an array that file changes invalidate."""
-    splits = find_images(path)
-    classes = list(splits["train"])
-    fingerprint = hashlib.sha256()
-    for files in splits.values():
-        for file in (file for group in files.values() for file in group):
-            try:
-                stat = file.stat()
-            except OSError as error:  # a dangling link
-                raise DataError(f"{file} cannot be read ({error.strerror})") from None
-            entry = f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
-            fingerprint.update(entry.encode("utf-8", "surrogateescape"))
+    """train/CLASS/* and test/CLASS/*, decoded once into arrays that file changes invalidate."""
+    splits = folders.look(path).checked()
+    fingerprint = hashlib.sha256(f"decoder {DECODER}\n".encode())
+    for file in (file for classes in splits.values() for group in classes.values() for file in group):
+        try:
+            stat = file.stat()
+        except OSError as error:  # a dangling link
+            raise DataError(f"{file} cannot be read ({error.strerror})") from None
+        entry = f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+        fingerprint.update(entry.encode("utf-8", "surrogateescape"))
     folder_key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    cache = root / "cache" / f"{folder_key}-{fingerprint.hexdigest()[:16]}.npz"
-
-    arrays = _read_cache(cache)
-    if arrays is None:
-        height, width = _decode(splits["train"][classes[0]][0]).shape[1:]
-        if height != width or height < 8:
-            raise DataError(
-                f"{splits['train'][classes[0]][0]} is {width}x{height}; "
-                "images must be square and at least 8x8"
-            )
-        count = sum(len(group) for files in splits.values() for group in files.values())
-        if count * 3 * height * width > MAX_BYTES:
-            raise DataError(
-                f"{path} would take {count * 3 * height * width / 1024**3:.1f} GiB decoded, more than "
-                f"{MAX_BYTES // 1024**3} GiB; use smaller or fewer images"
-            )
-        arrays = {}
-        for name, files in splits.items():
-            images, labels = _decode_split(files, height, f"{label}/{name}")
-            arrays |= {f"{name}_images": images, f"{name}_labels": labels}
-        _write_cache(cache, arrays, folder_key)
+    arrays = cached(
+        root / "cache" / f"{folder_key}-{fingerprint.hexdigest()[:16]}.npz",
+        ("train_images", "train_labels", "test_images", "test_labels"),
+        lambda: _decode_folder(path, label, splits),
+        replaces=f"{folder_key}-*.npz",
+    )
     train, test = (
         Split(torch.from_numpy(arrays[f"{n}_images"]), torch.from_numpy(arrays[f"{n}_labels"]))
         for n in ("train", "test")
     )
-    return Dataset(label, tuple(classes), train, test)
+    return Dataset(label, tuple(splits["train"]), train, test)
 
 
-_CACHED = ("train_images", "train_labels", "test_images", "test_labels")
+def _decode_folder(path: Path, label: str, splits: dict[str, dict[str, list[Path]]]) -> Arrays:
+    """Images uint8 (N, 3, S, S) and labels (N,) of both splits, S the first image's side."""
+    from tqdm import tqdm
 
-
-def _read_cache(cache: Path) -> dict[str, Any] | None:
-    """The decoded arrays, or None if there are none or they are not whole."""
-    try:
-        with cache.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in _CACHED}
-    except Exception:  # numpy and zipfile raise a dozen kinds; a bad cache is only decoded anew
-        return None
-
-
-def _write_cache(cache: Path, arrays: dict[str, Any], folder_key: str) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(cache, buffer.getvalue())
-    except OSError as error:
-        print(
-            f"note: {cache} could not be written ({error.strerror}); decoding again next time",
-            file=sys.stderr,
+    first = next(iter(splits["train"].values()))[0]
+    height, width = decode(first).shape[1:]
+    if height != width or height < 8:
+        raise DataError(f"{first} is {width}x{height}; images must be square and at least 8x8")
+    paths = {
+        name: [file for group in split.values() for file in group] for name, split in splits.items()
+    }
+    needed = sum(map(len, paths.values())) * 3 * height * width
+    if needed > MAX_BYTES:
+        raise DataError(
+            f"{path} would take {needed / 1024**3:.1f} GiB decoded, more than "
+            f"{MAX_BYTES // 1024**3} GiB; use smaller or fewer images"
         )
-        return
-    for old in cache.parent.glob(f"{folder_key}-*.npz"):
-        if old != cache:
-            old.unlink(missing_ok=True)
+    arrays: Arrays = {}
+    for name, files in paths.items():
+        images = np.empty((len(files), 3, height, width), dtype=np.uint8)
+        bar = tqdm(in_threads(decode, files), f"decoding {label}/{name}", len(files), **BAR)
+        for index, image in enumerate(bar):
+            if image.shape[1:] != (height, width):
+                raise DataError(
+                    f"{files[index]} is {image.shape[2]}x{image.shape[1]}, the first image is "
+                    f"{width}x{height}: all images of a folder must have one size"
+                )
+            images[index] = image.numpy()
+        counts = [len(group) for group in splits[name].values()]
+        labels = np.repeat(np.arange(len(counts)), counts)
+        arrays |= {f"{name}_images": images, f"{name}_labels": labels}
+    return arrays

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -76,24 +76,12 @@ class Dataset:
         """Height and width of an image."""
         return int(self.train.images.shape[-1])
 
-    def feed(
-        self,
-        recipe: config.Recipe,
-        seed: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        share: Share = ALONE,
-    ) -> Resident:
-        """These images as training takes them."""
-        return Resident(self, recipe, seed, device, dtype, share)
-
     def describe(self) -> dict[str, Any]:
         """What run.json keeps of it: classes, shape, sizes and the hash of all pixels and labels."""
         digest = hashlib.sha256()
-        for split in (self.train, self.validation, self.test):
-            if split is not None:
-                digest.update(split.images.numpy().data)
-                digest.update(split.labels.numpy().data)
+        for split in filter(None, (self.train, self.validation, self.test)):
+            digest.update(split.images.numpy().data)
+            digest.update(split.labels.numpy().data)
         return {
             "classes": list(self.classes),
             "shape": list(self.train.images.shape[1:]),
@@ -130,56 +118,54 @@ class Draws:
     dx: Tensor
     flip: Tensor
 
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Draws:
+        return Draws(change(self.index), change(self.dy), change(self.dx), change(self.flip))
+
     def to(self, device: torch.device) -> Draws:
-        return Draws(*(t.to(device) for t in (self.index, self.dy, self.dx, self.flip)))
+        return self._map(lambda t: t.to(device))
 
     def share(self, share: Share) -> Draws:
         rows = share.of(self.index.shape[1])
-        return Draws(*(t[:, rows] for t in (self.index, self.dy, self.dx, self.flip)))
+        return self._map(lambda t: t[:, rows])
 
-    def at(self, row: int | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def at(self, row: int | Tensor) -> Draws:
         """What one step sees, each (batch,). A `row` (1,) on the device is looked up there."""
-        parts = (self.index, self.dy, self.dx, self.flip)
         if isinstance(row, int):
-            return tuple(t[row] for t in parts)  # type: ignore[return-value]
-        return tuple(t.index_select(0, row)[0] for t in parts)  # type: ignore[return-value]
+            return self._map(lambda t: t[row])
+        return self._map(lambda t: t.index_select(0, row)[0])
 
 
-class Order:
-    """The endless stream of training images: one permutation an epoch, cut into batches.
+def epochs(first: int, last: int, images: int) -> Iterator[tuple[int, slice]]:
+    """Positions [first, last) of the endless stream of images, epoch by epoch: its number, its part.
 
     A batch may straddle two epochs, so every batch is full and every image is seen equally often.
     """
+    for epoch in range(first // images, (last - 1) // images + 1):
+        yield epoch, slice(max(first - epoch * images, 0), last - epoch * images)
+
+
+class Order:
+    """The endless stream of training images: one permutation per epoch, cut into batches."""
 
     def __init__(self, images: int, recipe: config.Recipe, seed: int) -> None:
-        self.images = images
-        self.recipe = recipe
-        self.seed = seed
+        self.images, self.recipe, self.seed = images, recipe, seed
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
 
     def _draw_epoch(self, epoch: int) -> Tensor:
         """int64 (4, images): index, dy, dx, flip of every image of the epoch, in order."""
-        random = generator(self.seed, "epoch", epoch)
+        random, count = generator(self.seed, "epoch", epoch), self.images
         shifts = 2 * self.recipe.pad + 1
-        return torch.stack(
-            [
-                torch.randperm(self.images, generator=random),
-                torch.randint(shifts, (self.images,), generator=random),
-                torch.randint(shifts, (self.images,), generator=random),
-                torch.randint(2, (self.images,), generator=random) * int(self.recipe.flip),
-            ]
-        )
+        index = torch.randperm(count, generator=random)
+        dy, dx = (torch.randint(shifts, (count,), generator=random) for _ in "yx")
+        flip = torch.randint(2, (count,), generator=random) * int(self.recipe.flip)
+        return torch.stack([index, dy, dx, flip])
 
     def draws(self, start: int, stop: int) -> Draws:
         """Steps [start, stop), on the CPU."""
         batch = self.recipe.batch_size
-        first, last = start * batch, stop * batch  # positions in the stream
-        pieces = []
-        for epoch in range(first // self.images, (last - 1) // self.images + 1):
-            begin = max(first - epoch * self.images, 0)
-            end = min(last - epoch * self.images, self.images)
-            pieces.append(self._epoch(epoch)[:, begin:end])
-        index, dy, dx, flip = torch.cat(pieces, dim=1).view(4, stop - start, batch)
+        parts = epochs(start * batch, stop * batch, self.images)
+        stream = torch.cat([self._epoch(epoch)[:, part] for epoch, part in parts], dim=1)
+        index, dy, dx, flip = stream.view(4, stop - start, batch)
         return Draws(index, dy, dx, flip.bool())
 
 
@@ -188,7 +174,7 @@ class Normalise:
     """What is subtracted from pixels of 0..255, and what they are divided by.
 
     `mean` is the mean training image (C, S, S) as in the paper, or (C, 1, 1). Images of another size
-    than the mean's get its average a channel. `divisor` is (C, 1, 1): 255, or a channel's deviation.
+    than the mean's get its average per channel. `divisor` is (C, 1, 1): 255, or a channel's deviation.
     """
 
     mean: Tensor
@@ -219,48 +205,6 @@ def normalisation(images: Tensor, kind: str) -> Normalise:
     return Normalise(mean, variance.clamp(min=1e-6).sqrt())
 
 
-class Batches:
-    """Normalised images on the device, training batches augmented there (Sec. 4.2).
-
-    The mean training image (or the channel means) is subtracted; then `pad` zeros on each side, a
-    random crop of the old size, a random mirror image.
-    """
-
-    def __init__(
-        self, train: Split, recipe: config.Recipe, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.device, self.dtype, self.recipe = device, dtype, recipe
-        self.normalise = normalisation(train.images, recipe.mean).to(device, dtype)
-        self.split = train.to(device)
-
-    def train(self, draws: Draws, row: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Batch `row` of the drawn block: images (B, C, S, S) in `dtype`, labels (B,)."""
-        index, dy, dx, flip = draws.at(row)
-        p = self.recipe.pad
-        images = self.normalise(self.split.images[index])  # (B, C, S, S)
-        if p:
-            size = images.shape[-1]
-            padded = pad(images, (p, p, p, p))  # (B, C, S+2p, S+2p)
-            windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # (B, C, 2p+1, 2p+1, S, S), a view
-            each = torch.arange(len(index), device=self.device)
-            images = windows[each, :, dy, dx]  # (B, C, S, S)
-        mirrored = flip.view(-1, 1, 1, 1)
-        return torch.where(mirrored, images.flip(-1), images), self.split.labels[index]
-
-    def plain(self, split: Split, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image of a split once, not augmented, in batches of at most `size`.
-
-        By default 500, on a CPU fewer where the activations would no longer fit into its caches.
-        """
-        if size is None:
-            size = 500
-            if self.device.type == "cpu":  # 500 of 32x32 take twice as long as 100 (around.py)
-                size = max(1, min(size, 100 * 32**2 // split.images.shape[-1] ** 2))
-        for start in range(0, len(split), size):
-            pixels = split.images[start : start + size].to(self.device)
-            yield self.normalise(pixels), split.labels[start : start + size].to(self.device)
-
-
 class Feed(Protocol):
     """A data set as training takes it. All images come normalised, on the device."""
 
@@ -278,7 +222,11 @@ class Feed(Protocol):
 
 
 class Resident:
-    """A `Feed` from images that stay on the device."""
+    """A `Feed` from images that stay on the device, where training batches are augmented (Sec. 4.2).
+
+    The mean training image (or the channel means) is subtracted; then `pad` zeros on each side, a
+    random crop of the old size, a random mirror image.
+    """
 
     BLOCK = 100  # steps whose random draws travel to the device together
 
@@ -289,23 +237,30 @@ class Resident:
         seed: int,
         device: torch.device,
         dtype: torch.dtype,
-        share: Share,
+        share: Share = ALONE,
     ) -> None:
-        self.images, self.share = len(dataset.train), share
-        self._batches = Batches(dataset.train, recipe, device, dtype)
-        self.normalise = self._batches.normalise
-        self._order = Order(len(dataset.train), recipe, seed)
-        self._splits = {"train": self._batches.split, "test": dataset.test.to(device)}
-        if dataset.validation is not None:
-            self._splits["validation"] = dataset.validation.to(device)
+        self.images, self.share, self.device, self.pad = len(dataset.train), share, device, recipe.pad
+        self.normalise = normalisation(dataset.train.images, recipe.mean).to(device, dtype)
+        self._order = Order(self.images, recipe, seed)
+        splits = {"train": dataset.train, "test": dataset.test, "validation": dataset.validation}
+        self._splits = {name: split.to(device) for name, split in splits.items() if split is not None}
 
     def draw(self, start: int, stop: int) -> Draws:
         """This process's share of what steps [start, stop) see, on the device."""
-        return self._order.draws(start, stop).share(self.share).to(self._batches.device)
+        return self._order.draws(start, stop).share(self.share).to(self.device)
 
     def batch(self, draws: Draws, row: int | Tensor) -> tuple[Tensor, Tensor]:
-        """One of the drawn batches: images (B, C, S, S), labels (B,)."""
-        return self._batches.train(draws, row)
+        """Batch `row` of the drawn block: images (B, C, S, S), labels (B,)."""
+        seen, split, p = draws.at(row), self._splits["train"], self.pad
+        images = self.normalise(split.images[seen.index])  # (B, C, S, S)
+        if p:
+            size = images.shape[-1]
+            padded = pad(images, (p, p, p, p))  # (B, C, S+2p, S+2p)
+            windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # (B, C, 2p+1, 2p+1, S, S), a view
+            each = torch.arange(len(seen.index), device=self.device)
+            images = windows[each, :, seen.dy, seen.dx]  # (B, C, S, S)
+        mirrored = seen.flip.view(-1, 1, 1, 1)
+        return torch.where(mirrored, images.flip(-1), images), split.labels[seen.index]
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         for begin in range(start, stop, self.BLOCK):
@@ -315,4 +270,11 @@ class Resident:
                 yield self.batch(draws, row)
 
     def plain(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        return self._batches.plain(self._splits[split].share(self.share))
+        """In batches of 500, on a CPU fewer where activations would no longer fit into its caches."""
+        part = self._splits[split].share(self.share)
+        size = 500
+        if self.device.type == "cpu":  # 500 of 32x32 take twice as long as 100 (around.py)
+            size = max(1, min(size, 100 * 32**2 // part.images.shape[-1] ** 2))
+        for start in range(0, len(part), size):
+            pixels, labels = (t[start : start + size] for t in (part.images, part.labels))
+            yield self.normalise(pixels), labels

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import http.client
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from resnetlab.images.datasets import BAR, OFFLINE, DataError
+from resnetlab.images.datasets import OFFLINE
+from resnetlab.images.pixels import BAR, DataError
 
 STALLED_SECONDS = 30.0  # without a byte
 TRIES, PAUSE_SECONDS = 5, 2.0  # in a row that bring nothing
@@ -34,24 +34,25 @@ def file(url: str, path: Path, *, size: int, md5: str) -> Path:
         part.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
         with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, **BAR) as bar:
-            bar.update(before := part.stat().st_size)
+            before = part.stat().st_size
+            bar.update(before)
             while before < size:
                 try:
                     _append(url, part, before, size, bar.update)
                     reason = "the connection ended early"
                 except (OSError, http.client.HTTPException) as error:
-                    said = error.reason if isinstance(error, urllib.error.URLError) else error
-                    reason = str(said)
+                    reason = str(getattr(error, "reason", error))
                 now = part.stat().st_size
                 tries = TRIES if now > before else tries - 1
-                if now < size and tries == 0:
+                before = now
+                if now >= size:
+                    break
+                if tries == 0:
                     raise DataError(
                         f"{url} could not be downloaded ({reason}); {now:,} of {size:,} bytes are kept "
                         f"in {part}, and the same command goes on from there. {OFFLINE}"
                     )
-                if now < size:
-                    time.sleep(PAUSE_SECONDS)
-                before = now
+                time.sleep(PAUSE_SECONDS)
     except OSError as error:  # of the disk: those of the network are handled above
         raise DataError(f"{part} could not be written ({error.strerror})") from None
     with part.open("rb") as content:

@@ -4,70 +4,148 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from resnetlab.images.datasets import DataError
+from resnetlab import machine
 
+SMALL_FILE = 512 * 1024  # bytes; a larger JPEG is worth decoding at a fraction of its size
 CHECK = "; `resnetlab data check` names every damaged file"
-LARGE_FILE = 512 * 1024  # bytes of a JPEG that is worth decoding at a fraction of its size
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+# Of tqdm: no bar where nobody watches, as in a log.
+BAR: dict[str, Any] = {"leave": False, "disable": None}
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-def decode(path: str | Path, at_least: int | None = None) -> Tensor:
-    """The image in a file, upright, uint8 (3, H, W).
+class DataError(RuntimeError):
+    """A data set that is missing, damaged or not as it should be; the message names the file."""
 
-    Grey, CMYK and palette images become RGB, transparency is dropped, 16 bits become 8. With
-    `at_least`, a large JPEG may come at 1/2, 1/4 or 1/8 of its size, its shorter side still at least
-    that: the decoder skips what resizing would throw away. Raises DataError naming a file that is no
-    image, not a whole one, or cannot be read.
+
+class _Quiet(contextlib.ContextDecorator):
+    """Silences warnings while any thread is inside; `catch_warnings` by itself is not for threads.
+
+    Pillow warns of metadata it cannot read, of palettes and of large images. None of it says that the
+    pixels are wrong, and what is too large is an error below.
     """
-    try:
-        encoded = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})") from None
-    if encoded[:2].tobytes() == b"\xff\xd8" and (at_least is None or len(encoded) < LARGE_FILE):
-        # A file that this decoder refuses is Pillow's to read, or to say what is wrong with it; so are
-        # all files where a later torchvision has no decoders any more, as it warns.
-        with contextlib.suppress(RuntimeError, ImportError), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            from torchvision.io import ImageReadMode, decode_jpeg
 
-            found: Tensor = decode_jpeg(
-                torch.from_numpy(encoded), ImageReadMode.RGB, apply_exif_orientation=True
-            )
-            return found
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._outside = warnings.catch_warnings()
+                self._outside.__enter__()
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *raised: Any) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._outside.__exit__(*raised)
+
+
+quiet = _Quiet()
+
+
+def in_threads(function: Callable[[T], R], items: Sequence[T], together: int = 32) -> Iterator[R]:
+    """`function` of each item, in order, in as many threads as cores, `together` at a time.
+
+    Decoders leave Python's lock while they work. An error, or a loop that ends early, ends the rest.
+    """
+    tasks = [items[first : first + together] for first in range(0, len(items), together)]
+    with ThreadPoolExecutor(machine.usable_cores()) as pool:
+        try:
+            for results in pool.map(lambda task: [function(item) for item in task], tasks):
+                yield from results
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@quiet
+def decode(path: str | Path, at_least: int | None = None) -> Tensor:
+    """The image in a file, upright as its EXIF orientation asks, uint8 (3, H, W).
+
+    Every kind of file that Pillow reads, whatever its name. Grey, palette, CMYK, YCbCr and LAB images
+    become RGB. What is transparent lies on white, as on a page: the colours hidden under transparent
+    pixels are arbitrary. Of 16 bits the upper 8 count, so that the whole range stays; floating-point
+    pixels have no stated range and are refused, as 32 bits are. Of several frames the first counts.
+
+    With `at_least`, a large JPEG may come at 1/2, 1/4 or 1/8 of its size, its shorter side still at
+    least that: the decoder skips what resizing would throw away. Raises DataError naming a file that is
+    no image, not a whole one, too large for Pillow's limit of 179 million pixels, or cannot be read.
+    """
+    from PIL import Image
+
     try:
-        return torch.from_numpy(_decode_slowly(encoded, at_least)).permute(2, 0, 1)
-    except MemoryError:
+        encoded = Path(path).read_bytes()
+        pixels = _decode_fast(encoded)
+        if pixels is None:
+            pixels = torch.from_numpy(_decode(path, encoded, at_least)).permute(2, 0, 1)
+        return pixels
+    except (MemoryError, DataError):
         raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is too large: {error}") from None
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
+        if isinstance(error, OSError) and error.filename is not None:
+            raise DataError(f"{path} cannot be read ({error.strerror})") from None
         raise DataError(f"{path} is damaged or no image ({error}){CHECK}") from None
 
 
-def _decode_slowly(encoded: Pixels, at_least: int | None) -> Pixels:
-    """As `decode`, (H, W, 3), for every kind of file that Pillow knows."""
+def _decode_fast(encoded: bytes) -> Tensor | None:
+    """A small grey or RGB JPEG by torchvision, a quarter faster and the same bits; None for the rest.
+
+    None also for a file that torchvision refuses: Pillow reads it or says what is wrong with it. So
+    small a file cannot hold many more pixels than Pillow's limit: each block of 64 takes a bit.
+    """
+    if not encoded.startswith(b"\xff\xd8") or len(encoded) > SMALL_FILE:
+        return None
+    with contextlib.suppress(RuntimeError, ImportError):  # a later torchvision may have no decoders
+        from PIL import Image
+        from torchvision.io import decode_jpeg
+
+        buffer = torch.from_numpy(np.frombuffer(encoded, dtype=np.uint8).copy())
+        pixels: Tensor = decode_jpeg(buffer, apply_exif_orientation=True)  # (1, 3 or 4, H, W)
+        if pixels.shape[0] in (1, 3) and pixels[0].numel() <= 2 * (Image.MAX_IMAGE_PIXELS or 0):
+            return pixels.expand(3, -1, -1)
+    return None
+
+
+def _decode(
+    path: str | Path, encoded: bytes, at_least: int | None
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """As `decode`, (H, W, 3), by Pillow."""
     from PIL import Image, ImageOps
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about metadata; what the pixels are is not in doubt
-        with Image.open(io.BytesIO(encoded.tobytes())) as image:
-            if at_least is not None:
-                short = min(image.size)
-                width, height = (-(-side * at_least // short) for side in image.size)
-                image.draft(image.mode, (width, height))  # does nothing to other files than JPEG
-            ImageOps.exif_transpose(image, in_place=True)
-            if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-            if image.mode == "P" and "transparency" in image.info:
-                return np.array(image.convert("RGBA").convert("RGB"))
-            return np.array(image.convert("RGB"))
+    with Image.open(io.BytesIO(encoded)) as image:
+        if at_least is not None:
+            short = min(image.size)
+            width, height = (-(-side * at_least // short) for side in image.size)
+            image.draft(image.mode, (width, height))  # does nothing to other files than JPEG
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):  # Pillow itself would cut off at 255
+            grey = np.asarray(image)
+            if grey.min() < 0 or grey.max() > 0xFFFF:
+                raise DataError(f"{path} has pixels of more than 16 bits: save it with 8 or 16")
+            grey = np.where(grey == image.info.get("transparency"), 0xFFFF, grey) >> 8
+            return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+        if image.mode == "F":
+            raise DataError(f"{path} has floating-point pixels: save it with 8 or 16 bits")
+        if image.has_transparency_data:
+            seen = image.convert("RGBA")
+            return np.array(Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen))[..., :3]
+        return np.array(image.convert("RGB"))
 
 
 def _resample(pixels: Tensor, height: int, width: int) -> Tensor:

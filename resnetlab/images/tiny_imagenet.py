@@ -12,11 +12,11 @@ import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from resnetlab.config import TINY_CLASSES
-from resnetlab.images import fetch
-from resnetlab.images.datasets import DataError, is_image
+from resnetlab.images import fetch, folders
+from resnetlab.images.folders import Layout
+from resnetlab.images.pixels import DataError
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 BYTES, MD5 = 248_100_043, "90528d7ca1a48142e341f4ef8d21d0de"
@@ -26,30 +26,9 @@ ANNOTATIONS = "val/val_annotations.txt"
 HINT = "; `resnetlab data download tiny-imagenet` fetches the whole set"
 
 
-class Layout(NamedTuple):
-    """What lies in a folder laid out as Tiny ImageNet, and what is wrong with it, a sentence each."""
-
-    images: dict[str, dict[str, list[Path]]]  # "train", "test" -> WordNet id -> image files, sorted
-    ignored: list[Path]  # neither images nor files of the layout
-    problems: list[str]
-
-
 def is_laid_out(folder: Path) -> bool:
     """Whether the folder looks like Tiny ImageNet: it has the list of its classes."""
     return (folder / CLASSES).is_file()
-
-
-def find_images(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    """ "train" and "test" -> WordNet id -> image files, sorted, as `datasets.find_images` gives them.
-
-    Raises DataError with the first problem of `look`, and for fewer than two classes.
-    """
-    found = look(folder)
-    if found.problems:
-        raise DataError(found.problems[0] + HINT)
-    if len(found.images["train"]) < 2:
-        raise DataError(f"{folder / 'train'} has {len(found.images['train'])} classes, two are needed")
-    return found.images
 
 
 def look(folder: Path) -> Layout:
@@ -65,18 +44,14 @@ def look(folder: Path) -> Layout:
         if not place.is_dir():
             ignored.append(place)
             continue
-        inside = _entries(place / "images", problems)
-        train[place.name] = [path for path in inside if is_image(path)]
-        own = {f"{place.name}_boxes.txt", "images"}
-        ignored += [path for path in inside if not is_image(path)]
-        ignored += [path for path in _entries(place, problems) if path.name not in own]
+        train[place.name] = _images(place / "images", ignored, problems)
+        known = {f"{place.name}_boxes.txt", "images"}
+        ignored += [path for path in _entries(place, problems) if path.name not in known]
         if not train[place.name]:
             problems.append(f"{place / 'images'} has no images (JPEG)")
     classes = _validation_classes(folder, problems)
     test: dict[str, list[Path]] = {name: [] for name in train}
-    inside = _entries(folder / "val" / "images", problems)
-    ignored += [path for path in inside if not is_image(path)]
-    images = {path.name: path for path in inside if is_image(path)}
+    images = {path.name: path for path in _images(folder / "val" / "images", ignored, problems)}
     for name, path in images.items():
         if name not in classes:
             problems.append(f"{path} has no class: {ANNOTATIONS} does not name it")
@@ -101,27 +76,29 @@ def look(folder: Path) -> Layout:
     words = _words(folder, problems)
     if words and (missing := [wnid for wnid in train if not words.get(wnid)]):
         problems.append(f"{folder / NAMES} has no name for {', '.join(missing[:5])}")
+    if not problems and len(train) < 2:
+        problems.append(f"{folder / 'train'} has {len(train)} classes, two are needed")
     return Layout({"train": train, "test": test}, ignored, problems)
 
 
 def _validation_classes(folder: Path, problems: list[str]) -> dict[str, str]:
     """Name of a validation image -> its WordNet id."""
-    found: dict[str, str] = {}
+    classes: dict[str, str] = {}
     for number, line in enumerate(_lines(folder / ANNOTATIONS, problems), 1):
         name, *rest = line.split("\t")
         if not rest:
             problems.append(f"{folder / ANNOTATIONS}, line {number}: a file and its class are needed")
-        elif name in found:
+        elif name in classes:
             problems.append(f"{folder / ANNOTATIONS}, line {number}: {name} stands there twice")
         else:
-            found[name] = rest[0].strip()
-    return found
+            classes[name] = rest[0].strip()
+    return classes
 
 
 def class_names(folder: Path, classes: list[str]) -> list[str]:
     """The name in words.txt of each WordNet id: its first word, or, where two share it, all of them.
 
-    The folder has passed `find_images`, which wants a name for each.
+    The folder has passed `look`, which wants a name for each.
     """
     words = _words(folder, [])
     first = {wnid: words[wnid].split(",")[0].strip() for wnid in classes}
@@ -144,13 +121,12 @@ def download(root: Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         unpack(archive, partial)
-        found = find_images(partial)
-        for split, images in IMAGES.items():
-            there = sum(map(len, found[split].values()))
-            if there != images or len(found[split]) != TINY_CLASSES:
+        for split, classes in look(partial).checked().items():
+            count = sum(map(len, classes.values()))
+            if count != IMAGES[split] or len(classes) != TINY_CLASSES:
                 raise DataError(
-                    f"{archive} holds {there:,} {split} images of {len(found[split])} classes, not "
-                    f"{images:,} of {TINY_CLASSES}: it is not the published set"
+                    f"{archive} holds {count:,} {split} images of {len(classes)} classes, not "
+                    f"{IMAGES[split]:,} of {TINY_CLASSES}: it is not the published set"
                 )
         partial.rename(folder)
     except OSError as error:
@@ -178,12 +154,9 @@ def unpack(archive: Path, folder: Path) -> None:
                     )
                 if len(path.parts) < 2:
                     raise DataError(f"{archive} is refused: {member.filename!r} lies in no folder")
-            made: set[Path] = set()
             for member in members:
                 target = folder.joinpath(*PurePosixPath(member.filename).parts[1:])
-                if target.parent not in made:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    made.add(target.parent)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 with packed.open(member) as source, target.open("wb") as out:
                     shutil.copyfileobj(source, out)  # checks each member's CRC at its end
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
@@ -196,9 +169,15 @@ def _words(folder: Path, problems: list[str]) -> dict[str, str]:
     return {wnid: names.strip() for wnid, _, names in lines}
 
 
+def _images(folder: Path, ignored: list[Path], problems: list[str]) -> list[Path]:
+    inside = _entries(folder, problems)
+    ignored += [path for path in inside if not folders.is_image(path)]
+    return list(filter(folders.is_image, inside))
+
+
 def _entries(folder: Path, problems: list[str]) -> list[Path]:
     try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        return folders.entries(folder)
     except OSError as error:
         problems.append(f"{folder} cannot be read ({error.strerror})")
         return []
@@ -206,11 +185,9 @@ def _entries(folder: Path, problems: list[str]) -> list[Path]:
 
 def _lines(path: Path, problems: list[str]) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
         problems.append(f"{path} cannot be read ({error.strerror})")
-        return []
     except UnicodeDecodeError:
         problems.append(f"{path} is not text")
-        return []
-    return [line for line in text.splitlines() if line.strip()]
+    return []

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from resnetlab import config, nets, paper, store
 from resnetlab.config import UsageError
-from resnetlab.images import datasets, feeds, photographs
+from resnetlab.images import datasets, feeds, photographs, streaming
 from resnetlab.images.pixels import centre_crop
 from resnetlab.training.trained import Trained
 
@@ -221,7 +221,7 @@ def some_test_images(run: config.Run, most: int = 256) -> Tensor:
     files = photos.splits["test"]
     few = replace(photos, splits={"test": files.take(_spread(len(files), most))}, workers=0)
     side = run.recipe.scale[0] if run.recipe.scale else round(SIDE * crop / CROP)
-    return torch.cat([centre_crop(pixels, crop) for pixels, _ in few.resized("test", side)])
+    return torch.cat([centre_crop(pixels, crop) for pixels, _ in streaming.resized(few, "test", side)])
 
 
 def _spread(count: int, most: int) -> Tensor:
@@ -261,7 +261,7 @@ def evaluate(
         _check_sides(network, protocol, crop, sides)
         smallest = min(sides) if protocol == "multi-scale" else crop
         tested = photographs.load(images, root)
-        images_at = functools.partial(tested.resized, "test")
+        images_at = functools.partial(streaming.resized, tested, "test")
     nets.check_size(network.spec, smallest, smallest)
     _check_fits(network, tested)
     measured = score(

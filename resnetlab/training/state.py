@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from resnetlab import config, nets
 from resnetlab.config import schedule
-from resnetlab.images import datasets, feeds, photographs
+from resnetlab.images import datasets, feeds, photographs, streaming
 from resnetlab.nets import probes, surgery
 from resnetlab.training import engine as engines
 from resnetlab.training import ranks
@@ -101,7 +101,7 @@ class Training:
         )
         self.schedule = schedule.Schedule(recipe)
         share = feeds.Share(group.rank, group.count)
-        self.feed: feeds.Feed = dataset.feed(recipe, run.seed, device, dtype, share)
+        self.feed: feeds.Feed = streaming.feed(dataset, recipe, run.seed, device, dtype, share)
         self._batches: Iterator[tuple[Tensor, Tensor]] | None = None
         self._last: Step | None = None
         self.step = 0
