@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
+import subprocess
 import sys
 from typing import Annotated
 
 import typer
+
+from resnetlab import config, files, store
 
 # The order of the verbs in the help:
 # isort: off
@@ -15,7 +19,8 @@ from resnetlab.cli import training, testing, tables, recipes, pages, data
 
 # isort: on
 from resnetlab.cli.options import INTERRUPTED, ResultsOption, app
-from resnetlab.cli.terminal import _fail
+from resnetlab.cli.terminal import fail
+from resnetlab.config import UsageError
 
 # Loading them is what makes the command know their verbs.
 VERBS = (training, testing, tables, recipes, pages, data)
@@ -24,21 +29,17 @@ VERBS = (training, testing, tables, recipes, pages, data)
 @app.command()
 def bench(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="Scripts in benchmarks/, such as speed [default: all]")
+        list[str] | None, typer.Argument(help="Scripts in benchmarks/, such as speed (default: all)")
     ] = None,
 ) -> None:
     """Measure speed here and write the tables of benchmarks/. Leave the machine alone meanwhile."""
-    import subprocess
-
-    from resnetlab import config, files
-
     folder = files.project_root() / "benchmarks"
     known = [path.stem for path in sorted(folder.glob("*.py")) if "def main" in path.read_text()]
     if not known:
-        raise config.UsageError(f"{folder} holds no benchmarks: run this inside the project's folder")
+        raise UsageError(f"{folder} holds no benchmarks: run this inside the project's folder")
     for part in parts or known:
         if part not in known:
-            raise config.UsageError(f"no benchmark {part!r}{config.did_you_mean(part, known)}")
+            raise UsageError(f"no benchmark {part!r}{config.did_you_mean(part, known)}")
     failed = []
     for part in parts or known:
         print(f"-- {part}", flush=True)
@@ -57,17 +58,12 @@ def dashboard(
     ] = "127.0.0.1",
     lab: Annotated[
         bool | None,
-        typer.Option("--lab/--no-lab", help="Start runs from the page [default: only on 127.0.0.1]"),
+        typer.Option("--lab/--no-lab", help="Start runs from the page (default: only on 127.0.0.1)"),
     ] = None,
     results: ResultsOption = None,
     browser: Annotated[bool, typer.Option(help="Open the page")] = True,
 ) -> None:
     """Open the dashboard on 127.0.0.1. It reads results and never loads torch."""
-    import ipaddress
-
-    from resnetlab import files, store
-    from resnetlab.config import UsageError
-
     script = files.project_root() / "dashboard" / "app.py"
     if not script.is_file():
         raise UsageError(f"{script} is missing: run this inside the project's folder")
@@ -78,24 +74,25 @@ def dashboard(
         raise UsageError(
             f"--listen: an address such as 127.0.0.1 or 0.0.0.0 is needed, got {listen!r}"
         ) from None
-    with_lab = address.is_loopback if lab is None else lab
+    alone = address.is_loopback
+    with_lab = alone if lab is None else lab
     settings = {
         "server.address": listen,
-        "server.port": port,
+        "server.port": str(port),
         "server.headless": "false" if browser else "true",
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
     }
-    if not address.is_loopback:
+    if not alone:
         settings["server.allowedHosts"] = "*"  # the names by which others reach it are not known here
-    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    words = [word for key, value in settings.items() for word in (f"--{key}", value)]
     environment = os.environ | {
         "RESNETLAB_RESULTS": str(store.results_root(results).resolve()),
         "RESNETLAB_LAB": "1" if with_lab else "0",
     }
     host = f"[{listen}]" if address.version == 6 else listen
     print(f"http://{host}:{port}  (Ctrl-C ends it)", flush=True)
-    if not address.is_loopback:
+    if not alone:
         may = "read every result here" + (" and start runs on this machine" if with_lab else "")
         off = "--no-lab turns the Live lab off" if with_lab else "the Live lab is off"
         print(
@@ -108,20 +105,18 @@ def dashboard(
 
 def main() -> None:
     """Entry point: a usage error exits with 2, any other known failure with 1, each in one message."""
-    from resnetlab.config import UsageError
-
     try:
         app()
     except UsageError as error:
-        _fail(str(error), 2)
+        fail(str(error), 2)
     except KeyboardInterrupt:
-        _fail("interrupted", INTERRUPTED)
+        fail("interrupted", INTERRUPTED)
     except (RuntimeError, OSError, MemoryError) as error:
         if os.environ.get("RESNETLAB_DEBUG"):
             raise
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            _fail("the disk is full; free some space, then the same command goes on", 1)
-        _fail(f"{error or type(error).__name__}", 1)
+            fail("the disk is full; free some space, then the same command goes on", 1)
+        fail(f"{error or type(error).__name__}", 1)
 
 
 if __name__ == "__main__":

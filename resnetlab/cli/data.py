@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from resnetlab import config
 from resnetlab.cli.options import DATA_HELP, JsonOption, data_app
-from resnetlab.cli.terminal import _print_json
+from resnetlab.cli.terminal import print_json
 
 
 @data_app.command("download")
@@ -36,11 +38,8 @@ def data_check(
     as_json: JsonOption = False,
 ) -> None:
     """Look at every image of a folder before a long run; exit code 1 if something would spoil it."""
-    from collections.abc import Iterable
-
     from tqdm import tqdm
 
-    from resnetlab import config
     from resnetlab.images import census, datasets, photographs
 
     def progress(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
@@ -59,19 +58,16 @@ def data_check(
         progress=progress,
     )
     if as_json:
-        _print_json(found.as_dict())
+        print_json(found.as_dict())
     else:
         for split in found.splits.values():
             kinds = ", ".join(f"{count:,} {name}" for name, count in split.kinds.items())
             print(f"{split.folder}/  {split.images:,} images in {len(split.classes):,} classes")
-            for what, numbers in (
-                ("a class", split.per_class),
-                ("width", split.width),
-                ("height", split.height),
-            ):
+            spans = {"per class": split.per_class, "width": split.width, "height": split.height}
+            for what, numbers in spans.items():
                 span = f"{numbers.least:,} to {numbers.greatest:,}, median {numbers.median:,g}"
-                print(f"  {what:<8} {span}")
-            print(f"  {'kinds':<8} {kinds or 'none'}; {split.bytes / 1e6:,.1f} MB")
+                print(f"  {what:<9} {span}")
+            print(f"  {'kinds':<9} {kinds or 'none'}; {split.bytes / 1e6:,.1f} MB")
         for word, sentences in (("note", found.notes), ("problem", found.problems)):
             for sentence in sentences:
                 print(f"{word}: {sentence}")
@@ -86,14 +82,13 @@ def data_show(
     as_json: JsonOption = False,
 ) -> None:
     """Classes, image shape, sizes and hash of a data set, read whole."""
-    from resnetlab import config
     from resnetlab.images import datasets, photographs
 
     spec = config.images_named(name)
     found = photographs.load(spec) if spec.large else datasets.load(spec)
     info = {"data": spec.label} | found.describe()
     if as_json:
-        _print_json(info)
+        print_json(info)
         return
     for key, value in info.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+import inspect
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+
+from resnetlab.config import Precision, UsageError
 
 app = typer.Typer(
     name="resnetlab",
@@ -18,51 +21,60 @@ data_app = typer.Typer(help="Data sets: fetch them once, look at them.", no_args
 app.add_typer(data_app, name="data")
 INTERRUPTED = 130
 
-
-class Precision(StrEnum):
-    fp32 = "fp32"
-    fp64 = "fp64"
-    tf32 = "tf32"
-    bf16 = "bf16"
-
-
 DATA_HELP = "digits, cifar10, cifar100, digits-large, tiny-imagenet[:PATH], folder:PATH, imagenet:PATH"
 ResultsOption = Annotated[
-    str | None, typer.Option("--results", help="Results folder [default: results/ of the project]")
+    str | None, typer.Option("--results", help="Results folder (default: results/ of the project)")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 EngineOption = Annotated[
     str, typer.Option(help="auto, eager, or compiled, graph (CUDA), channels_last joined by +")
 ]
-PrecisionOption = Annotated[
-    Precision | None, typer.Option(help="Precision of training [default: fp32, TF32 off]")
-]
-StepsOption = Annotated[
-    int | None, typer.Option(help="Optimizer updates; milestones move along [default: the recipe's]")
-]
-LrOption = Annotated[float | None, typer.Option(help="Learning rate [default: the recipe's 0.1]")]
-ClipOption = Annotated[
-    float | None,
-    typer.Option(help="Largest L2 norm of a step's gradient [default: none, as the paper]"),
-]
-BatchOption = Annotated[int | None, typer.Option("--batch-size", help="[default: the recipe's 128]")]
-ValidationOption = Annotated[
-    int | None, typer.Option(help="Training images held out and followed instead of the test set")
-]
-RecipeOption = Annotated[
-    str | None,
-    typer.Option(help="`resnetlab recipe` lists them [default: the data set's]"),
-]
-CropOption = Annotated[
-    int | None,
-    typer.Option(help="Pixels a side that large-image recipes cut out; the scale moves along"),
-]
 
 
-def _list_of(text: str, what: str, kind: type) -> tuple[Any, ...]:
-    from resnetlab.config import UsageError
+def training_options(
+    recipe: Annotated[
+        str | None, typer.Option(help="`resnetlab recipe` lists them (default: the data set's)")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimizer steps; milestones move along (default: the recipe's)")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate (default: the recipe's 0.1)")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="(default: the recipe's 128)")
+    ] = None,
+    clip: Annotated[
+        float | None,
+        typer.Option(help="Largest L2 norm of a step's gradient (default: none, as the paper)"),
+    ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(help="Pixels a side that large-image recipes cut out; the scale moves along"),
+    ] = None,
+    validation: Annotated[
+        int | None, typer.Option(help="Training images held out and followed instead of the test set")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Precision of training (default: fp32, TF32 off)")
+    ] = None,
+) -> None:
+    """How a run is trained: options of `train` and of `study`."""
 
+
+def with_training_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with the training options too: its `**chosen` gets them, None where not given."""
+    signature = inspect.signature(verb, eval_str=True)
+    more = inspect.signature(training_options, eval_str=True).parameters.values()
+    own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    verb.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
+    verb.__annotations__ = {one.name: one.annotation for one in (*own, *more)}
+    return verb
+
+
+def list_of(text: str | None, what: str, kind: type) -> tuple[Any, ...] | None:
+    """`20,56` as a tuple of that kind; None for an option that is not given."""
+    if text is None:
+        return None
     try:
         return tuple(kind(part.strip()) for part in text.split(",") if part.strip())
     except ValueError:

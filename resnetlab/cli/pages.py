@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnetlab.cli.options import DeviceOption, ResultsOption, _list_of, app
-from resnetlab.cli.tables import _one_study
-from resnetlab.cli.terminal import _png
+from resnetlab import files, store, verdict
+from resnetlab.cli.options import DeviceOption, ResultsOption, app, list_of
+from resnetlab.cli.tables import study_named
+from resnetlab.cli.terminal import png
+from resnetlab.config import UsageError
+from resnetlab.studies import notebook
 
 if TYPE_CHECKING:
     from resnetlab.studies import lesson
@@ -22,14 +25,13 @@ if TYPE_CHECKING:
 def figures(
     study: Annotated[str, typer.Argument(help="A study, or the folder of one")],
     results: ResultsOption = None,
-    out: Annotated[str | None, typer.Option(help="Folder [default: figures/ in the study]")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder (default: figures/ in the study)")] = None,
     data: Annotated[str, typer.Option(help="Only runs on this data set")] = "",
     recipe: Annotated[str, typer.Option(help="Only runs with this recipe")] = "",
     precision: Annotated[str, typer.Option(help="Only runs in this precision")] = "",
 ) -> None:
     """Draw a study's figures as PNG files, light and dark (needs the extra `figures` and Chromium)."""
-    from resnetlab import files, plots, store, verdict
-    from resnetlab.config import UsageError
+    from resnetlab import plots
 
     path = Path(study)
     found = store.read_study(path) if path.is_dir() else store.find_study(study, results)
@@ -55,7 +57,7 @@ def figures(
         }
         for name, figure in drawn.items():
             target = folder / f"{name}-{theme}.png"
-            files.atomic_write(target, _png(figure))
+            files.atomic_write(target, png(figure))
             print(target)
 
 
@@ -64,18 +66,17 @@ def report(
     study: Annotated[str, typer.Argument(help="A study, reference/STUDY, or the folder of one")],
     results: ResultsOption = None,
     out: Annotated[
-        str | None, typer.Option(help="File to write [default: report.html in the study]")
+        str | None, typer.Option(help="File to write (default: report.html in the study)")
     ] = None,
 ) -> None:
     """Write a study as one HTML file that needs no network: figures, tables, verdict, versions."""
-    from resnetlab import files
     from resnetlab.pages import document
     from resnetlab.pages import report as reports
 
-    found = _one_study(study, results)
-    target = Path(out).expanduser() if out else found.path / reports.FILE
+    read = study_named(study, results)
+    target = Path(out).expanduser() if out else read.path / reports.FILE
     document.check_target(target, reports.KIND)
-    page = reports.page(found)
+    page = reports.page(read)
     files.atomic_write(target, page)
     print(f"{target}  ({len(page) / 1e6:.1f} MB, opens in any browser without a network)")
 
@@ -86,7 +87,7 @@ def notebook_command(
     name: Annotated[str, typer.Argument(help="Such as 03_gradient_norms, or just 03")],
     results: ResultsOption = None,
     out: Annotated[
-        str | None, typer.Option(help="Executed notebook to write [default: in its study's folder]")
+        str | None, typer.Option(help="Executed notebook to write (default: in its study's folder)")
     ] = None,
 ) -> None:
     """Execute a question notebook into the results, as in: resnetlab notebook 03 -p seeds 0,1,2
@@ -94,9 +95,7 @@ def notebook_command(
     Each -p NAME VALUE is checked before anything runs; `-p quick true` is a trial. Which parameters
     there are stands in the notebook's first code cell.
     """
-    from resnetlab import store
-    from resnetlab.config import UsageError
-    from resnetlab.studies import lesson, notebook
+    from resnetlab.studies import lesson
 
     if name.startswith("-"):
         raise UsageError("the notebook's name comes first: resnetlab notebook 03 -p seeds 0,1,2")
@@ -121,8 +120,6 @@ def notebook_command(
 
 def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
     """`-p NAME VALUE -p NAME VALUE` as pairs. UsageError for anything else."""
-    from resnetlab.config import UsageError
-
     pairs, left = [], list(words)
     while left:
         if left[0] != "-p" or len(left) < 3:
@@ -143,15 +140,13 @@ def lesson_command(
     device: DeviceOption = "auto",
     results: ResultsOption = None,
     out: Annotated[
-        str | None, typer.Option(help="Folder for the pages [default: results/lesson]")
+        str | None, typer.Option(help="Folder for the pages (default: results/lesson)")
     ] = None,
 ) -> None:
     """Execute the question notebooks in teaching order and make pages of them, index.html first.
 
     What is there already is not executed again; one that fails does not stop the others.
     """
-    from resnetlab import store
-    from resnetlab.config import UsageError
     from resnetlab.studies import lesson
 
     if from_reference and (quick or again):
@@ -203,22 +198,22 @@ def export(
     formats: Annotated[
         str | None,
         typer.Option(
-            "--format", help="csv, parquet, tensorboard, or several: csv,parquet [default: all]"
+            "--format", help="csv, parquet, tensorboard, or several: csv,parquet (default: all)"
         ),
     ] = None,
     results: ResultsOption = None,
     out: Annotated[
-        str | None, typer.Option(help="Folder to write into [default: STUDY-export here]")
+        str | None, typer.Option(help="Folder to write into (default: STUDY-export here)")
     ] = None,
 ) -> None:
     """Write every logged point of a study for other tools: CSV, Parquet, TensorBoard event files."""
     from resnetlab.pages import export as exports
 
-    asked = _list_of(formats, "--format", str) if formats is not None else None
+    asked = list_of(formats, "--format", str)
     wanted = exports.formats_asked(asked)
-    found = _one_study(study, results)
+    read = study_named(study, results)
     # Not in the study's folder, where it would pass for a run.
-    folder = Path(out).expanduser() if out else Path(f"{found.name}-export")
-    exports.write(found, folder, wanted, print)
+    folder = Path(out).expanduser() if out else Path(f"{read.name}-export")
+    exports.write(read, folder, wanted, print)
     if exports.TENSORBOARD not in wanted and asked is None:
         print(f"left out: {exports.TO_INSTALL}", file=sys.stderr)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
-from resnetlab.cli.options import JsonOption, _list_of, app
-from resnetlab.cli.terminal import _console, _png, _print_json
-
-if TYPE_CHECKING:
-    from resnetlab import config
-    from resnetlab.config import schedule
+from resnetlab import config, files, paper
+from resnetlab.cli.options import JsonOption, app, list_of
+from resnetlab.cli.terminal import png, print_json, say, table
+from resnetlab.config import Events, UsageError, schedule
 
 
 @app.command()
 def recipe(
-    name: Annotated[str | None, typer.Argument(help="[default: all of them, a line each]")] = None,
+    name: Annotated[str | None, typer.Argument(help="(default: all of them, a line each)")] = None,
     warm_until: Annotated[
         int | None, typer.Option(help="Script when the training error ends the warm-up")
     ] = None,
@@ -32,77 +31,70 @@ def recipe(
 
     Where the rate follows a run's own errors, the events are scripted, and said to be.
     """
-    from resnetlab import config
-    from resnetlab.config import UsageError, schedule
-
     if name is None:
         if out is not None or warm_until is not None or drops is not None:
             raise UsageError("name a recipe: `resnetlab recipe` alone lists them")
-        lines = {name: _rate_in_words(preset) for name, preset in config.RECIPES.items()}
+        presets = config.RECIPES.values()
         if as_json:
-            _print_json([config.RECIPES[name].model_dump(mode="json") for name in lines])
+            print_json([preset.model_dump(mode="json") for preset in presets])
             return
-        for name, line in lines.items():
-            preset = config.RECIPES[name]
-            print(f"{name:<15} {preset.steps:>7,} steps of {preset.batch_size:<3}  {line}")
+        for preset in presets:
+            length = f"{preset.steps:>7,} steps of {preset.batch_size:<3}"
+            print(f"{preset.name:<15} {length}  {_rate_in_words(preset)}")
         return
     chosen = config.recipe_named(name)
-    at = _list_of(drops, "--drops", int) if drops is not None else None
-    events, scripted = _scripted(chosen, warm_until, at)
+    events, scripted = _scripted(chosen, warm_until, list_of(drops, "--drops", int))
     rates = schedule.stretches(chosen, events)
     if out is not None and Path(out).suffix not in (".html", ".png"):
         raise UsageError(f"--out: a file that ends in .html or .png is needed, got {out!r}")
     if as_json:
         shown = [stretch._asdict() for stretch in rates]
         info: dict[str, Any] = {"name": chosen.name, "recipe": chosen.model_dump(mode="json")}
-        _print_json(info | {"events": events._asdict(), "scripted": scripted, "rates": shown})
+        print_json(info | {"events": events._asdict(), "scripted": scripted, "rates": shown})
     else:
-        _print_recipe(chosen, rates, scripted)
+        _say_recipe(chosen, rates, scripted)
     if out is not None:
-        _write_recipe_figure(Path(out), chosen, rates, scripted)
+        _write_figure(Path(out), chosen, rates, scripted)
         if not as_json:
             print(out)
 
 
 def _scripted(
     recipe: config.Recipe, warm_until: int | None, drops: Sequence[int] | None
-) -> tuple[config.Events, list[str]]:
+) -> tuple[Events, list[str]]:
     """Events for the rules that look at errors, and a sentence each on where they come from."""
-    from resnetlab import paper
-    from resnetlab.config import Events, UsageError
-
-    said = []
+    sentences = []
     by_error = recipe.warmup_lr is not None and recipe.warmup_steps is None
+    by_plateau = recipe.plateau_patience is not None
     if warm_until is not None and not by_error:
         raise UsageError(f"recipe {recipe.name!r} has no warm-up that an error ends")
-    if drops is not None and recipe.plateau_patience is None:
+    if drops is not None and not by_plateau:
         raise UsageError(f"recipe {recipe.name!r} does not wait for plateaus")
     if by_error:
+        source = "--warm-until"
         if warm_until is None:
             warm_until = paper.WARM_UNTIL
             source = 'the paper\'s "about 400 iterations" (Sec. 4.2)'
-        else:
-            source = "--warm-until"
-        said.append(
-            f"end of the warm-up at step {warm_until:,}: scripted, {source}; a run decides itself"
-        )
-    if recipe.plateau_patience is not None:
+        what = f"end of the warm-up at step {warm_until:,}"
+        sentences.append(f"{what}: scripted, {source}; a run decides itself")
+    if by_plateau:
+        source = "--drops"
         if drops is None:
             ratio = recipe.steps / paper.FIGURE_4_STEPS
             drops = [round(step * ratio) for step in paper.FIGURE_4_DROPS][: recipe.plateau_drops]
             source = "Figure 4 (15.0-15.5 and 30.0-30.5 x 10^4)"
             source += "" if ratio == 1 else ", in proportion to the steps"
-        else:
-            source = "--drops"
         where = " and ".join(f"{step:,}" for step in drops) or "no step"
-        said.append(f"plateaus at {where}: scripted, {source}; a run decides itself")
+        sentences.append(f"plateaus at {where}: scripted, {source}; a run decides itself")
         if list(drops) != sorted(set(drops)) or len(drops) > recipe.plateau_drops:
             raise UsageError(f"--drops: at most {recipe.plateau_drops} steps that increase are needed")
-    for option, steps in (("--warm-until", [warm_until]), ("--drops", drops or [])):
+    events = Events(warm_until, tuple(drops or ()))
+    warm = () if warm_until is None else (warm_until,)
+    for option, steps in (("--warm-until", warm), ("--drops", events.drops)):
         for step in steps:
-            if step is not None and not 1 <= step <= recipe.steps:
+            if not 1 <= step <= recipe.steps:
                 raise UsageError(f"{option}: {step} is not a step of 1 to {recipe.steps:,}")
-    return Events(warm_until, tuple(drops or ())), said
+    return events, sentences
 
 
 def _rate_in_words(recipe: config.Recipe) -> str:
@@ -154,44 +146,29 @@ def _recipe_in_words(recipe: config.Recipe) -> dict[str, str]:
     }
 
 
-def _print_recipe(
+def _say_recipe(
     recipe: config.Recipe, rates: Sequence[schedule.Stretch], scripted: Sequence[str]
 ) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    console = _console(100)
-    settings = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    settings = table(("", ""), (), wrap=True, box=None, show_header=False)
     for key, value in _recipe_in_words(recipe).items():
         settings.add_row(Text(key, style="bold"), Text(value))
-    console.print(Text(f"recipe {recipe.name}\n"))
-    console.print(settings)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("from step", "to step", "rate", "why"):
-        table.add_column(
-            heading, justify="left" if heading == "why" else "right", no_wrap=heading != "why"
-        )
-    for stretch in rates:
-        cells = (f"{stretch.step:,}", f"{stretch.until - 1:,}", f"{stretch.lr:g}", stretch.why)
-        table.add_row(*map(Text, cells))
-    console.print(table)
-    for sentence in scripted:
-        console.print(Text(f"  {sentence}"))
+    rows = [(f"{s.step:,}", f"{s.until - 1:,}", f"{s.lr:g}", s.why) for s in rates]
+    shown = table((">from step", ">to step", ">rate", "why"), rows, wrap=True)
+    say(f"recipe {recipe.name}\n", settings, shown, *(f"  {line}" for line in scripted), width=100)
 
 
-def _write_recipe_figure(
+def _write_figure(
     path: Path, recipe: config.Recipe, rates: Sequence[schedule.Stretch], scripted: Sequence[str]
 ) -> None:
     import pandas as pd
 
-    from resnetlab import files, plots
+    from resnetlab import plots
 
-    light = "light" if path.suffix == ".png" else "neutral"
     frame = pd.DataFrame([stretch._asdict() for stretch in rates])
-    figure = plots.learning_rate(frame, recipe.name, "; ".join(scripted), theme=light)  # type: ignore[arg-type]
+    picture = path.suffix == ".png"
+    figure = plots.learning_rate(
+        frame, recipe.name, "; ".join(scripted), theme="light" if picture else "neutral"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".html":
-        files.atomic_write(path, figure.to_html(config=plots.CONFIG).encode())
-    else:
-        files.atomic_write(path, _png(figure))
+    content = png(figure) if picture else figure.to_html(config=plots.CONFIG).encode()
+    files.atomic_write(path, content)

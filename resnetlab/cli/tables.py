@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich import box
+from rich.text import Text
 
+from resnetlab import config, paper, store, verdict
 from resnetlab.cli.options import JsonOption, ResultsOption, app
-from resnetlab.cli.terminal import _console, _print_depth, _print_json, _print_means
-from resnetlab.cli.testing import _protocol_in_words
-from resnetlab.config import commands
-
-if TYPE_CHECKING:
-    from resnetlab import store
+from resnetlab.cli.terminal import number, print_json, say, say_depth, say_means, table
+from resnetlab.cli.testing import protocol_in_words
+from resnetlab.config import UsageError, commands
 
 
 def _studies(folder: str | None) -> list[store.Study]:
-    from resnetlab import store
-    from resnetlab.config import UsageError
-
     root = store.results_root(folder)
     if not root.is_dir():
         raise UsageError(f"no results folder {root}; run `make study`, or give one with --results")
@@ -35,37 +32,23 @@ def list_command(
     as_json: JsonOption = False,
 ) -> None:
     """All runs of all studies, a line each. Errors are final and in percent."""
-    from resnetlab import store
-
     studies = _studies(results) if study is None else [store.find_study(study, results)]
-    for item in studies:
-        for skipped in item.skipped:
-            print(f"skipped {skipped.path}: {skipped.reason}", file=sys.stderr)
+    for skipped in (folder for item in studies for folder in item.skipped):
+        print(f"skipped {skipped.path}: {skipped.reason}", file=sys.stderr)
     runs = [run for item in studies for run in item.runs]
+    rows = [run.as_row() for run in runs]
     if as_json:
-        _print_json([run.as_row() for run in runs])
+        print_json(rows)
         return
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("run", "data", "recipe", "status", "steps", "train %", "test %"):
-        right = heading in ("steps", "train %", "test %")
-        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
-    for run in runs:
-        row = run.as_row()
-        errors = [row["train_error"], row["test_error"]]
+    cells = []
+    for row in rows:
         recipe = row["recipe"] + ("" if row["precision"] == "fp32" else f", {row['precision']}")
-        cells = [f"{row['study']}/{row['run']}", row["data"], recipe, row["status"]]
-        cells += [f"{row['steps']}/{row['steps_planned']}"]
-        cells += ["–" if error is None else f"{error:.2f}" for error in errors]
-        table.add_row(*map(Text, cells))
-    console = _console()
-    console.print(table if runs else "No runs yet: `make study` makes some.")
-    for run in runs:
-        for problem in run.problems:
-            console.print(Text(f"{run.study}/{run.name}: {problem}"))
+        cells.append([f"{row['study']}/{row['run']}", row["data"], recipe, row["status"]])
+        cells[-1] += [f"{row['steps']}/{row['steps_planned']}"]
+        cells[-1] += [number(row["train_error"]), number(row["test_error"])]
+    headings = ("run", "data", "recipe", "status", ">steps", ">train %", ">test %")
+    say(table(headings, cells) if runs else "No runs yet: `make study` makes some.")
+    say(*(f"{run.study}/{run.name}: {problem}" for run in runs for problem in run.problems))
 
 
 @app.command()
@@ -75,48 +58,42 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One run: configuration, where it ran, final values, problems, and how to make it again."""
-    from resnetlab import store
-
     record = store.find_run(run, results)
     again = commands.of_run(record.config, record.info.get("execution"))
     if as_json:
         info: dict[str, Any] = {"row": record.as_row(), "run": dict(record.info)}
         info |= {"summary": record.summary, "evaluations": record.evaluations.to_dict("records")}
-        _print_json(info | {"problems": list(record.problems), "command": again})
+        print_json(info | {"problems": list(record.problems), "command": again})
         return
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE, show_header=False, title=Text(f"{record.study}/{record.name}"))
     settings = record.config.model_dump(mode="json")
     lines: dict[str, Any] = {"status": record.status, "folder": record.path}
-    lines |= {
-        "network": record.config.network_name,
-        "data": settings["data"],
-        "recipe": settings["recipe"],
-    }
-    lines |= {"seed": settings["seed"], "precision": settings["precision"]}
-    lines |= {"surgery": settings["surgery"]} if "surgery" in settings else {}
-    for key in ("parameters", "commit", "versions", "execution", "created", "heartbeat"):
-        lines[key] = record.info.get(key)
-    lines |= {"note": " ".join(store.notes([record]))} if store.notes([record]) else {}
+    lines["network"] = record.config.network_name
+    kept = ("data", "recipe", "seed", "precision", "surgery")
+    lines |= {key: settings[key] for key in kept if key in settings}
+    noted = ("parameters", "commit", "versions", "execution", "created", "heartbeat")
+    lines |= {key: record.info.get(key) for key in noted}
+    lines |= {"note": " ".join(notes)} if (notes := store.notes([record])) else {}
     lines |= {key: value for key, value in record.as_row().items() if key.endswith("_error")}
     lines |= {"seconds": record.final("seconds"), "problems": "; ".join(record.problems) or "none"}
     lines["again"] = again
     for row in record.evaluations.to_dict("records"):
-        errors = {"top-1": row["top1_error"], "top-5": row["top5_error"]}
-        known = {k: float(v) for k, v in errors.items() if v is not None and v == v}  # 0 is known too
-        shown = ", ".join(f"{name} {value:.2f} %" for name, value in known.items())
-        what = _protocol_in_words({str(key): value for key, value in row.items()})
+        errors = {"top-1": number(row["top1_error"]), "top-5": number(row["top5_error"])}
+        shown = ", ".join(f"{name} {value} %" for name, value in errors.items() if value != "–")
+        what = protocol_in_words(row)
         lines[f"{what}, step {row['step']}"] = f"{shown} of {row['images']} images of {row['data']}"
-    for key, value in lines.items():
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{name} {inner}" for name, inner in value.items())
-        elif isinstance(value, float):
-            value = f"{value:.2f}" + (" %" if key.endswith("_error") else "")
-        table.add_row(key.replace("_", " "), Text("–" if value is None else str(value)))
-    _console().print(table)
+    rows = [(key.replace("_", " "), _in_words(key, value)) for key, value in lines.items()]
+    title = Text(f"{record.study}/{record.name}")
+    say(
+        table(("", ""), rows, wrap=True, box=box.SIMPLE, padding=(0, 1), show_header=False, title=title)
+    )
+
+
+def _in_words(key: str, value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+    if isinstance(value, float):
+        return f"{value:.2f}" + (" %" if key.endswith("_error") else "")
+    return "–" if value is None else str(value)
 
 
 @app.command()
@@ -129,56 +106,56 @@ def compare(
 
     Several studies are one table: where only their recipes differ, networks are paired by seed.
     """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from resnetlab import config, store, verdict
-
     root = store.results_root(results)
     known = {name for path in store.find_studies(root) for name in (path.name, _place(path, root))}
     if len(names) == 1 or known.issuperset(names):
-        found = [run for name in dict.fromkeys(names) for run in _one_study(name, results).runs]
-        table = store.table_of(found)
-        means, said = verdict.by_network(table), [*verdict.answers(table), *store.notes(found)]
-        depth = {
-            recipe: verdict.depth_effects(own) for recipe, own in table.groupby("recipe", sort=False)
-        }
-        if as_json:
-            effects = [
-                {"recipe": name} | row for name, own in depth.items() for row in own.to_dict("records")
-            ]
-            _print_json({"networks": means.to_dict("records"), "depth": effects, "verdict": said})
-            return
-        console = _console()
-        _print_means(means)
-        for recipe, own in depth.items():
-            _print_depth(own, str(recipe) if len(depth) > 1 else "")
-        for sentence in said:
-            console.print(Text(f"  {sentence}"))
-        return
-    runs = [store.find_run(name, results) for name in names]
-    changes = {
-        f"{run.study}/{run.name}": config.differences(runs[0].config, run.config) for run in runs[1:]
+        runs = [run for name in dict.fromkeys(names) for run in study_named(name, results).runs]
+        _compare_networks(runs, as_json)
+    else:
+        _compare_runs([store.find_run(name, results) for name in names], as_json)
+
+
+def _compare_networks(runs: Sequence[store.RunRecord], as_json: bool) -> None:
+    """Means over seeds, differences between depths, and what they say."""
+    runs_table = store.table_of(runs)
+    means, sentences = verdict.by_network(runs_table), verdict.answers(runs_table)
+    sentences = [*sentences, *store.notes(runs)]
+    depth = {
+        recipe: verdict.depth_effects(group)
+        for recipe, group in runs_table.groupby("recipe", sort=False)
     }
     if as_json:
-        _print_json({"runs": [run.as_row() for run in runs], "differences": changes})
+        effects = [
+            {"recipe": name} | row for name, group in depth.items() for row in group.to_dict("records")
+        ]
+        networks = means.to_dict("records")
+        print_json({"networks": networks, "depth": effects, "verdict": sentences})
         return
-    side = Table(box=box.SIMPLE_HEAD)
-    side.add_column("")
-    for run in runs:
-        side.add_column(Text(f"{run.study}/{run.name}"), justify="right")
+    say_means(means)
+    for recipe, group in depth.items():
+        say_depth(group, str(recipe) if len(depth) > 1 else "")
+    say(*(f"  {sentence}" for sentence in sentences))
+
+
+def _compare_runs(runs: Sequence[store.RunRecord], as_json: bool) -> None:
+    """Runs side by side, and in what their configurations differ from the first one's."""
+    who = [f"{run.study}/{run.name}" for run in runs]
     rows = [run.as_row() for run in runs]
-    for key in rows[0]:
-        if key not in ("study", "run"):
-            cells = ["–" if row[key] is None else row[key] for row in rows]
-            shown = [f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells]
-            side.add_row(key.replace("_", " "), *map(Text, shown))
-    console = _console()
-    console.print(side)
+    changes = {
+        name: config.differences(runs[0].config, run.config)
+        for name, run in zip(who[1:], runs[1:], strict=True)
+    }
+    if as_json:
+        print_json({"runs": rows, "differences": changes})
+        return
+    cells = [
+        [key.replace("_", " "), *(_in_words("", row[key]) for row in rows)]
+        for key in rows[0]
+        if key not in ("study", "run")
+    ]
+    say(table(["", *(f">{name}" for name in who)], cells, wrap=True, padding=(0, 1)))
     for name, lines in changes.items():
-        console.print(Text(f"{runs[0].study}/{runs[0].name} != {name}:"))
-        console.print(Text("  " + ("\n  ".join(lines) or "the same configuration")))
+        say(f"{who[0]} != {name}:", "  " + ("\n  ".join(lines) or "the same configuration"))
 
 
 def _place(path: Path, root: Path) -> str:
@@ -186,29 +163,26 @@ def _place(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _one_study(name: str, folder: str | None) -> store.Study:
+def study_named(name: str, folder: str | None) -> store.Study:
     """The study called NAME or reference/NAME, or that lies in the folder NAME; it has a run.
 
     Folders in it that are no readable run are named on standard error. UsageError if there is no study,
     or nothing readable in it.
     """
-    from resnetlab import store
-    from resnetlab.config import UsageError
-
     root = store.results_root(folder)
     named = {_place(path, root): path for path in reversed(store.find_studies(root))}
     if name in named:
-        found = store.read_study(named[name])
+        study = store.read_study(named[name])
     elif name not in {path.name for path in named.values()} and Path(name).is_dir():
-        found = store.read_study(Path(name).absolute())
+        study = store.read_study(Path(name).absolute())
     else:
-        found = store.find_study(name, folder)
-    reasons = [f"{item.path.name}: {item.reason}" for item in found.skipped]
-    if not found.runs:
-        raise UsageError("\n  ".join([f"{found.path} holds no readable run", *reasons]))
+        study = store.find_study(name, folder)
+    reasons = [f"{item.path.name}: {item.reason}" for item in study.skipped]
+    if not study.runs:
+        raise UsageError("\n  ".join([f"{study.path} holds no readable run", *reasons]))
     for reason in reasons:
         print(f"skipped {reason}", file=sys.stderr)
-    return found
+    return study
 
 
 _NETWORKS = (
@@ -232,21 +206,18 @@ _NETWORKS_NOTE = (
 @app.command()
 def networks(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Any networks, such as resnet-50 plain-26 [default: all]")
+        list[str] | None, typer.Argument(help="Any networks, such as resnet-50 plain-26 (default: all)")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """The paper's networks: layers, parameters and multiply-adds, ours counted, beside the paper's."""
-    from resnetlab import config, paper
-
     specs = [config.Network.from_name(name) for name in names or _NETWORKS]
     from resnetlab.nets import census  # torch: only once the names are known to be good
 
     rows: list[dict[str, Any]] = []
     for spec in specs:
-        row = {"name": spec.name, "design": spec.design, "depth": spec.depth}
-        row |= {"shortcut": spec.shortcut, "block": spec.block, "stride_in": spec.stride_in}
-        row |= {"zeros": spec.zeros}
+        kept = ("design", "depth", "shortcut", "block", "stride_in", "zeros")
+        row = {"name": spec.name} | {key: getattr(spec, key) for key in kept}
         row |= {"image_size": spec.native_size, **census(spec)}
         for ours, theirs in (("parameters", "parameters"), ("macs", "multiply_adds")):
             record = paper.reported(spec.name, theirs, protocol="counted")
@@ -254,29 +225,17 @@ def networks(
             row[f"paper_{ours}_source"] = record.source if record else None
         rows.append(row)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    right = ("depth", "layers", "image", "parameters", "mult.-adds")
-    headings = ("network", "depth", "shortcut", "block", "layers", "image", "parameters", "mult.-adds")
-    for heading in (*headings, "the paper"):
-        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
-    for before, row in zip([rows[0], *rows], rows, strict=False):
-        if row["design"] != before["design"]:
-            table.add_section()
-        table.add_row(*map(Text, _network_cells(row)))
-    console = _console()
-    console.print(table)
-    console.print()
-    for line in _NETWORKS_NOTE:
-        console.print(line)
+    headings = ("network", ">depth", "shortcut", "block", ">layers", ">image", ">parameters")
+    headings = (*headings, ">mult.-adds", "the paper")
+    shown = table(headings, map(_network_cells, rows), padding=0, show_edge=False)
+    for before, after, line in zip(rows, rows[1:], shown.rows, strict=False):
+        line.end_section = before["design"] != after["design"]
+    say(shown, "", *_NETWORKS_NOTE)
 
 
-def _network_cells(row: Mapping[str, Any]) -> list[str]:
+def _network_cells(row: Mapping[str, Any]) -> list[object]:
     projections = f" + {row['projections']}" if row["projections"] else ""
     block = "3x3 stride" if row["stride_in"] == "3x3" else row["block"]
     large = row["macs"] >= 1e9
@@ -286,6 +245,5 @@ def _network_cells(row: Mapping[str, Any]) -> list[str]:
         theirs.append(f"{row['paper_parameters'] / 1e6:g} M ({row['paper_parameters_source']})")
     if row["paper_macs"]:
         theirs.append(f"{row['paper_macs'] / 1e9:g} G ({row['paper_macs_source']})")
-    cells = [row["name"], str(row["depth"]), row["shortcut"], block, f"{row['layers']}{projections}"]
-    cells += [str(row["image_size"]), f"{row['parameters']:,}", macs, ", ".join(theirs) or "–"]
-    return cells
+    cells = [row["name"], row["depth"], row["shortcut"], block, f"{row['layers']}{projections}"]
+    return [*cells, row["image_size"], f"{row['parameters']:,}", macs, ", ".join(theirs) or "–"]

@@ -6,186 +6,174 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from resnetlab import verdict
+
 if TYPE_CHECKING:
-    from resnetlab import store
-    from resnetlab import studies as study
+    from resnetlab import store, studies
+
+FIRST_SPEAKS_WITHIN = 10.0  # seconds; under torchrun, see fail
 
 
-FIRST_SPEAKS_WITHIN = 10.0  # seconds; under torchrun, see _fail
-
-
-def _console(width: int | None = None) -> Any:
-    from rich.console import Console
-
+def say(*items: object, width: int = 160) -> None:
+    """Print tables as they are and all else as text: no name from disk is read as markup."""
     # In a pipe or a log nothing is as wide as a guess of 80 columns would make it.
-    width = None if sys.stdout.isatty() else width or 160
-    return Console(highlight=False, width=width)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else width)
+    for item in items:
+        console.print(item if isinstance(item, Table | Text) else Text(str(item)))
 
 
-class _Progress:
-    """One line a run: live bars on a terminal, a line as a run starts, moves on and ends elsewhere."""
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, wrap: bool = False, **how: Any
+) -> Table:
+    """A table of plain texts. A heading that begins with > is of numbers, which stand to the right."""
+    out = Table(**({"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)} | how))
+    for heading in headings:
+        side: Any = "right" if heading.startswith(">") else "left"
+        out.add_column(Text(heading.removeprefix(">")), justify=side, no_wrap=not wrap)
+    for row in rows:
+        out.add_row(*(Text(str(cell)) for cell in row))
+    return out
+
+
+class StudyProgress:
+    """A study's watcher: on a terminal a live bar per run, elsewhere lines as runs go on and end."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._console = _console()
-        self._live = self._console.is_terminal
+        console = Console(highlight=False)
+        self._live = console.is_terminal
         self._bars = Progress(
             TextColumn("{task.description:<24}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("step {task.completed:>5.0f}/{task.total:.0f}", markup=False),
             TextColumn("{task.fields[error]:<28}", markup=False),
             TimeRemainingColumn(compact=True),
-            console=self._console,
+            console=console,
             disable=not self._live,
         )
         self._tasks: dict[str, Any] = {}
-        self._said: dict[str, float] = {}
+        self._told: dict[str, float] = {}
 
     def begin(
         self,
-        todo: Sequence[study.Execution],
+        todo: Sequence[studies.Execution],
         done: Sequence[store.RunRecord],
         jobs: int,
         threads: int,
     ) -> None:
         unit = "thread" if threads == 1 else "threads"
-        self._say(
+        say(
             f"{len(todo)} runs to do, {len(done)} ended before; {jobs} at a time, {threads} {unit} each"
         )
         if self._live:
             self._bars.start()
 
-    def _say(self, text: str) -> None:
-        from rich.text import Text
-
-        self._console.print(Text(text))
-
-    def tick(self, running: Sequence[study.Execution]) -> None:
-        import time
-
+    def tick(self, running: Sequence[studies.Execution]) -> None:
         for execution in running:
+            name, now = execution.name, time.monotonic()
             # Reading a run's log takes milliseconds that the training would miss.
-            if time.monotonic() - self._said.get(execution.name, -1e9) < (1 if self._live else 10):
+            if now - self._told.get(name, -1e9) < (1 if self._live else 10):
                 continue
-            first = execution.name not in self._said
-            self._said[execution.name] = time.monotonic()
+            first = name not in self._told
+            self._told[name] = now
             record = execution.record()
-            total = execution.steps
-            step, error, left = 0, "starting", ""
+            step, total, error = 0, execution.steps, "starting"
             if record is not None:
                 step, total = record.steps_done, record.config.recipe.steps
-                error = _errors(record)
-                seconds = record.final("seconds")
-                if seconds and step:
-                    left = f"  {seconds / step * (total - step):.0f} s left"
-                if step >= total:
-                    left = "  last tests"
+                error = errors_of(record)
             if self._live:
-                if execution.name not in self._tasks:
-                    task = self._bars.add_task(execution.name, total=total, error="starting")
-                    self._tasks[execution.name] = task
-                self._bars.update(self._tasks[execution.name], completed=step, error=error)
+                if first:
+                    self._tasks[name] = self._bars.add_task(name, total=total, error="starting")
+                self._bars.update(self._tasks[name], completed=step, error=error)
             elif step or first:
-                self._say(f"{execution.name:<24} step {step:>5}/{total}  {error}{left}")
+                left = _time_left(record) if record is not None else ""
+                say(f"{name:<24} step {step:>5}/{total}  {error}{left}")
 
-    def ended(self, execution: study.Execution, status: store.Status) -> None:
+    def ended(self, execution: studies.Execution, status: store.Status) -> None:
         record = execution.record()
-        error = _errors(record) if record is not None else ""
-        if self._live and execution.name in self._tasks:
-            self._bars.update(
-                self._tasks[execution.name],
-                completed=record.steps_done if record is not None else 0,
-                error=f"{error}  {status}",
-            )
-            self._bars.stop_task(self._tasks[execution.name])
+        error = errors_of(record) if record is not None else ""
+        task = self._tasks.get(execution.name)
+        if task is None:
+            say(f"{execution.name:<24} {status}  {error}")
         else:
-            self._say(f"{execution.name:<24} {status}  {error}")
+            step = record.steps_done if record is not None else 0
+            self._bars.update(task, completed=step, error=f"{error}  {status}")
+            self._bars.stop_task(task)
 
     def reporting(self, notebook_name: str) -> None:
         self.close()
-        self._say(f"executing {notebook_name}")
+        say(f"executing {notebook_name}")
 
     def close(self) -> None:
         if self._live:
             self._bars.stop()
 
 
-def _errors(record: store.RunRecord) -> str:
-    parts = []
-    for name, label in (("train_error", "train"), ("validation_error", "val"), ("test_error", "test")):
-        value = record.final(name)
-        if value is not None:
-            parts.append(f"{label} {value:.2f} %")
-    return "  ".join(parts)
+def _time_left(record: store.RunRecord) -> str:
+    step, total, seconds = record.steps_done, record.config.recipe.steps, record.final("seconds")
+    if step >= total:
+        return "  last tests"
+    return f"  {seconds / step * (total - step):.0f} s left" if seconds and step else ""
 
 
-def _print_means(rows: Any) -> None:
+def errors_of(record: store.RunRecord) -> str:
+    """`train 3.10 %  test 4.00 %`: the last errors of a run."""
+    labels = {"train_error": "train", "validation_error": "val", "test_error": "test"}
+    values = {label: record.final(name) for name, label in labels.items()}
+    return "  ".join(f"{label} {value:.2f} %" for label, value in values.items() if value is not None)
+
+
+def number(value: float | None) -> str:
+    """Two decimals; a dash for what is not known."""
+    return "–" if value is None or value != value else f"{value:.2f}"
+
+
+def say_means(means: Any) -> None:
     """The table of means and spreads, with what it was measured on."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from resnetlab import verdict
-
-    ours = ("train_error", "train_error_clean", "test_error")
-    theirs = ("paper_train_error", "paper_test_error")
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("network", no_wrap=True)
-    for heading in ("runs", "train", "train, clean", "test", "paper: train", "test"):
-        table.add_column(heading, justify="right", no_wrap=True)
-
-    records = rows.to_dict("records")
+    records = means.to_dict("records")
     kinds = sorted({f"{row['data']}, recipe {row['recipe']}, {row['precision']}" for row in records})
+    rows = []
     for row in records:
         extra = [f"{row[key]} {key}" for key in ("diverged", "unfinished") if row[key]]
-        runs = ", ".join([str(row["n"]), *extra])
-        name = row["network"]
-        if len(kinds) > 1:
-            name += f" ({row['data']}, {row['recipe']}, {row['precision']})"
-        cells = [verdict.with_spread(row, quantity) or "–" for quantity in ours]
-        cells += [
-            f"{row[quantity]:.2f}" if row[quantity] == row[quantity] else "–" for quantity in theirs
-        ]
-        table.add_row(name, runs, *cells)
-    console = _console()
-    console.print("Final error in percent, mean ± standard deviation over finished runs")
-    console.print(table)
-    console.print(Text(f"  Ours: {'; '.join(kinds) or 'no runs'}."))
-    for said, group in rows[rows["paper_source"] != ""].groupby("paper_how"):
-        sources = dict.fromkeys(source for line in group["paper_source"] for source in line.split(", "))
-        console.print(Text(f"  The paper: {said} ({', '.join(sorted(sources))})."))
-    console.print("  train: running, training mode. clean: a full pass, evaluation mode.\n")
+        kind = f" ({row['data']}, {row['recipe']}, {row['precision']})" if len(kinds) > 1 else ""
+        ours = ("train_error", "train_error_clean", "test_error")
+        cells = [row["network"] + kind, ", ".join([str(row["n"]), *extra])]
+        cells += [verdict.with_spread(row, quantity) or "–" for quantity in ours]
+        rows.append([*cells, number(row["paper_train_error"]), number(row["paper_test_error"])])
+    headings = ("network", ">runs", ">train", ">train, clean", ">test", ">paper: train", ">test")
+    say("Final error in percent, mean ± standard deviation over finished runs", table(headings, rows))
+    say(f"  Ours: {'; '.join(kinds) or 'no runs'}.")
+    for conditions, group in means[means["paper_source"] != ""].groupby("paper_how"):
+        sources = {source for line in group["paper_source"] for source in line.split(", ")}
+        say(f"  The paper: {conditions} ({', '.join(sorted(sources))}).")
+    say("  train: running, training mode. clean: a full pass, evaluation mode.\n")
 
 
-def _print_depth(effects: Any, recipe: str) -> None:
+def say_depth(effects: Any, recipe: str) -> None:
     """Deep minus shallow, paired by seed, on each error."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     if effects.empty:
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("deep minus shallow", "error", "points", "95 % interval", "n"):
-        right = heading in ("points", "n")
-        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    rows = []
     for row in effects.to_dict("records"):
-        known = row["n"] > 1
-        points = f"{row['mean']:+.2f}" + (f" ± {row['sd']:.2f}" if known else "")
-        settled = row["low"] == row["low"]
-        interval = f"[{row['low']:+.2f}, {row['high']:+.2f}]" if settled else "three seeds are needed"
-        cells = (f"{row['deep']} - {row['shallow']}", row["error"], points, interval, str(row["n"]))
-        table.add_row(*map(Text, cells))
-    console = _console()
-    console.print(Text(f"Paired by seed, final errors{f', by {recipe}' if recipe else ''}"))
-    console.print(table)
+        points = f"{row['mean']:+.2f}" + (f" ± {row['sd']:.2f}" if row["n"] > 1 else "")
+        known = row["low"] == row["low"]
+        interval = f"[{row['low']:+.2f}, {row['high']:+.2f}]" if known else "three seeds are needed"
+        rows.append([f"{row['deep']} - {row['shallow']}", row["error"], points, interval, row["n"]])
+    say(
+        f"Paired by seed, final errors{f', by {recipe}' if recipe else ''}",
+        table(("deep minus shallow", "error", ">points", "95 % interval", ">n"), rows),
+    )
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """JSON without NaN: what is not known is null."""
 
     def clean(item: Any) -> Any:
@@ -198,7 +186,8 @@ def _print_json(value: Any) -> None:
     print(json.dumps(clean(value), indent=1, allow_nan=False))
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
+    """A figure as a picture. RuntimeError, with what to install, where nothing can draw it."""
     try:
         drawn: bytes = figure.to_image("png", width=1100, scale=1.5)
     except (ImportError, ValueError, RuntimeError) as error:
@@ -208,13 +197,14 @@ def _png(figure: Any) -> bytes:
     return drawn
 
 
-def _first_process() -> bool:
-    """Under torchrun the others keep quiet, and every message stands once."""
+def first_process() -> bool:
+    """Whether this process prints: under torchrun the others keep quiet, and a message stands once."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def _fail(message: str, code: int) -> None:
-    if _first_process():
+def fail(message: str, code: int) -> None:
+    """Say what went wrong in one line on standard error, and leave with that exit code."""
+    if first_process():
         print(f"error: {message}", file=sys.stderr)
     else:
         # The first process is about to say the same. torchrun ends all as soon as one has left: leaving

@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
+from resnetlab import config, store, studies, verdict
 from resnetlab.cli.options import (
     DATA_HELP,
     INTERRUPTED,
-    BatchOption,
-    ClipOption,
-    CropOption,
     DeviceOption,
     EngineOption,
     JsonOption,
-    LrOption,
-    PrecisionOption,
-    RecipeOption,
     ResultsOption,
-    StepsOption,
-    ValidationOption,
-    _list_of,
     app,
+    list_of,
+    with_training_options,
 )
 from resnetlab.cli.terminal import (
-    _console,
-    _errors,
-    _first_process,
-    _print_json,
-    _print_means,
-    _Progress,
+    StudyProgress,
+    errors_of,
+    first_process,
+    print_json,
+    say,
+    say_means,
 )
-
-if TYPE_CHECKING:
-    from resnetlab import store
-    from resnetlab import studies as study
+from resnetlab.config import commands
+from resnetlab.studies import notebook
 
 
-@app.command("study")
-def study_command(
+@app.command()
+@with_training_options
+def study(
     name: Annotated[
         str, typer.Argument(help="digits, short, depth-real, figure-6, shortcuts, imagenet-tiny, ...")
     ] = "digits",
@@ -51,54 +45,41 @@ def study_command(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2")] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
-    recipe: RecipeOption = None,
-    steps: StepsOption = None,
-    lr: LrOption = None,
-    batch_size: BatchOption = None,
-    clip: ClipOption = None,
-    crop: CropOption = None,
-    validation: ValidationOption = None,
-    precision: PrecisionOption = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     jobs: Annotated[
-        int | None, typer.Option(help="Processes side by side [default: one a core; one on a GPU]")
+        int | None, typer.Option(help="Processes side by side (default: one a core; one on a GPU)")
     ] = None,
     together: Annotated[
         bool | None,
         typer.Option(
             "--together/--apart",
-            help="All runs in one process, in turn [default: on a GPU without --jobs]",
+            help="All runs in one process, in turn (default: on a GPU without --jobs)",
         ),
     ] = None,
     folder: Annotated[
-        str | None, typer.Option("--name", help="Study folder [default: NAME, or NAME-DATA]")
+        str | None, typer.Option("--name", help="Study folder (default: NAME, or NAME-DATA)")
     ] = None,
     results: ResultsOption = None,
+    **chosen: Any,
 ) -> None:
     """Run a grid of networks, one notebook each, and answer the question over them.
 
     Finished runs are skipped, interrupted ones resumed; a run that fails does not stop the others.
     """
-    from resnetlab import config, store
-    from resnetlab import studies as study
-
     grid = config.grid_named(
         name,
         data=data,
         name_of_folder=folder,
-        depths=_list_of(depths, "--depths", int) if depths is not None else None,
-        shortcuts=_list_of(shortcuts, "--shortcuts", str) if shortcuts is not None else None,
-        also=_list_of(also, "--also", str) if also is not None else None,
-        seeds=_list_of(seeds, "--seeds", int) if seeds is not None else None,
-        recipe=recipe,
-        precision=precision.value if precision else None,
-        validation=validation,
-        overrides={"steps": steps, "lr": lr, "batch_size": batch_size, "clip": clip, "crop": crop},
+        depths=list_of(depths, "--depths", int),
+        shortcuts=list_of(shortcuts, "--shortcuts", str),
+        also=list_of(also, "--also", str),
+        seeds=list_of(seeds, "--seeds", int),
+        overrides={option: chosen.pop(option) for option in commands.OPTIONS},
+        **chosen,
     )
-    root = store.results_root(results)
-    watcher = _Progress()
-    outcome = study.run(
+    root, watcher = store.results_root(results), StudyProgress()
+    outcome = studies.run(
         grid, root=root, jobs=jobs, device=device, engine=engine, together=together, watcher=watcher
     )
     watcher.close()
@@ -109,47 +90,29 @@ def study_command(
         raise typer.Exit(1)
 
 
-def _tell_outcome(outcome: study.Outcome, found: store.Study) -> None:
-    from rich.text import Text
-
-    from resnetlab import store, verdict
-
-    console = _console()
-    table = found.table()
-    console.print()
-    _print_means(verdict.by_network(table))
-    for sentence in verdict.answers(table):
-        console.print(Text(f"  {sentence}"))
-    for sentence in store.notes(found.runs):
-        console.print(Text(f"  {sentence}"))
-    for note in outcome.notes:
-        console.print(Text(f"note: {note}"), style="yellow")
-    for failure in outcome.failed:
-        console.print(Text(f"failed: {failure}"), style="red")
-    console.print()
+def _tell_outcome(outcome: studies.Outcome, ended: store.Study) -> None:
+    table = ended.table()
+    say("")
+    say_means(verdict.by_network(table))
+    say(*(f"  {sentence}" for sentence in (*verdict.answers(table), *store.notes(ended.runs))))
+    say(*(Text(f"note: {note}", style="yellow") for note in outcome.notes))
+    say(*(Text(f"failed: {failure}", style="red") for failure in outcome.failed), "")
     if outcome.interrupted:
-        console.print("Interrupted; the same command goes on from here.")
+        say("Interrupted; the same command goes on from here.")
     if outcome.report is not None:
-        console.print(Text(f"Figures and table   {outcome.report}"))
-    console.print(Text(f"Runs                {outcome.folder}"))
-    console.print("Look in a browser   make dashboard   (or: resnetlab dashboard)")
+        say(f"Figures and table   {outcome.report}")
+    say(f"Runs                {outcome.folder}")
+    say("Look in a browser   make dashboard   (or: resnetlab dashboard)")
 
 
 @app.command()
+@with_training_options
 def train(
     network: Annotated[
         str, typer.Argument(help="plain-56, resnet-56-B, resnet-50, ...: `resnetlab networks`")
     ],
     data: Annotated[str, typer.Option(help=DATA_HELP)] = "digits",
-    recipe: RecipeOption = None,
-    steps: StepsOption = None,
-    lr: LrOption = None,
-    batch_size: BatchOption = None,
-    clip: ClipOption = None,
-    crop: CropOption = None,
-    validation: ValidationOption = None,
     seed: Annotated[int, typer.Option(help="Weights, order and augmentation follow from it")] = 0,
-    precision: PrecisionOption = None,
     shortcut_scale: Annotated[
         float | None,
         typer.Option(help="y = F(x) + a x with this a, between 0 and 1 (nets/surgery.py)"),
@@ -160,38 +123,29 @@ def train(
     ] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads [default: all cores]")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores)")] = None,
     study: Annotated[str, typer.Option(help="Study folder to write into")] = "runs",
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", "--run-name", help="Run folder [default: network, seed, data and recipe]"
+            "--run", "--run-name", help="Run folder (default: network, seed, data and recipe)"
         ),  # torchrun takes --run for an abbreviation of an option of its own
     ] = None,
     results: ResultsOption = None,
     as_json: JsonOption = False,
+    **chosen: Any,
 ) -> None:
     """Train one network without a notebook; the same command resumes it after an interruption.
 
     On several devices: torchrun --nproc-per-node N -m resnetlab train NETWORK ...
     """
-    from resnetlab import config, store
-    from resnetlab.studies import notebook
-
     asked = config.run_from_parameters(
         network=network,
         data=data,
-        recipe=recipe or "",
         seed=seed,
-        precision=precision.value if precision else "fp32",
-        validation=validation or 0,
-        steps=steps,
-        lr=lr,
-        batch_size=batch_size,
-        clip=clip,
-        crop=crop,
         shortcut_scale=shortcut_scale,
         start_from=store.weights_named(start_from, results) if start_from else None,
+        **{option: value for option, value in chosen.items() if value is not None},
     )
     store.check_name("study", study)
     if run is not None:
@@ -213,13 +167,10 @@ def train(
         engine=engine,
         on_row=on_row,
     )
-    if not _first_process():
-        pass
-    elif as_json:
-        _print_json(record.as_row())
-    else:
+    if as_json and first_process():
+        print_json(record.as_row())
+    elif first_process():
         head = f"{record.study}/{record.name}: {record.status} at step {record.steps_done}"
-        print(f"{head}  {_errors(record)}")
-        print(record.path)
+        print(f"{head}  {errors_of(record)}\n{record.path}")
     if record.status == "interrupted":
         raise typer.Exit(INTERRUPTED)
