@@ -581,7 +581,7 @@ def slice_of(loss, network="plain-56", reach=1.0, points=9):
     return pd.DataFrame([who | {"x": x, "y": y, "loss": loss(x, y)} for x in ticks for y in ticks])
 
 
-def test_a_bowl_is_one_hollow_and_waves_are_several():
+def test_a_bowl_has_one_minimum_and_waves_are_several():
     bowl = slice_of(lambda x, y: 0.1 + x * x + y * y, "resnet-56")
     (said,) = on_surfaces(bowl)
     inside = sum(0.1 + x * x + y * y <= 0.2 for x, y in zip(bowl["x"], bowl["y"], strict=True))
@@ -589,10 +589,10 @@ def test_a_bowl_is_one_hollow_and_waves_are_several():
         "resnet-56, seed 0: loss 0.1 at the trained weights, 0.1 to 2.1 in the slice"
     )
     assert f"; {100 * inside / 81:.0f} % of it within twice" in said
-    assert "1 hollow(s)" in said
-    # cos has its hollows at odd multiples of pi: x, y = -0.5 and 0.5 here
+    assert "1 local minimum." in said
+    # cos has its minima at odd multiples of pi: x, y = -0.5 and 0.5 here
     waves = slice_of(lambda x, y: 3 + math.cos(2 * math.pi * x) + math.cos(2 * math.pi * y))
-    assert "; 4 hollow(s)." in on_surfaces(waves)[0]
+    assert "; 4 local minima." in on_surfaces(waves)[0]
 
 
 def test_a_slice_with_holes_says_so():

@@ -102,50 +102,26 @@ def _number(value: object) -> float:
 
 @dataclass(frozen=True)
 class Part:
-    """A table or figure of the paper, and which errors of it stand beside ours."""
+    """A table or figure of the paper that stands beside ours."""
 
     name: str  # Table 2
     about: str
     records: tuple[paper.Reported, ...]
-    data: str
     protocol: paper.Protocol
-    errors: tuple[str, ...]  # the columns paper_top1, ours_top1, ...
 
     @property
     def how(self) -> str:
-        return paper.HOW[self.data, self.protocol]
+        return paper.HOW[self.records[0].data, self.protocol]
 
 
+_TABLE_6 = (*paper.TABLE_6, *paper.TABLE_6_OTHERS)
 TABLES = (
-    Part("Table 2", "plain and residual", paper.TABLE_2, "imagenet", "ten-crop", ("top1",)),
-    Part(
-        "Table 3",
-        "options of shortcuts, deeper networks",
-        paper.TABLE_3,
-        "imagenet",
-        "ten-crop",
-        ("top1", "top5"),
-    ),
-    Part(
-        "Table 4",
-        "single models at their best",
-        paper.TABLE_4,
-        "imagenet",
-        "multi-scale",
-        ("top1", "top5"),
-    ),
-    Part(
-        "Table 6", "CIFAR-10", (*paper.TABLE_6, *paper.TABLE_6_OTHERS), "cifar10", "single", ("top1",)
-    ),
+    Part("Table 2", "plain and residual", paper.TABLE_2, "ten-crop"),
+    Part("Table 3", "options of shortcuts, deeper networks", paper.TABLE_3, "ten-crop"),
+    Part("Table 4", "single models at their best", paper.TABLE_4, "multi-scale"),
+    Part("Table 6", "CIFAR-10", _TABLE_6, "single"),
 )
-FIGURE_6 = Part(
-    "Figure 6",
-    "CIFAR-10 at the end of training",
-    paper.FIGURE_6,
-    "cifar10",
-    "single",
-    ("train", "top1"),
-)
+FIGURE_6 = Part("Figure 6", "CIFAR-10 at the end of training", paper.FIGURE_6, "single")
 # What an error of the paper's records is called here; a test error is a top-1 error.
 _COLUMN = {"top1_error": "top1", "test_error": "top1", "top5_error": "top5", "train_error": "train"}
 _ERRORS = ("train", "top1", "top5")
@@ -177,34 +153,27 @@ class Ours:
 
 def _rows(run: store.RunRecord) -> Iterator[dict[str, Any]]:
     """A run's own single view at its last step, and what `resnetlab evaluate` kept of that step."""
-    run_itself = {
-        "network": run.config.network_name,
-        "trained_on": run.config.data.label,
-        "recipe": run.config.recipe.label,
-        "precision": run.config.precision,
-    }
-    labels = (run.config.data.label, run.config.recipe.label)
-    yield run_itself | {
-        "tested_on": run.config.data.label,
-        "protocol": "single",
-        "details": "",
-        "reasons": tuple(not_comparable(*labels, network=run.config.network)),
-        "train": run.final("train_error"),
-        "top1": run.final("test_error"),
-        "top5": None,
-    }
+    network, data, recipe = run.config.network, run.config.data.label, run.config.recipe.label
+    own_test: dict[str, Any] = {"protocol": "single", "data": data, "average": "softmax"}
+    own_test |= {"crop": None, "sides": None, "step": run.steps_done}
+    own_test |= {"top1_error": run.final("test_error"), "top5_error": None}
     evaluations = run.evaluations
-    for test in evaluations.to_dict("records") if len(evaluations) else ():  # to_dict is slow
+    kept = evaluations.to_dict("records") if len(evaluations) else ()  # to_dict is slow
+    for test in (own_test, *kept):
         if test["step"] != run.steps_done or str(test["protocol"]) not in paper.VIEWS:
             continue
-        if test["protocol"] == "single" and test["data"] == run.config.data.label:
-            continue  # the run's own test again
-        yield run_itself | {
+        if test is not own_test and (test["protocol"], test["data"]) == ("single", data):
+            continue  # its own test once more
+        yield {
+            "network": run.config.network_name,
+            "trained_on": data,
+            "recipe": recipe,
+            "precision": run.config.precision,
             "tested_on": str(test["data"]),
             "protocol": test["protocol"],
             "details": ", ".join(ours for ours, _ in _unusual(test)),
-            "reasons": tuple(not_comparable(*labels, network=run.config.network, test=test)),
-            "train": None,
+            "reasons": tuple(not_comparable(data, recipe, network=network, test=test)),
+            "train": run.final("train_error") if test is own_test else None,
             "top1": _number(test["top1_error"]),
             "top5": _number(test["top5_error"]),
         }
@@ -226,7 +195,7 @@ def measured(studies: Iterable[tuple[str, Iterable[store.RunRecord]]]) -> list[O
         frame = frame.astype(dict.fromkeys(_ERRORS, float)).dropna(subset=["top1"])
         for key, group in frame.groupby(keys, sort=True):
             errors = {name: plus_minus(group[name].mean(), group[name].std()) for name in _ERRORS}
-            who = dict(zip(keys, key, strict=True))
+            who: dict[str, Any] = dict(zip(keys, key, strict=True))
             averaged.append(Ours(study, **who, n=len(group), errors=errors))
     return averaged
 
@@ -257,25 +226,22 @@ def table(part: Part, ours: Sequence[Ours]) -> pd.DataFrame:
     Columns: network; paper_ and ours_ for each error of the part, as text; n, protocol, data, recipe,
     study; comparable: yes, or why ours may not be set against the paper's in that row.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    errors = list(dict.fromkeys(_COLUMN[record.quantity] for record in part.records))
     for network in dict.fromkeys(record.network for record in part.records):
         records = [record for record in part.records if record.network == network]
-        row = {f"paper_{_COLUMN[record.quantity]}": in_words(record) for record in records}
-        row |= {"network": network}
-        beside = [
-            {f"ours_{error}": one.errors[error] or None for error in part.errors}
-            | {
-                "n": one.n,
-                "protocol": ", ".join(filter(None, (paper.VIEWS[one.protocol].words, one.details))),
-                "data": one.tested_on,
-                "recipe": one.recipe + ("" if one.precision == "fp32" else f", {one.precision}"),
-                "study": one.study,
-                "comparable": one.comparable(records[0].protocol),
-            }
-            for one in _beside(ours, network, records[0].protocol)
-        ]
-        rows += [row | own for own in beside] or [row]
-    names = [f"{whose}_{error}" for whose in ("paper", "ours") for error in part.errors]
+        papers: dict[str, Any] = {"network": network}
+        papers |= {f"paper_{_COLUMN[record.quantity]}": in_words(record) for record in records}
+        beside = _beside(ours, network, records[0].protocol)
+        rows += [] if beside else [papers]
+        for one in beside:
+            row = papers | {f"ours_{error}": one.errors[error] or None for error in errors}
+            row |= {"n": one.n, "data": one.tested_on, "study": one.study}
+            row["protocol"] = ", ".join(filter(None, (paper.VIEWS[one.protocol].words, one.details)))
+            row["recipe"] = one.recipe + ("" if one.precision == "fp32" else f", {one.precision}")
+            row["comparable"] = one.comparable(records[0].protocol)
+            rows.append(row)
+    names = [f"{whose}_{error}" for whose in ("paper", "ours") for error in errors]
     names = ["network", *names, "n", "protocol", "data", "recipe", "study", "comparable"]
     return pd.DataFrame(rows, columns=names)
 

@@ -5,18 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from resnetlab.config import without_warmup
+from resnetlab.verdict import means, words
 from resnetlab.verdict.degradation import on_degradation
-from resnetlab.verdict.means import (
-    _ERRORS,
-    Contrast,
-    _by_depth,
-    _conditions,
-    _mean_error,
-    _moved,
-    contrast,
-    deepest_pair,
-    ordinary,
-)
 from resnetlab.verdict.shortcuts import on_shortcuts
 
 
@@ -25,16 +15,13 @@ def answers(table: pd.DataFrame) -> list[str]:
 
     Under several recipes, of one data set and precision, what each says and how they differ.
     """
-    finished = ordinary(table[table["status"] == "finished"]) if len(table) else table
-    one = len(table) and len(table[["data", "precision"]].drop_duplicates()) == 1
-    if one and _conditions(table) > 1:
+    several = means.conditions(table)
+    if len(several) > 1 and len(several[["data", "precision"]].drop_duplicates()) == 1:
         return on_recipes(table)
-    one_depth = len(finished) > 0 and finished["depth"].nunique() == 1
-    return (
-        on_shortcuts(table)
-        if one_depth and finished["shortcut"].nunique() > 1
-        else on_degradation(table)
-    )
+    finished = means.ordinary(table[table["status"] == "finished"])
+    if finished["depth"].nunique() == 1 and finished["shortcut"].nunique() > 1:
+        return on_shortcuts(table)
+    return on_degradation(table)
 
 
 def on_recipes(table: pd.DataFrame) -> list[str]:
@@ -46,65 +33,66 @@ def on_recipes(table: pd.DataFrame) -> list[str]:
     costs under each, over the seeds that all four networks share. Last the verdict on each recipe.
     """
     table = table.assign(recipe=table["recipe"].map(without_warmup))
-    finished = ordinary(table[table["status"] == "finished"])
+    finished = means.ordinary(table[table["status"] == "finished"])
     base, *others = sorted(table["recipe"].unique(), key=lambda name: (len(name), name))
     sentences = []
     for other in others:
         both = finished[finished["recipe"].isin([base, other])]
-        for network, own in _by_depth(both):
-            for quantity, word in _ERRORS.items():
-                found = contrast(own, other, base, quantity, by="recipe")
-                if found is None:
-                    continue
-                paired = _paired(own, "recipe", quantity)
-                ends = " and ".join(
-                    f"{_mean_error(paired[paired['recipe'] == name], quantity)} by {name}"
-                    for name in (base, other)
-                )
-                sentences.append(
-                    f"{network}: final {word} error {ends}; the second minus the first {found}. "
-                    f"{_moved(found)}"
-                )
+        for network, runs in means.by_depth(both):
+            for quantity, word in means.MEASURED.items():
+                if found := means.contrast(runs, other, base, quantity, by="recipe"):
+                    ends = " and ".join(_ends(runs, "recipe", (base, other), "by", quantity))
+                    sentences.append(
+                        f"{network}: final {word} error {ends}; the second minus the first {found}. "
+                        f"{_moved(found)}"
+                    )
         for shortcut in ("none", "A", "B", "C"):
             sentences += _cost_of_depth(both[both["shortcut"] == shortcut], base, other)
     for name in (base, *others):
-        own = table[table["recipe"] == name]
-        sentences += [f"By {name}: {sentence}" for sentence in answers(own)]
+        verdicts = answers(table[table["recipe"] == name])
+        sentences += [f"By {name}: {sentence}" for sentence in verdicts]
     return sentences
 
 
-def _paired(own: pd.DataFrame, by: str, quantity: str = "train_error") -> pd.DataFrame:
-    """The runs of the seeds that have this error under every value of `by`: what is subtracted."""
-    own = own.dropna(subset=[quantity]).drop_duplicates([by, "seed"])
-    return own[own.groupby("seed")[by].transform("nunique") == own[by].nunique()]
+def _ends(
+    runs: pd.DataFrame, by: str, values: tuple[str, str], word: str, quantity: str = "train_error"
+) -> list[str]:
+    """The mean error at each value of `by`, over the seeds that have both: what is subtracted."""
+    runs = runs[runs[by].isin(values)].dropna(subset=[quantity]).drop_duplicates([by, "seed"])
+    paired = runs[runs.groupby("seed")[by].transform("nunique") == 2]
+    return [f"{words.mean_error(paired[paired[by] == one], quantity)} {word} {one}" for one in values]
 
 
-def _cost_of_depth(own: pd.DataFrame, base: str, other: str) -> list[str]:
+def _moved(found: means.Contrast, lower: str = "Lower.", higher: str = "Higher.") -> str:
+    return words.settled(found, lower=lower, higher=higher, near=f"{words.WITHIN}.", near_first=True)
+
+
+def _cost_of_depth(runs: pd.DataFrame, base: str, other: str) -> list[str]:
     """Deep minus shallow by two recipes, and how much of it the second takes away, seed by seed."""
     # The two studies may have other networks besides: the pair is of those that both have.
-    shared = set.intersection(*(set(own[own["recipe"] == name]["network"]) for name in (base, other)))
-    own = own[own["network"].isin(shared)]
-    pair = deepest_pair(own, *own["shortcut"].unique())
+    shared = set.intersection(*(set(runs[runs["recipe"] == name]["network"]) for name in (base, other)))
+    runs = runs[runs["network"].isin(shared)]
+    pair = means.deepest_pair(runs, *runs["shortcut"].unique())
     if pair is None:
         return []
+    deep, shallow = pair
     sentences = []
-    for quantity, word in _ERRORS.items():
-        costs = []
-        for name in (base, other):
-            rows = own[own["recipe"] == name].drop_duplicates(["network", "seed"])
-            errors = rows.pivot(index="seed", columns="network", values=quantity)
-            costs.append((errors[pair[0]] - errors[pair[1]]).dropna())
-        seeds = sorted(set(costs[0].index) & set(costs[1].index))
-        if not seeds:
+    for quantity, word in means.MEASURED.items():
+        runs_once = runs.drop_duplicates(["recipe", "network", "seed"])
+        errors = runs_once.pivot(index="seed", columns=["recipe", "network"], values=quantity)
+        costs = pd.DataFrame({r: errors[r, deep] - errors[r, shallow] for r in (base, other)}).dropna()
+        if costs.empty:
             continue
-        first, second = (Contrast(*pair, tuple(float(cost[seed]) for seed in seeds)) for cost in costs)
-        change = Contrast(
-            other,
-            base,
-            tuple(b - a for a, b in zip(first.differences, second.differences, strict=True)),
+        first, second, change = (
+            means.Contrast(*names, tuple(map(float, differences)))
+            for names, differences in (
+                (pair, costs[base]),
+                (pair, costs[other]),
+                ((other, base), costs[other] - costs[base]),
+            )
         )
         sentences.append(
-            f"Final {word} error of {pair[0]} minus {pair[1]}: {first} by {base}; {second} by {other}; "
+            f"Final {word} error of {deep} minus {shallow}: {first} by {base}; {second} by {other}; "
             f"the second minus the first {change}. {_moved(change)}"
         )
     return sentences
@@ -116,26 +104,21 @@ def on_more_steps(table: pd.DataFrame) -> list[str]:
     `table` has runs of two or more lengths (`steps_planned`); the longest is set against the shortest,
     network by network and seed by seed, and then gets the verdict of `on_degradation`.
     """
-    finished = table[table["status"] == "finished"] if len(table) else table
+    finished = table[table["status"] == "finished"]
     if finished.empty:
-        return ["No finished run yet: nothing can be said."]
-    lengths = sorted(finished["steps_planned"].unique())
-    if len(lengths) < 2:
-        return [f"All runs have {lengths[0]:,} steps: nothing to compare them with."]
+        return [words.NOTHING]
     finished = finished.assign(length=finished["steps_planned"].map("{:,} steps".format))
-    long, short = f"{lengths[-1]:,} steps", f"{lengths[0]:,} steps"
-    words = {-1: "More steps help.", 1: "More steps made it worse.", 0: "These seeds do not settle it."}
+    lengths = finished.sort_values("steps_planned")["length"].unique()
+    short, long = str(lengths[0]), str(lengths[-1])
+    if short == long:
+        return [f"All runs have {short}: nothing to compare them with."]
     sentences = []
-    for network, own in _by_depth(finished):
-        found = contrast(own, long, short, by="length")
-        if found is None:
-            continue
-        paired = _paired(own[own["length"].isin([short, long])], "length")
-        ends = ", ".join(
-            f"{_mean_error(paired[paired['length'] == length])} after {length}"
-            for length in (short, long)
-        )
-        head = f"{network}: final training error {ends}; the longer minus the shorter {found}."
-        sentences.append(f"{head} {_moved(found, words)}")
-    at_end = table[table["steps_planned"] == lengths[-1]]
+    for network, runs in means.by_depth(finished):
+        if found := means.contrast(runs, long, short, by="length"):
+            ends = ", ".join(_ends(runs, "length", (short, long), "after"))
+            sentences.append(
+                f"{network}: final training error {ends}; the longer minus the shorter {found}. "
+                f"{_moved(found, 'More steps help.', 'More steps made it worse.')}"
+            )
+    at_end = table[table["steps_planned"] == finished["steps_planned"].max()]
     return sentences + [f"After {long}: {sentence}" for sentence in on_degradation(at_end)]

@@ -5,24 +5,24 @@ from __future__ import annotations
 import pandas as pd
 
 from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE
+from resnetlab.verdict.words import seeds, too_few
 
 
 def on_same_function(frame: pd.DataFrame) -> list[str]:
-    """Is the built network the same function? A sentence a network, over its seeds.
+    """Is the built network the same function? A sentence per network, over its seeds.
 
     `frame` has the columns of `store.IDENTITY`, which (before, after, disturbed), built (the deeper
     network's name), error (percent, test) and logits (largest change of a logit, in evaluation mode).
     """
     sentences = []
-    for network, own in frame.groupby("network", sort=True):
-        parts = {str(which): rows.set_index("seed") for which, rows in own.groupby("which")}
+    for network, rows in frame.groupby("network", sort=True):
+        parts = {str(which): part.set_index("seed") for which, part in rows.groupby("which")}
         before, after, disturbed = (parts[which] for which in ("before", "after", "disturbed"))
         apart = (after["error"] - before["error"]).abs().max()
         word = "equal" if apart == 0 else f"up to {apart:.2f} points apart"
         errors = ", ".join(f"{error:.2f}" for error in before["error"])
-        seeds = f"{len(after)} seed{'s' if len(after) > 1 else ''}"
         sentences.append(
-            f"{network} as {after['built'].iloc[0]} ({seeds}): a logit changes by "
+            f"{network} as {after['built'].iloc[0]} ({seeds(len(after))}): a logit changes by "
             f"{after['logits'].max():.2g} at most; test errors {word} ({errors} %). With one added "
             f"weight disturbed a logit changes by {disturbed['logits'].min():.2g} or more."
         )
@@ -33,39 +33,36 @@ LOST = 5.0  # points of running training error above the start; it is noisy: few
 
 
 def on_kept(frame: pd.DataFrame) -> list[str]:
-    """Does SGD keep a constructed solution? One sentence a family and learning rate, and a summary.
+    """Does SGD keep a constructed solution? One sentence per family and learning rate, and a summary.
 
     `frame` as `plots.trained_on`, with peak_train_error, the highest running training error on the way,
     and control_train_error_clean, what the shallow network itself came to meanwhile at the largest
-    rate. A run has kept it if its clean training error at the end is less
-    than NEGLIGIBLE points above the solution's own, and its running one never LOST points above; a
-    loss that is not finite has left it.
+    rate. A run has kept it if its clean training error at the end is less than NEGLIGIBLE points above
+    the solution's rows, and its running one never LOST points above; a loss that is not finite has left
+    it.
     """
     if frame.empty:
         return ["Nothing was trained on: nothing can be said."]
     sentences, left_at = [], []
-    for family, own in frame.groupby("family", sort=True):
-        for rate, runs in own.groupby("lr", sort=True):
+    for family, rows in frame.groupby("family", sort=True):
+        for rate, runs in rows.groupby("lr", sort=True):
             start = runs["start_train_error_clean"]
             stayed = runs["train_error_clean"] - start < NEGLIGIBLE  # False for NaN
             stayed &= runs["peak_train_error"] - start < LOST
             ends = ", ".join(
                 f"{value:.1f}" if value == value else "diverged" for value in runs["train_error_clean"]
             )
-            seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
-            said = (
-                f"{str(family).capitalize()}, rate {rate:g}: kept by {int(stayed.sum())} of {seeds}; "
-                f"training error at the end {ends} % (before "
-                f"{start.mean():.1f} %), at most "
-                f"{runs['peak_train_error'].max():.1f} % on the way"
+            sentences.append(
+                f"{str(family).capitalize()}, rate {rate:g}: kept by {int(stayed.sum())} of "
+                f"{seeds(len(runs))}; training error at the end {ends} % (before {start.mean():.1f} "
+                f"%), at most {runs['peak_train_error'].max():.1f} % on the way."
             )
-            sentences.append(f"{said}.")
             if not stayed.all():
                 every = "every seed" if not stayed.any() else f"{int((~stayed).sum())} of {len(runs)}"
                 left_at.append(f"{family} networks at rate {rate:g} ({every})")
-        control = own.drop_duplicates("seed")["control_train_error_clean"]
+        control = rows.drop_duplicates("seed")["control_train_error_clean"]
         sentences.append(
-            f"{str(family).capitalize()}, without the added layers, at rate {own['lr'].max():g} "
+            f"{str(family).capitalize()}, without the added layers, at rate {rows['lr'].max():g} "
             f"meanwhile: {', '.join(f'{value:.1f}' for value in control)} %."
         )
     count = int(frame.groupby(["family", "lr"])["seed"].nunique().min())
@@ -74,5 +71,5 @@ def on_kept(frame: pd.DataFrame) -> list[str]:
     else:
         sentences.append("SGD kept the solution at every rate tried.")
     if count < ENOUGH_SEEDS:
-        sentences[-1] += f" Too few seeds to say more: {ENOUGH_SEEDS} are needed."
+        sentences[-1] += " " + too_few("seeds to say more")
     return sentences

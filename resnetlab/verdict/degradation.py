@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from resnetlab.verdict.means import (
-    _ERRORS,
-    _MIXED,
-    ENOUGH_SEEDS,
-    NEGLIGIBLE,
-    Contrast,
-    _conditions,
-    _diverged,
-    contrast,
-    deepest_pair,
-)
+from resnetlab.verdict import means, words
+
+FAMILIES = {"plain": ("none",), "residual": ("A", "B", "C")}  # and their shortcut options
 
 
 def on_degradation(table: pd.DataFrame) -> list[str]:
@@ -24,27 +16,26 @@ def on_degradation(table: pd.DataFrame) -> list[str]:
     n and spread, or says what is missing. Claims need three seeds that agree and a 95 % confidence
     interval that excludes zero (see `Contrast.sign`).
     """
-    if table.empty or not (table["status"] == "finished").any():
-        return ["No finished run yet: nothing can be said."]
-    if _conditions(table) > 1:
-        return [_MIXED]
+    if not (table["status"] == "finished").any():
+        return [words.NOTHING]
+    if len(means.conditions(table)) > 1:
+        return [words.MIXED]
+    pairs = {family: means.deepest_pair(table, *options) for family, options in FAMILIES.items()}
     sentences = []
-    plain, residual = deepest_pair(table, "none"), deepest_pair(table, "A", "B", "C")
-    for family, pair in (("plain", plain), ("residual", residual)):
+    for family, pair in pairs.items():
         if pair is None:
             sentences.append(f"Fewer than two depths of {family} networks are finished.")
-            continue
-        found = contrast(table, *pair)
-        if found is None:
-            sentences.append(f"{pair[0]} and {pair[1]} share no finished seed.")
+        elif found := means.contrast(table, *pair):
+            sentences.append(_of_depth(family, found))
         else:
-            sentences.append(_depth_sentence(family, found))
+            sentences.append(f"{pair[0]} and {pair[1]} share no finished seed.")
+    plain, residual = pairs.values()
     if plain is not None and residual is not None:
-        across = contrast(table, plain[0], residual[0])
         depths = table.drop_duplicates("network").set_index("network")["depth"]
+        across = means.contrast(table, plain[0], residual[0])
         if across is not None and depths[plain[0]] == depths[residual[0]]:
-            sentences.append(_shortcut_sentence(across))
-    return sentences + _diverged(table)
+            sentences.append(_of_shortcuts(across))
+    return sentences + words.diverged(table)
 
 
 def depth_effects(table: pd.DataFrame) -> pd.DataFrame:
@@ -55,48 +46,36 @@ def depth_effects(table: pd.DataFrame) -> pd.DataFrame:
     Student's t; NaN below three seeds), n. Runs that diverged stand in no pair.
     """
     rows = []
-    for family, options in (("plain", ("none",)), ("residual", ("A", "B", "C"))):
-        pair = deepest_pair(table, *options) if len(table) else None
-        for quantity, word in _ERRORS.items() if pair is not None else ():
-            assert pair is not None
-            found = contrast(table, *pair, quantity)
-            if found is not None:
+    for family, options in FAMILIES.items():
+        pair = means.deepest_pair(table, *options) if len(table) else None
+        if pair is None:
+            continue
+        for quantity, word in means.MEASURED.items():
+            if found := means.contrast(table, *pair, quantity):
                 rows.append((family, *pair, word, found.mean, found.spread, *found.interval, found.n))
     columns = ["family", "deep", "shallow", "error", "mean", "sd", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _depth_sentence(family: str, found: Contrast) -> str:
-    deep, shallow = found.worse, found.better
-    head = f"Final training error of {deep} minus {shallow}: {found}."
-    if found.n < ENOUGH_SEEDS:
-        lean = "higher" if found.mean > 0 else "not higher"
-        return f"{head} {lean.capitalize()}, but too few seeds to say: {ENOUGH_SEEDS} are needed."
-    if found.sign > 0 and family == "plain":
-        return (
-            f"{head} The deeper plain network is worse on the TRAINING set: "
-            "degradation, not overfitting."
-        )
-    if found.sign > 0:
-        return (
-            f"{head} Here the deeper residual network is behind too, at this number of steps; "
-            "compare it with the plain one."
-        )
-    if found.sign < 0:
-        return f"{head} Deeper is better: no degradation."
-    if found.negligible:
-        return f"{head} Less than {NEGLIGIBLE:g} point, with 95 % confidence: no degradation."
-    return f"{head} These seeds do not settle it."
+def _of_depth(family: str, found: means.Contrast) -> str:
+    head = f"Final training error of {found.worse} minus {found.better}: {found}."
+    if found.n < means.ENOUGH_SEEDS:
+        lean = "Higher" if found.mean > 0 else "Not higher"
+        return f"{head} {lean}, but {words.too_few().lower()}"
+    higher = {
+        "plain": "The deeper plain network is worse on the TRAINING set: degradation, not overfitting.",
+        "residual": "Here the deeper residual network is behind too, at this number of steps; compare "
+        "it with the plain one.",
+    }
+    lower, near = "Deeper is better: no degradation.", f"{words.WITHIN}: no degradation."
+    return f"{head} {words.settled(found, higher=higher[family], lower=lower, near=near)}"
 
 
-def _shortcut_sentence(found: Contrast) -> str:
+def _of_shortcuts(found: means.Contrast) -> str:
     head = f"At equal depth, {found.worse} minus {found.better}: {found}."
-    if found.n < ENOUGH_SEEDS:
+    if found.n < means.ENOUGH_SEEDS:
         return head
-    if found.sign > 0:
-        if found.better.endswith(("-B", "-C")):
-            return f"{head} The shortcuts make the difference; their projections add parameters."
-        return f"{head} The shortcuts alone, which add no parameter, make the difference."
-    if found.sign < 0:
-        return f"{head} Here the plain network is ahead."
-    return f"{head} These seeds do not settle it."
+    higher = "The shortcuts alone, which add no parameter, make the difference."
+    if found.better.endswith(("-B", "-C")):
+        higher = "The shortcuts make the difference; their projections add parameters."
+    return f"{head} {words.settled(found, higher=higher, lower='Here the plain network is ahead.')}"

@@ -6,7 +6,8 @@ import itertools
 
 import pandas as pd
 
-from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE, Contrast, _signed
+from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE, Contrast, plus_minus
+from resnetlab.verdict.words import seeds, too_few
 
 
 def on_dial(frame: pd.DataFrame) -> list[str]:
@@ -18,15 +19,12 @@ def on_dial(frame: pd.DataFrame) -> list[str]:
     if frame.empty:
         return ["No scaled shortcuts trained yet: nothing can be said."]
     errors = frame.pivot_table(index="seed", columns="scale", values="train_error_clean")
-    parts = []
-    for scale in errors:
-        own = errors[scale].dropna()
-        spread = f" ± {own.std():.1f}" if len(own) > 1 else ""
-        parts.append(f"{own.mean():.1f}{spread} (a = {scale:g})")
-    count = int(errors.count().min())
-    noun = "seed" if count == 1 else "seeds"
-    sentences = [f"Clean training error in percent, {count} {noun}: {', '.join(parts)}."]
-    means = errors.mean()
+    means, count = errors.mean(), int(errors.count().min())
+    parts = [
+        f"{plus_minus(values.mean(), values.std(), 1)} (a = {scale:g})"
+        for scale, values in errors.items()
+    ]
+    sentences = [f"Clean training error in percent, {seeds(count)}: {', '.join(parts)}."]
     risen = [
         f"{low:g} to {high:g}"
         for low, high in itertools.pairwise(means.index)
@@ -37,7 +35,7 @@ def on_dial(frame: pd.DataFrame) -> list[str]:
     if 1.0 not in errors or len(errors.columns) < 2:
         return [*sentences, "Without a = 1 and another scale nothing can be compared."]
     if count < ENOUGH_SEEDS:
-        return [*sentences, f"Too few seeds to say how much is enough: {ENOUGH_SEEDS} are needed."]
+        return [*sentences, too_few("seeds to say how much is enough")]
     enough: float | None = None
     for scale in reversed([one for one in errors if one != 1.0]):
         pairs = (errors[scale] - errors[1.0]).dropna()
@@ -61,22 +59,21 @@ def on_lesions(frame: pd.DataFrame) -> list[str]:
         return ["No block was removed: nothing can be said."]
     sentences = []
     added = frame.assign(added=frame["test_error"] - frame["intact_error"])
-    for (_, _, network), own in added.groupby(["depth", "family", "network"], sort=True):
-        seeds = own["seed"].nunique()
-        single, several = own[own["removed"] == 1], own[own["removed"] > 1]
+    for (_, _, network), rows in added.groupby(["depth", "family", "network"], sort=True):
+        single, several = rows[rows["removed"] == 1], rows[rows["removed"] > 1]
         if len(single):
             by_place = single.groupby("place")["added"].mean()
             worst = int(str(by_place.idxmax()))
             sentences.append(
-                f"{network} ({seeds} seed{'s' if seeds > 1 else ''}): without one of its "
-                f"{int(own['blocks'].max())} blocks {_signed(by_place.min())} to "
-                f"{_signed(by_place.max())} points of test error (means over seeds), median "
-                f"{_signed(single['added'].median())}; most without block {worst + 1}."
+                f"{network} ({seeds(rows['seed'].nunique())}): without one of its "
+                f"{int(rows['blocks'].max())} blocks {by_place.min():+.1f} to "
+                f"{by_place.max():+.1f} points of test error (means over seeds), median "
+                f"{single['added'].median():+.1f}; most without block {worst + 1}."
             )
         if len(several):
             means = several.groupby("removed")["added"].agg(["mean", "std"])
             parts = [
-                f"{_signed(row['mean'])} ± {row['std']:.1f} without {number}"
+                f"{row['mean']:+.1f} ± {row['std']:.1f} without {number}"
                 for number, row in means.iterrows()
             ]
             sentences.append(f"{network}: {', '.join(parts)} at random (seeds and draws).")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from resnetlab.verdict.means import _geometric, _times
+from resnetlab.verdict.means import geometric_mean
+from resnetlab.verdict.words import seeds, times
 
 # A first layer whose gradient is a hundred times the last one's, or a hundredth. A convention, not the
 # paper's: it writes "healthy norms" (Sec. 4.1) and gives no number.
@@ -13,7 +14,7 @@ EXPLODING, VANISHING = 1e2, 1e-2
 
 
 def gradient_ratios(probes: pd.DataFrame) -> pd.DataFrame:
-    """Norm of the first weighted layer's gradient over the last one's: one row a run and logged step.
+    """Norm of the first weighted layer's gradient over the last one's: one row per run and logged step.
 
     `probes` as `store.probes_of`. Columns: study, run, network, depth, shortcut, seed, step, ratio.
     Steps at which either norm is zero or not finite are left out.
@@ -30,7 +31,7 @@ def gradient_ratios(probes: pd.DataFrame) -> pd.DataFrame:
 
 
 def on_gradients(probes: pd.DataFrame) -> list[str]:
-    """One sentence a network: do its gradients vanish, explode, or stay healthy, with the numbers.
+    """One sentence per network: do its gradients vanish, explode, or stay healthy, with the numbers.
 
     The ratio of `gradient_ratios` at the first logged step, and its geometric mean over the later
     half of the logged steps; geometric means over seeds.
@@ -40,26 +41,25 @@ def on_gradients(probes: pd.DataFrame) -> list[str]:
         return ["No gradient norms logged yet: nothing can be said."]
     sentences = []
     ratios["residual"] = ratios["shortcut"] != "none"  # plain first, as everywhere
-    for (_, _, _, network), own in ratios.groupby(["depth", "residual", "shortcut", "network"]):
-        seeds = own["seed"].nunique()
-        steps = sorted(own["step"].unique())
-        start = _geometric(own[own["step"] == steps[0]]["ratio"])
-        head = f"{network} ({seeds} seed{'s' if seeds > 1 else ''}): at step {steps[0]:,} the first "
-        head += f"layer's gradient is {_times(start)} times the last one's, {_health(start)}"
+    for (_, _, _, network), runs in ratios.groupby(["depth", "residual", "shortcut", "network"]):
+        steps = sorted(runs["step"].unique())
+        start = geometric_mean(runs[runs["step"] == steps[0]]["ratio"])
+        head = f"{network} ({seeds(runs['seed'].nunique())}): at step {steps[0]:,} the first layer's "
+        head += f"gradient is {times(start)} times the last one's, {_health(start)}"
         later = steps[len(steps) // 2 :]
         if len(steps) > 1:
-            mean = _geometric(own[own["step"].isin(later)]["ratio"])
-            head += f"; from step {later[0]:,} on {_times(mean)} times, {_health(mean)}"
-            between = own[own["step"] > steps[0]].groupby("step")["ratio"].agg(_geometric)
+            mean = geometric_mean(runs[runs["step"].isin(later)]["ratio"])
+            head += f"; from step {later[0]:,} on {times(mean)} times, {_health(mean)}"
+            between = runs[runs["step"] > steps[0]].groupby("step")["ratio"].agg(geometric_mean)
             for step, extreme in ((between.idxmin(), between.min()), (between.idxmax(), between.max())):
                 if _health(extreme) not in ("healthy", _health(mean)):
-                    head += f"; at step {step:,} {_times(extreme)} times, {_health(extreme)}"
+                    head += f"; at step {step:,} {times(extreme)} times, {_health(extreme)}"
         sentences.append(head + ".")
     return sentences
 
 
 def on_first_layer_norms(probes: pd.DataFrame) -> list[str]:
-    """One sentence a family: the first layer's gradient norm by depth, and whether depth moves it.
+    """One sentence per family: the first layer's gradient norm by depth, and whether depth moves it.
 
     `probes` as for `on_gradients`, of one step. The ratio of first to last layer cannot see a gradient
     that shrinks or grows in all layers alike, as it does without batch norm. Geometric means over
@@ -68,10 +68,10 @@ def on_first_layer_norms(probes: pd.DataFrame) -> list[str]:
     first = probes[(probes["layer"] == 0) & (probes["value"] > 0)]
     sentences = []
     for family in ("plain", "residual"):
-        own = first[first["family"] == family]
-        if own.empty:
+        runs = first[first["family"] == family]
+        if runs.empty:
             continue
-        norms = own.groupby("depth")["value"].agg(_geometric)
+        norms = runs.groupby("depth")["value"].agg(geometric_mean)
         parts = ", ".join(f"{value:.2g} ({depth} layers)" for depth, value in norms.items())
         head = f"{family.capitalize()}: the first layer's norm is {parts}"
         if len(norms) < 2:
@@ -82,7 +82,7 @@ def on_first_layer_norms(probes: pd.DataFrame) -> list[str]:
         factor = change if change > 1 else 1 / change
         large = f"more than {EXPLODING:,.0f}" if factor > EXPLODING else "within the ordinary"
         ends = f"From {norms.index[0]} to {norms.index[-1]} layers"
-        sentences.append(f"{head}. {ends} it {verb} {_times(factor)} times, {large}.")
+        sentences.append(f"{head}. {ends} it {verb} {times(factor)} times, {large}.")
     return sentences or ["No gradient norms measured yet: nothing can be said."]
 
 

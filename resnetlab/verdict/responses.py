@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from resnetlab import paper
-from resnetlab.verdict.means import ENOUGH_SEEDS, Contrast
+from resnetlab.verdict.means import Contrast
+from resnetlab.verdict.words import settled
 
 
 def mean_responses(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the layers, one row a run: study to precision, and response_std.
+    """Mean over the layers, one row per run: study to precision, and response_std.
 
     `frame` has the columns of `store.IDENTITY`, layer and value (`probes.layer_responses`). The
     paper's means are in `paper.FIGURE_7`.
@@ -31,36 +33,33 @@ def on_responses(frame: pd.DataFrame) -> list[str]:
     means = mean_responses(frame)
     sentences = []
     networks = means.drop_duplicates("network").sort_values(["depth", "shortcut"])
-    for depth, own in networks.groupby("depth"):
-        plain = own[own["shortcut"] == "none"]["network"]
-        for other in own[own["shortcut"] != "none"]["network"]:
+    for depth, at_depth in networks.groupby("depth"):
+        plain = at_depth[at_depth["shortcut"] == "none"]["network"]
+        for other in at_depth[at_depth["shortcut"] != "none"]["network"]:
             if len(plain):
                 sentences += _ratio(means, str(other), str(plain.iloc[0]), f"At {depth} layers")
     for family in ("plain", "residual"):
-        own = networks[networks["family"] == family]
-        own = own[own["shortcut"].isin(["none", own["shortcut"].min()])]
-        if own["depth"].nunique() > 1:
-            deep, shallow = own.iloc[-1]["network"], own.iloc[0]["network"]
+        members = networks[networks["family"] == family]
+        members = members[members["shortcut"].isin(["none", members["shortcut"].min()])]
+        if members["depth"].nunique() > 1:
+            deep, shallow = members.iloc[-1]["network"], members.iloc[0]["network"]
             sentences += _ratio(means, str(deep), str(shallow), "With depth")
     return sentences or ["No two networks that share a seed: nothing can be compared."]
 
 
 def _ratio(means: pd.DataFrame, upper: str, lower: str, head: str) -> list[str]:
-    both = [
-        means[means["network"] == name].set_index("seed")["response_std"] for name in (upper, lower)
-    ]
-    seeds = sorted(set(both[0].index) & set(both[1].index))
-    ratios = [float(both[0][seed] / both[1][seed]) for seed in seeds]
-    if not ratios:
+    by_seed = means[means["network"].isin([upper, lower])].pivot(
+        index="seed", columns="network", values="response_std"
+    )
+    ratios = (by_seed[upper] / by_seed[lower]).dropna()
+    if ratios.empty:
         return []
-    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    logs = Contrast(upper, lower, tuple(math.log(ratio) for ratio in ratios))
-    spread = f", seeds from {min(ratios):.2f} to {max(ratios):.2f}" if len(ratios) > 1 else ""
-    said = f"{head}, mean response of {upper} over {lower}: {mean:.2f}{spread}, n = {logs.n}"
-    theirs = [paper.reported(name, "response_std") for name in (upper, lower)]
-    if theirs[0] and theirs[1]:
-        said += f"; the paper's {theirs[0].value / theirs[1].value:.2f} ({theirs[0].source}, CIFAR-10)"
-    if logs.n < ENOUGH_SEEDS:
-        return [f"{said}. Too few seeds to say: {ENOUGH_SEEDS} are needed."]
-    words = {-1: f"{upper} responds less.", 1: f"{upper} responds more.", 0: "Not settled."}
-    return [f"{said}. {words[logs.sign]}"]
+    logs = Contrast(upper, lower, tuple(map(float, np.log(ratios))))
+    spread = f", seeds from {ratios.min():.2f} to {ratios.max():.2f}" if len(ratios) > 1 else ""
+    text = f"{head}, mean response of {upper} over {lower}: {math.exp(logs.mean):.2f}{spread}"
+    text += f", n = {logs.n}"
+    papers = [paper.reported(name, "response_std") for name in (upper, lower)]
+    if papers[0] and papers[1]:
+        text += f"; the paper's {papers[0].value / papers[1].value:.2f} ({papers[0].source}, CIFAR-10)"
+    lower_word, higher = f"{upper} responds less.", f"{upper} responds more."
+    return [f"{text}. {settled(logs, lower=lower_word, higher=higher, unsettled='Not settled.')}"]

@@ -4,18 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from resnetlab.verdict.means import (
-    ENOUGH_SEEDS,
-    NEGLIGIBLE,
-    Contrast,
-    _by_depth,
-    _diverged,
-    _geometric,
-    _mean_error,
-    _percent,
-    _times,
-    contrast,
-)
+from resnetlab.verdict import means, words
 
 PRECISIONS = ("fp64", "fp32", "tf32", "bf16")  # from the most exact to the least
 
@@ -27,48 +16,51 @@ def on_precisions(table: pd.DataFrame) -> list[str]:
     in fp64: the final training errors, whether it fails in fp64 too (the 95 % interval of its error
     above NEGLIGIBLE), and what is left there of the error of every other precision.
     """
-    finished = table[table["status"] == "finished"] if len(table) else table
+    finished = table[table["status"] == "finished"]
     if finished.empty:
-        return ["No finished run yet: nothing can be said."]
+        return [words.NOTHING]
     sentences = []
-    for network, own in _by_depth(finished):
-        there = [name for name in PRECISIONS if (own["precision"] == name).any()]
-        errors = [f"{_mean_error(own[own['precision'] == name])} in {name}" for name in there]
+    for network, runs in means.by_depth(finished):
+        used = [name for name in PRECISIONS if (runs["precision"] == name).any()]
+        errors = [f"{words.mean_error(runs[runs['precision'] == name])} in {name}" for name in used]
         head = f"{network}: final training error {', '.join(errors)}."
-        if there[0] != "fp64":
+        if used[0] != "fp64":
             sentences.append(f"{head} Without runs in fp64 rounding cannot be told apart.")
             continue
-        exact = own[own["precision"] == "fp64"].drop_duplicates("seed").set_index("seed")["train_error"]
-        sentences.append(f"{head} {_fails_exactly(Contrast(network, 'no error', tuple(exact)))}")
-        for name in there[1:]:
-            found = contrast(own, name, "fp64", by="precision")
+        exact = runs[runs["precision"] == "fp64"].drop_duplicates("seed").set_index("seed")
+        errors_in_fp64 = means.Contrast(network, "no error", tuple(exact["train_error"]))
+        sentences.append(f"{head} {_fails_exactly(errors_in_fp64)}")
+        for name in used[1:]:
+            found = means.contrast(runs, name, "fp64", by="precision")
             if found is None:
                 continue
-            both = own[(own["precision"] == name) & own["seed"].isin(exact.index)]
+            conclusion = words.settled(
+                found,
+                near=f"{words.WITHIN}: rounding adds nothing.",
+                near_first=True,
+                higher="Rounding adds to the error.",
+                lower=f"In {name} the error is lower.",
+                unsettled="What rounding adds, these seeds do not settle.",
+            )
+            text = f"{network}, {name} minus fp64: {found}. {conclusion}"
+            both = runs[(runs["precision"] == name) & runs["seed"].isin(exact.index)]
             mean = float(both.drop_duplicates("seed")["train_error"].mean())
-            said = f"{network}, {name} minus fp64: {found}."
-            if found.n < ENOUGH_SEEDS:
-                said += f" Too few seeds to say: {ENOUGH_SEEDS} are needed."
-            elif found.negligible:
-                said += f" Less than {NEGLIGIBLE:g} point, with 95 % confidence: rounding adds nothing."
-            else:
-                words = {1: "Rounding adds to the error.", -1: f"In {name} the error is lower."}
-                said += f" {words.get(found.sign, 'What rounding adds, these seeds do not settle.')}"
-            if mean > NEGLIGIBLE:
+            if mean > means.NEGLIGIBLE:
                 left = 100 * (mean - found.mean) / mean
                 part = "all" if left >= 100 else f"{left:.0f} %"
-                said += f" Of the error in {name}, {part} is there in fp64."
-            sentences.append(said)
-    return sentences + _diverged(table)
+                text += f" Of the error in {name}, {part} is there in fp64."
+            sentences.append(text)
+    return sentences + words.diverged(table)
 
 
-def _fails_exactly(errors: Contrast) -> str:
+def _fails_exactly(errors: means.Contrast) -> str:
     """Whether final errors in float64 (differences to zero) are a failure not made by rounding."""
-    if errors.n < ENOUGH_SEEDS:
-        return f"Too few seeds in fp64 to say: {ENOUGH_SEEDS} are needed."
-    if errors.mean - errors.margin > NEGLIGIBLE:
+    if errors.n < means.ENOUGH_SEEDS:
+        return words.too_few("seeds in fp64 to say")
+    low, high = errors.interval
+    if low > means.NEGLIGIBLE:
         return "It fails in fp64 too: rounding is not what makes it fail."
-    if errors.mean + errors.margin < NEGLIGIBLE:
+    if high < means.NEGLIGIBLE:
         return "In fp64 it does not fail."
     return "Whether it fails in fp64, these seeds do not settle."
 
@@ -77,7 +69,7 @@ NOTHING_LEFT = 1.0  # an error as large as the gradient itself: nothing of it is
 
 
 def median_errors(frame: pd.DataFrame) -> pd.DataFrame:
-    """Median over the layers of `probes.gradient_error`: one row a network, seed and arithmetic.
+    """Median over the layers of `probes.gradient_error`: one row per network, seed and arithmetic.
 
     `frame` has the columns of `store.IDENTITY`, arithmetic, layer, relative and norm; those of the
     result are the same without layer.
@@ -87,34 +79,32 @@ def median_errors(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def on_rounding(frame: pd.DataFrame) -> list[str]:
-    """How far gradients are from float64's, a sentence an arithmetic: by family and depth.
+    """How far gradients are from float64's, a sentence per arithmetic: by family and depth.
 
     `frame` as `median_errors` takes it; geometric means over seeds of the medians over layers. Where
     nothing of a gradient is left, by how much its norm is off: norms alone would not show it.
     """
-    usable = frame[frame["relative"] > 0] if len(frame) else frame
+    usable = frame[frame["relative"] > 0]
     if usable.empty:
         return ["No gradient error measured yet: nothing can be said."]
-    medians = median_errors(usable)
     sentences = []
-    for arithmetic in medians["arithmetic"].unique():
-        own = medians[medians["arithmetic"] == arithmetic]
-        said, lost, errors = [], [], {}
-        for family, part in own.groupby("family", sort=True):
-            errors[family] = by_depth = part.groupby("depth")["relative"].agg(_geometric)
-            parts = (f"{_percent(value)} ({depth} layers)" for depth, value in by_depth.items())
-            said.append(f"{family} {', '.join(parts)}")
-            norms = part.groupby("depth")["norm"].median()
+    for arithmetic, medians in median_errors(usable).groupby("arithmetic", sort=False):
+        parts, lost, errors = [], [], {}
+        for family, rows in medians.groupby("family", sort=True):
+            errors[family] = at_depth = rows.groupby("depth")["relative"].agg(means.geometric_mean)
+            shares = (f"{words.percent(value)} ({depth} layers)" for depth, value in at_depth.items())
+            parts.append(f"{family} {', '.join(shares)}")
+            norms = rows.groupby("depth")["norm"].median()
             lost += [
-                f"{family} with {depth} layers, whose norms are off by {_percent(norms[depth])}"
-                for depth, value in by_depth.items()
+                f"{family} with {depth} layers, whose norms are off by {words.percent(norm)}"
+                for (depth, value), norm in zip(at_depth.items(), norms, strict=True)
                 if value >= NOTHING_LEFT
             ]
-        sentence = f"{arithmetic}: {'; '.join(said)}."
-        shared = sorted(set.intersection(*(set(found.index) for found in errors.values())))
+        sentence = f"{arithmetic}: {'; '.join(parts)}."
+        shared = sorted(set.intersection(*(set(one.index) for one in errors.values())))
         if len(errors) == 2 and shared:
             factor = errors["plain"][shared[-1]] / errors["residual"][shared[-1]]
-            sentence += f" At {shared[-1]} layers plain over residual: {_times(factor)} times."
+            sentence += f" At {shared[-1]} layers plain over residual: {words.times(factor)} times."
         if lost:
             sentence += f" Nothing of the gradient is left in {'; '.join(lost)}."
         sentences.append(sentence)
