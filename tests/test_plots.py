@@ -12,6 +12,7 @@ import pytest
 
 from resnetlab import files, paper, plots, store
 from resnetlab.config import Network
+from resnetlab.plots import series, style
 
 STEPS = (10, 20, 30, 40)
 
@@ -172,6 +173,14 @@ def lesions(*runs: tuple[str, int]) -> pd.DataFrame:
     )
 
 
+def responses(*runs: tuple[str, int]) -> pd.DataFrame:
+    return pd.DataFrame(
+        identity(name, seed) | {"layer": layer, "value": 1.0 + (layer * 7) % 3}
+        for name, seed in runs
+        for layer in range(4)
+    )
+
+
 FOUR = (("plain-20", 0), ("plain-56", 0), ("resnet-20", 0), ("resnet-56", 0))
 EIGHT = tuple((name, seed) for name, _ in FOUR for seed in (0, 1))
 
@@ -216,6 +225,7 @@ FIGURES: list[tuple[Callable[..., go.Figure], Callable[..., pd.DataFrame]]] = [
     (plots.shortcut_dial, dialled),
     (plots.trained_on, trained_on),
     (plots.lesions, lesions),
+    (plots.layer_responses, responses),
 ]
 IDS = [draw.__name__ for draw, _ in FIGURES]
 
@@ -250,6 +260,157 @@ def test_every_figure_has_a_title_axes_conditions_and_strict_json(
         }[theme]
     )
     assert "NaN" not in figure.to_json()
+
+
+# --- one visual grammar -----------------------------------------------------------------------
+
+ERRORS = "dashed: training, bold: test"
+LAYERS = "dashed: plain, solid: residual"
+GRAMMAR = {
+    "error_curves": ERRORS,
+    "error_against_depth": ERRORS,
+    "run_curves": ERRORS,
+    "draw_by_precision": "dashed: training",
+    "shortcut_dial": ERRORS,
+    "trained_on": ERRORS,
+    "paper_error_curves": ERRORS,
+    "compare_curves": "dashed: training",
+    "gradient_norm_profile": LAYERS,
+    "gradient_ratio": LAYERS,
+    "draw_at_start": LAYERS,
+    "draw_scales": LAYERS,
+    "gradient_correlation": LAYERS,
+    "loss_lines": LAYERS,
+    "gradient_error_by_layer": LAYERS,
+    "gradient_error_by_depth": LAYERS,
+    "lesions": LAYERS,
+    "layer_responses": LAYERS,
+    "gradient_norm_heatmap": "colour: gradient norm",
+    "correlation_matrices": "colour: cosine",
+    "loss_surfaces": "colour: loss",
+    "error_by_network": "marker: shortcut option",
+    "learning_rate": "line: the rate",
+    "learning_rates": "colour: schedule",
+    "network_drawing": "colour of a box: stage",
+}
+
+
+def draw_compared(frame: pd.DataFrame) -> go.Figure:
+    own = frame[frame["network"] == "plain-20"]
+    curves = [series.curve(rows, "train_error", "step", 128) for _, rows in own.groupby("seed")]
+    line = series.line("plain-20", ["seed 0", "seed 1"], series.smoothed(curves, 0.0), 20, "sd")
+    return plots.compare_curves([line], "train_error")
+
+
+def rates(*_: Any) -> pd.DataFrame:
+    rows = [("right", 0, 4, 0.01, "warm-up"), ("right", 4, 100, 0.1, "from there")]
+    return pd.DataFrame(rows, columns=["schedule", "step", "until", "lr", "why"])
+
+
+def draw_network(_: Any) -> go.Figure:
+    stem = {"kind": "stem", "stage": 0, "name": "conv", "shortcut": "none", "parameters": 432}
+    stem |= {"shape_in": (3, 8, 8), "shape_out": (16, 8, 8), "multiply_adds": 9, "layers": []}
+    block = stem | {"kind": "BasicBlock", "stage": 1, "name": "stage1.0", "shortcut": "padded"}
+    block |= {"layers": [{"name": "stage1.0.residual.conv1", "kernel": 3, "filters": 16}]}
+    end = stem | {"kind": "classifier", "stage": 2, "name": "fc", "layers": [{"filters": 10}]}
+    return plots.network_drawing({"plain-20": [stem, block, end]}, "stage1.0")
+
+
+EVERY: list[tuple[str, Callable[[pd.DataFrame], go.Figure], Callable[..., pd.DataFrame]]] = [
+    *((draw.__name__, draw, frame) for draw, frame in FIGURES),
+    ("paper_error_curves", lambda _: plots.paper_error_curves(), rates),
+    ("compare_curves", draw_compared, metrics),
+    ("learning_rate", lambda frame: plots.learning_rate(frame, "paper"), rates),
+    ("learning_rates", lambda frame: plots.learning_rates(frame, 8, "a title"), rates),
+    ("network_drawing", draw_network, rates),
+]
+
+
+def legend_line(figure: go.Figure) -> str:
+    """The last line under the title."""
+    text: str = figure.layout.title.text
+    return text.removesuffix("</span>").rpartition("<br>")[2].rpartition(">")[2]
+
+
+def test_every_figure_of_the_library_stands_in_the_table_of_the_grammar() -> None:
+    drawn = {name for name, value in vars(plots).items() if callable(value) and name.islower()}
+    none = {"conditions", "depth_colour", "empty", "enlarge", "thin_lines", "part_label"}
+    own = {"at_initialisation", "error_by_condition"}  # drawn twice and by precision in FIGURES
+    assert drawn - none - own == set(GRAMMAR) - {"draw_at_start", "draw_scales", "draw_by_precision"}
+    assert set(GRAMMAR) == {name for name, _, _ in EVERY}
+
+
+@pytest.mark.parametrize(("name", "draw", "frame"), EVERY, ids=[name for name, _, _ in EVERY])
+def test_every_figure_follows_the_grammar_and_says_so(name: str, draw: Any, frame: Any) -> None:
+    figure = draw(frame(*EIGHT))
+    said = legend_line(figure)
+    assert said.endswith(".")
+    assert GRAMMAR[name] in said[0].lower() + said[1:].lower()
+    shown = [t for t in lines(figure) if t.line.dash is not None and "lines" in (t.mode or "")]
+    assert shown or "dashed" not in GRAMMAR[name]
+    for trace in shown:
+        who = f"{trace.hovertemplate} {trace.legendgroup} {trace.name}"
+        if trace.line.dash == "dot":
+            assert trace.line.color == style.GREY, "dotted is only what one compares with"
+        elif GRAMMAR[name] == LAYERS:
+            assert (trace.line.dash == "dash") == ("plain" in who)
+        elif "dashed" in GRAMMAR[name] and trace.name != "learning rate":
+            train = "train" in who or (name == "error_against_depth" and (trace.xaxis or "x") == "x")
+            assert (trace.line.dash, train) in [("dash", True), ("solid", False)]
+            assert (trace.line.width == style.BOLD) == (not train)
+        else:
+            assert trace.line.dash == "solid"
+        depths = {figure_depth for figure_depth in (20, 56) if f"-{figure_depth}" in who}
+        if "colour: depth" in said.lower() and len(depths) == 1 and "pale" not in said:
+            assert trace.line.color == plots.depth_colour(*depths)
+    assert all(shape.line.dash == "dot" for shape in figure.layout.shapes), "limits are dotted"
+
+
+@pytest.mark.parametrize(("name", "draw", "frame"), EVERY, ids=[name for name, _, _ in EVERY])
+def test_hover_texts_say_names_of_axes_and_their_values(name: str, draw: Any, frame: Any) -> None:
+    figure = draw(frame(*EIGHT))
+    titles = {axis.title.text.partition(" (")[0] for axis in figure.select_yaxes() if axis.title.text}
+    for trace in figure.data:
+        if trace.hoverinfo == "skip" or name == "network_drawing":
+            continue
+        assert trace.hovertemplate.endswith("<extra></extra>")
+        if "the trained weights" not in trace.hovertemplate:
+            assert "%{x" in trace.hovertemplate
+            assert any(title in trace.hovertemplate for title in titles)
+
+
+def options(several_depths: bool) -> tuple[tuple[str, int], ...]:
+    names = ["plain-20", "resnet-20", "resnet-20-B", "resnet-20-C"]
+    return tuple((name, 0) for name in names + (["plain-56"] if several_depths else []))
+
+
+@pytest.mark.parametrize("several_depths", [False, True])
+@pytest.mark.parametrize(
+    ("draw", "frame"),
+    [
+        (plots.error_curves, metrics),
+        (plots.gradient_norm_profile, probes),
+        (plots.gradient_ratio, probes),
+        (draw_at_start, at_start),
+        (plots.gradient_error_by_layer, gradient_errors),
+        (plots.error_against_depth, finals),
+        (plots.error_by_network, finals),
+        (plots.gradient_correlation, correlations),
+        (plots.loss_lines, line_losses),
+    ],
+)
+def test_shortcut_options_differ_in_marker(draw: Any, frame: Any, several_depths: bool) -> None:
+    figure = draw(frame(*options(several_depths)))
+    symbols = {trace.marker.symbol for trace in figure.data if trace.type == "scatter"}
+    symbols = {symbol.removesuffix("-open") for symbol in symbols if symbol}
+    assert symbols >= {"x", "circle", "square", "triangle-up"}
+    assert "marker: shortcut option" in legend_line(figure).replace("Colour and", "colour and")
+
+
+def test_one_option_needs_no_markers() -> None:
+    figure = plots.error_curves(metrics(*FOUR))
+    assert {trace.mode for trace in figure.data} == {"lines"}
+    assert "marker" not in legend_line(figure)
 
 
 NOTHING: list[tuple[Callable[..., go.Figure], Any]] = [
@@ -292,7 +453,7 @@ def test_a_precision_other_than_fp32_stands_in_the_conditions() -> None:
     assert "bf16" in plots.conditions(metrics(("plain-20", 0), precision="bf16"))
     mixed = pd.concat([metrics(("plain-20", 0)), metrics(("plain-20", 1), data="cifar10")])
     assert "cifar10 and digits" in plots.conditions(mixed)
-    assert "1 seed a network" in plots.conditions(metrics(*FOUR))
+    assert "1 seed per network" in plots.conditions(metrics(*FOUR))
     assert "2 seeds" in plots.conditions(metrics(*EIGHT))
     assert "1 to 2 seeds" in plots.conditions(metrics(*FOUR, ("plain-20", 1)))
 
@@ -537,7 +698,7 @@ def test_the_profile_draws_chosen_steps_by_layer() -> None:
         assert numbers(trace.x) == [1, 2, 3, 4]
         assert numbers(trace.y) == pytest.approx([step * (layer + 1) for layer in range(4)])
         assert trace.line.color == plots.depth_colour(int(trace.name.split()[0]))
-    assert len({trace.line.dash for trace in lines(figure, "x")}) == 2
+    assert len({trace.opacity for trace in lines(figure, "x")}) == 2
     assert all(axis.type == "log" for axis in figure.select_yaxes())
 
 
@@ -660,7 +821,7 @@ def test_norms_of_several_seeds_are_averaged_geometrically() -> None:
 
 def test_correlation_shows_every_seed_and_the_mean() -> None:
     figure = plots.gradient_correlation(correlations(*EIGHT))
-    mean, seeds = (t for t in figure.data if t.name.startswith("plain"))
+    mean, seeds = (t for t in figure.data if t.legendgroup == "plain")
     assert numbers(mean.x) == [20, 56]
     assert numbers(mean.y) == pytest.approx([0.505, 10 / 56 + 0.005])
     assert len(seeds.x) == 4
@@ -716,7 +877,7 @@ def test_gradient_errors_are_percent_by_layer_in_a_panel_an_arithmetic() -> None
 
 def test_against_depth_the_error_is_the_median_over_layers() -> None:
     figure = plots.gradient_error_by_depth(gradient_errors(*EIGHT))
-    line, points = (t for t in figure.data if t.name == "bf16, plain")
+    line, points = (t for t in figure.data if t.legendgroup == "bf16, plain")
     assert numbers(line.x) == [20, 56]
     assert numbers(line.y) == pytest.approx([1, 1])
     assert len(points.x) == 4
@@ -761,11 +922,10 @@ def test_options_of_one_depth_have_colours_of_their_own() -> None:
 
 def test_the_dial_shows_every_seed_and_the_means() -> None:
     figure = plots.shortcut_dial(dialled(("resnet-56", 0), ("resnet-56", 1)))
-    by_name = {trace.name: trace for trace in figure.data}
-    mean = by_name["training error, mean"]
+    mean, seeds = (t for t in figure.data if t.legendgroup == "training error")
     assert (numbers(mean.x), numbers(mean.y)) == ([0, 0.25, 1], [40.5, 30.5, 0.5])
     assert mean.line.dash == "dash"
-    assert len(by_name["test error, one seed each"].x) == 6
+    assert len(seeds.x) == 6
 
 
 def test_rates_stand_side_by_side_with_the_error_before() -> None:

@@ -133,7 +133,7 @@ def test_shortcut_studies_get_their_own_question(tmp_path):
     page = page_of(store.read_study(tmp_path / "shortcuts"))
     assert "Does it matter how the shortcut grows" in text_of(page)
     assert "Final training error of plain-8 minus resnet-8:" in text_of(page)
-    assert "a bar is the mean" in figures_of(page)[1]["layout"]["title"]["text"]
+    assert "Bars: means over seeds" in figures_of(page)[1]["layout"]["title"]["text"]
     assert "because they project or because they add parameters" in text_of(page)
 
 

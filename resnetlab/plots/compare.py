@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from resnetlab.plots import series
-from resnetlab.plots.style import _DASHES, Theme, _finish, _rgba, depth_colour, empty
+from resnetlab.plots import draw, series, style
+from resnetlab.plots.style import Look, Theme, empty, finish
 
-# As many as can be told apart at a glance; then the same again, dashed.
-_LINE_COLOURS = tuple("#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #7A5195 #8C6D31".split())
 _MOST_DRAWN = 200_000  # points of one figure: a browser draws them in about a second
 _MOST_IN_LEGEND = 40
+_FADED, _FAINT = 0.2, 0.45  # opacities
 
 
 def compare_curves(
@@ -40,92 +39,57 @@ def compare_curves(
     drawn = [line for line in lines if any(len(curve) for curve in line.curves)]
     if not drawn:
         return empty(f"No values of {quantity} logged yet.", theme)
-    number = sum(len(line.curves) * (1 + (smoothing > 0)) + 4 * line.averaged for line in drawn)
-    most = max(100, min(series.MOST_POINTS, _MOST_DRAWN // number))
-    colours = [depth_colour(line.depth) for line in drawn]
-    if len(set(colours)) < len(colours):  # depths alone do not tell them apart
-        colours = [_LINE_COLOURS[index % len(_LINE_COLOURS)] for index in range(len(drawn))]
-    figure = go.Figure()
-    foreground: list[dict[str, Any]] = []
-    shown = logged = off = 0
-    width = 2.6 if len(drawn) <= 12 else 1.8
-    y_name = series.QUANTITIES.get(quantity, quantity)
-    at = "step %{customdata[0]:,}" + ("" if axis == "step" else f", {_AXIS_WORDS[axis]}")
-    for index, (line, colour) in enumerate(zip(drawn, colours, strict=True)):
-        name = _in_hover(line.name)
-        dash = _DASHES[index // len(_LINE_COLOURS) % len(_DASHES)]
-        fade = 0.2 if bold and line.name not in bold else 1.0
-        shared = {"mode": "lines", "legendgroup": str(index)}
-        style = {"color": colour, "dash": dash, "width": width}
-        for run, curve in zip(line.runs, line.curves, strict=True):
-            if curve.empty:
-                continue
-            x, step = curve["x"].to_numpy(), curve["step"].to_numpy()
-            y, smooth = curve["y"].to_numpy(), curve["line"].to_numpy()
-            logged += len(y)
-            off += int(((log_y & (y <= 0)) | (log_x & (x <= 0))).sum())
-            kept = series.thin(x, smooth, most, log=log_x)
-            shown += len(kept)
-            if smoothing > 0 and not line.averaged:
-                raw = series.thin(x, y, most, log=log_x)
-                figure.add_scatter(
-                    x=x[raw],
-                    y=y[raw],
-                    line=style | {"width": 1, "dash": "solid"},
-                    opacity=0.45 * fade,
-                    showlegend=False,
-                    hoverinfo="skip",
-                    **shared,
-                )
-            who = f"{name}, {_in_hover(run)}" if line.averaged and run else name
-            trace: dict[str, Any] = {
-                "x": x[kept],
-                "y": smooth[kept],
-                "customdata": step[kept, None],
-                "hovertemplate": f"{who}: %{{y:.4~g}} at {at}<extra></extra>",
-                "opacity": fade * (0.45 if line.averaged else 1),
-                "showlegend": not line.averaged,
-                "name": name,
-                "line": style | ({"width": 1, "dash": "solid"} if line.averaged else {}),
-            }
-            if len(kept) == 1:
-                trace |= {"mode": "markers", "marker": {"color": colour, "size": 8}}
-            if line.averaged:
-                figure.add_scatter(**(shared | trace))
-            else:
-                foreground.append(shared | trace)
+    title = series.QUANTITIES.get(quantity, quantity)
+    figure = draw.panels((), series.AXES[axis], title)
+    looks, words = _looks(drawn, quantity)
+    for index, (line, look) in enumerate(zip(drawn, looks, strict=True)):
+        more = {"legendgroup": str(index), "opacity": _FADED if bold and line.name not in bold else 1.0}
+        _add_runs(figure, line, look, axis, more, raw=smoothing > 0)
         if line.averaged:
-            _add_band(figure, line, colour, fade, most, log_x, log_y, shared)
-            foreground += _means(line, name, style, fade, most, log_x, smoothing, at, shared)
-    for trace in foreground:
-        figure.add_scatter(**trace)
-    figure.update_xaxes(title_text=series.AXES[axis], type="log" if log_x else "linear")
-    figure.update_yaxes(title_text=y_name, type="log" if log_y else "linear")
+            _add_mean(figure, line, look, axis, more, raw=smoothing > 0, log_y=log_y)
+    number = sum(len(line.curves) * (1 + (smoothing > 0)) + 4 * line.averaged for line in drawn)
+    style.thin_lines(figure, max(100, min(series.MOST_POINTS, _MOST_DRAWN // number)), log=log_x)
+    curves = [curve for line in drawn for curve in line.curves]
+    counts = {
+        "shown": sum(len(trace.x) for trace in figure.data if trace.meta == "run"),
+        "logged": sum(len(curve) for curve in curves),
+        "off": sum(
+            int(((log_y & (curve["y"] <= 0)) | (log_x & (curve["x"] <= 0))).sum()) for curve in curves
+        ),
+    }
     # Every label whole: a 2 between 10 and 100 may be read as two. 9k, as 8000 and 9000 would touch.
-    figure.update_xaxes(automargin=True, minorloglabels="complete")
-    if log_x and axis in ("step", "images"):
-        figure.update_xaxes(tickformat="~s")
-    figure.update_yaxes(automargin=True, minorloglabels="complete")
+    labels = {"automargin": True, "minorloglabels": "complete"}
+    short = {"tickformat": "~s"} if log_x and axis in ("step", "images") else {}
+    figure.update_xaxes(type="log" if log_x else "linear", **labels, **short)
+    figure.update_yaxes(type="log" if log_y else "linear", rangemode="normal", **labels)
     # What the legend needs: rows of about 950 pixels, 8 pixels a letter and the sample before it.
     rows = -(-sum(8 * len(line.name) + 60 for line in drawn) // 950)
     in_legend = len(drawn) <= _MOST_IN_LEGEND
     room = 22 * (min(rows, 20) - 1) if in_legend else 0
-    title = y_name[0].upper() + y_name[1:]
-    _finish(figure, title, theme, height=520 + room, subtitle=escape(subtitle, quote=False))
+    title = title[0].upper() + title[1:]
+    finish(figure, title, escape(subtitle, quote=False), words, theme, 520 + room)
     # Zoom and hidden lines stay while the same axes are drawn, whatever is added to them.
-    return figure.update_layout(
-        margin_b=104 + room,
-        showlegend=in_legend,
-        uirevision=f"{quantity} {axis} {log_x} {log_y}",
-        meta={"shown": shown, "logged": logged, "off": off},
-    )
+    kept = f"{quantity} {axis} {log_x} {log_y}"
+    return figure.update_layout(margin_b=104 + room, showlegend=in_legend, uirevision=kept, meta=counts)
 
 
-_AXIS_WORDS: dict[series.Axis, str] = {
-    "epoch": "epoch %{x:.4~g}",
-    "seconds": "%{x:,.1f} s",
-    "images": "%{x:,} images",
-}
+def _looks(lines: Sequence[series.Line], quantity: str) -> tuple[list[Look], list[str]]:
+    """Colour is depth where that tells the lines apart; dashed is training, as in all error curves."""
+    by_depth = [style.depth_colour(line.depth) for line in lines]
+    apart = len(set(by_depth)) == len(lines)
+    dashes = (style.error_look(quantity, "").dash, *style.FURTHER_DASHES)
+    width = style.MAIN if len(lines) <= 12 else style.TRAIN
+    looks = []
+    for index, colour in enumerate(by_depth):
+        dash = dashes[index // len(style.PALETTE) % len(dashes)]
+        looks.append(Look(colour if apart else style.palette(index), dash, width))
+    words = ["colour: depth" if apart else "colour: one of the lines below"]
+    words += ["dashed: training"] if dashes[0] == style.DASHED else []
+    return looks, words + (["thin: single runs"] if any(line.averaged for line in lines) else [])
+
+
+def _who(name: str, axis: series.Axis) -> str:
+    return name if axis == "step" else f"{name}, step %{{customdata[0]:,}}"
 
 
 def _in_hover(name: str) -> str:
@@ -133,77 +97,61 @@ def _in_hover(name: str) -> str:
     return escape(name).replace("%{", "&#37;{")
 
 
-def _add_band(
+def _add_faint(
+    figure: go.Figure, x: Any, y: Any, look: Look, who: str, more: dict[str, Any], **extra: Any
+) -> None:
+    faint = more | {"opacity": _FAINT * more["opacity"]} | extra
+    draw.line(figure, x, y, look._replace(width=style.HAIR), None, who, **faint)
+
+
+def _add_runs(
     figure: go.Figure,
     line: series.Line,
-    colour: str,
-    fade: float,
-    most: int,
-    log_x: bool,
-    log_y: bool,
-    shared: dict[str, Any],
+    look: Look,
+    axis: series.Axis,
+    more: dict[str, Any],
+    *,
+    raw: bool,
 ) -> None:
-    """The spread of a line's runs as a filled shape, under its mean."""
-    band = line.mean.dropna(subset=["low", "high"])
+    """A line's runs: thin under their mean, or the one that the line is; faint beneath it the raw."""
+    for run, curve in zip(line.runs, line.curves, strict=True):
+        if curve.empty:
+            continue
+        who = _in_hover(line.name)
+        own = {"customdata": curve[["step"]].to_numpy(), "meta": "run"}
+        if line.averaged:
+            who = _who(f"{who}, {_in_hover(run)}" if run else who, axis)
+            _add_faint(figure, curve["x"], curve["line"], look, who, more, **own)
+            continue
+        if raw:
+            _add_faint(figure, curve["x"], curve["y"], look, "", more, hoverinfo="skip")
+        draw.line(figure, curve["x"], curve["line"], look, who, _who(who, axis), **more, **own)
+
+
+def _add_mean(
+    figure: go.Figure,
+    line: series.Line,
+    look: Look,
+    axis: series.Axis,
+    more: dict[str, Any],
+    *,
+    raw: bool,
+    log_y: bool,
+) -> None:
+    """The mean of a line's runs over their spread, faint beneath it the mean of their raw values."""
+    mean, name, n = line.mean, _in_hover(line.name), int(line.mean["n"].iloc[0])
+    band = mean.dropna(subset=["low", "high"])
+    spread = " (%{customdata[1]:.4~g} to %{customdata[2]:.4~g})" if len(band) else ""
     if log_y:  # mean minus deviation may reach below 0, which has no place there: cut the band
         positive = [curve["line"][curve["line"] > 0].min() for curve in line.curves]
         floor = min((value for value in positive if value > 0), default=np.nan)
         band = band.assign(low=band["low"].clip(lower=floor))
         band = band[(band["low"] > 0) & (band["high"] >= band["low"])]
-    if len(band) < 2:
-        return
-    x, low, high = (band[key].to_numpy() for key in ("x", "low", "high"))
-    above, below = series.thin(x, high, most, log=log_x), series.thin(x, low, most, log=log_x)
-    figure.add_scatter(
-        x=np.concatenate([x[above], x[below][::-1]]),
-        y=np.concatenate([high[above], low[below][::-1]]),
-        fill="toself",
-        fillcolor=_rgba(colour, 0.16 * fade),
-        line={"width": 0},
-        hoverinfo="skip",
-        showlegend=False,
-        **shared,
-    )
-
-
-def _means(
-    line: series.Line,
-    name: str,
-    style: dict[str, Any],
-    fade: float,
-    most: int,
-    log_x: bool,
-    smoothing: float,
-    at: str,
-    shared: dict[str, Any],
-) -> list[dict[str, Any]]:
-    """The mean of a line's runs, and faint beneath it the mean of their raw values."""
-    traces: list[dict[str, Any]] = []
-    mean = line.mean
-    x = mean["x"].to_numpy()
-    if smoothing > 0:
-        y = line.raw["mean"].to_numpy()
-        kept = series.thin(x, y, most, log=log_x)
-        faint = {"line": style | {"width": 1, "dash": "solid"}, "opacity": 0.45 * fade}
-        traces.append(shared | faint | {"x": x[kept], "y": y[kept]})
-        traces[-1] |= {"showlegend": False, "hoverinfo": "skip"}
-    y = mean["mean"].to_numpy()
-    kept = series.thin(x, y, most, log=log_x)
-    banded = mean["low"].notna().any()
-    spread = " (%{customdata[1]:.4~g} to %{customdata[2]:.4~g})" if banded else ""
-    n = int(mean["n"].iloc[0])
-    mode = {} if len(mean) > 1 else {"mode": "markers", "marker": {"color": style["color"], "size": 8}}
-    traces.append(
-        shared
-        | {
-            "x": x[kept],
-            "y": y[kept],
-            "customdata": mean[["step", "low", "high"]].to_numpy()[kept],
-            "name": f"{name} (n = {n})",
-            "hovertemplate": f"{name}, mean of {n}: %{{y:.4~g}}{spread} at {at}<extra></extra>",
-            "line": style,
-            "opacity": fade,
-        }
-        | mode
-    )
-    return traces
+    if len(band) > 1:
+        group = {"legendgroup": more["legendgroup"], "alpha": 0.16 * more["opacity"]}
+        draw.band(figure, band["x"], band["low"], band["high"], look.colour, **group)
+    if raw:
+        _add_faint(figure, line.raw["x"], line.raw["mean"], look, "", more, hoverinfo="skip")
+    own = {"customdata": mean[["step", "low", "high"]].to_numpy()}
+    who = _who(f"{name}, mean of {n}{spread}", axis)
+    draw.line(figure, mean["x"], mean["mean"], look, f"{name} (n = {n})", who, **more, **own)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from resnetlab.plots.style import Theme, _finish, conditions, depth_colour, empty
-
-_ENDS = (("test_error", "test", "solid", 3.2), ("train_error_clean", "training", "dash", 1.8))
+from resnetlab.plots import draw, style
+from resnetlab.plots.construction import ENDS
+from resnetlab.plots.style import DASHED_PLAIN, DASHED_TRAIN, Theme, conditions, empty, finish
 
 
 def shortcut_dial(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
@@ -18,35 +17,16 @@ def shortcut_dial(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure
     """
     if frame.empty:
         return empty("No scaled shortcuts trained yet.", theme)
-    figure = go.Figure()
-    for quantity, word, dash, width in _ENDS:
-        mean = frame.groupby("scale")[quantity].mean()
-        open_marker = {"symbol": "circle-open", "line": {"width": 2}} if dash == "dash" else {}
-        figure.add_scatter(
-            x=mean.index,
-            y=mean,
-            mode="lines",
-            name=f"{word} error, mean",
-            line={"color": "#0072B2", "dash": dash, "width": width},
-            hovertemplate=f"{word}, scale %{{x:g}}: mean %{{y:.2f}} %<extra></extra>",
-        )
-        figure.add_scatter(
-            x=frame["scale"],
-            y=frame[quantity],
-            mode="markers",
-            name=f"{word} error, one seed each",
-            customdata=frame["seed"],
-            marker={"color": "#0072B2", "size": 9, "opacity": 0.65} | open_marker,
-            hovertemplate=f"{word}, scale %{{x:g}}, seed %{{customdata}}: %{{y:.2f}} %<extra></extra>",
-        )
-    figure.update_xaxes(
-        title_text="a in y = F(x) + a x (0 plain, 1 residual)", tickvals=sorted(frame["scale"].unique())
-    )
-    figure.update_yaxes(title_text="final error (%)", rangemode="tozero")
+    figure = draw.panels((), "a in y = F(x) + a x (0 plain, 1 residual)", "final error (%)")
+    figure.update_xaxes(tickvals=sorted(frame["scale"].unique()))
+    for quantity, word in ENDS.items():
+        look = style.error_look(quantity, style.depth_colour(int(frame["depth"].max())))
+        draw.mean_and_runs(figure, frame, "scale", quantity, look, word, word)
     depths = " and ".join(map(str, sorted(frame["depth"].unique())))
     title = f"How much shortcut is enough? {depths} layers"
     one_network = conditions(frame.assign(network=frame["scale"]))
-    return _finish(figure, title, theme, subtitle=one_network)
+    legend = ["colour: depth", DASHED_TRAIN, style.MEANS]
+    return finish(figure, title, one_network, legend, theme)
 
 
 def lesions(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
@@ -54,57 +34,31 @@ def lesions(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
 
     `frame` has the columns of `store.IDENTITY`, removed (how many), place (0-based, of the one block;
     any number where several are removed), blocks (all there are), draw, test_error and intact_error in
-    percent. Colour is depth, plain is dashed; lines are means over seeds, points single removals.
+    percent. Lines are means over seeds, points single removals.
     """
     if frame.empty:
         return empty("No blocks removed yet.", theme)
-    panels = ["one block", "several at random"][: 1 + int((frame["removed"] > 1).any())]
-    figure = make_subplots(
-        1, len(panels), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=panels
-    )
-    keys = frame[["depth", "shortcut", "network"]].drop_duplicates().sort_values(["depth", "shortcut"])
-    for depth, shortcut, network in keys.itertuples(index=False):
-        own = frame[frame["network"] == network]
-        intact = own["intact_error"].mean()
-        style = {"color": depth_colour(depth), "dash": "dash" if shortcut == "none" else "solid"}
-        groups = ((own[own["removed"] == 1], "place", 1), (own[own["removed"] > 1], "removed", 2))
-        for part, key, column in groups:
-            if part.empty:
-                continue
-            x = part[key] + 1 if key == "place" else part[key]
-            mean = part["test_error"].groupby(x).mean()
-            if key == "removed":
-                mean.loc[0] = intact
-                mean = mean.sort_index()
-            what = "block" if key == "place" else "blocks removed:"
-            figure.add_scatter(
-                x=mean.index,
-                y=mean,
-                mode="lines",
-                name=network,
-                legendgroup=network,
-                showlegend=column == 1,
-                line=style | {"width": 2.6},
-                hovertemplate=f"{network}, {what} %{{x}}: mean %{{y:.1f}} %<extra></extra>",
-                row=1,
-                col=column,
-            )
-            figure.add_scatter(
-                x=x,
-                y=part["test_error"],
-                mode="markers",
-                legendgroup=network,
-                showlegend=False,
-                customdata=part[["seed", "intact_error"]],
-                marker={"color": style["color"], "size": 6, "opacity": 0.5},
-                hovertemplate=f"{network}, {what} %{{x}}, seed %{{customdata[0]}}: %{{y:.1f}} % "
-                "(intact %{customdata[1]:.1f} %)<extra></extra>",
-                row=1,
-                col=column,
-            )
+    several = frame["removed"] > 1
+    titles = ["one block", "several at random"][: 1 + int(several.any())]
+    figure = draw.panels(titles, "number of removed blocks", "test error (%)")
     figure.update_xaxes(title_text="place of the removed block (1 = first)", col=1)
-    if len(panels) > 1:
-        figure.update_xaxes(title_text="number of removed blocks", col=2)
-    figure.update_yaxes(title_text="test error (%)", range=[0, 100], col=1)
-    title = "Blocks removed from trained networks: dashed plain, solid residual"
-    return _finish(figure, title, theme, height=500, subtitle=conditions(frame))
+    figure.update_yaxes(range=[0, 100], col=1)
+    intact = frame["intact_error"].map("intact {:.1f} %".format)
+    shown, colours = draw.networks(frame.assign(place=frame["place"] + 1, intact=intact))
+    for network in shown:
+        removed, look, name = network.rows["removed"], network.by_family(), network.name
+        for column, key in enumerate(["place", "removed"], start=1):
+            own = network.rows[removed == 1 if key == "place" else removed > 1]
+            if own.empty:
+                continue
+            mean = own["test_error"].groupby(own[key]).mean()
+            if key == "removed":
+                mean.loc[0] = network.rows["intact_error"].mean()
+                mean = mean.sort_index()
+            place = {"row": 1, "col": column}
+            draw.line(figure, mean.index, mean, look, name, f"{name}, mean", mode="lines", **place)
+            point = {"marker": {"size": style.SMALL_POINT}, "text": own["intact"]} | place
+            draw.runs(figure, own, own[key], own["test_error"], look, name, "%{text}", **point)
+    legend = [colours, DASHED_PLAIN, "lines: means over seeds, points: removals"]
+    title = "Blocks removed from trained networks"
+    return finish(figure, title, conditions(frame), legend, theme, 500)

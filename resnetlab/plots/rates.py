@@ -7,10 +7,11 @@ from html import escape
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from resnetlab.plots.compare import _LINE_COLOURS
-from resnetlab.plots.style import _OTHER_COLOURS, Theme, _finish
+from resnetlab.plots import draw, style
+from resnetlab.plots.style import Look, Theme, finish
+
+_RATE = "learning rate"
 
 
 def learning_rate(
@@ -20,37 +21,29 @@ def learning_rate(
 
     `rates` has a row for each stretch of one rate: step, until, lr, why (`schedule.stretches`).
     """
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[*rates["step"], rates["until"].iloc[-1]],
-        y=[*rates["lr"], rates["lr"].iloc[-1]],
-        line={"shape": "hv", "width": 3, "color": _OTHER_COLOURS[0]},
-        mode="lines",
-        showlegend=False,
-        hovertemplate="step %{x:,}: %{y:g}<extra></extra>",
-    )
+    figure = draw.panels((), draw.STEP, _RATE)
+    _stairs(figure, rates, Look(style.palette(0), width=style.BOLD))
     end = rates["until"].iloc[-1]
     for step, until, lr, why in rates[["step", "until", "lr", "why"]].itertuples(index=False):
         late = step > 0.75 * end
         short = until - step < 0.03 * end  # its words would lie on the next line's rise
+        side = "right" if late else "left"
         figure.add_annotation(
             x=until if short else step,
             y=float(np.log10(lr)),
             text=f"{lr:g} at {step:,}<br>{escape(str(why))}",
             showarrow=False,
-            xanchor="right" if late else "left",
+            xanchor=side,
             xshift=-6 if late else 6,
             yanchor="bottom",
-            align="right" if late else "left",
+            align=side,
             font_size=12,
         )
-    low, high = float(np.log10(rates["lr"].min())), float(np.log10(rates["lr"].max()))
-    figure.update_xaxes(title_text="step (optimizer updates)", range=[-0.01 * end, 1.02 * end])
-    figure.update_yaxes(title_text="learning rate", type="log", dtick=1, range=[low - 0.2, high + 0.4])
-    title = f"Learning rate of recipe {escape(name)}"
-    return _finish(
-        figure, title, theme, height=420, subtitle=escape(subtitle, quote=False)
-    ).update_layout(margin_b=60)
+    figure.update_xaxes(range=[-0.01 * end, 1.02 * end])
+    _log_axis(figure, rates, 0.4)
+    title, words = f"Learning rate of recipe {escape(name)}", escape(subtitle, quote=False)
+    legend = ["line: the rate of every step, words: the rule behind each change"]
+    return finish(figure, title, words, legend, theme, 420).update_layout(margin_b=60)
 
 
 def learning_rates(
@@ -62,35 +55,25 @@ def learning_rates(
     (`schedule.stretches`, `schedule.warm_up_mistakes`).
     """
     end = int(rates["until"].max())
-    figure = make_subplots(
-        1,
-        2,
-        shared_yaxes=True,
-        horizontal_spacing=0.03,
-        column_widths=[0.4, 0.6],
-        subplot_titles=[f"the first {zoom:,} steps", f"all {end:,} steps"],
-    )
+    titles = [f"the first {zoom:,} steps", f"all {end:,} steps"]
+    figure = draw.panels(titles, draw.STEP, _RATE, column_widths=[0.4, 0.6])
     for index, name in enumerate(rates["schedule"].unique()):
-        own = rates[rates["schedule"] == name]
         # The later lines are thinner: where timelines agree, all of them are seen.
-        style = {"color": _LINE_COLOURS[index % len(_LINE_COLOURS)], "width": max(2.5, 11 - 4 * index)}
+        look = Look(style.palette(index), width=max(2.5, 11 - 4 * index))
         for column in (1, 2):
-            figure.add_scatter(
-                x=[*own["step"], own["until"].iloc[-1]],
-                y=[*own["lr"], own["lr"].iloc[-1]],
-                mode="lines",
-                name=escape(str(name)),
-                legendgroup=str(index),
-                showlegend=column == 1,
-                line=style | {"shape": "hv"},
-                hovertemplate=f"{escape(str(name))}, step %{{x:,}}: %{{y:g}}<extra></extra>",
-                row=1,
-                col=column,
-            )
-    low, high = float(np.log10(rates["lr"].min())), float(np.log10(rates["lr"].max()))
-    figure.update_xaxes(title_text="step (optimizer updates)")
-    figure.update_xaxes(range=[0, zoom], col=1)
-    figure.update_xaxes(range=[0, 1.02 * end], col=2)
-    figure.update_yaxes(type="log", dtick=1, exponentformat="none", range=[low - 0.2, high + 0.2])
-    figure.update_yaxes(title_text="learning rate", col=1)
-    return _finish(figure, escape(title), theme, subtitle=escape(subtitle, quote=False))
+            own = rates[rates["schedule"] == name]
+            _stairs(figure, own, look, escape(str(name)), col=column)
+    figure.update_xaxes(range=[0, zoom], col=1).update_xaxes(range=[0, 1.02 * end], col=2)
+    _log_axis(figure, rates, 0.2)
+    words = escape(subtitle, quote=False)
+    return finish(figure, escape(title), words, ["colour: schedule"], theme)
+
+
+def _stairs(figure: go.Figure, rates: pd.DataFrame, look: Look, name: str = "", col: int = 1) -> None:
+    x, y = ([*rates[key], rates[last].iloc[-1]] for key, last in (("step", "until"), ("lr", "lr")))
+    draw.line(figure, x, y, look, name, shape="hv", col=col)
+
+
+def _log_axis(figure: go.Figure, rates: pd.DataFrame, room: float) -> None:
+    low, high = draw.log_range(rates["lr"])
+    draw.log_axis(figure, exponentformat="none", range=[low - 0.2, high + room])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from resnetlab import paper
-from resnetlab.plots.style import Theme, _finish, conditions, depth_colour, empty
+from resnetlab.plots import draw, style
+from resnetlab.plots.style import DASHED_PLAIN, Look, Theme, conditions, empty, finish
 
 
 def layer_responses(
@@ -24,56 +23,35 @@ def layer_responses(
     """Figure 7: deviation of each 3x3 layer's response; above in order, below sorted by magnitude.
 
     `responses` has the columns of `store.IDENTITY`, layer (0-based) and value
-    (`probes.layer_responses`).
-    Colour is depth, plain networks are dashed, as in the paper; seeds are averaged, layer by layer.
-    `papers` are lines of the paper's own figure, drawn thin. `log` takes a logarithmic axis, for
-    networks that differ by orders of magnitude.
+    (`probes.layer_responses`). Seeds are averaged, layer by layer. `papers` are lines of the paper's
+    own figure, drawn thin. `log` takes a logarithmic axis, for networks that differ by orders of
+    magnitude.
     """
     if responses.empty and not papers:
         return empty("No layer responses measured yet.", theme)
-    figure = make_subplots(
-        2,
-        1,
-        vertical_spacing=0.2,
-        subplot_titles=["in the order of the layers", "sorted by magnitude"],
-    )
-    lines: list[tuple[str, int, bool, np.ndarray[Any, Any], np.ndarray[Any, Any], str]] = []
+    lines: list[tuple[str, Look, np.ndarray, np.ndarray]] = []
     for curve in papers:
-        depth, plain = int(curve.network.rpartition("-")[2]), curve.network.startswith("plain")
-        name = f"{curve.network}, the paper (CIFAR-10)"
-        lines.append((name, depth, plain, np.array(curve.x), np.array(curve.y), "paper"))
-    if len(responses):
-        keys = responses[["depth", "shortcut", "network"]].drop_duplicates()
-        for depth, shortcut, network in keys.sort_values(["depth", "shortcut"]).itertuples(index=False):
-            own = responses[responses["network"] == network]
-            mean = own.groupby("layer")["value"].mean()
-            name = f"{network} (n = {own[['study', 'run']].drop_duplicates().shape[0]})"
-            x, y = mean.index.to_numpy() + 1, mean.to_numpy()
-            lines.append((name, depth, shortcut == "none", x, y, "ours"))
-    for name, depth, plain, x, y, whose in lines:
-        style: dict[str, Any] = {"color": depth_colour(depth), "dash": "dash" if plain else "solid"}
-        style |= {"width": 2.6 if whose == "ours" else 1.1}
-        ordered = np.sort(y)[::-1]
-        for row, (at, values) in enumerate(((x, y), (np.arange(1, len(y) + 1), ordered)), start=1):
-            what = "layer" if row == 1 else "rank"
-            figure.add_scatter(
-                x=at,
-                y=values,
-                mode="lines",
-                name=name,
-                legendgroup=name,
-                showlegend=row == 1,
-                opacity=1 if whose == "ours" else 0.75,
-                line=style,
-                hovertemplate=f"{name}, {what} %{{x}}: %{{y:.3g}}<extra></extra>",
-                row=row,
-                col=1,
-            )
+        family, _, depth = curve.network.rpartition("-")
+        colour = style.rgba(style.depth_colour(int(depth)), 0.75)
+        usual = style.family_look("none" if family == "plain" else "A", colour)
+        look, name = usual._replace(width=style.FAINT), f"{curve.network}, the paper (CIFAR-10)"
+        lines.append((name, look, np.array(curve.x), np.array(curve.y)))
+    shown, colours = draw.networks(responses) if len(responses) else ([], "colour: depth")
+    for network in shown:
+        mean = network.rows.groupby("layer")["value"].mean()
+        name = f"{network.name} (n = {len(network.rows[['study', 'run']].drop_duplicates())})"
+        lines.append((name, network.by_family(), mean.index.to_numpy() + 1, mean.to_numpy()))
+    titles = ["in the order of the layers", "sorted by magnitude"]
+    figure = draw.panels(titles, rows=2, vertical_spacing=0.2)
+    for name, look, x, y in lines:
+        draw.line(figure, x, y, look, name)
+        draw.line(figure, np.arange(1, len(y) + 1), np.sort(y)[::-1], look, name, row=2)
     figure.update_xaxes(title_text="layer (1 = first convolution)", row=1)
     figure.update_xaxes(title_text="rank (1 = largest response)", row=2)
     figure.update_yaxes(title_text="standard deviation", rangemode="tozero")
     if log:
         figure.update_yaxes(type="log", dtick="D2")
     subtitle = conditions(responses) if len(responses) else "The paper's own lines; none of ours."
-    title = "Layer responses after batch norm: dashed plain, solid residual"
-    return _finish(figure, title, theme, height=800, subtitle=subtitle).update_layout(margin_b=170)
+    legend = [colours, DASHED_PLAIN, *(["thin: the paper's"] if papers else [])]
+    finish(figure, "Layer responses after batch norm", subtitle, legend, theme, 800)
+    return figure.update_layout(margin_b=170)

@@ -35,7 +35,7 @@ QUANTITIES: dict[str, str] = {
     "gradient_norm_last": "gradient norm of the last weighted layer (L2)",
 }
 AXES: dict[Axis, str] = {
-    "step": "step (optimizer updates)",
+    "step": "step",
     "epoch": "epoch (training images seen / there are)",
     "seconds": "wall time of the training (s)",
     "images": "training images seen",

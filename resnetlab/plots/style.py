@@ -1,19 +1,24 @@
-"""What all figures share: colours, dashes, the frame of a figure, and the sizes of a hall."""
+"""The look of all figures: one visual grammar, the frame of a figure, and the sizes of a hall.
+
+The grammar. In error curves colour is depth, dashed is training and bold is test, as in the paper. In
+figures of layers, gradients and losses dashed is plain and solid is residual. Shortcut options differ
+in marker; where depth does not tell networks apart, colour says the option too. Dotted is a limit or
+a start to compare with. Every figure says in its legend line which of this it uses.
+"""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from resnetlab.config import edit_of
 from resnetlab.plots import series
 
 # Okabe-Ito, which colour-blind readers can tell apart; the paper's depths keep one colour everywhere.
@@ -33,14 +38,32 @@ _DEPTH_COLOURS = {
     110: "#CC79A7",
     152: "#8C6D31",
 }
-_SHORTCUT_COLOURS = {"none": "#D55E00", "A": "#0072B2", "B": "#009E73", "C": "#CC79A7"}
-_OTHER_COLOURS = ("#0072B2", "#7A5195", "#8C6D31", "#999999", "#CC79A7")
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-_SHORTCUT_ORDER = ("none", "A", "B", "C")
+_OTHER_DEPTHS = ("#0072B2", "#7A5195", "#8C6D31", "#999999", "#CC79A7")
+SHORTCUT_COLOURS = {"none": "#D55E00", "A": "#0072B2", "B": "#009E73", "C": "#CC79A7"}
+SHORTCUT_MARKERS = {"none": "x", "A": "circle", "B": "square", "C": "triangle-up"}
+PAPER_MARKER = "diamond-open"
+# For lines that are neither depths nor options. As many as can be told apart at a glance.
+PALETTE = tuple("#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #7A5195 #8C6D31".split())
+STAGE_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7")  # of a drawn network; its ends are grey
+STAGE_ENDS = "#999999"
+GREY = "#78808c"
+
+DASHED, SOLID, DOTTED = "dash", "solid", "dot"
+FURTHER_DASHES = ("dot", "dashdot", "longdash", "longdashdot")  # when the palette is used up
+BOLD, MAIN, TRAIN, FAINT, HAIR = 3.2, 2.4, 1.6, 1.2, 1.0  # widths of lines in pixels
+POINT, SMALL_POINT = 9, 6  # widths of markers in pixels
+OPACITY = 0.6  # of a point that is one of several runs
+# Sentences of legend lines.
+DASHED_TRAIN = "dashed: training, bold: test"
+DASHED_PLAIN = "dashed: plain, solid: residual"
+BY_OPTION = "colour and marker: shortcut option"
+MEANS = "lines: means over seeds, points: runs"
+BANDS = "lines: means over seeds, bands: from the lowest seed to the highest"
+
 Theme = Literal["neutral", "light", "dark"]
 # neutral is drawn on whatever page it stands on; light and dark are for files.
-_THEMES: dict[Theme, tuple[str, str]] = {
-    "neutral": ("rgba(0,0,0,0)", "#78808c"),
+THEMES: dict[Theme, tuple[str, str]] = {
+    "neutral": ("rgba(0,0,0,0)", GREY),
     "light": ("#ffffff", "#24292f"),
     "dark": ("#0d1117", "#e6edf3"),
 }
@@ -50,68 +73,162 @@ _GRID = "rgba(128,128,128,0.25)"
 CONFIG: dict[str, Any] = {"showSendToCloud": False, "displaylogo": False}
 
 
+class Look(NamedTuple):
+    """How a line is drawn; with a `symbol` it carries a few markers, which tell shortcut options."""
+
+    colour: str
+    dash: str = SOLID
+    width: float = MAIN
+    symbol: str | None = None
+
+    def marker(self, **more: Any) -> dict[str, Any]:
+        return {"color": self.colour, "symbol": self.symbol, "size": POINT} | more
+
+
 def depth_colour(depth: int) -> str:
     """The colour of a depth, the same in every figure."""
-    return _DEPTH_COLOURS.get(depth, _OTHER_COLOURS[depth // 6 % len(_OTHER_COLOURS)])
+    return _DEPTH_COLOURS.get(depth, _OTHER_DEPTHS[depth // 6 % len(_OTHER_DEPTHS)])
 
 
-def _edit_colours(networks: Iterable[str]) -> dict[str, str]:
+def palette(index: int) -> str:
+    """A colour for the line of that number, from 0."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def edit_colours(edits: Iterable[str]) -> dict[str, str]:
     """edit -> its colour, for edited networks (`Run.surgery`): there depth does not tell them apart.
 
-    A scale is dark at its lower and light at its upper end; "" (ordinary networks) is not among them.
+    Dark at the lower and light at the upper end of a scale (plotly's Plasma, its pale end left out).
     """
-    edits = sorted({edit for name in networks if (edit := edit_of(name))}, key=_natural_order)
-    return dict(zip(edits, _steps_of_colour(len(edits)), strict=True))
 
+    def natural(edit: str) -> list[float]:
+        return [float(part) for part in re.findall(r"[0-9.]+(?:e-?[0-9]+)?", edit)]
 
-def _natural_order(text: str) -> list[float]:
-    return [float(part) for part in re.findall(r"[0-9.]+(?:e-?[0-9]+)?", text)]
-
-
-def _steps_of_colour(count: int) -> list[str]:
-    """So many colours from dark to light (plotly's Plasma, its pale end left out)."""
-    places = [0.8 * index / max(1, count - 1) for index in range(count)]
+    ordered = sorted(set(edits) - {""}, key=natural)
+    places = [0.8 * index / max(1, len(ordered) - 1) for index in range(len(ordered))]
     triples = [re.findall(r"[0-9.]+", colour) for colour in sample_colorscale("Plasma", places)]
-    return ["#" + "".join(f"{round(float(part)):02x}" for part in triple[:3]) for triple in triples]
+    colours = ["#" + "".join(f"{round(float(part)):02x}" for part in three[:3]) for three in triples]
+    return dict(zip(ordered, colours, strict=True))
 
 
-def _rgba(colour: str, alpha: float) -> str:
+def rgba(colour: str, alpha: float) -> str:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
 
 
-def _finish(
-    figure: go.Figure, title: str, theme: Theme, *, height: int = 460, subtitle: str = ""
+def error_look(quantity: str, colour: str, symbol: str | None = None) -> Look:
+    """Dashed is training, bold is test (or the held-out part)."""
+    train = quantity.startswith("train")
+    return Look(colour, DASHED if train else SOLID, TRAIN if train else BOLD, symbol)
+
+
+def family_look(shortcut: str, colour: str, symbol: str | None = None) -> Look:
+    """Dashed is plain, solid is residual."""
+    return Look(colour, DASHED if shortcut == "none" else SOLID, MAIN, symbol)
+
+
+def option_look(shortcut: str) -> Look:
+    """Where depth is the axis: colour and marker are the option's."""
+    return family_look(shortcut, SHORTCUT_COLOURS[shortcut], SHORTCUT_MARKERS[shortcut])
+
+
+# --- a whole figure ---------------------------------------------------------------------------
+
+
+def finish(
+    figure: go.Figure,
+    title: str,
+    subtitle: str,
+    legend: Sequence[str],
+    theme: Theme,
+    height: int = 460,
 ) -> go.Figure:
-    """House style: title left, horizontal legend below, one grid, hover by point."""
-    background, ink = _THEMES[theme]
-    text = f"<b>{title}</b>" + (
-        f"<br><span style='font-size:13px'>{subtitle}</span>" if subtitle else ""
-    )
+    """House style: title left, legend below, one grid; legend line and hover texts.
+
+    `legend` says what colours, dashes and markers mean, a few words each. It stands under title and
+    subtitle; every line beyond the first of them makes the figure higher. A trace's `hovertemplate` is
+    who it is: what is shown of its values follows from titles and units of the axes.
+    """
+    background, ink = THEMES[theme]
+    said = ". ".join(words[0].upper() + words[1:] for words in legend)
+    small = "<br>".join(filter(None, [subtitle, f"{said}." if said else ""]))
+    text = f"<b>{title}</b>" + (f"<br><span style='font-size:13px'>{small}</span>" if small else "")
+    more = _LINE * small.count("<br>")
     figure.update_layout(
-        title={
-            "text": text,
-            "x": 0,
-            "xref": "paper",
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 30},
-        },
+        title={"text": text, "x": 0, "xref": "paper", "y": 1, "yanchor": "top", "pad": {"t": 30}},
         font={"size": 14, "color": ink, "family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif"},
         paper_bgcolor=background,
         plot_bgcolor=background,
-        height=height,
-        margin={"l": 70, "r": 20, "t": 96, "b": 104},
+        height=height + more,
+        margin={"l": 70, "r": 20, "t": 96 + more, "b": 104},
         legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
         hoverlabel={"namelength": -1},
     )
-    figure.update_xaxes(
-        gridcolor=_GRID, zeroline=False, linecolor=_GRID, ticks="outside", tickcolor=_GRID
-    )
-    figure.update_yaxes(
-        gridcolor=_GRID, zeroline=False, linecolor=_GRID, ticks="outside", tickcolor=_GRID
-    )
+    frame = {"gridcolor": _GRID, "zeroline": False, "linecolor": _GRID}
+    frame |= {"ticks": "outside", "tickcolor": _GRID}
+    figure.update_xaxes(**frame).update_yaxes(**frame)
+    figure.data = sorted(figure.data, key=_on_top)
+    _name_once(figure)
+    _derive_hover(figure)
     return figure
+
+
+def _on_top(trace: Any) -> int:
+    """Bands lie under faint lines, faint lines under those with a name."""
+    if getattr(trace, "fill", None):
+        return 0
+    return 1 if trace.name is None and "lines" in (getattr(trace, "mode", None) or "") else 2
+
+
+def _name_once(figure: go.Figure) -> None:
+    """A name stands in the legend once, and hides or shows all traces that have it or its group."""
+    named: set[str] = set()
+    for trace in figure.data:
+        if trace.type in ("scatter", "bar"):
+            trace.showlegend = bool(trace.name) and trace.showlegend is None and trace.name not in named
+            trace.legendgroup = trace.legendgroup or trace.name
+            named |= {trace.name} if trace.showlegend else set()
+
+
+def _derive_hover(figure: go.Figure) -> None:
+    """`who, step 100: error 12.30 %`, from a trace's `hovertemplate` and the axes' titles."""
+    axes = {axis.plotly_name: axis for axis in [*figure.select_xaxes(), *figure.select_yaxes()]}
+    # Of panels that share an axis only the outermost has its title.
+    titles = {(name[0], axis.domain): axis.title.text for name, axis in axes.items() if axis.title.text}
+    scale = figure.layout.coloraxis.colorbar.title.text
+
+    def shown(trace: Any, letter: str, digits: str) -> str:
+        axis = axes[f"{letter}axis{(trace[f'{letter}axis'] or letter)[1:]}"]
+        title = axis.title.text or titles.get((letter, axis.domain), "")
+        name, _, unit = title.rstrip(")").partition(" (")
+        values = np.asarray(trace[letter])
+        if values.dtype.kind not in "iuf" or axis.type == "category":
+            digits = ""
+        elif unit.startswith("%"):
+            digits = ":.2f"
+        elif np.array_equal(values, np.floor(values)):
+            digits = ":,"
+        tail = " %" if unit.startswith("%") else " s" if unit == "s" else ""
+        return f"{name} %{{{letter}{digits}}}{tail}"
+
+    for trace in figure.data:
+        who = trace.hovertemplate or ""
+        if trace.hoverinfo == "skip" or who.endswith("</extra>"):
+            continue
+        x, y = shown(trace, "x", ":,.5~r"), shown(trace, "y", ":.4~g")
+        if trace.type in ("heatmap", "contour"):
+            words = f"{y}, {x}: {scale} %{{customdata:.4~g}}"
+        else:
+            words = f"{x}: {y}"
+        trace.hovertemplate = ", ".join(filter(None, [who, words])) + "<extra></extra>"
+
+
+def empty(message: str, theme: Theme = "neutral") -> go.Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = go.Figure()
+    figure.add_annotation(text=message, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+    figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    return finish(figure, "", "", [], theme, height=220)
 
 
 def conditions(frame: pd.DataFrame) -> str:
@@ -121,56 +238,25 @@ def conditions(frame: pd.DataFrame) -> str:
     """
     if frame.empty:
         return "no runs"
-    parts = [
-        " and ".join(sorted(escape(str(value)) for value in frame[key].unique()))
-        for key in ("data", "recipe")
-    ]
-    precisions = sorted(frame["precision"].unique())
+    data, recipes, precisions = (
+        [escape(str(value)) for value in sorted(frame[key].unique())]
+        for key in ("data", "recipe", "precision")
+    )
     seeds = frame.groupby("network")["seed"].nunique()
     count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     noun = "seed" if count == "1" else "seeds"
-    kinds = frame["recipe"].nunique()  # a title has no room for the names of many
-    recipe = f"recipe {parts[1]}" if kinds < 3 else f"{kinds} recipes"
-    return f"{parts[0]}, {recipe}, {' and '.join(precisions)}, {count} {noun} a network"
+    # A title has no room for the names of many.
+    recipe = f"recipe {' and '.join(recipes)}" if len(recipes) < 3 else f"{len(recipes)} recipes"
+    return f"{' and '.join(data)}, {recipe}, {' and '.join(precisions)}, {count} {noun} per network"
 
 
-def empty(message: str, theme: Theme = "neutral") -> go.Figure:
-    """A figure that says why there is nothing to draw."""
-    figure = go.Figure()
-    figure.add_annotation(text=message, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
-    figure.update_xaxes(visible=False).update_yaxes(visible=False)
-    return _finish(figure, "", theme, height=220)
+# --- for a screen -----------------------------------------------------------------------------
 
 
-def _over_seeds(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """step -> mean, min, max and n over the seeds that have the value there."""
-    values = frame.dropna(subset=[quantity])
-    out = values.groupby("step")[quantity].agg(["mean", "min", "max", "count"]).reset_index()
-    # A step that only some seeds have reached would bend the mean: keep the steps all have.
-    return out[out["count"] == out["count"].max()] if len(out) else out
-
-
-def _in_order(column: pd.Series[Any]) -> pd.Series[Any]:
-    return column.map(_SHORTCUT_ORDER.index) if column.name == "shortcut" else column
-
-
-def _log_range(values: pd.Series) -> tuple[float, float]:
-    """Smallest and largest decade that hold every positive value."""
-    positive = values[values > 0]
-    if positive.empty:
-        return -1.0, 0.0
-    low, high = float(np.log10(positive.min())), float(np.log10(positive.max()))
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _one_depth(keys: pd.DataFrame) -> bool:
-    """Whether the networks are several shortcut options of one depth: then colour tells the option."""
-    options = keys[keys["shortcut"] != "none"]["shortcut"].nunique()
-    return bool(keys["depth"].nunique() == 1 and options > 1)
-
-
-def thin_lines(figure: go.Figure) -> tuple[int, int]:
-    """Leave at most `series.MOST_POINTS` points of every line, in place: points left, points before.
+def thin_lines(
+    figure: go.Figure, most: int = series.MOST_POINTS, *, log: bool = False
+) -> tuple[int, int]:
+    """Leave at most `most` points of every line, in place: points left, points before.
 
     The lowest and highest of every stretch stay (`series.thin`), so no spike is lost; of a band the
     upper and the lower edge each. Markers, bars and heatmaps are left as they are.
@@ -180,15 +266,17 @@ def thin_lines(figure: go.Figure) -> tuple[int, int]:
         if trace.type != "scatter" or trace.x is None or "lines" not in (trace.mode or ""):
             continue
         x, y = np.asarray(trace.x), np.asarray(trace.y)
-        logged += 0 if trace.fill else len(x)
-        ends = [(0, len(x))]
-        if trace.fill == "toself":
-            half = len(x) // 2  # there along the upper edge, back along the lower one
-            ends = [(0, half), (half, len(x))]
-        if max(stop - start for start, stop in ends) > series.MOST_POINTS:
-            kept = [start + series.thin(x[start:stop], y[start:stop]) for start, stop in ends]
-            trace.x, trace.y = x[np.concatenate(kept)], y[np.concatenate(kept)]
+        # A band goes there along the upper edge, back along the lower one.
+        edges = np.split(np.arange(len(x)), [len(x) // 2] if trace.fill else [])
+        if max(map(len, edges)) > most:
+            kept = np.concatenate(
+                [edge[series.thin(x[edge], y[edge], most, log=log)] for edge in edges]
+            )
+            trace.x, trace.y = x[kept], y[kept]
+            if trace.customdata is not None:
+                trace.customdata = np.asarray(trace.customdata)[kept]
         shown += 0 if trace.fill else len(trace.x)
+        logged += 0 if trace.fill else len(x)
     return shown, logged
 
 
@@ -197,17 +285,7 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
     layout = figure.layout
     size = layout.font.size or 14
     layout.font.size = round(size * factor)
-    head = re.fullmatch(
-        r"<b>(.*)</b>(?:<br><span style='font-size:13px'>(.*)</span>)?", layout.title.text or "", re.S
-    )
-    more = 0  # lines
-    if head:
-        # Plotly breaks no lines by itself, and cuts what is wider than the page.
-        title = textwrap.wrap(head[1], 36)
-        said = [line for part in (head[2] or "").split("<br>") for line in textwrap.wrap(part, 74)]
-        more = len(title) - 1 + len(said) - (head[2] or "").count("<br>") - bool(said)
-        small = f"<br><span style='font-size:{round(13 * factor * 0.85)}px'>{'<br>'.join(said)}</span>"
-        layout.title.text = f"<b>{'<br>'.join(title)}</b>" + (small if said else "")
+    more = _wrap_title(layout, factor)
     for note in layout.annotations:
         note.font.size = round((note.font.size or size) * factor)
     for trace in figure.data:
@@ -222,15 +300,26 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
     for axis in figure.select_xaxes():
         start, end = axis.domain or (0, 1)
         if axis.title.text and end - start < 0.6:
-            said = textwrap.wrap(axis.title.text, 24)
-            axis.title.text = "<br>".join(said)
-            below = max(below, len(said) - 1)
+            wrapped = textwrap.wrap(axis.title.text, 24)
+            axis.title.text = "<br>".join(wrapped)
+            below = max(below, len(wrapped) - 1)
     grown["b"] += round(below * size * factor * 1.3)
     more_room = grown["t"] + grown["b"] - (margin.t or 0) - (margin.b or 0)
     panels = len({axis.domain for axis in figure.select_yaxes()})
     height = (layout.height or 460) + more_room + 150 * (panels - 1)
-    figure.update_layout(margin=grown, height=round(height))
-    return figure
+    return figure.update_layout(margin=grown, height=round(height))
 
 
-_FAMILY_COLOURS = {"plain": "#D55E00", "residual": "#0072B2"}
+def _wrap_title(layout: Any, factor: float) -> int:
+    """Break title and subtitle, as plotly cuts what is wider than a page; how many lines that adds."""
+    head = re.fullmatch(
+        r"<b>(.*)</b>(?:<br><span style='font-size:13px'>(.*)</span>)?", layout.title.text or "", re.S
+    )
+    if head is None:
+        return 0
+    before = head[2].split("<br>") if head[2] else []
+    title = textwrap.wrap(head[1], 36)
+    lines = [line for part in before for line in textwrap.wrap(part, 74)]
+    small = f"<br><span style='font-size:{round(13 * factor * 0.85)}px'>{'<br>'.join(lines)}</span>"
+    layout.title.text = f"<b>{'<br>'.join(title)}</b>" + (small if lines else "")
+    return len(title) - 1 + len(lines) - len(before)

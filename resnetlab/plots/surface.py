@@ -5,37 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from resnetlab.plots.style import Theme, _finish, _log_range, conditions, depth_colour, empty
+from resnetlab.plots import draw, style
+from resnetlab.plots.style import DASHED_PLAIN, Theme, conditions, empty, finish
 
 
 def loss_lines(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """Loss against the distance along a line of weights, a line a run, log axis.
 
-    `frame` has the columns of `store.IDENTITY`, distance and loss (`landscape.loss_on_plane`). Colour
-    is depth, plain is dashed. Losses that are not finite are gaps.
+    `frame` has the columns of `store.IDENTITY`, distance and loss (`landscape.loss_on_plane`). Losses
+    that are not finite are gaps.
     """
     if frame.empty or not np.isfinite(frame["loss"]).any():
         return empty("No loss along a line measured yet.", theme)
-    figure = go.Figure()
-    runs = frame[["depth", "family", "shortcut", "network", "seed", "study", "run"]].drop_duplicates()
-    for run in runs.sort_values(["depth", "family", "shortcut", "seed"]).itertuples(index=False):
-        own = frame[(frame["study"] == run.study) & (frame["run"] == run.run)].sort_values("distance")
-        dash = "dash" if run.shortcut == "none" else "solid"
-        figure.add_scatter(
-            x=own["distance"],
-            y=own["loss"].where(np.isfinite(own["loss"]) & (own["loss"] > 0)),
-            mode="lines",
-            connectgaps=False,
-            name=f"{run.network}, seed {run.seed}",
-            line={"color": depth_colour(int(str(run.depth))), "dash": dash, "width": 2.4},
-            hovertemplate=f"{run.network} at %{{x:.2f}}: loss %{{y:.3g}}<extra></extra>",
-        )
-    figure.update_xaxes(title_text="distance (filter-normalised: 1 = as long as the weights)")
-    figure.update_yaxes(title_text="mean cross-entropy", type="log", exponentformat="power", dtick=1)
+    distance = "distance (filter-normalised: 1 = as long as the weights)"
+    figure = draw.panels((), distance, "mean cross-entropy")
+    shown, colours = draw.networks(frame)
+    for network in shown:
+        for _, name, own in draw.pick_runs(network.rows.sort_values("distance")):
+            loss = own["loss"].where(np.isfinite(own["loss"]) & (own["loss"] > 0))
+            draw.line(figure, own["distance"], loss, network.by_family(), name, connectgaps=False)
+    draw.log_axis(figure)
     title = "Loss along a line through the trained weights"
-    return _finish(figure, title, theme, subtitle=conditions(frame))
+    return finish(figure, title, conditions(frame), [colours, DASHED_PLAIN], theme)
 
 
 def loss_surfaces(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
@@ -48,53 +40,21 @@ def loss_surfaces(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure
     positive = frame[np.isfinite(frame["loss"]) & (frame["loss"] > 0)] if len(frame) else frame
     if positive.empty:
         return empty("No loss over a plane measured yet.", theme)
-    who = ["family", "depth", "network", "seed", "study", "run"]
-    runs = frame[who].drop_duplicates().sort_values(who).head(6)
-    columns = min(2 if len(runs) in (2, 4) else 3, len(runs))
-    rows = -(-len(runs) // columns)
-    titles = [f"{run.network}, seed {run.seed}" for run in runs.itertuples()]
-    figure = make_subplots(
-        rows, columns, subplot_titles=titles, horizontal_spacing=0.08, vertical_spacing=0.16
-    )
-    low, high = _log_range(positive["loss"])
-    for index, run in enumerate(runs.itertuples()):
-        place = {"row": index // columns + 1, "col": index % columns + 1}
-        own = frame[(frame["study"] == run.study) & (frame["run"] == run.run)]
-        grid = own.pivot_table(index="y", columns="x", values="loss", dropna=False)
-        losses = grid.to_numpy(dtype=float)
-        good = np.isfinite(losses) & (losses > 0)
-        exponent = np.log10(losses, where=good, out=np.full_like(losses, np.nan))
-        figure.add_contour(
-            x=grid.columns,
-            y=grid.index,
-            z=np.round(exponent, 4),
-            customdata=np.where(good, losses, np.nan),
-            coloraxis="coloraxis",
-            contours={"start": low, "end": high, "size": (high - low) / 16},
-            line={"width": 0.6},
-            hovertemplate="at (%{x:.2f}, %{y:.2f}): loss %{customdata:.3g}<extra></extra>",
-            **place,
-        )
-        figure.add_scatter(
-            x=[0],
-            y=[0],
-            mode="markers",
-            marker={"symbol": "cross-thin", "size": 12, "line": {"width": 2.5, "color": "#D55E00"}},
-            showlegend=False,
-            hovertemplate="the trained weights<extra></extra>",
-            **place,
-        )
-    ticks = np.linspace(low, high, 6)
-    bar = {
-        "title": {"text": "loss"},
-        "tickvals": ticks,
-        "ticktext": [f"{10**tick:.2g}" for tick in ticks],
-    }
-    figure.update_layout(
-        coloraxis={"colorscale": "Viridis", "cmin": low, "cmax": high, "colorbar": bar}
-    )
-    figure.update_xaxes(title_text="first direction", row=rows)
-    figure.update_yaxes(title_text="second direction", col=1)
-    title = "Loss over a plane through the trained weights (one scale, logarithmic)"
-    figure = _finish(figure, title, theme, height=130 + 380 * rows, subtitle=conditions(frame))
+    shown = draw.pick_runs(frame)[:6]
+    columns = min(2 if len(shown) in (2, 4) else 3, len(shown))
+    low, high = draw.log_range(positive["loss"])
+    contours = {"start": low, "end": high, "size": (high - low) / 16}
+    look = {"type": "contour", "contours": contours, "line": {"width": 0.6}, "digits": 4}
+    scale = draw.log_scale(positive["loss"], "loss", np.linspace(low, high, 6))
+    titles = ("first direction", "second direction")
+    figure = draw.maps(shown, columns, ("x", "y", "loss"), scale, titles, log=True, **look)
+    edge = {"width": 2.5, "color": style.PALETTE[1]}
+    centre = {"x": [0], "y": [0], "mode": "markers"}
+    centre |= {"marker": {"symbol": "cross-thin", "size": 12, "line": edge}}
+    for place in draw.places(len(shown), columns):
+        figure.add_scatter(**centre, hovertemplate="the trained weights<extra></extra>", **place)
+    title = "Loss over a plane through the trained weights"
+    legend = ["plain before residual, colour: loss, log scale, cross: the trained weights"]
+    height = 130 + 380 * -(-len(shown) // columns)
+    finish(figure, title, conditions(frame), legend, theme, height)
     return figure.update_layout(margin_b=60)

@@ -1,0 +1,288 @@
+"""What figures are made of: the networks of a frame, panels, lines, bands, runs, maps, log axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from resnetlab.config import edit_of
+from resnetlab.plots import style
+from resnetlab.plots.style import Look
+
+FAMILIES = ("plain", "residual")  # side by side in this order
+KEYS = ["depth", "shortcut", "network"]
+DEPTH, STEP = "depth (weighted layers)", "step"  # titles of axes
+_OPTIONS = tuple(style.SHORTCUT_COLOURS)
+_RUN = ["family", "depth", "network", "seed", "study", "run"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One network of a frame: its rows, and what it looks like in every figure."""
+
+    name: str
+    depth: int
+    shortcut: str
+    rows: pd.DataFrame
+    colour: str
+    symbol: str | None  # where shortcut options are to be told apart
+
+    @property
+    def family(self) -> str:
+        return FAMILIES[self.shortcut != "none"]
+
+    @property
+    def option(self) -> str:
+        return "no shortcut" if self.shortcut == "none" else f"option {self.shortcut}"
+
+    def by_error(self, quantity: str) -> Look:
+        """In error curves."""
+        return style.error_look(quantity, self.colour, self.symbol)
+
+    def by_family(self) -> Look:
+        """In figures of layers, gradients and losses."""
+        return style.family_look(self.shortcut, self.colour, self.symbol)
+
+
+def networks(frame: pd.DataFrame, *, marked: bool = False) -> tuple[list[Drawn], str]:
+    """The networks by depth, then by option; and what colour and marker say, for the legend line.
+
+    Colour is depth, or the shortcut option where several have one depth; an edited network
+    (`Run.surgery`) has the colour of its edit. Markers are there where a depth has several options, or
+    with `marked`.
+    """
+    keys = frame[KEYS].drop_duplicates().sort_values(["depth", "shortcut"], key=_in_order)
+    several = keys[keys["shortcut"] != "none"].groupby("depth")["shortcut"].nunique().max() > 1
+    by_option = several and keys["depth"].nunique() == 1
+    marked = marked or several
+    edits = style.edit_colours(edit_of(name) for name in keys["network"])
+    rows = dict(iter(frame.groupby("network")))
+    drawn = []
+    for depth, shortcut, name in keys.itertuples(index=False):
+        usual = style.SHORTCUT_COLOURS[shortcut] if by_option else style.depth_colour(depth)
+        colour = edits.get(edit_of(name), usual)
+        symbol = style.SHORTCUT_MARKERS[shortcut] if marked else None
+        drawn.append(Drawn(name, depth, shortcut, rows[name], colour, symbol))
+    if by_option and not edits:
+        return drawn, style.BY_OPTION
+    words = "colour: edit of the network" if edits else "colour: depth"
+    return drawn, f"{words}, marker: shortcut option" if marked else words
+
+
+def _in_order(column: pd.Series[Any]) -> pd.Series[Any]:
+    return column.map(_OPTIONS.index) if column.name == "shortcut" else column
+
+
+def options(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """(option, its name, its rows), plain first: where depth is the axis, not a colour."""
+    parts = dict(iter(frame.groupby("shortcut")))
+    names = {"none": "plain"} | {option: f"residual (option {option})" for option in "ABC"}
+    return [(option, names[option], parts[option]) for option in _OPTIONS if option in parts]
+
+
+def geometric(values: pd.Series, by: pd.Series) -> pd.Series:
+    """Geometric mean of positive values, group by group."""
+    return np.exp(np.log(values).groupby(by).mean())
+
+
+def in_words(values: pd.Series, order: Sequence[Any], form: str) -> pd.Series:
+    """Numbers or names as labels of a category axis, which sort as `order` does."""
+    words = [form.format(value) for value in order]
+    return pd.Series(pd.Categorical(values.map(form.format), words, ordered=True), values.index)
+
+
+# --- panels and axes --------------------------------------------------------------------------
+
+
+def panels(
+    titles: Sequence[str] = (),
+    x: str = "",
+    y: str = "",
+    *,
+    rows: int = 1,
+    columns: int = 0,
+    **more: Any,
+) -> go.Figure:
+    """Panels in a grid, row by row; the outermost axes have titles, errors in percent begin at 0."""
+    columns = columns or max(1, len(titles) // rows)
+    shared = more.setdefault("shared_yaxes", True)
+    more.setdefault("horizontal_spacing", 0.03 if shared else 0.1)
+    figure = make_subplots(rows, columns, subplot_titles=list(titles), **more)
+    figure.update_xaxes(title_text=x, row=rows).update_yaxes(title_text=y, col=1)
+    return figure.update_yaxes(rangemode="tozero") if "(%)" in y else figure
+
+
+def places(count: int, columns: int) -> list[dict[str, int]]:
+    """Row and column of panels that fill a grid row by row."""
+    return [{"row": at // columns + 1, "col": at % columns + 1} for at in range(count)]
+
+
+def log_range(values: pd.Series) -> tuple[float, float]:
+    """Smallest and largest exponent of ten of the positive values."""
+    positive = values[values > 0]
+    if positive.empty:
+        return -1.0, 0.0
+    low, high = float(np.log10(positive.min())), float(np.log10(positive.max()))
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def log_axis(figure: go.Figure, values: pd.Series | None = None, narrow: Any = 1, **where: Any) -> None:
+    """A logarithmic y axis; labels at powers of ten, fewer where `values` span many.
+
+    `narrow` are the ticks where they span less than two ("D2": 1, 2 and 5).
+    """
+    if values is not None:
+        low, high = log_range(values)
+        where["dtick"] = narrow if high - low < 2 else max(1, round((high - low) / 6))
+    figure.update_yaxes(type="log", **({"exponentformat": "power", "dtick": 1} | where))
+
+
+def limit(figure: go.Figure, y: float) -> None:
+    """A dotted line across every panel."""
+    figure.add_hline(y=y, line={"dash": style.DOTTED, "color": style.GREY})
+
+
+# --- lines and points -------------------------------------------------------------------------
+
+
+def line(
+    figure: go.Figure, x: Any, y: Any, look: Look, name: str | None = None, who: str = "", **more: Any
+) -> None:
+    """A line; one point of it is a marker. `who` is what a hover text says before the values."""
+    shape = {"color": look.colour, "dash": look.dash, "width": look.width}
+    drawn = {"line": shape | {"shape": more.pop("shape", None)}, "name": name, "row": 1, "col": 1}
+    if look.symbol or len(x) < 2:
+        # Of many points a few have the marker.
+        drawn["marker"] = look.marker(size=style.SMALL_POINT, maxdisplayed=12)
+    drawn["mode"] = "markers" if len(x) < 2 else "lines+markers" if look.symbol else "lines"
+    figure.add_scatter(x=x, y=y, hovertemplate=who or name, **(drawn | more))
+
+
+def band(
+    figure: go.Figure, x: Any, low: Any, high: Any, colour: str, alpha: float = 0.12, **more: Any
+) -> None:
+    """The space between two edges."""
+    figure.add_scatter(
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([high, low[::-1]]),
+        mode="lines",
+        fill="toself",
+        fillcolor=style.rgba(colour, alpha),
+        line={"width": 0},
+        hoverinfo="skip",
+        **({"row": 1, "col": 1} | more),
+    )
+
+
+def by_layer(
+    figure: go.Figure, network: Drawn, rows: pd.DataFrame, words: str, value: str = "value", **more: Any
+) -> None:
+    """A network's geometric mean over seeds, layer by layer, counted from 1; nothing of no rows."""
+    rows = rows[rows[value] > 0]
+    if len(rows):
+        means = geometric(rows[value], rows["layer"])
+        x, who = np.asarray(means.index, dtype=int) + 1, f"{network.name}, {words}"
+        line(figure, x, means, network.by_family(), more.pop("name", network.name), who, **more)
+
+
+def runs(
+    figure: go.Figure,
+    own: pd.DataFrame,
+    x: Any,
+    y: Any,
+    look: Look,
+    group: str,
+    who: str = "",
+    **more: Any,
+) -> None:
+    """Every run a point that says its network and seed."""
+    marker = look.marker(opacity=style.OPACITY)
+    if look.dash == style.DASHED:
+        marker |= {"symbol": f"{look.symbol or 'circle'}-open", "line": {"width": 2}}
+    figure.add_scatter(
+        x=x,
+        y=y,
+        mode="markers",
+        legendgroup=group,
+        customdata=own[["network", "seed"]],
+        marker=marker | more.pop("marker", {}),
+        hovertemplate=", ".join(filter(None, ["%{customdata[0]}, seed %{customdata[1]}", who])),
+        **({"row": 1, "col": 1} | more),
+    )
+
+
+def mean_and_runs(
+    figure: go.Figure,
+    own: pd.DataFrame,
+    x: str,
+    y: str,
+    look: Look,
+    name: str,
+    who: str = "",
+    *,
+    log: bool = False,
+    **place: Any,
+) -> None:
+    """A line through the means over seeds at every x (geometric with `log`), and every run a point."""
+    means = geometric(own[y], own[x]) if log else own[y].groupby(own[x], observed=True).mean()
+    line(figure, means.index, means, look, name, f"{name}, mean", mode="lines", **place)
+    runs(figure, own, own[x], own[y], look, name, who, **place)
+
+
+# --- maps -------------------------------------------------------------------------------------
+
+
+def pick_runs(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """(family, title, rows), a run each: plain before residual, shallow before deep."""
+    parts = frame.groupby(_RUN)
+    return [(str(key[0]), f"{key[2]}, seed {key[3]}", rows) for key, rows in parts]
+
+
+def maps(
+    shown: Sequence[tuple[str, str, pd.DataFrame] | None],
+    columns: int,
+    axes: tuple[str, str, str],
+    scale: dict[str, Any],
+    titles: tuple[str, str],
+    *,
+    log: bool = False,
+    digits: int = 3,
+    **look: Any,
+) -> go.Figure:
+    """A panel a run, all on one scale of colour; `axes` are the columns of x, y and the value.
+
+    With `log` colour is the exponent of ten, and what is not positive and finite is a hole. None
+    leaves a place empty.
+    """
+    rows = -(-len(shown) // columns)
+    gaps = {"horizontal_spacing": 0.2 / columns, "vertical_spacing": 0.26 / rows}
+    names = [panel[1] if panel else "" for panel in shown]
+    figure = panels(names, *titles, rows=rows, columns=columns, shared_yaxes=False, **gaps)
+    for panel, place in zip(shown, places(len(shown), columns), strict=True):
+        if panel is None:
+            figure.update_xaxes(visible=False, **place).update_yaxes(visible=False, **place)
+            continue
+        grid = panel[2].pivot_table(index=axes[1], columns=axes[0], values=axes[2], dropna=False)
+        z = values = grid.to_numpy(dtype=float)
+        if log:
+            good = np.isfinite(values) & (values > 0)
+            values = np.where(good, values, np.nan)
+            z = np.log10(values, where=good, out=np.full_like(values, np.nan))
+        trace = {"type": "heatmap", "x": grid.columns, "y": grid.index, "z": z.round(digits)} | look
+        figure.add_trace(trace | {"customdata": values, "coloraxis": "coloraxis"}, **place)
+    return figure.update_layout(coloraxis=scale)
+
+
+def log_scale(values: pd.Series, word: str, ticks: Sequence[float] | None = None) -> dict[str, Any]:
+    """A scale of colour over the exponents of positive values, labelled with the values."""
+    low, high = log_range(values)
+    at = np.arange(np.ceil(low), np.floor(high) + 1) if ticks is None else np.array(ticks)
+    text = [f"1e{int(tick)}" if ticks is None else f"{10**tick:.2g}" for tick in at]
+    bar = {"title": {"text": word}, "tickvals": at, "ticktext": text}
+    return {"colorscale": "Viridis", "cmin": low, "cmax": high, "colorbar": bar}
