@@ -19,18 +19,14 @@ from torch.nn.functional import conv2d, cross_entropy, relu
 from resnetlab.config import SHORTCUTS, Network, UsageError
 from resnetlab.nets import (
     BatchNorm,
-    Block,
     CifarNetwork,
     ImageNetNetwork,
-    PaddedIdentity,
-    Projection,
     blocks,
     build,
     census,
     check_size,
     count_multiply_adds,
     count_parameters,
-    initialise,
     load_torchvision,
     recompute_activations,
     to_torchvision,
@@ -39,7 +35,7 @@ from resnetlab.nets import (
     weighted_layers,
 )
 from resnetlab.nets.anatomy import observe
-from resnetlab.nets.models import make_block
+from resnetlab.nets.models import Block, PaddedIdentity, Projection, initialise, make_block
 
 NAMES = ["plain-14", "resnet-14", "resnet-14-B", "resnet-14-C"]
 

@@ -11,6 +11,7 @@ from resnetlab import config, nets
 from resnetlab.config import UsageError
 from resnetlab.images import feeds
 from resnetlab.nets import surgery
+from resnetlab.nets.models import Projection
 from resnetlab.training import evaluate
 
 NAMES = ("plain-8", "plain-14", "resnet-8", "resnet-14", "resnet-8-B", "resnet-8-C")
@@ -49,7 +50,7 @@ def test_appended_identity_layers_change_no_logit(name: str, deeper: int) -> Non
 
 
 def deep_projections(network: nets.Network) -> int:
-    return sum(isinstance(module, nets.Projection) for module in network.modules())
+    return sum(isinstance(module, Projection) for module in network.modules())
 
 
 @pytest.mark.parametrize(

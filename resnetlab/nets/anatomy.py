@@ -159,38 +159,31 @@ def parts(network: Network, size: int) -> list[dict[str, Any]]:
     shapes = _shapes(network, [*layers, *inside], (network.in_channels, size, size))
     stages = {"conv": 0, **{name: int(name[len("stage")]) for name in inside}}
     stages["classifier"] = max(stages.values()) + 1
-    kinds = {"conv": "stem", "classifier": "classifier"}
-    rows = []
-    shape_in, shape_out = (
-        shapes["conv"][0],
-        shapes[next(iter(inside))][0],
-    )  # pooling belongs to the stem
+    leaving = {name: shapes[name][1] for name in stages}
+    leaving["conv"] = shapes[next(iter(inside))][0]  # what stands before the blocks belongs to it
+    shape_in, rows = shapes["conv"][0], []
     for name, stage in stages.items():
         heads = ("conv.", "bn.") if name == "conv" else (f"{name}.",)
         weighted = {key: layer for key, layer in layers.items() if f"{key}.".startswith(heads)}
-        owned = [p.numel() for key, p in network.named_parameters() if key.startswith(heads)]
-        shape_out = shape_out if name == "conv" else shapes[name][1]
+        sizes = [p.numel() for key, p in network.named_parameters() if key.startswith(heads)]
+        work = [_multiply_adds(layer, shapes[key][1]) for key, layer in weighted.items()]
         rows.append(
             {
                 "name": name,
                 "stage": stage,
-                "kind": kinds.get(name, network.spec.block),
+                "kind": {"conv": "stem", "classifier": "classifier"}.get(name, network.spec.block),
                 "shortcut": SHORTCUT_KINDS[type(inside[name].shortcut)] if name in inside else "none",
                 "shape_in": list(shape_in),
-                "shape_out": list(shape_out),
-                "parameters": sum(owned),
-                "multiply_adds": sum(
-                    _multiply_adds(layer, shapes[key][1]) for key, layer in weighted.items()
-                ),
+                "shape_out": list(leaving[name]),
+                "parameters": sum(sizes),
+                "multiply_adds": sum(work),
                 "layers": [_layer(key, layer) for key, layer in weighted.items()],
             }
         )
-        shape_in = shape_out
+        shape_in = leaving[name]
     return rows
 
 
 def _layer(name: str, layer: nn.Conv2d | nn.Linear) -> dict[str, Any]:
-    if isinstance(layer, nn.Linear):
-        return {"name": name, "kernel": 1, "stride": 1, "filters": layer.out_features}
-    kernel, stride = int(layer.kernel_size[0]), int(layer.stride[0])
-    return {"name": name, "kernel": kernel, "stride": stride, "filters": layer.out_channels}
+    kernel, stride = (layer.kernel_size[0], layer.stride[0]) if isinstance(layer, nn.Conv2d) else (1, 1)
+    return {"name": name, "kernel": kernel, "stride": stride, "filters": len(layer.weight)}

@@ -72,7 +72,7 @@ def loss_on_plane(
     places = [(a, b) for a in distances[0] for b in distances[1]]
     if not places:
         raise UsageError("no distances were given")
-    found = []
+    measured = []
     with in_mode(network, training=True), torch.no_grad():
         for a, b in places:
             moved = {n: weight + a * first[n] + b * second[n] for n, weight in weights.items()}
@@ -80,6 +80,6 @@ def loss_on_plane(
             statistics = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
             logits = functional_call(network, moved | statistics, (images,)).double()
             error = 100 * (logits.argmax(dim=1) != labels).double().mean()
-            found.append(torch.stack([cross_entropy(logits, labels), error]))
-    loss, error = torch.stack(found).T.reshape(2, len(distances[0]), len(distances[1]))
+            measured.append(torch.stack([cross_entropy(logits, labels), error]))
+    loss, error = torch.stack(measured).T.reshape(2, len(distances[0]), len(distances[1]))
     return Losses(loss, error)

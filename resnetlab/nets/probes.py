@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from resnetlab.config import Precision, UsageError, did_you_mean
 from resnetlab.nets.anatomy import blocks, observe, weighted_layers
 from resnetlab.nets.mode import in_mode
 from resnetlab.nets.models import Network
-from resnetlab.nets.norms import BatchNorm
+from resnetlab.nets.norms import recompute_norm
 from resnetlab.nets.sizes import check_labels
 
 
@@ -27,9 +27,8 @@ def gradient_norms(network: nn.Module) -> Tensor:
     that has no gradient yet raises ValueError. Sec. 4.1 speaks of these norms ("healthy norms with
     BN") without printing them.
     """
-    return _gradient_norms(
-        {name: layer.weight for name, layer in weighted_layers(network).items()}, "layer"
-    )
+    weights = {name: layer.weight for name, layer in weighted_layers(network).items()}
+    return _norms(_gradients(weights, "layer"))
 
 
 def total_gradient_norm(network: nn.Module) -> Tensor:
@@ -38,16 +37,16 @@ def total_gradient_norm(network: nn.Module) -> Tensor:
     Reads `.grad` as the last backward pass left it; equals what `torch.nn.utils.clip_grad_norm_`
     returns. A scalar tensor; a parameter without a gradient raises ValueError.
     """
-    norms = _gradient_norms(dict(network.named_parameters()), "parameter")
-    total: Tensor = torch.linalg.vector_norm(norms)
-    return total
+    return nn.utils.get_total_norm(_gradients(dict(network.named_parameters()), "parameter"))
 
 
-def _gradient_norms(parameters: Mapping[str, Tensor], what: str) -> Tensor:
+def _gradients(parameters: Mapping[str, Tensor], what: str) -> list[Tensor]:
+    gradients = []
     for name, parameter in parameters.items():
         if parameter.grad is None:
             raise ValueError(f"{what} {name} has no gradient: run a backward pass first")
-    return _norms([parameter.grad for parameter in parameters.values() if parameter.grad is not None])
+        gradients.append(parameter.grad)
+    return gradients
 
 
 def _norms(tensors: Sequence[Tensor]) -> Tensor:
@@ -212,17 +211,10 @@ def input_gradients(network: nn.Module, points: Tensor, images: Tensor, *, logit
 
     Batch norms use the statistics of `images` (B, C, H, W), held fixed: in training mode a point's
     output would depend on the other points. On a copy. Returns (P, C, H, W). UsageError for a logit
-    that the network has not.
+    that the network does not have.
     """
     copied = copy.deepcopy(network)
-    for module in copied.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # the plain average: of one batch, that batch's statistics
-        if isinstance(module, BatchNorm):
-            module.group = None
-    with torch.no_grad():
-        copied.train()(images)
+    recompute_norm(copied, [images])
     inputs = points.detach().clone().requires_grad_()
     with torch.enable_grad():
         logits = copied.eval()(inputs)
@@ -244,11 +236,9 @@ def gradient_correlation(
     """
     gradients = input_gradients(network, points, images, logit=logit).double().flatten(1)
     # Without batch norm gradients of 1e-30 are real: their squares must not become zero.
-    largest = gradients.abs().amax(dim=1, keepdim=True)
-    scaled = gradients / largest
-    directions = scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-    cosines: Tensor = directions @ directions.T
-    return cosines
+    scaled = gradients / gradients.abs().amax(dim=1, keepdim=True)
+    directions = normalize(scaled, dim=1, eps=0.0)
+    return directions @ directions.T
 
 
 # --- memory -------------------------------------------------------------------------------------
@@ -285,17 +275,17 @@ def response_layers(network: nn.Module) -> dict[str, str]:
     The first convolution and every 3x3 convolution in a block, in the order of the forward pass: 6n+1
     in a network of 6n+2 layers. Projections and the 1x1 convolutions of bottlenecks are not among them.
     """
-    modules = dict(network.named_modules())
-    norms = {}
-    for name, layer in weighted_layers(network).items():
-        if not isinstance(layer, nn.Conv2d) or not (name == "conv" or layer.kernel_size == (3, 3)):
-            continue
-        head, dot, last = name.rpartition(".")
-        norms[name] = head + dot + last.replace("conv", "bn")
-        if not isinstance(modules.get(norms[name]), nn.BatchNorm2d):
-            raise ValueError(f"layer {name} has no batch norm behind it")
+    norms = {
+        name: name.replace("conv", "bn")
+        for name, layer in weighted_layers(network).items()
+        if isinstance(layer, nn.Conv2d) and (name == "conv" or layer.kernel_size == (3, 3))
+    }
     if not norms:
         raise ValueError("the network has no 3x3 convolution with a batch norm behind it")
+    modules = dict(network.named_modules())
+    for name, norm in norms.items():
+        if not isinstance(modules.get(norm), nn.BatchNorm2d):
+            raise ValueError(f"layer {name} has no batch norm behind it")
     return norms
 
 

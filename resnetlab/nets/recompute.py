@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-
-from resnetlab.nets.norms import BatchNorm
 
 
 def recomputed(block: nn.Module, x: Tensor) -> Tensor:
     """`block(x)` of which, in training, only `x` is kept for the backward pass: (B, C, H, W) both."""
     if not (block.training and torch.is_grad_enabled()):
         return block(x)  # type: ignore[no-any-return]
-
-    def contexts() -> tuple[Any, Any]:
-        return contextlib.nullcontext(), _frozen_statistics(block)
-
     out: Tensor = checkpoint(
-        block, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+        block,
+        x,
+        use_reentrant=False,
+        preserve_rng_state=False,  # nothing in a block is drawn
+        context_fn=lambda: (nullcontext(), _frozen_statistics(block)),
     )
     return out
 
 
-@contextlib.contextmanager
+@contextmanager
 def _frozen_statistics(block: nn.Module) -> Iterator[None]:
     """The second pass over a batch must not move the running statistics a second time.
 
     It moves copies: without any, batch norm would keep fewer tensors than in the first pass.
     """
-    norms = [module for module in block.modules() if isinstance(module, BatchNorm)]
-    kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
+    statistics = [
+        (module, name, buffer)
+        for module in block.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     try:
-        for norm, buffers in zip(norms, kept, strict=True):
-            for name, buffer in buffers.items():
-                setattr(norm, name, buffer.clone())
+        for module, name, buffer in statistics:
+            setattr(module, name, buffer.clone())
         yield
     finally:
-        for norm, buffers in zip(norms, kept, strict=True):
-            for name, buffer in buffers.items():
-                setattr(norm, name, buffer)
+        for module, name, buffer in statistics:
+            setattr(module, name, buffer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,6 @@ from torch import Tensor
 from resnetlab import config
 from resnetlab.config import UsageError
 from resnetlab.nets.models import Network
-
-_TORCHVISION_STAGES = {f"stage{number}": f"layer{number}" for number in (1, 2, 3, 4)}
 
 
 def _torchvision_names(network: Network) -> dict[str, str]:
@@ -31,11 +30,9 @@ def _torchvision_names(network: Network) -> dict[str, str]:
         raise UsageError(f"{spec.name} has no counterpart in torchvision: {reason}")
     names = {}
     for ours in network.state_dict():
-        theirs = ours.replace("residual.", "").replace("shortcut.conv", "downsample.0")
-        theirs = theirs.replace("shortcut.bn", "downsample.1").replace("classifier", "fc")
-        head, _, tail = theirs.partition(".")
-        head = {"conv": "conv1", "bn": "bn1"}.get(head, _TORCHVISION_STAGES.get(head, head))
-        names[ours] = f"{head}.{tail}"
+        theirs = ours.replace("residual.", "").replace("stage", "layer").replace("classifier", "fc")
+        theirs = theirs.replace("shortcut.conv", "downsample.0").replace("shortcut.bn", "downsample.1")
+        names[ours] = re.sub(r"^(conv|bn)\.", r"\g<1>1.", theirs)
     return names
 
 
