@@ -6,8 +6,6 @@ markup only where it is that of a notebook of this project, and of plotly figure
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import re
 from collections.abc import Mapping
@@ -20,15 +18,7 @@ import streamlit as st
 from dashboard import frame
 from resnetlab import store
 from resnetlab.pages import executed
-from resnetlab.pages.executed import (
-    MOST_CELLS,
-    MOST_TEXT,
-    PLOTLY,
-    UnreadableError,
-    figure_of,
-    parse,
-    text_of,
-)
+from resnetlab.pages.executed import MOST_CELLS, MOST_TEXT, UnreadableError, parse, text_of
 
 SHIPPED = Path(__file__).resolve().parents[2] / "notebooks"
 
@@ -67,34 +57,22 @@ def parameters(notebook: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def plain(text: str) -> None:
-    """Text as it is, without terminal colours, cut if it is very long."""
-    text = executed.printable(text)
-    cut = len(text) > MOST_TEXT
-    st.code(text[:MOST_TEXT] + ("\n… cut here" if cut else ""), language=None, wrap_lines=False)
+    st.code(executed.legible(text), language=None, wrap_lines=False)
 
 
-def show_output(output: Any, key: str) -> None:
-    """One output: a figure, a picture or text; of several forms the richest that is safe."""
-    if not isinstance(output, dict):
-        raise UnreadableError("an output that is none")
-    kind, data = output.get("output_type"), output.get("data")
-    if kind == "stream":
-        plain(text_of(output.get("text")))
-    elif kind == "error":
-        plain(text_of(output.get("traceback")) or f"{output.get('ename')}: {output.get('evalue')}")
-    elif isinstance(data, dict) and PLOTLY in data:
-        frame.chart(figure_of(data[PLOTLY]), key)
-    elif isinstance(data, dict) and "image/png" in data:
-        try:
-            st.image(base64.b64decode(text_of(data["image/png"]), validate=False))
-        except (binascii.Error, ValueError, OSError):
-            raise UnreadableError("a picture that cannot be read") from None
-    elif isinstance(data, dict) and "text/markdown" in data:
-        plain(text_of(data["text/markdown"]))
-    elif isinstance(data, dict) and "text/plain" in data:
-        plain(text_of(data["text/plain"]))
+def show_output(output: object, key: str) -> None:
+    """One output as `executed.block` reads it; its prose is text here."""
+    kind, content = executed.block(output)
+    if kind == "figure":
+        frame.chart(content, key)
+    elif kind == "picture":
+        st.image(content)
+    elif kind == "table":
+        st.dataframe(content, hide_index=True, key=key)
+    elif kind == "left out":
+        st.text(frame.shown(f"Left out: {content}."))
     else:
-        raise UnreadableError("an output of a kind that is not shown here")
+        plain(content)
 
 
 def show_cell(cell: Any, index: int, prose: set[str], with_code: bool) -> None:
@@ -108,12 +86,9 @@ def show_cell(cell: Any, index: int, prose: set[str], with_code: bool) -> None:
         st.code(source[:MOST_TEXT], language="python")
     elif cell.get("cell_type") != "code" and source.strip():
         plain(source)
-    outputs = cell.get("outputs")
-    for number, output in enumerate(outputs if isinstance(outputs, list) else []):
+    for number, output in enumerate(executed.outputs(cell)):
         try:
             show_output(output, f"cell {index} output {number}")
-        except UnreadableError as error:
-            st.text(frame.shown(f"Left out: {error}."))
         except Exception as error:  # one output that nobody thought of must not end the page
             st.text(frame.shown(f"Left out: an output that cannot be drawn ({type(error).__name__})."))
 

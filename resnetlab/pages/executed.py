@@ -1,20 +1,23 @@
-"""An executed notebook as data: its cells, parameters and figures, nothing of it run or trusted.
+"""An executed notebook as data: its cells, parameters and outputs, nothing of it run or trusted.
 
-A notebook is a file that anybody may have written. Of plotly figures only plain traces are taken. The
-dashboard shows what is read here, and `lesson` makes pages of it.
+A notebook is a file that anybody may have written. Of plotly figures only plain traces are taken, of
+HTML only the texts of a table. The dashboard shows what is read here, and `lesson` makes pages of it.
 """
 
 from __future__ import annotations
 
 import ast
 import base64
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
+from bs4 import BeautifulSoup
 
 PLOTLY = "application/vnd.plotly.v1+json"
 MOST_BYTES = 40_000_000  # of a notebook
@@ -23,6 +26,7 @@ MOST_TEXT = 20_000  # characters of one output
 # Traces that draw numbers and ask no server for anything, as maps do.
 TRACES = {"scatter", "scattergl", "bar", "heatmap", "histogram", "box", "violin", "contour"}
 PACKED = {name: f"<{name}" for name in ("f4", "f8", "i1", "i2", "i4", "u1", "u2", "u4")}
+_NOT_PYTHON = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 # Parts of a layout that load pictures or map tiles.
 LOADING = re.compile(r"images?|source|mapbox\d*|map\d*|geo\d*")
 
@@ -43,51 +47,56 @@ def parse(content: bytes) -> dict[str, Any]:
     if len(content) > MOST_BYTES:
         raise UnreadableError(f"it has {len(content):,} bytes, more than a notebook of this project")
     try:
-        found = json.loads(content)
+        notebook = json.loads(content)
     except (ValueError, RecursionError):
         raise UnreadableError("it is torn or not JSON") from None
-    if not isinstance(found, dict) or not isinstance(found.get("cells"), list):
+    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
         raise UnreadableError("it is no notebook: it has no list of cells")
-    if found.get("nbformat") != 4:
-        raise UnreadableError(f"its format is {found.get('nbformat')!r}, this page knows 4")
-    return found
+    if notebook.get("nbformat") != 4:
+        raise UnreadableError(f"its format is {notebook.get('nbformat')!r}, this page knows 4")
+    return notebook
 
 
-def printable(text: str) -> str:
-    """Text as it is to be shown: without terminal colours, what cannot be printed marked."""
+def legible(text: str) -> str:
+    """Text to be shown: no terminal colours, what cannot be printed marked, cut if very long."""
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    cut = "\n… cut here" if len(text) > MOST_TEXT else ""
+    allowed = (c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(itertools.islice(allowed, MOST_TEXT)) + cut
 
 
 def defaults(cells: list[Any]) -> dict[str, Any]:
     """Names and literal values of the cell tagged `parameters`."""
-    for cell in cells:
-        if not isinstance(cell, dict) or "parameters" not in tags(cell):
+    tagged = [cell for cell in cells if isinstance(cell, dict) and "parameters" in tags(cell)]
+    values: dict[str, Any] = {}
+    if not tagged:
+        return values
+    try:
+        statements = ast.parse(text_of(tagged[0].get("source"))).body
+    except _NOT_PYTHON:
+        return values
+    for item in statements:
+        if isinstance(item, ast.AnnAssign):
+            target: ast.expr = item.target
+        elif isinstance(item, ast.Assign) and len(item.targets) == 1:
+            target = item.targets[0]
+        else:
             continue
-        found = {}
-        try:
-            statements = ast.parse(text_of(cell.get("source"))).body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return {}
-        for item in statements:
-            target = item.target if isinstance(item, ast.AnnAssign) else None
-            if isinstance(item, ast.Assign) and len(item.targets) == 1:
-                target = item.targets[0]  # type: ignore[assignment]
-            if isinstance(target, ast.Name) and isinstance(item, ast.Assign | ast.AnnAssign):
-                try:
-                    found[target.id] = ast.literal_eval(item.value) if item.value else None
-                except (ValueError, TypeError, RecursionError, MemoryError):
-                    found[target.id] = "(computed)"
-        return found
-    return {}
+        if isinstance(target, ast.Name):
+            try:
+                values[target.id] = ast.literal_eval(item.value) if item.value else None
+            except _NOT_PYTHON:
+                values[target.id] = "(computed)"
+    return values
 
 
 def given(notebook: Mapping[str, Any]) -> dict[str, Any]:
     """The values that papermill gave it, by name."""
-    meta = notebook.get("metadata")
-    noted = meta.get("papermill") if isinstance(meta, dict) else None
-    values = noted.get("parameters") if isinstance(noted, dict) else None
-    return values if isinstance(values, dict) else {}
+    return _mapping(_mapping(_mapping(notebook.get("metadata")).get("papermill")).get("parameters"))
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def sources(notebook: Mapping[str, Any]) -> list[str]:
@@ -105,15 +114,14 @@ def cells(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def tags(cell: Mapping[str, Any]) -> Sequence[str]:
-    meta = cell.get("metadata")
-    found = meta.get("tags") if isinstance(meta, dict) else None
-    return found if isinstance(found, list) else []
+    names = _mapping(cell.get("metadata")).get("tags")
+    return names if isinstance(names, list) else []
 
 
-def outputs(cell: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The outputs that are outputs."""
-    found = cell.get("outputs")
-    yield from (item for item in (found if isinstance(found, list) else []) if isinstance(item, dict))
+def outputs(cell: Mapping[str, Any]) -> list[Any]:
+    """Its outputs, whatever they are: `block` takes all."""
+    listed = cell.get("outputs")
+    return listed if isinstance(listed, list) else []
 
 
 def failure(notebook: Mapping[str, Any]) -> str | None:
@@ -124,10 +132,10 @@ def failure(notebook: Mapping[str, Any]) -> str | None:
     for cell in cells(notebook):
         if cell.get("cell_type") != "code":
             continue
-        for output in outputs(cell):
+        for output in map(_mapping, outputs(cell)):
             if output.get("output_type") == "error":
-                said = f"{text_of(output.get('ename'))}: {text_of(output.get('evalue'))}"
-                return " ".join(said.split())
+                message = f"{text_of(output.get('ename'))}: {text_of(output.get('evalue'))}"
+                return " ".join(message.split())
         if text_of(cell.get("source")).strip() and type(cell.get("execution_count")) is not int:
             return "it was not executed to its end"
     return None
@@ -162,3 +170,58 @@ def figure_of(content: object) -> go.Figure:
         raise
     except Exception as error:  # plotly raises many kinds for values that it does not take
         raise UnreadableError(f"a figure that plotly refuses ({type(error).__name__})") from None
+
+
+def block(output: object) -> tuple[str, Any]:
+    """What to show of an output, of several forms the richest that is safe: its kind and its content.
+
+    figure: a plotly Figure. picture: the bytes of a PNG. table: a frame of texts. prose: Markdown, not
+    to be trusted. text: text as it is. left out: why.
+    """
+    try:
+        return _block(output)
+    except UnreadableError as error:
+        return "left out", str(error)
+
+
+def _block(output: object) -> tuple[str, Any]:
+    if not isinstance(output, dict):
+        raise UnreadableError("an output that is none")
+    if output.get("output_type") == "stream":
+        return "text", legible(text_of(output.get("text")))
+    if output.get("output_type") == "error":
+        short = f"{output.get('ename')}: {output.get('evalue')}"
+        return "text", legible(text_of(output.get("traceback")) or short)
+    data = _mapping(output.get("data"))
+    texts = {name: text_of(value) for name, value in data.items()}
+    if PLOTLY in data:
+        return "figure", figure_of(data[PLOTLY])
+    if "image/png" in data:
+        return "picture", _picture(texts["image/png"])
+    if "text/markdown" in data:
+        return "prose", texts["text/markdown"]
+    if (table := _table(texts.get("text/html", ""))) is not None:
+        return "table", table
+    if "text/plain" in data:
+        return "text", legible(texts["text/plain"])
+    raise UnreadableError("an output of a kind that is not shown here")
+
+
+def _picture(text: str) -> bytes:
+    try:
+        content = base64.b64decode(text)
+    except ValueError:
+        content = b""
+    if not content.startswith(b"\x89PNG"):
+        raise UnreadableError("a picture that cannot be read")
+    return content
+
+
+def _table(html: str) -> pd.DataFrame | None:
+    """The texts of an HTML table's cells, as pandas writes tables; None for what is no plain table."""
+    lines = BeautifulSoup(html, "html.parser").find_all("tr") if "<table" in html else []
+    rows = [[" ".join(cell.get_text().split()) for cell in line(["td", "th"])] for line in lines]
+    if len(rows) < 2 or len({len(row) for row in rows}) != 1:
+        return None
+    table = pd.DataFrame(rows[1:], columns=rows[0]).replace({"None": "", "NaN": ""})
+    return table if rows[0][0] else table.iloc[:, 1:]  # a frame's index counts rows

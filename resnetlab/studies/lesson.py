@@ -6,11 +6,11 @@ Which notebooks belong to it and in which order stands in STORY, once. A page is
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,7 +27,6 @@ INDEX = "index.html"
 TRIALS, COMMITTED = store.LESSONS[1:]  # folders of quick executions, and of the committed ones
 DEFAULT = next(iter(config.GRIDS))  # of several copies of a notebook, the one over this study first
 TITLE = "Why deep plain networks fail, and why residual ones do not"
-MOST_TEXT = 20_000  # characters of one output
 
 
 @dataclass(frozen=True)
@@ -324,7 +323,7 @@ def page(content: Mapping[str, Any]) -> str:
             if "parameters" in tags:
                 parts.append(_parameters(content))
             elif "injected-parameters" not in tags and source.strip():
-                code = escape(source[:MOST_TEXT])
+                code = escape(source[: executed.MOST_TEXT])
                 parts.append(f"<details><summary>Code</summary><pre>{code}</pre></details>")
             parts += [_output(output, figures) for output in executed.outputs(cell)]
     return "\n".join(parts)
@@ -357,76 +356,23 @@ def _text_of_image(renderer: Any, tokens: Sequence[Any], at: int, options: Any, 
     return escape(tokens[at].content)
 
 
-def _output(output: Mapping[str, Any], figures: document.Figures) -> str:
-    """One output as HTML: a figure, a table, words or text; of several forms the richest."""
-    data = output.get("data")
-    if output.get("output_type") == "stream":
-        return _preformatted(executed.text_of(output.get("text")))
-    if output.get("output_type") == "error":
-        return _preformatted(executed.text_of(output.get("traceback")))
-    if not isinstance(data, dict):
-        return ""
-    if executed.PLOTLY in data:
-        try:
-            figure = executed.figure_of(data[executed.PLOTLY])
-        except executed.UnreadableError as error:
-            return f'<p class="soft">Left out: {document.text(error)}.</p>'
-        title = getattr(figure.layout.title, "text", None) or "figure"
-        return figures.add(figure, str(title).partition("<br>")[0], caption=False)
-    if "text/markdown" in data:
-        return f'<div class="said">{prose(executed.text_of(data["text/markdown"]))}</div>'
-    if "text/html" in data and (table := _frame(executed.text_of(data["text/html"]))):
-        return table
-    return _preformatted(executed.text_of(data.get("text/plain")))
-
-
-def _preformatted(text: str) -> str:
-    shown = executed.printable(text)
-    cut = "\n… cut here" if len(shown) > MOST_TEXT else ""
-    return f"<pre>{escape(shown[:MOST_TEXT])}{cut}</pre>" if shown.strip() else ""
-
-
-class _Cells(HTMLParser):
-    """The texts of the cells of an HTML table, row by row, and nothing else of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.inside = False
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th") and self.rows:
-            self.rows[-1].append("")
-            self.inside = True
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self.inside = False
-
-    def handle_data(self, data: str) -> None:
-        if self.inside:
-            self.rows[-1][-1] += data
-
-
-def _frame(html: str) -> str:
-    """A pandas table as a table of ours, every cell escaped; "" for what is no plain table."""
-    reader = _Cells()
-    reader.feed(html)
-    rows = [[" ".join(cell.split()) for cell in row] for row in reader.rows]
-    if len(rows) < 2 or len({len(row) for row in rows}) != 1:
-        return ""
-    headings, *body = rows
-    if not headings[0]:  # the frame's index counts rows
-        headings, body = headings[1:], [row[1:] for row in body]
-    body = [["" if cell in ("None", "NaN") else cell for cell in row] for row in body]
-    numbers = [
-        heading
-        for at, heading in enumerate(headings)
-        if all(_is_number(row[at]) for row in body if row[at])
-    ]
-    return document.table(headings, body, numbers=numbers)
+def _output(output: object, figures: document.Figures) -> str:
+    """One output as HTML: a figure, a picture, a table, words or text."""
+    kind, content = executed.block(output)
+    if kind == "figure":
+        title = getattr(content.layout.title, "text", None) or "figure"
+        return figures.add(content, str(title).partition("<br>")[0], caption=False)
+    if kind == "picture":
+        data = base64.b64encode(content).decode()
+        return f'<img alt="a picture" src="data:image/png;base64,{data}">'
+    if kind == "table":
+        numbers = [name for name, cells in content.items() if all(map(_is_number, filter(None, cells)))]
+        return document.table(list(content), content.itertuples(index=False), numbers=numbers)
+    if kind == "prose":
+        return f'<div class="said">{prose(content)}</div>'
+    if kind == "left out":
+        return f'<p class="soft">Left out: {document.text(content)}.</p>'
+    return f"<pre>{escape(content)}</pre>" if content.strip() else ""
 
 
 def _is_number(text: str) -> bool:
