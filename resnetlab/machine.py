@@ -35,7 +35,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees; False where the C library cannot (not glibc).
 
     glibc gives large blocks back to the system when they are freed and asks for them again, page by
-    page, in the next update: a sixth of a compiled one of 20 layers (benchmarks/README.md).
+    page, in the next step: a sixth of a compiled one of 20 layers (benchmarks/README.md).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

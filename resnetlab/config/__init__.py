@@ -1,23 +1,13 @@
 """The configuration: network, data, recipe, run, grid, the schedule; strict and frozen."""
 
-from resnetlab.config.data import DATA_KINDS, DATA_SETS, FOLDERS, TINY_CLASSES, Data, images_named
+from resnetlab.config.data import FOLDERS, TINY_CLASSES, Data, images_named
 from resnetlab.config.grid import GRIDS, Grid, grid_named
-from resnetlab.config.network import (
-    IMAGENET,
-    SHORTCUTS,
-    Block,
-    Design,
-    Network,
-    Shortcut,
-    StrideIn,
-    Zeros,
-)
+from resnetlab.config.network import IMAGENET, SHORTCUTS, Block, Network, StrideIn, Zeros
 from resnetlab.config.recipe import (
     IMAGENET_RECIPE,
     IMAGENET_SMALL,
     IMAGENET_TINY,
     PAPER,
-    PAPER_8K,
     PAPER_110,
     QUICK,
     RECIPES,
@@ -33,7 +23,6 @@ from resnetlab.config.run import (
     Precision,
     Run,
     Start,
-    Surgery,
     differences,
     edit_of,
     fields,

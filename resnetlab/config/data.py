@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from resnetlab.config.strict import UsageError, _Strict, did_you_mean
 
@@ -38,20 +38,17 @@ class Data(_Strict):
     validation: Annotated[int, Field(ge=0)] = 0
     classes: Annotated[int, Field(ge=2, le=TINY_CLASSES)] | None = None
 
-    def _usual(self) -> Mapping[str, Any]:
-        return {"classes": None}
+    unwritten = ("classes",)
 
-    @model_validator(mode="after")
-    def _counted(self) -> Self:
+    def _mistakes(self) -> Iterator[str]:
         copied = self.name.startswith("tiny-imagenet:")
-        if copied != (self.classes is not None):
-            raise ValueError(
-                "data.classes belongs to tiny-imagenet:PATH, which may hold some of the 200 classes"
-                f" (`config.images_named` counts them), not to {self.name}"
-                if not copied
-                else f"data.classes is missing: how many classes does {self.name} have?"
+        if copied and self.classes is None:
+            yield f"data.classes is missing: how many classes does {self.name} have?"
+        if not copied and self.classes is not None:
+            yield (
+                "data.classes belongs to tiny-imagenet:PATH, which may hold some of the 200 classes "
+                f"(`config.images_named` counts them), not to {self.name}"
             )
-        return self
 
     @field_validator("name")
     @classmethod
@@ -91,9 +88,9 @@ class Data(_Strict):
         if kind == "tiny-imagenet" and self.classes not in (None, TINY_CLASSES):
             label = f"{kind}-{self.classes}"
         if kind == "folder":
-            own = PurePath(path).name or "folder"
-            taken = own in (*DATA_SETS, "imagenet") or own.startswith("tiny-imagenet-")
-            label = f"folder:{own}" if taken else own
+            last = PurePath(path).name or "folder"
+            taken = last in (*DATA_SETS, "imagenet") or last.startswith("tiny-imagenet-")
+            label = f"folder:{last}" if taken else last
         return f"{label} ({self.validation} held out)" if self.validation else label
 
     @property

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
-from typing import Any, Literal, Self, get_args
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args
 
 from pydantic import model_validator
 
@@ -25,6 +25,14 @@ IMAGENET: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
     101: ("bottleneck", (3, 4, 23, 3)),
     152: ("bottleneck", (3, 8, 36, 3)),
 }
+
+
+_NAME = re.compile(
+    r"(cifar-)?(plain|resnet)-(0|[1-9][0-9]{0,4})(?:-([ABC]))?(-single)?(-3x3)?(-zeros-end)?"
+)
+_EXAMPLES = (
+    "plain-20 plain-34 plain-56 resnet-20 resnet-34 resnet-50 resnet-56 resnet-56-B resnet-50-3x3"
+)
 
 
 class Network(_Strict):
@@ -53,39 +61,28 @@ class Network(_Strict):
             return values
         return _usual_network(values["depth"], values.get("design")) | dict(values)
 
-    @model_validator(mode="after")
-    def _exists(self) -> Self:
-        basic = _usual_network(self.depth, self.design)["block"]
-        if self.design == "imagenet":
-            if self.depth not in IMAGENET:
-                known = ", ".join(map(str, IMAGENET))
-                raise ValueError(
-                    f"depth {self.depth} is not in Table 1; ImageNet networks have {known}"
-                )
-        elif self.depth < 8 or self.depth % 6 != 2:
-            raise ValueError(
+    def _mistakes(self) -> Iterator[str]:
+        known, basic = ", ".join(map(str, IMAGENET)), _usual_network(self.depth, self.design)["block"]
+        if self.design == "imagenet" and self.depth not in IMAGENET:
+            yield f"depth {self.depth} is not in Table 1; ImageNet networks have {known}"
+        if self.design == "cifar" and (self.depth < 8 or self.depth % 6 != 2):
+            yield (
                 f"depth {self.depth} is not 6n+2 with n >= 1; {_nearest_depths(self.depth)}"
-                f" (ImageNet networks have {', '.join(map(str, IMAGENET))})"
+                f" (ImageNet networks have {known})"
             )
         if self.block != basic and (self.block != "single" or basic == "bottleneck"):
-            raise ValueError(
-                f"{self.depth} layers of the {self.design} design have {basic} blocks, not {self.block}"
-            )
+            layers = f"{self.depth} layers of the {self.design} design"
+            yield f"{layers} have {basic} blocks, not {self.block}"
         if self.block == "single" and self.shortcut == "none":
-            raise ValueError(
-                "a plain network has no blocks: single-layer blocks need shortcut A, B or C"
-            )
+            yield "a plain network has no blocks: single-layer blocks need shortcut A, B or C"
         if self.stride_in == "3x3" and self.block != "bottleneck":
-            raise ValueError(
+            yield (
                 "stride_in 3x3 is a choice of bottleneck blocks, "
                 f"{self.depth} layers have {self.block} ones"
             )
         if self.zeros == "end" and self.shortcut != "A":
-            raise ValueError(
-                f"zeros 'end' is a choice of shortcut option A, {self.name} has "
-                f"{'no shortcuts' if self.shortcut == 'none' else f'option {self.shortcut}'}"
-            )
-        return self
+            options = "no shortcuts" if self.shortcut == "none" else f"option {self.shortcut}"
+            yield f"zeros 'end' is a choice of shortcut option A, {self.name} has {options}"
 
     def _usual(self) -> Mapping[str, Any]:
         usual = _usual_network(self.depth)
@@ -96,8 +93,8 @@ class Network(_Strict):
     @property
     def blocks(self) -> tuple[int, ...]:
         """Blocks of each stage: n three times for 6n+2 layers, Table 1's numbers for ImageNet."""
-        found = IMAGENET[self.depth][1] if self.design == "imagenet" else ((self.depth - 2) // 6,) * 3
-        return tuple(2 * count for count in found) if self.block == "single" else found
+        counts = IMAGENET[self.depth][1] if self.design == "imagenet" else ((self.depth - 2) // 6,) * 3
+        return tuple(2 * count for count in counts) if self.block == "single" else counts
 
     @property
     def native_size(self) -> int:
@@ -137,13 +134,9 @@ class Network(_Strict):
         Raises UsageError on any other name, and on a network that the paper does not have.
         """
         name = name if isinstance(name, str) else repr(name)
-        pattern = r"(cifar-)?(plain|resnet)-(0|[1-9][0-9]{0,4})(?:-([ABC]))?"
-        pattern += r"(-single)?(-3x3)?(-zeros-end)?"
-        match = re.fullmatch(pattern, name)
+        match = _NAME.fullmatch(name)
         if match is None or (match[2] == "plain" and match[4]):
-            examples = ["plain-20", "plain-34", "plain-56", "resnet-20", "resnet-34", "resnet-50"]
-            examples += ["resnet-56", "resnet-56-B", "resnet-50-3x3"]
-            near = difflib.get_close_matches(name, examples, n=1, cutoff=0.6)
+            near = difflib.get_close_matches(name, _EXAMPLES.split(), n=1, cutoff=0.6)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(
                 f"unknown network {name!r}{hint} Names are plain-N, resnet-N (shortcut option A; B for "

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from resnetlab.config.strict import UsageError, _Strict, did_you_mean
 
 
 class Recipe(_Strict):
-    """How to train. Steps count optimizer updates; errors are in percent.
+    """How to train. Errors are in percent.
 
     Every field is the paper's (Sec. 4.2) unless a preset says otherwise; `*_every` only decide what
     is measured and kept, not what is trained. One deviation: batch norm sees the whole batch, where
@@ -24,8 +24,8 @@ class Recipe(_Strict):
     the training error over the last `warmup_window` steps is below `warmup_error`, or for the fixed
     number of `warmup_steps`; then `lr`, and the schedule as before.
 
-    Gradients: with `clip`, which the paper has not, those of a step are scaled down until the L2 norm
-    of all of them together is at most that.
+    Gradients: with `clip`, which the paper does not have, those of a step are scaled down until the L2
+    norm of all of them together is at most that.
 
     Images: small ones are padded by `pad` and cropped to their size. With `crop` the shorter side of a
     larger one is drawn from `scale` and a square of `crop` is cut out (Sec. 3.4). `mean` "pixel"
@@ -72,30 +72,24 @@ class Recipe(_Strict):
         later = later[later.index("warmup_lr") : later.index("log_every")]
         return {name: type(self).model_fields[name].default for name in later}
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"recipe.milestones must increase, got {list(self.milestones)}")
-        if self.milestones and self.plateau_patience is not None:
-            raise ValueError("recipe: the rate falls at milestones or at plateaus, not by both rules")
+    def _mistakes(self) -> Iterator[str]:
+        milestones, crop, scale = self.milestones, self.crop, self.scale
+        if list(milestones) != sorted(set(milestones)):
+            yield f"recipe.milestones must increase, got {list(milestones)}"
+        if milestones and self.plateau_patience is not None:
+            yield "recipe: the rate falls at milestones or at plateaus, not by both rules"
         if self.warmup_steps is not None and self.warmup_lr is None:
-            raise ValueError("recipe.warmup_steps needs warmup_lr, the rate until then")
+            yield "recipe.warmup_steps needs warmup_lr, the rate until then"
         if self.ghost_batch is not None and self.batch_size % self.ghost_batch:
-            raise ValueError(
-                f"recipe.ghost_batch {self.ghost_batch} does not divide batch_size {self.batch_size}"
-            )
-        if (self.crop is None) != (self.scale is None):
-            raise ValueError("recipe.crop and recipe.scale belong together: [shortest, longest] side")
-        if self.crop is not None and self.scale is not None:
-            if not self.crop <= self.scale[0] <= self.scale[1]:
-                raise ValueError(
-                    f"recipe.scale {list(self.scale)} must increase from crop {self.crop} or more"
-                )
-            if self.pad:
-                raise ValueError("recipe.pad is for small images; with crop it must be 0")
-        elif self.colour != "none":
-            raise ValueError("recipe.colour pca is part of the large-image recipes (crop, scale)")
-        return self
+            yield f"recipe.ghost_batch {self.ghost_batch} does not divide batch_size {self.batch_size}"
+        if (crop is None) != (scale is None):
+            yield "recipe.crop and recipe.scale belong together: [shortest, longest] side"
+        if crop is not None and scale is not None and not crop <= scale[0] <= scale[1]:
+            yield f"recipe.scale {list(scale)} must increase from crop {crop} or more"
+        if crop is not None and self.pad:
+            yield "recipe.pad is for small images; with crop it must be 0"
+        if crop is None and self.colour != "none":
+            yield "recipe.colour pca is part of the large-image recipes (crop, scale)"
 
     def at_resolution(self, crop: int) -> Recipe:
         """The same recipe with smaller or larger images: crop and scale keep their proportion."""
@@ -105,7 +99,7 @@ class Recipe(_Strict):
         return Recipe.parse(self.model_dump() | {"crop": crop, "scale": (low, high)})
 
     def shrink(self, steps: int, name: str | None = None) -> Recipe:
-        """The same recipe over `steps` updates: milestones keep their place in the schedule."""
+        """The same recipe over `steps` steps: milestones keep their place in the schedule."""
         ratio = steps / self.steps
         milestones = sorted({max(1, round(m * ratio)) for m in self.milestones})
         changes = {"steps": steps, "milestones": tuple(milestones), "name": name or self.name}
@@ -136,21 +130,18 @@ class Recipe(_Strict):
         preset = RECIPES.get(self.name)
         if preset is None:
             return self.name
-        mine = {name: getattr(self, name) for name in type(self).model_fields}
-        its = {name: getattr(preset, name) for name in mine}
+        # Milestones move along with the steps, and the scale with the crop.
+        moved = preset.replace(steps=self.steps, crop=self.crop if preset.crop else None)
+        implied = {name: getattr(moved, name) for name in ("milestones", "scale")}
         # log_every decides over how many images a row's training error is taken; the others only when
         # something is measured or kept.
         silent = ("name", "test_every", "probe_every", "checkpoint_every")
-        changed = [key for key in mine if mine[key] != its[key] and key not in silent]
-        if "steps" in changed and self.milestones == preset.shrink(self.steps).milestones:
-            changed = [key for key in changed if key != "milestones"]
-        if (
-            "crop" in changed
-            and preset.crop
-            and self.scale == preset.at_resolution(self.crop or 8).scale
-        ):
-            changed = [key for key in changed if key != "scale"]
-        parts = [f"{key} {list(v) if isinstance(v := mine[key], tuple) else v}" for key in changed]
+        changed = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self
+            if name not in silent and value not in (getattr(preset, name), implied.get(name, ...))
+        }
+        parts = [f"{name} {value}" for name, value in changed.items()]
         return f"{self.name} ({', '.join(parts)})" if parts else self.name
 
 
@@ -220,19 +211,8 @@ IMAGENET_SMALL = IMAGENET_RECIPE.at_resolution(32).replace(
     probe_every=25,
     checkpoint_every=200,
 )
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        PAPER,
-        PAPER_110,
-        PAPER_8K,
-        SHORT,
-        QUICK,
-        IMAGENET_RECIPE,
-        IMAGENET_TINY,
-        IMAGENET_SMALL,
-    )
-}
+_PRESETS = (PAPER, PAPER_110, PAPER_8K, SHORT, QUICK, IMAGENET_RECIPE, IMAGENET_TINY, IMAGENET_SMALL)
+RECIPES: dict[str, Recipe] = {preset.name: preset for preset in _PRESETS}
 
 
 def without_warmup(label: str) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from resnetlab.config.data import Data, images_named
 from resnetlab.config.network import IMAGENET, Network
@@ -41,7 +41,7 @@ class Start(_Strict):
 
 
 class Surgery(_Strict):
-    """An edit of the network before its first update (`surgery`); one of the two.
+    """An edit of the network before its first step (`surgery`); one of the two.
 
     `shortcut_scale` a makes y = relu(F(x) + a shortcut(x)), 0 < a < 1: 0 is the plain network and 1 the
     residual one, which have names of their own. `start` is a shallower network's trained weights:
@@ -51,14 +51,11 @@ class Surgery(_Strict):
     shortcut_scale: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
     start: Start | None = None
 
-    def _usual(self) -> Mapping[str, Any]:
-        return {"shortcut_scale": None, "start": None}
+    unwritten = ("shortcut_scale", "start")
 
-    @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _mistakes(self) -> Iterator[str]:
         if (self.shortcut_scale is None) == (self.start is None):
-            raise ValueError("surgery: either shortcut_scale or start must be said, and not both")
-        return self
+            yield "surgery: either shortcut_scale or start must be said, and not both"
 
 
 _EDIT = re.compile(
@@ -72,14 +69,14 @@ def edit_of(network_name: str) -> str:
     `scale 0.25`, `from 20 layers, lr 0.01`, `zeros at the end`. Only ordinary networks are compared
     by depth or by shortcut option.
     """
-    found = _EDIT.search(network_name)
-    if found is None:
+    match = _EDIT.search(network_name)
+    if match is None:
         return ""
-    if found["scale"]:
-        return f"scale {found['scale']}"
-    if found["zeros"]:
+    if match["scale"]:
+        return f"scale {match['scale']}"
+    if match["zeros"]:
         return "zeros at the end"
-    return f"from {found['depth']} layers, lr {found['lr']}"
+    return f"from {match['depth']} layers, lr {match['lr']}"
 
 
 class Run(_Strict):
@@ -92,55 +89,30 @@ class Run(_Strict):
     precision: Precision = "fp32"
     surgery: Surgery | None = None
 
-    def _usual(self) -> Mapping[str, Any]:
-        return {"surgery": None}
+    unwritten = ("surgery",)
 
-    @model_validator(mode="after")
-    def _edit_fits(self) -> Self:
-        if self.surgery is None:
-            return self
-        if self.surgery.shortcut_scale is not None and self.network.shortcut == "none":
-            raise ValueError(
-                f"{self.network.name} has no shortcuts to scale; take its residual network"
+    def _mistakes(self) -> Iterator[str]:
+        edit, network, images = self.surgery, self.network, self.data
+        if edit is not None and edit.shortcut_scale is not None and network.shortcut == "none":
+            yield f"{network.name} has no shortcuts to scale; take its residual network"
+        if edit is not None and edit.start is not None:
+            yield from _unfit_start(network, Network.from_name(edit.start.network))
+        crop, name = self.recipe.crop, self.recipe.name
+        if crop is None and images.large:
+            yield (
+                f"data {images.label} needs a recipe that crops larger images (imagenet, "
+                f"imagenet-tiny, imagenet-small), not {name}"
             )
-        if self.surgery.start is not None:
-            source = Network.from_name(self.surgery.start.network)
-            if self.network.design != "cifar" or self.network.block != "basic":
-                raise ValueError(
-                    "identity layers are appended to 6n+2-layer networks with two-layer blocks, not to "
-                    f"{self.network.name}"
-                )
-            same = ("design", "block", "shortcut")
-            if any(getattr(source, name) != getattr(self.network, name) for name in same):
-                raise ValueError(
-                    f"{self.network.name} is no {source.name} with layers appended: only the depth may "
-                    "differ"
-                )
-            if self.network.depth <= source.depth:
-                raise ValueError(
-                    f"{self.network.name} must be deeper than {source.name}, with which it begins"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        crop, large = self.recipe.crop, self.data.large
-        if crop is None and large:
-            raise ValueError(
-                f"data {self.data.label} needs a recipe that crops larger images (imagenet, "
-                f"imagenet-tiny, imagenet-small), not {self.recipe.name}"
+        if crop is not None and images.large is False:
+            yield (
+                f"recipe {name} crops larger images, {images.label} has small ones; use paper, short "
+                "or quick, or data digits-large, tiny-imagenet, folder:PATH, imagenet:PATH"
             )
-        if crop is not None and large is False:
-            raise ValueError(
-                f"recipe {self.recipe.name} crops larger images, {self.data.label} has small ones; use "
-                "paper, short or quick, or data digits-large, tiny-imagenet, folder:PATH, imagenet:PATH"
+        if crop is not None and crop < network.smallest_image:
+            yield (
+                f"crop {crop} is too small for {network.name}, which needs images of "
+                f"{network.smallest_image} pixels or more"
             )
-        if crop is not None and crop < self.network.smallest_image:
-            raise ValueError(
-                f"crop {crop} is too small for {self.network.name}, which needs images of "
-                f"{self.network.smallest_image} pixels or more"
-            )
-        return self
 
     def hash(self) -> str:
         """Twelve hex digits of the SHA-256 of the canonical JSON."""
@@ -183,30 +155,38 @@ class Run(_Strict):
         return " · ".join(parts if self.precision == "fp32" else [*parts, self.precision])
 
 
+def _unfit_start(network: Network, source: Network) -> Iterator[str]:
+    """Why identity layers appended to `source` do not make `network`."""
+    if network.design != "cifar" or network.block != "basic":
+        yield (
+            "identity layers are appended to 6n+2-layer networks with two-layer blocks, not to "
+            f"{network.name}"
+        )
+    if any(getattr(network, name) != getattr(source, name) for name in ("design", "block", "shortcut")):
+        yield f"{network.name} is no {source.name} with layers appended: only the depth may differ"
+    if network.depth <= source.depth:
+        yield f"{network.name} must be deeper than {source.name}, with which it begins"
+
+
 def fields(run: Run) -> dict[str, Any]:
     """Every field by its full name, as JSON has it: `recipe.steps` -> 300."""
 
-    def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        out: dict[str, Any] = {}
+    def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
         for key, value in values.items():
             if isinstance(value, Mapping):
-                out |= flat(value, f"{prefix}{key}.")
+                yield from flat(value, f"{prefix}{key}.")
             else:
-                out[prefix + key] = value
-        return out
+                yield prefix + key, value
 
-    return flat(run.model_dump(mode="json"))
+    return dict(flat(run.model_dump(mode="json")))
 
 
 def differences(ours: Run, theirs: Run) -> list[str]:
     """One line for each field in which two configurations differ: `recipe.steps: 300 != 40`."""
     a, b = fields(ours), fields(theirs)
     keys = dict.fromkeys((*a, *b))  # what is left out at its usual value stands in one of them only
-    return [
-        f"{key}: {a.get(key, USUAL)!r} != {b.get(key, USUAL)!r}"
-        for key in keys
-        if a.get(key, USUAL) != b.get(key, USUAL)
-    ]
+    pairs = {key: (a.get(key, USUAL), b.get(key, USUAL)) for key in keys}
+    return [f"{key}: {one!r} != {other!r}" for key, (one, other) in pairs.items() if one != other]
 
 
 USUAL = "the usual"  # said of a field that is left out
@@ -253,13 +233,8 @@ def run_from_parameters(
                 "(YAML reads 1e-3 as text: write 1.0e-3)"
             )
     preset = recipe_named(recipe) if recipe else default_recipe(data)
-    values = {
-        "network": net,
-        "data": images,
-        "recipe": preset.replace(**overrides),
-        "seed": seed,
-        "precision": precision,
-    }
+    values = {"network": net, "data": images, "recipe": preset.replace(**overrides)}
+    values |= {"seed": seed, "precision": precision}
     if isinstance(start_from, str):
         raise UsageError(
             f"start_from: study, run, network and sha256 are needed, got the text {start_from!r} "

@@ -19,7 +19,7 @@ class Events(NamedTuple):
 
 
 def lr_at(step: int, recipe: Recipe | str = PAPER, events: Events = Events()) -> float:  # noqa: B008
-    """The learning rate of the update that follows `step` finished updates (Sec. 3.4, 4.2).
+    """The learning rate of the step that follows `step` finished ones (Sec. 3.4, 4.2).
 
     With the paper's recipe: 0.1 for steps 0..31,999, 0.01 from 32,000, 0.001 from 48,000. `recipe` is
     a Recipe or the name of a preset. Rules that look at errors enter through `events`: without them a
@@ -54,7 +54,7 @@ class Schedule:
         self._followed: list[float] = []  # tested errors since the last drop, percent
 
     def lr(self, step: int) -> float:
-        """The rate of the update that follows `step` finished ones."""
+        """The rate of the step that follows `step` finished ones."""
         return lr_at(step, self.recipe, self.events)
 
     @property
@@ -64,7 +64,7 @@ class Schedule:
         return by_error and self.events.warm_until is None
 
     def after_step(self, step: int, wrong: int) -> None:
-        """`step` updates are done, the last batch had `wrong` wrong images. Only read while warming.
+        """`step` steps are done, the last batch had `wrong` wrong images. Only read while warming.
 
         The running error is that of the last `warmup_window` steps, all of which must have been made.
         """
@@ -77,7 +77,7 @@ class Schedule:
             self.events = self.events._replace(warm_until=step)
 
     def after_test(self, step: int, error: float) -> None:
-        """After `step` updates the followed error (percent) was measured."""
+        """After `step` steps the followed error (percent) was measured."""
         recipe = self.recipe
         if recipe.plateau_patience is None or len(self.events.drops) == recipe.plateau_drops:
             return
@@ -117,7 +117,7 @@ def tests_without_progress(errors: Sequence[float], margin: float) -> int:
 
 
 class Stretch(NamedTuple):
-    """Updates that share one rate: those after `step` up to, not including, `until` finished ones."""
+    """Steps that share one rate: those after `step` finished ones up to, not including, `until`."""
 
     step: int
     until: int
@@ -140,14 +140,14 @@ def stretches(recipe: Recipe, events: Events) -> list[Stretch]:
     for at in events.drops:
         reasons.setdefault(at, []).append(f"plateau: {recipe.plateau_patience} tests without progress")
     starts = sorted(step for step in reasons if step < recipe.steps)
-    found: list[Stretch] = []
+    parts: list[Stretch] = []
     for step, until in zip(starts, [*starts[1:], recipe.steps], strict=True):
         lr, why = lr_at(step, recipe, events), ", ".join(reasons[step])
-        if found and found[-1].lr == lr:  # a milestone during the warm-up changes nothing yet
-            found[-1] = found[-1]._replace(until=until)
+        if parts and parts[-1].lr == lr:  # a milestone during the warm-up changes nothing yet
+            parts[-1] = parts[-1]._replace(until=until)
         else:
-            found.append(Stretch(step, until, lr, why))
-    return found
+            parts.append(Stretch(step, until, lr, why))
+    return parts
 
 
 def warm_up_mistakes(recipe: Recipe, events: Events) -> dict[str, list[Stretch]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any, Self, get_args
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -12,6 +12,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
+    model_validator,
 )
 
 
@@ -29,9 +30,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    unwritten: ClassVar[tuple[str, ...]] = ()  # fields that are not written at their default
+
     def _usual(self) -> Mapping[str, Any]:
         """Fields that are not written when they have this value."""
-        return {}
+        return {name: type(self).model_fields[name].default for name in self.unwritten}
+
+    def _mistakes(self) -> Iterator[str]:
+        """What is wrong with the fields together, a sentence each; the first one is raised."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _no_mistake(self) -> Self:
+        for mistake in self._mistakes():
+            raise ValueError(mistake)
+        return self
 
     @model_serializer(mode="wrap")
     def _leave_out_usual(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

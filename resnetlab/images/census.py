@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +12,8 @@ from typing import Any, NamedTuple
 
 from resnetlab.config import UsageError
 from resnetlab.images import folders, tiny_imagenet
-from resnetlab.images.pixels import CHECK, DataError, decode, in_threads, quiet
+from resnetlab.images.feeds import digest_of
+from resnetlab.images.pixels import CHECK, DataError, decode, in_threads, reading
 
 SHOWN = 5  # names of files that a sentence gives; the JSON has all
 
@@ -79,28 +79,20 @@ class _Facts(NamedTuple):
     error: str = ""
 
 
-@quiet
 def _facts(path: Path, headers_only: bool) -> _Facts:
     """Reads the header and, unless in a hurry, decodes all of it."""
     from PIL import ExifTags, Image
 
     try:
-        with Image.open(path) as image:
-            kind = f"{image.format} {image.mode}"
+        with reading(path), Image.open(path) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-            facts = _Facts(path.stat().st_size, kind, *image.size, turned)
+            facts = _Facts(path.stat().st_size, f"{image.format} {image.mode}", *image.size, turned)
         if headers_only:
             return facts
         decode(path)
-        return facts._replace(digest=hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+        return facts._replace(digest=digest_of(path.read_bytes()))
     except DataError as error:
         return _Facts(error=str(error).removeprefix(f"{path} ").removesuffix(CHECK))
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        reason = error.strerror if isinstance(error, OSError) else None
-        wrong = f"cannot be read ({reason})" if reason else f"is damaged or no image ({error})"
-        return _Facts(error=wrong)
 
 
 def _no_progress(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
@@ -127,46 +119,46 @@ def inspect(
     if not path.is_dir():
         raise UsageError(f"there is no folder {path}")
     census = Census(str(path), headers_only)
-    is_tiny = tiny_imagenet.is_laid_out(path) if tiny is None else tiny
+    is_tiny = (path / tiny_imagenet.CLASSES).is_file() if tiny is None else tiny
     layout = tiny_imagenet.look(path) if is_tiny else folders.look(path)
     census.problems += layout.problems
     tested: dict[bytes, str] = {}  # content -> name
     for split, folder in (("test", layout.test_folder), ("train", "train")):
         if not (path / folder).is_dir():
             continue
-        classes_of = layout.images[split]
-        files = [file for group in classes_of.values() for file in group]
+        groups = list(layout.images[split].values())
+        files = [file for group in groups for file in group]
         looked = in_threads(functools.partial(_facts, headers_only=headers_only), files)
-        found = list(progress(looked, folder, len(files)))
         names = [file.relative_to(path).as_posix() for file in files]
-        for name, fact in zip(names, found, strict=True):
+        facts = dict(zip(names, progress(looked, folder, len(files)), strict=True))
+        for name, fact in facts.items():
             if split == "test" and fact.digest:
                 tested[fact.digest] = name
             elif fact.digest in tested:
                 census.duplicates[name] = tested[fact.digest]
         ignored = (file.relative_to(path).as_posix() for file in layout.ignored)
-        whole = [fact for fact in found if not fact.error]
+        whole = [fact for fact in facts.values() if not fact.error]
         census.splits[split] = SplitCensus(
             folder=folder,
-            classes=list(classes_of),
+            classes=list(layout.images[split]),
             images=len(files),
             bytes=sum(fact.length for fact in whole),
-            per_class=Range.of([len(group) for group in classes_of.values()]),
+            per_class=Range.of(list(map(len, groups))),
             width=Range.of([fact.width for fact in whole]),
             height=Range.of([fact.height for fact in whole]),
             kinds=dict(Counter(fact.kind for fact in whole).most_common()),
             upright=sum(fact.turned for fact in whole),
-            damaged={name: fact.error for name, fact in zip(names, found, strict=True) if fact.error},
+            damaged={name: fact.error for name, fact in facts.items() if fact.error},
             ignored=[name for name in ignored if name.startswith(f"{folder}/")],
         )
     _compare(census, classes, duplicates_are_known=is_tiny)
     return census
 
 
-def _named(names: Iterable[str], total: int) -> str:
+def _named(names: list[str]) -> str:
     """The first names, and how many more there are."""
-    shown = ", ".join(list(names)[:SHOWN])
-    return f"{shown} and {total - SHOWN} more" if total > SHOWN else shown
+    shown = ", ".join(names[:SHOWN])
+    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
 
 
 def _compare(census: Census, classes: int | None, *, duplicates_are_known: bool) -> None:
@@ -182,16 +174,15 @@ def _compare(census: Census, classes: int | None, *, duplicates_are_known: bool)
             f"use it as folder:{census.path}"
         )
     if census.duplicates:
-        pairs = [f"{ours} = {theirs}" for ours, theirs in list(census.duplicates.items())[:SHOWN]]
-        said = f"{len(census.duplicates)} training file(s) are test files too"
-        named = _named(pairs, len(census.duplicates))
+        named = _named([f"{name} = {tested}" for name, tested in census.duplicates.items()])
+        both = f"{len(census.duplicates)} training file(s) are test files too"
         if duplicates_are_known:
-            census.notes.append(f"{said}: they stay in, as the set is distributed ({named})")
+            census.notes.append(f"{both}: they stay in, as the set is distributed ({named})")
         else:
-            census.problems.append(f"{said}, so that the test error would be too good: {named}")
+            census.problems.append(f"{both}, so that the test error would be too good: {named}")
     for split in splits.values():
         if split.ignored:
-            names = _named(split.ignored, len(split.ignored))
+            names = _named(split.ignored)
             census.notes.append(f"{len(split.ignored)} file(s) or folder(s) are not read: {names}")
         if split.upright:
             census.notes.append(

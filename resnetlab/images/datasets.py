@@ -19,7 +19,7 @@ from resnetlab.files import project_root
 from resnetlab.images import folders
 from resnetlab.images.cache import Arrays, cached
 from resnetlab.images.feeds import Dataset, Split, generator
-from resnetlab.images.pixels import BAR, DataError, decode, in_threads
+from resnetlab.images.pixels import BAR, DataError, decode, in_threads, reading
 
 CIFAR = ("cifar10", "cifar100")
 DOWNLOADS = (*CIFAR, "tiny-imagenet")  # the last by `tiny_imagenet.download`
@@ -144,10 +144,8 @@ def _folder(path: Path, label: str, root: Path) -> Dataset:
     splits = folders.look(path).checked()
     fingerprint = hashlib.sha256(f"decoder {DECODER}\n".encode())
     for file in (file for classes in splits.values() for group in classes.values() for file in group):
-        try:
+        with reading(file):  # a dangling link
             stat = file.stat()
-        except OSError as error:  # a dangling link
-            raise DataError(f"{file} cannot be read ({error.strerror})") from None
         entry = f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
         fingerprint.update(entry.encode("utf-8", "surrogateescape"))
     folder_key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]

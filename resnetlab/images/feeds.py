@@ -95,12 +95,13 @@ class Dataset:
 
 def in_both(train: Tensor, test: Tensor) -> int:
     """How many test images stand among the training images, pixel by pixel: both (N, ...), uint8."""
+    known = {digest_of(image.tobytes()) for image in train.numpy()}
+    return sum(digest_of(image.tobytes()) in known for image in test.numpy())
 
-    def digests(images: Tensor) -> Iterator[bytes]:
-        return (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images.numpy())
 
-    known = set(digests(train))
-    return sum(digest in known for digest in digests(test))
+def digest_of(content: bytes) -> bytes:
+    """By which equal images are found."""
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:

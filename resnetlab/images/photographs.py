@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,8 @@ from torch import Tensor
 from resnetlab import config, machine
 from resnetlab.config import UsageError
 from resnetlab.images import datasets, folders, tiny_imagenet
-from resnetlab.images.feeds import generator
-from resnetlab.images.pixels import BAR, DataError, decode, in_threads
+from resnetlab.images.feeds import digest_of, generator
+from resnetlab.images.pixels import BAR, DataError, decode, in_threads, reading
 
 IMAGENET_CLASSES = 1000
 MOST_READ = 1024**3  # bytes of files that are read to find test images among the training images
@@ -47,10 +47,8 @@ class Files:
     def below(cls, folder: Path, classes: Mapping[str, list[Path]]) -> Files:
         """Those of class -> paths. Raises DataError naming one that cannot be read."""
         paths = [path for group in classes.values() for path in group]
-        try:
+        with reading(folder):  # a dangling link
             sizes = [os.stat(path).st_size for path in paths]
-        except OSError as error:  # a dangling link
-            raise DataError(f"{error.filename} cannot be read ({error.strerror})") from None
         names = [os.fsencode(path.relative_to(folder)) for path in paths]
         labels = np.repeat(np.arange(len(classes)), [len(group) for group in classes.values()])
         return cls(folder, np.array(names), labels, np.array(sizes))
@@ -60,6 +58,13 @@ class Files:
 
     def path(self, index: int) -> str:
         return os.path.join(self.folder, os.fsdecode(self.names[index]))
+
+    def digests(self) -> Iterator[bytes]:
+        """Of each file's content. Raises DataError naming a file that cannot be read."""
+        for index in range(len(self)):
+            with reading(self.path(index)):
+                content = Path(self.path(index)).read_bytes()
+            yield digest_of(content)
 
     def image(self, index: int, at_least: int | None = None) -> Tensor:
         """uint8 (3, H, W): see `decode`."""
@@ -87,13 +92,6 @@ class Files:
                 return self
             pixels[index] = image.permute(1, 2, 0)
         return replace(self, pixels=pixels)
-
-
-def _digest(path: str) -> bytes:
-    try:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})") from None
 
 
 @dataclass(frozen=True)
@@ -131,10 +129,9 @@ class Photos:
         """Test files that are training files too, byte for byte; None where reading all takes long."""
         if sum(int(files.sizes.sum()) for files in self.splits.values()) > MOST_READ:
             return None
-        test = self.splits["test"]
         training = [files for split, files in self.splits.items() if split != "test"]
-        known = {_digest(files.path(index)) for files in training for index in range(len(files))}
-        return sum(_digest(test.path(index)) in known for index in range(len(test)))
+        known = {digest for files in training for digest in files.digests()}
+        return sum(digest in known for digest in self.splits["test"].digests())
 
     @property
     def fingerprint(self) -> str:

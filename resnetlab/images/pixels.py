@@ -30,7 +30,7 @@ class DataError(RuntimeError):
     """A data set that is missing, damaged or not as it should be; the message names the file."""
 
 
-class _Quiet(contextlib.ContextDecorator):
+class _Quiet:
     """Silences warnings while any thread is inside; `catch_warnings` by itself is not for threads.
 
     Pillow warns of metadata it cannot read, of palettes and of large images. None of it says that the
@@ -58,6 +58,24 @@ class _Quiet(contextlib.ContextDecorator):
 quiet = _Quiet()
 
 
+@contextlib.contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Whatever goes wrong with an image file inside is a DataError that names it; no warning leaks."""
+    from PIL import Image
+
+    try:
+        with quiet:
+            yield
+    except (MemoryError, DataError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is too large: {error}") from None
+    except Exception as error:  # Pillow raises a dozen kinds for damaged files
+        if isinstance(error, OSError) and error.filename is not None:
+            raise DataError(f"{error.filename} cannot be read ({error.strerror})") from None
+        raise DataError(f"{path} is damaged or no image ({error}){CHECK}") from None
+
+
 def in_threads(function: Callable[[T], R], items: Sequence[T], together: int = 32) -> Iterator[R]:
     """`function` of each item, in order, in as many threads as cores, `together` at a time.
 
@@ -72,7 +90,6 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], together: int = 3
             pool.shutdown(cancel_futures=True)
 
 
-@quiet
 def decode(path: str | Path, at_least: int | None = None) -> Tensor:
     """The image in a file, upright as its EXIF orientation asks, uint8 (3, H, W).
 
@@ -85,22 +102,12 @@ def decode(path: str | Path, at_least: int | None = None) -> Tensor:
     least that: the decoder skips what resizing would throw away. Raises DataError naming a file that is
     no image, not a whole one, too large for Pillow's limit of 179 million pixels, or cannot be read.
     """
-    from PIL import Image
-
-    try:
+    with reading(path):
         encoded = Path(path).read_bytes()
         pixels = _decode_fast(encoded)
         if pixels is None:
             pixels = torch.from_numpy(_decode(path, encoded, at_least)).permute(2, 0, 1)
         return pixels
-    except (MemoryError, DataError):
-        raise
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path} is too large: {error}") from None
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        if isinstance(error, OSError) and error.filename is not None:
-            raise DataError(f"{path} cannot be read ({error.strerror})") from None
-        raise DataError(f"{path} is damaged or no image ({error}){CHECK}") from None
 
 
 def _decode_fast(encoded: bytes) -> Tensor | None:

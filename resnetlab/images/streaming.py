@@ -47,14 +47,15 @@ def feed(
 
 
 class Cut(NamedTuple):
-    """One image to be decoded and cut: its number, the shorter side, and where the crop lies.
+    """One image to be decoded and cut: its number, the shorter side, and where the crop lies, 0 to 1.
 
     Without a place it is the single view: shorter side resized, centre crop.
     """
 
     which: int
     side: int
-    place: tuple[float, float] | None = None
+    x: float | None = None
+    y: float | None = None
 
 
 class _Cutter(torch.utils.data.Dataset[Any]):
@@ -83,9 +84,9 @@ class _Cutter(torch.utils.data.Dataset[Any]):
         return groups
 
     def _view(self, cut: Cut) -> Tensor:
-        if cut.place is not None and self.crop is not None:
+        if cut.x is not None and cut.y is not None and self.crop is not None:
             image = self.files.image(cut.which, at_least=cut.side)
-            return scaled_crop(image, cut.side, self.crop, *cut.place)
+            return scaled_crop(image, cut.side, self.crop, cut.x, cut.y)
         whole = resize(self.files.image(cut.which), cut.side)
         return whole if self.crop is None else centre_crop(whole, self.crop)
 
@@ -175,7 +176,7 @@ class Views(NamedTuple):
 
     def cuts(self) -> list[Cut]:
         columns = (part.tolist() for part in (self.which, self.side, self.x, self.y))
-        return [Cut(which, side, (x, y)) for which, side, x, y in zip(*columns, strict=True)]
+        return list(map(Cut, *columns))
 
 
 class Streamed:
@@ -273,8 +274,8 @@ class Streamed:
 
     def plain(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Each image once over all processes: shorter side at the lower end of `scale`, centre crop."""
-        mine = range(self._share.rank, len(self._photos.splits[split]), self._share.ranks)
-        for pixels, labels in _single_views(self._photos, split, mine, self._scale[0], self._crop):
+        part = range(self._share.rank, len(self._photos.splits[split]), self._share.ranks)
+        for pixels, labels in _single_views(self._photos, split, part, self._scale[0], self._crop):
             yield self.normalise(self._moved(pixels)), labels.to(self._device)
 
 

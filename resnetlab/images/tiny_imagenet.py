@@ -26,11 +26,6 @@ ANNOTATIONS = "val/val_annotations.txt"
 HINT = "; `resnetlab data download tiny-imagenet` fetches the whole set"
 
 
-def is_laid_out(folder: Path) -> bool:
-    """Whether the folder looks like Tiny ImageNet: it has the list of its classes."""
-    return (folder / CLASSES).is_file()
-
-
 def look(folder: Path) -> Layout:
     """All images of the folder, and all problems: nothing is raised.
 
