@@ -19,7 +19,7 @@ import photos
 import tables
 import torch
 
-from resnetlab import config, nets, training
+from resnetlab import config, nets, paper, training
 from resnetlab.images import feeds
 from resnetlab.training import evaluate
 
@@ -33,13 +33,13 @@ def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
     mean, divisor = torch.full((3, 1, 1), 127.0), torch.full((3, 1, 1), 255.0)
     subject = training.Trained(network, feeds.Normalise(mean, divisor), None)
     images = config.Data(name=f"folder:{folder}")
-    times: dict[str, list[float]] = {name: [] for name in evaluate.PROTOCOLS}
+    times: dict[str, list[float]] = {name: [] for name in paper.VIEWS}
     for number in range(rounds + 1):
-        for name in evaluate.PROTOCOLS:
+        for name in paper.VIEWS:
             if number == 0 and name != "single":
                 continue  # one warm-up is enough
             began = time.perf_counter()
-            evaluate.evaluate(subject, images, name, crop=evaluate.CROP)
+            evaluate.evaluate(subject, images, name, crop=paper.VIEWS[name].crop)
             if number:
                 times[name].append(time.perf_counter() - began)
     return times

@@ -15,6 +15,7 @@ from torchvision.transforms import functional
 from resnetlab import config, nets, store, training
 from resnetlab.config import UsageError
 from resnetlab.images import datasets, feeds
+from resnetlab.images import pixels as pixel_operations
 from resnetlab.training import evaluate
 
 CPU = torch.device("cpu")
@@ -40,16 +41,14 @@ def network_of(name, **kwargs):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 9), (11, 8), (8, 13), (13, 10), (14, 21)])
-def test_views_are_torchvisions(size):
+def test_the_centre_is_torchvisions(size):
     images = pixels(2, 3, *size)
-    theirs = torch.stack(functional.ten_crop(images, 8), dim=1)
-    assert torch.equal(evaluate.ten_crop(images, 8), theirs)
-    assert torch.equal(evaluate.centre_crop(images, 8), functional.center_crop(images, 8))
+    assert torch.equal(pixel_operations.centre_crop(images, 8), functional.center_crop(images, 8))
 
 
-def test_an_image_smaller_than_its_crop_is_refused():
-    with pytest.raises(ValueError, match="images of 9x7 have no crop of 8"):
-        evaluate.ten_crop(pixels(1, 3, 7, 9), 8)
+def protocol_scores(network, normalise, images_at, protocol, sides, crop=None, **how):
+    subject = training.Trained(network, normalise, None)
+    return evaluate.protocol_scores(subject, images_at, protocol, crop, sides, **how)
 
 
 def test_ten_crop_is_the_mean_softmax_over_torchvisions_crops():
@@ -60,12 +59,12 @@ def test_ten_crop_is_the_mean_softmax_over_torchvisions_crops():
         logits = [network(normalise(view)) for view in functional.ten_crop(images, 32)]
     expected = torch.stack([view.softmax(dim=1) for view in logits]).mean(dim=0)
     batches = [(images[:2], torch.tensor([0, 1])), (images[2:], torch.tensor([2]))]
-    scores, labels = evaluate.protocol_scores(
+    scores, labels = protocol_scores(
         network, normalise, lambda side: batches, "ten-crop", crop=32, sides=[37]
     )
     torch.testing.assert_close(scores.float(), expected, rtol=1e-4, atol=1e-6)
     assert labels.tolist() == [0, 1, 2]
-    summed, _ = evaluate.protocol_scores(
+    summed, _ = protocol_scores(
         network, normalise, lambda side: batches, "ten-crop", crop=32, sides=[37], average="logits"
     )
     torch.testing.assert_close(summed.float(), torch.stack(logits).mean(dim=0), rtol=1e-4, atol=1e-5)
@@ -102,7 +101,7 @@ def test_multi_scale_on_one_scale_is_the_plain_forward(side):
         asked.append(scale)
         return [(images, torch.tensor([0, 1]))]
 
-    scores, _ = evaluate.protocol_scores(network, normalise, images_at, "multi-scale", sides=[side])
+    scores, _ = protocol_scores(network, normalise, images_at, "multi-scale", sides=[side])
     with torch.no_grad():
         expected = network(normalise(images)).softmax(dim=1)
     torch.testing.assert_close(scores.float(), expected, rtol=1e-4, atol=1e-6)
@@ -115,7 +114,7 @@ def test_multi_scale_averages_the_softmax_over_scales():
             return x.mean(dim=(2, 3))
 
     at = {8: torch.tensor([1.0, 2.0, 4.0]), 16: torch.tensor([6.0, 0.0, 1.0])}
-    scores, _ = evaluate.protocol_scores(
+    scores, _ = protocol_scores(
         Mean(),
         lambda images: images.float(),
         lambda s: [(at[s].view(1, 3, 1, 1).expand(1, 3, s, s + 1).byte(), torch.tensor([0]))],
@@ -142,7 +141,7 @@ def test_batches_of_one_shape_keep_the_order_of_the_images(most_pixels, most_wai
         (torch.full((1, 3, *size), index, dtype=torch.uint8), torch.tensor([index]))
         for index, size in enumerate(sizes)
     ]
-    scores, labels = evaluate.protocol_scores(
+    scores, labels = protocol_scores(
         Seen(),
         lambda batch: batch.float(),
         lambda side: images,
@@ -159,7 +158,7 @@ def test_the_network_is_left_in_its_mode():
     network = network_of("plain-8").train()
     batches = [(pixels(2, 3, 32, 32), torch.tensor([0, 1]))]
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    evaluate.protocol_scores(network, lambda x: x.float(), lambda s: batches, "single", crop=32)
+    protocol_scores(network, lambda x: x.float(), lambda s: batches, "single", [32], crop=32)
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
@@ -191,7 +190,7 @@ def test_no_images_are_no_error_rate():
     with pytest.raises(ValueError, match="no images"):
         evaluate.single_view(network, [])
     with pytest.raises(ValueError, match="no images"):
-        evaluate.protocol_scores(network, lambda x: x, lambda s: [], "single")
+        protocol_scores(network, lambda x: x, lambda s: [], "single", [32], crop=32)
 
 
 # --- torchvision's weights --------------------------------------------------------------------

@@ -19,11 +19,10 @@ import pytest
 import torch
 from PIL import Image
 
-from resnetlab import config, store, training
+from resnetlab import config, paper, store, training
 from resnetlab.config import UsageError
 from resnetlab.images import census, datasets, feeds, fetch, photographs, streaming, tiny_imagenet
 from resnetlab.images.pixels import DataError, decode
-from resnetlab.training import evaluate
 
 WNIDS = ["n01443537", "n02123045", "n03126707", "n03126708"]
 WORDS = {
@@ -319,7 +318,7 @@ def test_a_run_says_that_test_images_are_training_images(
         ("ten-crop", 56, [64]),
         ("multi-scale", 56, [56, 64, 96, 120, 160]),  # the paper's 224 to 640, in proportion
     ]
-    assert evaluate.SCALES == (224, 256, 384, 480, 640)
+    assert paper.VIEWS["multi-scale"].sides == (224, 256, 384, 480, 640)
 
 
 # --- the download -----------------------------------------------------------------------------

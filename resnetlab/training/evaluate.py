@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,7 @@ from resnetlab.images import datasets, feeds, photographs, streaming
 from resnetlab.images.pixels import centre_crop
 from resnetlab.training.trained import Trained
 
-Protocol = Literal["single", "ten-crop", "multi-scale"]
 Average = Literal["softmax", "logits"]
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
-AVERAGES: tuple[Average, ...] = get_args(Average)
-
-CROP, (SIDE,) = paper.VIEWS["single"].crop, paper.VIEWS["single"].sides
-SCALES = paper.VIEWS["multi-scale"].sides
 LARGEST_SIDE = 4096  # beyond, one image alone can take all of a machine's memory
 
 # Pixels that run through the network together. On a CPU large batches are slower: eight crops of 224
@@ -36,8 +30,7 @@ MOST_WAITING = 200  # images held back until there are enough of their shape
 Images = Iterable[tuple[Tensor, Tensor]]  # batches of uint8 (B, C, H, W) and labels (B,)
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """Errors in percent over `images` images; `top5_error` is None with five classes or fewer."""
 
     images: int
@@ -75,27 +68,7 @@ def single_view(
     return 100 * wrong_images / images_seen, summed_loss / images_seen
 
 
-# --- views ------------------------------------------------------------------------------------
-
-
-def ten_crop(images: Tensor, size: int) -> Tensor:
-    """Four corners and the centre, and the same five of the mirror image (AlexNet's test, Sec. 3.4).
-
-    (B, C, H, W) -> (B, 10, C, size, size), in torchvision's order; where the centre is half a pixel
-    off, the mirror image's is another one, as there. ValueError for images smaller than `size`.
-    """
-    height, width = images.shape[-2:]
-    if min(height, width) < size:
-        raise ValueError(f"images of {width}x{height} have no crop of {size}")
-    views = []
-    for image in (images, images.flip(-1)):
-        views += [
-            image[..., top : top + size, left : left + size]
-            for top in (0, height - size)
-            for left in (0, width - size)
-        ]
-        views.append(centre_crop(image, size))
-    return torch.stack(views, dim=1)  # (B, 10, C, size, size)
+# --- protocols --------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -112,60 +85,59 @@ def view_scores(network: nn.Module, views: Tensor, average: Average = "softmax")
     return scores
 
 
-# --- protocols --------------------------------------------------------------------------------
+def _views(pixels: Tensor, protocol: str, crop: int | None) -> Tensor:
+    """What a protocol sees of images: (B, C, H, W) -> (B, V, C, S, S); whole ones without a crop.
 
-
-def _views(pixels: Tensor, protocol: Protocol, crop: int | None) -> Tensor:
-    """What a protocol sees of images: (B, C, H, W) -> (B, V, C, S, S); whole ones without a crop."""
-    if protocol == "multi-scale" or crop is None:
+    Ten crops are AlexNet's (Sec. 3.4): four corners, the centre, and the same of the mirror image.
+    """
+    if crop is None or protocol == "multi-scale":
         return pixels[:, None]
-    return ten_crop(pixels, crop) if protocol == "ten-crop" else centre_crop(pixels, crop)[:, None]
+    if protocol == "single":
+        return centre_crop(pixels, crop)[:, None]
+    from torchvision.transforms import functional
+
+    return torch.stack(functional.ten_crop(pixels, crop), dim=1)
 
 
 @torch.no_grad()
 def protocol_scores(
-    network: nn.Module,
-    normalise: Callable[[Tensor], Tensor],
+    subject: Trained,
     images_at: Callable[[int], Images],
-    protocol: Protocol,
-    *,
-    crop: int | None = CROP,
-    sides: Sequence[int] = (),
+    protocol: str,
+    crop: int | None,
+    sides: Sequence[int],
     average: Average = "softmax",
 ) -> tuple[Tensor, Tensor]:
     """Scores (N, classes) and labels (N,) of all images under one of the paper's protocols.
 
     `images_at(s)` gives every image, always in the same order, whole, with its shorter side resized to
-    s. "single": the centre `crop` at a side of 256 (Figure 4); all of an image without a crop.
-    "ten-crop": ten crops there (Tables 2, 3). "multi-scale": the whole image at each of five sides,
-    fully convolutional: features pooled over all positions, classified, and then the softmax averaged
-    over sides (Table 4; the paper does not say whether mirror images were averaged too: here they are
-    not). `sides` are other ones than the paper's. The network's mode is left as it was.
+    s, one of `sides`. "single": the centre `crop` (Figure 4), or the whole image without one.
+    "ten-crop": ten crops (Tables 2, 3). "multi-scale": the whole image at each side, fully
+    convolutional: features pooled over all positions, classified, and then the softmax averaged over
+    sides (Table 4; the paper does not say whether mirror images were averaged too: here they are not).
+    The network's mode is left as it was.
     """
-    sides = sides or (SCALES if protocol == "multi-scale" else (SIDE,))
     scores, labels = torch.zeros(()), torch.zeros(())
-    with nets.in_mode(network, training=False):
+    with nets.in_mode(subject.network, training=False):
         for side in sides:
             seen = ((_views(pixels, protocol, crop), truth) for pixels, truth in images_at(side))
-            at_side, labels = _all_scores(network, normalise, seen, average)
+            at_side, labels = _all_scores(subject, seen, average)
             scores = scores + at_side / len(sides)
     return scores, labels
 
 
-def _all_scores(
-    network: nn.Module, normalise: Callable[[Tensor], Tensor], seen: Images, average: Average
-) -> tuple[Tensor, Tensor]:
+def _all_scores(subject: Trained, seen: Images, average: Average) -> tuple[Tensor, Tensor]:
     """Scores and labels of images in views (B, V, C, H, W), which run in batches of one shape."""
-    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
-    most = CPU_BATCH_PIXELS if device.type == "cpu" else BATCH_PIXELS
+    weights = next(subject.network.parameters(), torch.zeros(()))
+    most = CPU_BATCH_PIXELS if weights.device.type == "cpu" else BATCH_PIXELS
     scores: dict[int, Tensor] = {}
     labels: list[Tensor] = []
     waiting: dict[torch.Size, list[tuple[int, Tensor]]] = {}
 
     def run(batch: list[tuple[int, Tensor]]) -> None:
-        views = torch.stack([view for _, view in batch]).to(device)  # (B, V, C, H, W)
-        ready = normalise(views.flatten(0, 1)).unflatten(0, views.shape[:2])
-        rows = view_scores(network, ready, average).cpu()
+        views = torch.stack([view for _, view in batch]).to(weights.device)  # (B, V, C, H, W)
+        ready = subject.normalise(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        rows = view_scores(subject.network, ready, average).cpu()
         scores.update({index: row for (index, _), row in zip(batch, rows, strict=True)})
 
     count = 0
@@ -220,7 +192,7 @@ def some_test_images(run: config.Run, most: int = 256) -> Tensor:
     photos = photographs.load(run.data)
     files = photos.splits["test"]
     few = replace(photos, splits={"test": files.take(_spread(len(files), most))}, workers=0)
-    side = run.recipe.scale[0] if run.recipe.scale else round(SIDE * crop / CROP)
+    side = run.recipe.scale[0] if run.recipe.scale else paper.VIEWS["single"].at(crop)[0]
     return torch.cat([centre_crop(pixels, crop) for pixels, _ in streaming.resized(few, "test", side)])
 
 
@@ -231,7 +203,7 @@ def _spread(count: int, most: int) -> Tensor:
 def evaluate(
     subject: Trained,
     images: config.Data,
-    protocol: Protocol,
+    protocol: str,
     *,
     crop: int | None,
     sides: Sequence[int] = (),
@@ -241,40 +213,41 @@ def evaluate(
     """Test on the test split of `images`; returns the record that `store.add_evaluation` keeps.
 
     `crop` None is the single view of small images, each as it is (Sec. 4.2). Otherwise images are read
-    from files; `sides` default to the paper's 256, or {224, 256, 384, 480, 640}, in proportion to
-    `crop` / 224. Raises UsageError for what the images or the network cannot do, and RuntimeError for a
-    damaged image or scores that are not finite.
+    from files; `sides` default to the paper's (`paper.VIEWS`) in proportion to `crop`. Raises
+    UsageError for what the images or the network cannot do, and RuntimeError for a damaged image or
+    scores that are not finite.
     """
-    for word, known, what in ((protocol, PROTOCOLS, "protocol"), (average, AVERAGES, "average")):
+    for word, known, what in (
+        (protocol, tuple(paper.VIEWS), "protocol"),
+        (average, get_args(Average), "average"),
+    ):
         if word not in known:
             raise UsageError(f"unknown {what} {word!r}{config.did_you_mean(word, known)}")
-    began, network = time.perf_counter(), subject.network
+    began, spec = time.perf_counter(), subject.network.spec
     tested: feeds.Dataset | photographs.Photos
     if crop is None:
-        _check_small(network, images, protocol, sides)
+        if protocol != "single" or sides:
+            raise UsageError(
+                f"{protocol if protocol != 'single' else 'a side or scales'} needs images larger than "
+                f"the network's; {images.label} is tested in a single view, each image as it is, as in "
+                "the paper"
+            )
+        if images.large:
+            raise UsageError(
+                f"{spec.name} was trained on small images as they are, {images.label} has larger ones"
+            )
         tested = datasets.load(images, root)
         smallest = tested.size
         images_at = functools.partial(_as_they_are, tested.test)
     else:
-        usual = SCALES if protocol == "multi-scale" else (SIDE,)
-        sides = list(sides) or [round(side * crop / CROP) for side in usual]
-        _check_sides(network, protocol, crop, sides)
+        sides = list(sides) or paper.VIEWS[protocol].at(crop)
+        _check_sides(spec, protocol, crop, sides)
         smallest = min(sides) if protocol == "multi-scale" else crop
         tested = photographs.load(images, root)
         images_at = functools.partial(streaming.resized, tested, "test")
-    nets.check_size(network.spec, smallest, smallest)
-    _check_fits(network, tested)
-    measured = score(
-        *protocol_scores(
-            network,
-            subject.normalise,
-            images_at,
-            protocol,
-            crop=crop,
-            sides=sides,
-            average=average,
-        )
-    )
+    nets.check_size(spec, smallest, smallest)
+    _check_fits(subject.network, tested)
+    scores, labels = protocol_scores(subject, images_at, protocol, crop, sides or [smallest], average)
     return {
         "step": subject.step or 0,
         "protocol": protocol,
@@ -283,9 +256,7 @@ def evaluate(
         "sides": list(sides),
         "data": images.label,
         "dataset_sha256": tested.describe()["sha256"],
-        "images": measured.images,
-        "top1_error": measured.top1_error,
-        "top5_error": measured.top5_error,
+        **score(scores, labels)._asdict(),
         "seconds": time.perf_counter() - began,
         "time": store.now(),
     }
@@ -297,27 +268,10 @@ def _as_they_are(split: feeds.Split, side: int, size: int = 500) -> Iterator[tup
         yield split.images[start : start + size], split.labels[start : start + size]
 
 
-def _check_small(
-    network: nets.Network, images: config.Data, protocol: Protocol, sides: Sequence[int]
-) -> None:
-    if protocol != "single" or sides:
-        asked = protocol if protocol != "single" else "a side or scales"
+def _check_sides(spec: config.Network, protocol: str, crop: int, sides: Sequence[int]) -> None:
+    if protocol == "multi-scale" and spec.design != "imagenet":
         raise UsageError(
-            f"{asked} needs images larger than the network's; {images.label} is tested in a "
-            "single view, each image as it is, as in the paper"
-        )
-    if images.large:
-        raise UsageError(
-            f"{network.spec.name} was trained on small images as they are, {images.label} has "
-            "larger ones"
-        )
-
-
-def _check_sides(network: nets.Network, protocol: Protocol, crop: int, sides: Sequence[int]) -> None:
-    if protocol == "multi-scale" and network.spec.design != "imagenet":
-        raise UsageError(
-            f"multi-scale runs over whole images, {network.spec.name} takes square ones; "
-            "use single or ten-crop"
+            f"multi-scale runs over whole images, {spec.name} takes square ones; use single or ten-crop"
         )
     if max(sides) > LARGEST_SIDE:
         raise UsageError(f"a shorter side of {max(sides)} is more than {LARGEST_SIDE} pixels")

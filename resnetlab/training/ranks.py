@@ -53,8 +53,8 @@ class Ranks:
             return network
         ids = [device] if device.type == "cuda" else None
         known = inspect.signature(DistributedDataParallel).parameters
-        own = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        options: dict[str, Any] = {"device_ids": ids, own: False}
+        sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {"device_ids": ids, sync: False}
         return DistributedDataParallel(network, **options)
 
     def agree_on_statistics(self, network: nn.Module) -> None:
@@ -120,10 +120,10 @@ def join(device: str) -> Iterator[tuple[Ranks, str]]:
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if device.startswith("cuda:"):
         raise UsageError(f"device {device}: with several processes say cuda, each takes one of its own")
-    there = torch.cuda.device_count() if on_gpu else machine.usable_cores()
-    if here > there:
+    places = torch.cuda.device_count() if on_gpu else machine.usable_cores()
+    if here > places:
         unit = "GPU(s)" if on_gpu else "usable CPU core(s)"
-        raise UsageError(f"{here} processes were started on a machine with {there} {unit}")
+        raise UsageError(f"{here} processes were started on a machine with {places} {unit}")
     if on_gpu:
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if on_gpu else "gloo")
@@ -139,9 +139,9 @@ def join(device: str) -> Iterator[tuple[Ranks, str]]:
 
 def lost(error: BaseException, ranks: Ranks) -> RankLostError | None:
     """What a failed exchange with another process means; None for any other error."""
-    said = str(error).lower()
     words = ("gloo", "nccl", "connection reset", "connection closed")
-    if ranks.count == 1 or not isinstance(error, RuntimeError) or not any(w in said for w in words):
+    exchange = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    if ranks.count == 1 or not exchange:
         return None
     return RankLostError(
         f"another of the {ranks.count} processes of this training is gone (process {ranks.rank} "

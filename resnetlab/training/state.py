@@ -103,7 +103,7 @@ class Training:
         share = feeds.Share(group.rank, group.count)
         self.feed: feeds.Feed = streaming.feed(dataset, recipe, run.seed, device, dtype, share)
         self._batches: Iterator[tuple[Tensor, Tensor]] | None = None
-        self._last: Step | None = None
+        self._last: Step  # what the step just made saw
         self.step = 0
         self.seconds = 0.0  # spent training, all starts together
         # Counted on the device, in place: no step waits for them, and a graph can go on counting.
@@ -152,7 +152,6 @@ class Training:
         self.step += 1
         self.window += 1
         if self.schedule.warming:  # the only rule that waits for the device at every step
-            assert self._last is not None
             self.schedule.after_step(self.step, int(self.group.total(self._last.wrong)))
 
     @property
@@ -189,17 +188,17 @@ class Training:
 
         Gradients as they were before clipping, which left them in proportion. Waits for the device.
         """
-        clip, norm = self.run.recipe.clip, self._last.norm if self._last is not None else None
-        if norm is None or clip is None:
-            norm = probes.total_gradient_norm(self.network)
-            share = torch.ones_like(norm)
+        gradients = probes.gradient_norms(self.network)
+        total, clip = self._last.norm, self.run.recipe.clip
+        if total is None or clip is None:
+            total = probes.total_gradient_norm(self.network)
         else:
-            share = (clip / (norm + 1e-6)).clamp(max=1.0)  # as clip_grad_norm_ has it
+            gradients /= (clip / (total + 1e-6)).clamp(max=1.0)  # as clip_grad_norm_ shortened them
         measured = {
-            "gradient_norm": probes.gradient_norms(self.network) / share,
+            "gradient_norm": gradients,
             "weight_norm": weights.norms(),
             "relative_update": weights.relative_steps(),
-            "total_gradient_norm": norm[None],
+            "total_gradient_norm": total[None],
         }
         return {kind: values.tolist() for kind, values in measured.items()}
 
