@@ -19,24 +19,10 @@ from resnetlab.config import UsageError
 from resnetlab.images import feeds, photographs
 from resnetlab.nets import surgery
 from resnetlab.training import engine as engines
-from resnetlab.training import ranks
+from resnetlab.training import ranks, state
 from resnetlab.training.captured import make_training
-from resnetlab.training.device import (
-    check_precision,
-    device_name,
-    note,
-    resolve_device,
-    set_precision,
-)
-from resnetlab.training.state import (
-    RECOMPUTE_LAYERS,
-    Training,
-    check_run,
-    image_side,
-    load_data,
-    probe_layers,
-    weights_sha256,
-)
+from resnetlab.training.device import check_precision, device_name, note, resolve_device, set_precision
+from resnetlab.training.state import Training
 from resnetlab.training.trained import load_trained, newest
 
 STATISTICS_BATCHES = 4  # of the run's first ones: what added identity layers take their statistics from
@@ -68,8 +54,8 @@ def begin(
     """
     check_precision(run.precision, resolve_device(device))
     _check_share(run, group)
-    dataset = load_data(run)
-    check_run(run, dataset)
+    dataset = state.load_data(run)
+    state.check_run(run, dataset)
     root = store.results_root(results_folder)
     with (
         store.RunWriter(root, study, name or run.default_name, run)
@@ -88,7 +74,6 @@ def begin(
             _execution(writer, run, dataset, device, threads, engine, group) if writer else {}
         )
         place = resolve_device(device if device.startswith("cuda") else execution["device"])
-        check_precision(run.precision, place)
         set_precision(run.precision)
         torch.set_num_threads(execution["threads"])
 
@@ -117,8 +102,8 @@ def beginning(
     begins with are looked for in `results_folder`.
     """
     check_precision(run.precision, device)
-    dataset = load_data(run)
-    check_run(run, dataset)
+    dataset = state.load_data(run)
+    state.check_run(run, dataset)
     training = Training(run, dataset, device)
     _start_from_weights(training, store.results_root(results_folder))
     images, labels = next(training.feed.batches(0, 1))
@@ -151,7 +136,9 @@ def _execution(
     resident, alone = isinstance(dataset, feeds.Dataset), group.count == 1
     asked = began.get("engine", "auto") if engine == "auto" else engine
     if asked == "auto":
-        chosen = engines.choose(run, place, image_side(run, dataset), resident=resident, alone=alone)
+        chosen = engines.choose(
+            run, place, state.image_side(run, dataset), resident=resident, alone=alone
+        )
     else:
         chosen = engines.parse(asked)
     for key, now, words, advice in (
@@ -172,6 +159,7 @@ def _execution(
         "threads": began.get("threads") or threads or max(1, machine.usable_cores() // group.here),
         "engine": chosen.name,
         "ranks": group.count,
+        "activations": "recomputed" if run.network.depth > state.RECOMPUTE_LAYERS else "kept",
     }
 
 
@@ -223,7 +211,7 @@ def _start_from_weights(training: Training, root: Path) -> bool:
         return False
     record = store.weights_of(start, run.data, root)
     source, who = load_trained(record, training.device), f"{start.study}/{start.run}"
-    found = weights_sha256(source.network)
+    found = state.weights_sha256(source.network)
     if found != start.sha256:
         raise UsageError(
             f"the checkpoint of {record.path} has not the weights that {run.label} begins with "
@@ -250,9 +238,8 @@ def _write_beginning(
     checkpoint: store.Checkpoint | None,
 ) -> None:
     """run.json, and the logs cut to where the training stands: the first change on disk."""
-    recomputed = training.run.network.depth > RECOMPUTE_LAYERS
     writer.begin(
-        execution=dict(execution) | {"activations": "recomputed" if recomputed else "kept"},
+        execution=execution,
         versions={
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -260,7 +247,7 @@ def _write_beginning(
             "resnetlab": __version__,
         },
         dataset=described,
-        layers=probe_layers(training.network),
+        layers=state.probe_layers(training.network),
         parameters=nets.count_parameters(training.network),
     )
     if checkpoint is not None:
