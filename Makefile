@@ -4,18 +4,20 @@ BIN := .venv/bin
 READY := .venv/.ready
 ARGS ?=
 
-.PHONY: help study test test-fast dashboard lab check figures bench long-runs keep clean
+.PHONY: help study test test-fast test-deep dashboard lab check figures bench long-runs keep clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make study      the depth study on the digits: a few minutes on two cores"
 	@echo "make dashboard  look at results in a browser"
 	@echo "make lab        JupyterLab on the notebooks"
-	@echo "make test       all tests      make test-fast  without whole runs and browser"
+	@echo "make test       the tests      make test-fast  without whole runs and browser"
+	@echo "make test-deep  the tests that take very long, which make test leaves out"
 	@echo "make check      ruff, format, mypy"
 	@echo "make bench      measure speed and write benchmarks/"
-	@echo "make figures    make the README's figures again from results/reference"
+	@echo "make figures    draw the README's figures again from results/reference"
 	@echo "make long-runs  the studies on photographs: many hours, resumed where they were"
+	@echo "make keep       commit what of them has ended: copies it into results/reference"
 	@echo "make clean      remove .venv and caches; results and data stay"
 
 # Made again when the dependencies change; otherwise every verb starts at once.
@@ -32,12 +34,16 @@ study: $(READY)
 	@$(BIN)/resnetlab study digits $(ARGS)
 
 test: $(READY)
-	@echo "running all tests, two at a time"
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@echo "running the tests, two at a time"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not deep" $(ARGS)
 
 test-fast: $(READY)
-	@echo "running the fast tests"
-	@$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
+	@echo "running the fast tests, two at a time"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser and not deep" $(ARGS)
+
+test-deep: $(READY)
+	@echo "running the tests that take very long"
+	@$(BIN)/python -m pytest -m deep $(ARGS)
 
 dashboard: $(READY)
 	@echo "starting the dashboard on 127.0.0.1"

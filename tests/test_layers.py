@@ -181,7 +181,12 @@ def test_what_texts_name_is_there() -> None:
     for path in code:
         for owner in {path.stem, path.parent.name}:
             known.setdefault(owner, set()).update(_spelt(path))
-    texts = [*code, project / "README.md", project / "CONTRIBUTING.md"]
+    texts = [
+        *code,
+        project / "README.md",
+        project / "CONTRIBUTING.md",
+        *(project / "docs").glob("*.md"),
+    ]
     texts += [project / "results" / "README.md", project / "benchmarks" / "README.md"]
     ghosts = []
     for path in texts:

@@ -3,19 +3,39 @@
 import math
 import os
 import re
+import shlex
+import subprocess
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
+import typer.core
+import typer.main
 import yaml
 from packaging.requirements import Requirement
 
-from resnetlab import store, verdict
+from resnetlab import cli, store, verdict
+from resnetlab.studies import notebook
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
+# Every page that people read, the manual among them; not what lies in folders of their own.
+PAGES = [
+    *PROJECT.glob("*.md"),
+    *(PROJECT / "docs").glob("*.md"),
+    *(
+        PROJECT / folder / "README.md"
+        for folder in ("notebooks", "results", "results/reference", "benchmarks")
+    ),
+]
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+MAKEFILE = (PROJECT / "Makefile").read_text()
+COMMAND = typer.main.get_command(cli.app.app)
 CONDA_NAMES = {"pytorch": "torch"}
+
+
+def on_disk(page):
+    return page.relative_to(PROJECT).as_posix()
 
 
 def ours():
@@ -59,14 +79,59 @@ def test_ranges_reach_down_to_the_machines_with_a_gpu():
 
 
 def make_verbs():
-    text = (PROJECT / "Makefile").read_text()
-    return set(re.search(r"\.PHONY: (.*)", text)[1].split())
+    return set(re.search(r"\.PHONY: (.*)", MAKEFILE)[1].split())
 
 
-def test_make_has_the_promised_verbs_and_the_readme_names_only_these():
-    assert {"study", "test", "dashboard", "lab", "check", "clean", "bench"} <= make_verbs()
-    named = set(re.findall(r"\bmake ([a-z-]+)\b", "\n".join(re.findall(r"`([^`]+)`", README))))
-    assert named <= make_verbs()
+def commands(page):
+    """The commands on a page, each with whether it stands on a line of its own, to be typed as it is.
+
+    Placeholders are words in capitals; what follows `#` is a comment.
+    """
+    text = page.read_text()
+    for command in re.findall(
+        r"^ {4,}(?:nohup )?((?:resnetlab|make|papermill|torchrun) .*)$", text, re.MULTILINE
+    ):
+        yield shlex.split(command, comments=True), True
+    for command in re.findall(r"`((?:resnetlab|make|papermill) [^`]+)`", " ".join(text.split())):
+        yield shlex.split(command), False
+
+
+def check_words(command, words, whole):
+    """That the command line takes these words: commands, options, and the values that each needs."""
+    if isinstance(command, typer.core.TyperGroup):
+        if words != ["--help"]:
+            assert words[0] in command.commands, f"there is no command {words[0]}"
+            check_words(command.commands[words[0]], words[1:], whole)
+        return
+    context = typer.Context(command, **command.context_settings)
+    given, rest, _ = command.make_parser(context).parse_args([*words])  # refuses unknown options
+    needed = [p.name for p in command.params if p.param_type_name == "argument" and p.required]
+    missing = [name for name in needed if not given.get(name)]
+    assert not missing or not whole or "--help" in words, f"{words}: {missing} is missing"
+    assert not rest or context.allow_extra_args, f"{words}: {rest} is too much"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=on_disk)
+def test_every_command_on_a_page_is_taken_as_it_stands(page):
+    for words, whole in commands(page):
+        match words:
+            case ["make", *rest]:
+                variables = {word.partition("=")[0] for word in rest if "=" in word}
+                assert variables <= set(re.findall(r"^(\w+) \??=", MAKEFILE, re.MULTILINE)), words
+                assert {word for word in rest if re.fullmatch("[a-z-]+", word)} <= make_verbs(), words
+            case ["resnetlab", *rest] | ["torchrun", "--nproc-per-node", _, "-m", "resnetlab", *rest]:
+                check_words(COMMAND, rest, whole)
+        if words[:2] == ["resnetlab", "notebook"] or words[0] == "papermill":
+            source = notebook.find(Path(words[1 if words[0] == "papermill" else 2]).stem)
+            for name in (words[at + 1] for at, word in enumerate(words) if word == "-p"):
+                notebook.known_parameter(source, name)
+
+
+def test_make_has_the_promised_verbs_and_help_names_each():
+    wanted = {"study", "test", "test-fast", "test-deep", "dashboard", "lab", "check", "clean", "bench"}
+    assert wanted <= make_verbs()
+    shown = set(re.findall(r"make ([a-z-]+)", MAKEFILE.partition("help:")[2].partition("\n\n")[0]))
+    assert shown | {"help"} == make_verbs()
 
 
 def test_ci_calls_the_readmes_test_command():
@@ -76,22 +141,43 @@ def test_ci_calls_the_readmes_test_command():
     assert "make test" in README
 
 
-def test_every_path_of_the_readmes_tree_exists():
-    tree = README.split("## The tree")[1].split("```")[1]
-    paths = [line.split()[0] for line in tree.splitlines()[1:] if line.strip()]
-    assert len(paths) > 10
-    folder = PROJECT
-    for line, path in zip([line for line in tree.splitlines()[1:] if line.strip()], paths, strict=True):
-        if not line.startswith(" "):
-            folder = PROJECT / path
-            assert folder.exists(), path
-        else:
-            assert (folder / path).exists(), f"{folder.name}/{path}"
+def test_the_readmes_tree_is_what_is_there():
+    """Both ways: no line without its file, no file without its line."""
+    tree, folder = {"": set(), "resnetlab/": set()}, ""
+    for line in README.split("## The tree")[1].split("```")[1].strip().splitlines():
+        name = line.split()[0]
+        folder = folder if line.startswith(" ") else ""
+        tree[folder].add(name.rstrip("/"))
+        folder = name if name == "resnetlab/" else folder
+    listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("the project's files are known from git")
+    files = [PurePath(line).parts for line in listed.stdout.splitlines() if line[0] != "."]
+    assert tree[""] == {parts[0] for parts in files}
+    inside = {parts[1] for parts in files if parts[0] == "resnetlab"}
+    assert tree["resnetlab/"] == {name for name in inside if not name.startswith("__")} - {"py.typed"}
 
 
-def test_the_readmes_figures_exist():
-    for target in re.findall(r"(?:\]\(|srcset=\"|src=\")([^)\"]+\.png)", README):
-        assert (PROJECT / target).is_file(), target
+@pytest.mark.parametrize("page", PAGES, ids=on_disk)
+def test_what_a_page_links_to_is_there(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)|(?:srcset|src)=\"([^\"]+)\"", text):
+        target = "".join(target)
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=on_disk)
+def test_prose_is_wrapped(page):
+    code = False
+    for line in page.read_text().splitlines():
+        code ^= line.startswith("```")
+        if not (code or line.startswith(("    ", "|", ">", "!", "  <", "<!--"))):
+            assert len(line) <= 104, line
+
+
+def test_the_manual_names_every_page():
+    pages = {page.name for page in (PROJECT / "docs").glob("*.md")} - {"README.md"}
+    assert pages == set(re.findall(r"\(([a-z]+\.md)\)", (PROJECT / "docs" / "README.md").read_text()))
 
 
 @pytest.mark.parametrize(("study", "heading"), [("digits", "the digits"), ("depth-cpu", "real images")])
@@ -136,10 +222,12 @@ def test_the_committed_studies_are_described():
     assert len(named) == len(set(named))
 
 
-def test_the_readmes_python_example_runs(tmp_path, monkeypatch, capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_the_manuals_python_example_runs(tmp_path, monkeypatch, capsys):
+    (example,) = re.findall(
+        r"```python\n(.*?)```", (PROJECT / "docs" / "library.md").read_text(), re.DOTALL
+    )
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {})
+    exec(compile(example, "library.md", "exec"), {})
     assert "finished" in capsys.readouterr().out
 
 
