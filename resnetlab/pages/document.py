@@ -88,6 +88,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def soft(html: str) -> str:
+    """A note in the soft ink; what comes from disk in it is escaped before."""
+    return f'<p class="soft">{html}</p>'
+
+
 def items(sentences: Iterable[object]) -> str:
     return "<ul>" + "".join(f"<li>{text(sentence, SENTENCE)}</li>" for sentence in sentences) + "</ul>"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from resnetlab import paper, plots, store, verdict
+from resnetlab import config, paper, plots, store, verdict
 from resnetlab.config import UsageError, commands
 from resnetlab.pages import document
 from resnetlab.plots import series
@@ -43,24 +43,12 @@ _SHORTCUTS = (
 )
 
 
-def _error(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, float) and value == value else "–"
+def _number(value: object, form: str = "{:.2f}") -> str:
+    known = isinstance(value, int | float) and value == value
+    return form.format(value) if known else "–"
 
 
 # --- what is measured, a part for each condition ----------------------------------------------
-
-
-def _thinned(metrics: pd.DataFrame) -> pd.DataFrame:
-    """At most about `series.MOST_POINTS` steps of each network, the same ones of all its seeds."""
-    parts = []
-    for _, own in metrics.groupby("network", sort=False):
-        kept: set[int] = set()
-        for quantity in ("train_error", "validation_error", "test_error"):
-            line = own.dropna(subset=[quantity]).groupby("step")[quantity].mean()
-            steps = line.index.to_numpy()
-            kept |= set(steps[series.thin(steps, line.to_numpy(), series.MOST_POINTS // 2)].tolist())
-        parts.append(own[own["step"].isin(kept)])
-    return pd.concat(parts, ignore_index=True) if parts else metrics
 
 
 def _probed(runs: Sequence[store.RunRecord]) -> tuple[pd.DataFrame, str]:
@@ -78,48 +66,44 @@ def _probed(runs: Sequence[store.RunRecord]) -> tuple[pd.DataFrame, str]:
         if wanted and not run.probe().empty:
             chosen[run.config.network_name] = run
     probes = store.probes_of(list(chosen.values()))
-    if probes.empty:
-        return probes, ""
-    said, parts = "", []
+    all_ends = ends == {run.network.depth for run in runs}
+    which = "every network" if all_ends else "the shallowest and the deepest networks"
+    which += ", the lowest seed of each"
+    parts = []
     for _, own in probes.groupby("run", sort=False):
         steps = np.sort(own["step"].unique())
         every = -(-len(steps) // MOST_PROBED_STEPS)
-        if every > 1:
-            said = f"; of each {len(steps):,} measured steps one in {every} is drawn"
         parts.append(own[own["step"].isin([*steps[::every], steps[-1]])])
-    all_ends = ends == {run.network.depth for run in runs}
-    which = "every network" if all_ends else "the shallowest and the deepest networks"
-    return pd.concat(parts, ignore_index=True), f"{which}, the lowest seed of each{said}"
+        if every > 1 and ";" not in which:
+            which += f"; of each {len(steps):,} measured steps one in {every} is drawn"
+    return pd.concat(parts, ignore_index=True) if parts else probes, which
 
 
 def _limits(table: pd.DataFrame, runs: Sequence[store.RunRecord]) -> list[str]:
     """What these runs cannot say, in sentences."""
     first = runs[0].config
-    found = []
-    for reason in verdict.not_comparable(first.data.label, first.recipe.label):
-        found.append(f"{reason[0].upper()}{reason[1:]}.")
-    found += store.notes(runs)
+    reasons = verdict.not_comparable(first.data.label, first.recipe.label)
+    limits = [f"{reason[0].upper()}{reason[1:]}." for reason in reasons] + store.notes(runs)
     finished = table[table["status"] == "finished"]
     seeds = finished.groupby("network")["seed"].nunique()
-    if len(seeds) and seeds.min() < verdict.ENOUGH_SEEDS:
-        few = ", ".join(seeds.index[seeds < verdict.ENOUGH_SEEDS])
-        found.append(
+    if few := ", ".join(seeds.index[seeds < verdict.ENOUGH_SEEDS]):
+        limits.append(
             f"Whether the gaps of {few} would come again: fewer than {verdict.ENOUGH_SEEDS} seeds."
         )
     if left := len(table) - len(finished):
-        found.append(
-            f"{document.count(left, 'run')} of {len(table)} did not finish and stand in no mean."
-        )
-    found.append(f"Whether a network that is behind after {first.recipe.steps:,} steps is only slower.")
+        count = document.count(left, "run")
+        limits.append(f"{count} of {len(table)} did not finish and stand in no mean.")
+    limits.append(
+        f"Whether a network that is behind after {first.recipe.steps:,} steps is only slower."
+    )
     if first.recipe.ghost_batch is None:
-        found.append(
+        limits.append(
             f"What smaller groups in batch norm would change: it sees the {first.recipe.batch_size} "
             "images of the batch here, the paper's two GPUs each saw 64 of 128 on CIFAR-10."
         )
     if set(finished["shortcut"]) & {"B", "C"}:
-        found.append("Whether B and C help because they project or because they add parameters.")
-    found.append("Why it happens: the curves show that it does, not the cause.")
-    return found
+        limits.append("Whether B and C help because they project or because they add parameters.")
+    return [*limits, "Why it happens: the curves show that it does, not the cause."]
 
 
 def _means(table: pd.DataFrame) -> str:
@@ -131,23 +115,18 @@ def _means(table: pd.DataFrame) -> str:
     rows = [
         [row["network"], row["n"], row["diverged"], row["unfinished"]]
         + [verdict.with_spread(row, quantity) or "–" for quantity in quantities.values()]
-        + [
-            _error(row["paper_train_error"]),
-            _error(row["paper_test_error"]),
-            row["paper_source"] or "–",
-        ]
+        + [_number(row[f"paper_{quantity}"]) for quantity in ("train_error", "test_error")]
+        + [row["paper_source"] or "–"]
         for _, row in means.iterrows()
     ]
     notes = [
         "Final error in percent, mean ± sample standard deviation over finished runs (n in the column "
         "finished). Train: running, in training mode. Clean: a full pass over the training images in "
-        "evaluation mode."
+        "evaluation mode.",
+        f"Ours: {plots.conditions(table)}.",  # escaped there
+        *(f"The paper: {escape(how)}." for how in sorted(set(means["paper_how"]) - {""})),
     ]
-    notes.append(f"Ours: {plots.conditions(table)}.")  # escaped there
-    for said in sorted(set(means["paper_how"]) - {""}):
-        notes.append(f"The paper: {escape(said)}.")
-    body = document.table(headings, rows, numbers=headings[1:-1])
-    return body + "".join(f'<p class="soft">{note}</p>' for note in notes)
+    return document.table(headings, rows, numbers=headings[1:-1]) + "".join(map(document.soft, notes))
 
 
 def _evaluations(runs: Sequence[store.RunRecord]) -> str:
@@ -155,37 +134,33 @@ def _evaluations(runs: Sequence[store.RunRecord]) -> str:
     headings = ["run", "step", "protocol", "tested on", "images", "top-1 (%)", "top-5 (%)"]
     rows = [
         [run.name, *(row[name] for name in ("step", "protocol", "data", "images"))]
-        + [_error(row[name]) for name in ("top1_error", "top5_error")]
+        + [_number(row[name]) for name in ("top1_error", "top5_error")]
         for run in runs
         for row in run.evaluations.to_dict("records")
     ]
-    return (
-        "<h3>Other test protocols</h3>" + document.table(headings, rows, numbers=headings[4:])
-        if rows
-        else ""
-    )
+    table = document.table(headings, rows, numbers=headings[4:])
+    return f"<h3>Other test protocols</h3>{table}" if rows else ""
+
+
+_HEALTHY = (
+    "The paper: with batch norm the backward gradients of its plain networks have healthy norms; "
+    "vanishing gradients are unlikely to be the cause (Sec. 4.1). Where healthy ends is this project's "
+    "convention, not the paper's."
+)
 
 
 def _measured(runs: Sequence[store.RunRecord], title: str, figures: document.Figures) -> str:
     """Verdict, figures, means and limits of runs that share data set, recipe and precision."""
-    table = store.table_of(runs)
-    metrics = store.metrics_of(runs)
-    parts = [
-        f"<h2>{document.text(title)}</h2>",
-        '<div class="said">',
-        document.items(verdict.answers(table)),
-        "</div>",
-    ]
-    first = runs[0].config
-    theirs = not verdict.not_comparable(first.data.label, first.recipe.label)
+    table, metrics = store.table_of(runs), store.metrics_of(runs)
+    answers = f'<div class="said">{document.items(verdict.answers(table))}</div>'
+    parts = [f"<h2>{document.text(title)}</h2>", answers]
     if len(metrics):
-        curves = plots.error_curves(_thinned(metrics), with_paper=theirs)
-        parts.append(
-            figures.add(
-                curves,
-                "Error during training, plain left, residual right, as in Figure 6 of the paper.",
-            )
-        )
+        first = runs[0].config
+        theirs = not verdict.not_comparable(first.data.label, first.recipe.label)
+        curves = plots.error_curves(metrics, with_paper=theirs)
+        plots.thin_lines(curves, series.MOST_POINTS // 2)
+        caption = "Error during training, plain left, residual right, as in Figure 6 of the paper."
+        parts.append(figures.add(curves, caption))
     if (table["status"] == "finished").any():
         if table["depth"].nunique() > 1:
             caption = "Final error against depth: points are runs, lines their means."
@@ -204,11 +179,7 @@ def _measured(runs: Sequence[store.RunRecord], title: str, figures: document.Fig
         )
         parts.append(figures.add(plots.gradient_norm_profile(probes), caption))
         parts += ["<h3>Are the gradients gone?</h3>", document.items(verdict.on_gradients(probes))]
-        parts.append(
-            '<p class="soft">The paper: with batch norm the backward gradients of its plain networks '
-            "have healthy norms; vanishing gradients are unlikely to be the cause (Sec. 4.1). Where "
-            "healthy ends is this project's convention, not the paper's.</p>"
-        )
+        parts.append(document.soft(_HEALTHY))
     parts += ["<h3>Means</h3>", _means(table), _evaluations(runs)]
     parts += ["<h3>What the data cannot say</h3>", document.items(_limits(table, runs))]
     return "\n".join(parts)
@@ -217,98 +188,85 @@ def _measured(runs: Sequence[store.RunRecord], title: str, figures: document.Fig
 # --- the runs themselves ----------------------------------------------------------------------
 
 
+_OUTCOMES = {  # heading -> column of `RunRecord.as_row`
+    "train (%)": "train_error",
+    "train, clean (%)": "train_error_clean",
+    "validation (%)": "validation_error",
+    "test (%)": "test_error",
+    "time (s)": "seconds",
+    "images/s": "images_per_second",
+}
+
+
 def _outcomes(study: store.Study) -> str:
-    headings = ["run", "status", "steps", "train (%)", "train, clean (%)", "validation (%)", "test (%)"]
-    headings += ["time (s)", "images/s"]
     rows = []
     for run in study.runs:
         row = run.as_row()
-        errors = [_error(row[f"{name}_error"]) for name in ("train",)]
-        errors += [
-            _error(row[name]) for name in ("train_error_clean", "validation_error", "test_error")
-        ]
-        speed = [
-            "–" if row[name] is None else f"{row[name]:,.0f}"
-            for name in ("seconds", "images_per_second")
-        ]
         steps = f"{row['steps']:,} of {row['steps_planned']:,}"
-        rows.append([run.name, row["status"], steps, *errors, *speed])
+        forms = {name: "{:.2f}" if "%" in name else "{:,.0f}" for name in _OUTCOMES}
+        numbers = [_number(row[column], forms[name]) for name, column in _OUTCOMES.items()]
+        rows.append([run.name, row["status"], steps, *numbers])
+    headings = ["run", "status", "steps", *_OUTCOMES]
     note = "Errors are final, at the last step, not the best. Time is training only."
-    return document.table(headings, rows, numbers=headings[2:]) + f'<p class="soft">{note}</p>'
+    return document.table(headings, rows, numbers=headings[2:]) + document.soft(note)
 
 
 def _problems(study: store.Study) -> str:
     # Copies: the logs read for this go with them.
     rows = [(run.name, problem) for run in study.runs for problem in replace(run).problems]
     rows += [(item.path.name, f"left out: {item.reason}") for item in study.skipped]
-    if not rows:
-        return (
-            "<p>None: every folder of the study is a readable run, and no line of a log is damaged.</p>"
-        )
-    return document.table(["run", "what was skipped or is wrong"], rows)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as `recipe.lr`: text."""
-    out: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            out |= _flat(value, f"{prefix}{key}.")
-        else:
-            out[prefix + key] = json.dumps(value) if not isinstance(value, str) else value
-    return out
+    if rows:
+        return document.table(["run", "what was skipped or is wrong"], rows)
+    return "<p>None: every folder of the study is a readable run, and no line of a log is damaged.</p>"
 
 
 def _configurations(study: store.Study) -> str:
     """What all runs share, and what differs between them."""
-    settings = {run.name: _flat(run.config.model_dump(mode="json")) for run in study.runs}
+    settings = {run.name: config.fields(run.config) for run in study.runs}
     keys = dict.fromkeys(key for values in settings.values() for key in values)
-    # What came later is left unwritten at its usual value.
-    values = {key: [own.get(key, "the usual") for own in settings.values()] for key in keys}
-    common = [(key, found[0]) for key, found in values.items() if len(set(found)) == 1]
-    differ = [key for key, found in values.items() if len(set(found)) > 1]
+    texts = {key: [_setting(own.get(key, config.USUAL)) for own in settings.values()] for key in keys}
+    common = [(key, values[0]) for key, values in texts.items() if len(set(values)) == 1]
+    differ = [key for key, values in texts.items() if len(set(values)) > 1]
     parts = ["<h3>The same in all runs</h3>", document.table(["setting", "value"], common)]
     if differ:
-        rows = [[name, *(values[key][at] for key in differ)] for at, name in enumerate(settings)]
+        rows = [[name, *(texts[key][at] for key in differ)] for at, name in enumerate(settings)]
         parts += ["<h3>What differs</h3>", document.table(["run", *differ], rows)]
     return "\n".join(parts)
+
+
+def _setting(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def _noted(run: store.RunRecord) -> Iterator[tuple[str, object]]:
+    """Versions, code, machine and data set of a run."""
+    info, data = run.info, _mapping(run.info.get("dataset"))
+    yield from _mapping(info.get("versions")).items()
+    yield "commit of the code", info.get("commit")
+    for name, value in _mapping(info.get("execution")).items():
+        yield str(name).replace("_", " "), value
+    for name in ("train", "validation", "test"):
+        yield f"{name} images", data.get(name)
+    yield "data, SHA-256", data.get("sha256")
+    starts = info.get("starts")
+    yield "starts", len(starts) if isinstance(starts, list) else None
+
+
 def _origins(study: store.Study) -> str:
-    """Versions, code, machine, data set and times of the runs, and how many have each."""
-    found: dict[str, Counter[str]] = {}
-
-    def note(what: str, value: object) -> None:
-        if value not in (None, ""):
-            found.setdefault(what, Counter())[str(value)] += 1
-
-    for run in study.runs:
-        info = run.info
-        for name, number in _mapping(info.get("versions")).items():
-            note(str(name), number)
-        note("commit of the code", info.get("commit"))
-        for name, value in _mapping(info.get("execution")).items():
-            note(str(name).replace("_", " "), value)
-        data = _mapping(info.get("dataset"))
-        for name in ("train", "validation", "test"):
-            note(f"{name} images", data.get(name))
-        note("data, SHA-256", data.get("sha256"))
-        starts = info.get("starts")
-        note("starts", len(starts) if isinstance(starts, list) else None)
-    began = [value for run in study.runs if isinstance(value := run.info.get("created"), str)]
-    ended = [value for run in study.runs if isinstance(value := run.info.get("heartbeat"), str)]
-    rows = [
-        (what, value, f"{number} of {len(study.runs)}")
-        for what, values in found.items()
-        for value, number in values.most_common()
-    ]
+    """What is noted of the runs, and how many have each; their times."""
+    noted = [item for run in study.runs for item in _noted(run) if item[1] not in (None, "")]
+    order = list(dict.fromkeys(what for what, _ in noted))
+    counts = Counter((str(what), str(value)) for what, value in noted)
+    ranked = sorted(counts.items(), key=lambda item: (order.index(item[0][0]), -item[1]))
+    rows = [(*item, f"{number} of {len(study.runs)}") for item, number in ranked]
+    for what, key, end in (("first start", "created", min), ("last sign of life", "heartbeat", max)):
+        times = [value for run in study.runs if isinstance(value := run.info.get(key), str)]
+        rows += [(what, end(times), "")] if times else []
     seconds = sum(value for run in study.runs if (value := run.final("seconds")) is not None)
-    rows += [("first start", min(began), "")] if began else []
-    rows += [("last sign of life", max(ended), "")] if ended else []
     rows.append(("training time", f"{seconds:,.0f} s, all runs together", ""))
     return document.table(["what", "value", "runs"], rows, numbers=["runs"])
 
@@ -318,27 +276,24 @@ def _origins(study: store.Study) -> str:
 
 def _again(study: store.Study) -> str:
     """How to make the study again, or else each run by itself."""
-    command = None
+    command, words = None, []
     with contextlib.suppress(UsageError):
         store.check_name("study", study.name)
         command = commands.of_study(study.name, {run.name: run.config for run in study.runs})
-    parts = []
-    if command is not None:
-        parts.append(f"<pre>{document.text(command, document.SENTENCE)}</pre>")
-        if study.skipped:
-            parts.append(
-                "<p>It makes the runs above; folders that could not be read are not in it.</p>"
-            )
+    if command is None:
+        words.append("<p>No single command makes this set of runs; these make them one by one.</p>")
+        lines = [commands.of_run(run.config, run.info.get("execution")) for run in study.runs]
     else:
-        parts.append("<p>No single command makes this set of runs; these make them one by one.</p>")
-        made = [commands.of_run(run.config, run.info.get("execution")) for run in study.runs]
-        lines = (document.text(line, document.SENTENCE) for line in made)
-        parts.append("<pre>" + "\n".join(lines) + "</pre>")
-    parts.append(
-        '<p class="soft">The same numbers to the last bit need the same versions, kind of device and '
-        "number of threads; see above. <code>resnetlab show RUN</code> gives one run's command.</p>"
+        lines = [command]
+    shown = "\n".join(document.text(line, document.SENTENCE) for line in lines)
+    words.append(f"<pre>{shown}</pre>")
+    if command and study.skipped:
+        words.append("<p>It makes the runs above; folders that could not be read are not in it.</p>")
+    note = (
+        "The same numbers to the last bit need the same versions, kind of device and number of "
+        "threads; see above. <code>resnetlab show RUN</code> gives one run's command."
     )
-    return "\n".join(parts)
+    return "\n".join([*words, document.soft(note)])
 
 
 # --- the page ---------------------------------------------------------------------------------
@@ -358,6 +313,15 @@ def _facts(study: store.Study) -> str:
     return f"{document.count(len(study.runs), 'run')} ({', '.join(parts)}), read {store.now()}"
 
 
+SECTIONS: dict[str, Callable[[store.Study], str]] = {  # below what is measured
+    "Every run": _outcomes,
+    "Problems": _problems,
+    "Configurations": _configurations,
+    "Versions and machine": _origins,
+    "Make it again": _again,
+}
+
+
 def page(study: store.Study) -> bytes:
     """The whole report as one HTML file.
 
@@ -366,33 +330,25 @@ def page(study: store.Study) -> bytes:
     """
     if not study.runs:
         raise UsageError(f"{study.path} holds no readable run")
-    conditions: dict[tuple[str, str, str], list[store.RunRecord]] = {}
+    conditions: dict[str, list[store.RunRecord]] = {}
     for run in study.runs:
-        key = (run.config.data.label, run.config.recipe.label, run.config.precision)
-        conditions.setdefault(key, []).append(run)
-    figures = document.Figures()
+        own = run.config
+        title = f"{own.data.label}, recipe {own.recipe.label}, {own.precision}"
+        conditions.setdefault(title, []).append(run)
     question, why = _question(study.table())
     body = [
         f'<p class="over">Study {document.text(study.name)}</p><h1>{escape(question)}</h1>',
         f"<p>{escape(why)}</p>",
-        f'<p class="soft">{escape(_facts(study))}. The paper: {escape(paper.TITLE)}.</p>',
+        document.soft(f"{escape(_facts(study))}. The paper: {escape(paper.TITLE)}."),
     ]
     if len(conditions) > 1:
         body.append(
             "<p>The runs differ in data set, recipe or precision and cannot be averaged: each kind has "
             "its own part.</p>"
         )
-    largest_first = sorted(conditions.items(), key=lambda item: -len(item[1]))
-    for (data, recipe, precision), runs in largest_first:
-        title = "What the runs say" if len(conditions) == 1 else f"{data}, recipe {recipe}, {precision}"
-        body.append(_measured(runs, title, figures))
-    for title, part in (
-        ("Every run", _outcomes(study)),
-        ("Problems", _problems(study)),
-        ("Configurations", _configurations(study)),
-        ("Versions and machine", _origins(study)),
-        ("Make it again", _again(study)),
-    ):
-        body.append(f"<h2>{title}</h2>\n{part}")
-    body.append(f'<p class="soft">Written by resnetlab {escape(version("resnetlab"))}.</p>')
+    figures = document.Figures()
+    for title, runs in sorted(conditions.items(), key=lambda item: -len(item[1])):
+        body.append(_measured(runs, "What the runs say" if len(conditions) == 1 else title, figures))
+    body += [f"<h2>{title}</h2>\n{section(study)}" for title, section in SECTIONS.items()]
+    body.append(document.soft(f"Written by resnetlab {escape(version('resnetlab'))}."))
     return document.whole(KIND, f"{study.name}: {question}", "\n".join(body))
