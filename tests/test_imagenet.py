@@ -179,6 +179,9 @@ def test_statistics_are_those_of_the_single_views(kind: str, folder: Path, tmp_p
     seen = torch.cat([images for images, _ in feed(found, RECIPE.replace(mean=kind)).plain("train")])
     assert torch.allclose(seen, normalise(views), atol=1e-6)
     assert streaming.measure(found, 32, 37).mean.equal(statistics.mean), "from the cache"
+    for cache in (tmp_path / "root" / "cache").glob("statistics-*.npz"):
+        cache.write_bytes(cache.read_bytes()[:-100])
+    assert streaming.measure(found, 32, 37).mean.equal(statistics.mean), "a torn one is made again"
 
 
 def test_a_test_sees_every_image_whole_and_in_order(folder: Path, tmp_path: Path) -> None:

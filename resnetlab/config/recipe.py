@@ -124,24 +124,33 @@ class Recipe(_Strict):
             base = base.shrink(steps)
         return Recipe.parse(base.model_dump() | changes)
 
+    def changes(self) -> dict[str, Any]:
+        """The fields that `replace` must be given to make this recipe of the preset of its name.
+
+        Milestones move along with the steps, and the scale with the crop.
+        """
+        preset = recipe_named(self.name)
+        moved = preset.replace(steps=self.steps, crop=self.crop if preset.crop else None)
+        return {
+            name: value
+            for name, value in self
+            if value != getattr(preset if name in ("steps", "crop") else moved, name)
+        }
+
     @property
     def label(self) -> str:
         """The preset's name, with what was changed in it: `quick`, `quick (steps 600)`."""
         preset = RECIPES.get(self.name)
         if preset is None:
             return self.name
-        # Milestones move along with the steps, and the scale with the crop.
-        moved = preset.replace(steps=self.steps, crop=self.crop if preset.crop else None)
-        implied = {name: getattr(moved, name) for name in ("milestones", "scale")}
         # log_every decides over how many images a row's training error is taken; the others only when
         # something is measured or kept.
-        silent = ("name", "test_every", "probe_every", "checkpoint_every")
-        changed = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in self
-            if name not in silent and value not in (getattr(preset, name), implied.get(name, ...))
-        }
-        parts = [f"{name} {value}" for name, value in changed.items()]
+        silent = ("test_every", "probe_every", "checkpoint_every")
+        parts = [
+            f"{name} {list(value) if isinstance(value, tuple) else value}"
+            for name, value in self.changes().items()
+            if name not in silent and value != getattr(preset, name)
+        ]
         return f"{self.name} ({', '.join(parts)})" if parts else self.name
 
 

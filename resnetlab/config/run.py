@@ -260,15 +260,11 @@ def parameters_of(run: Run) -> dict[str, Any]:
     if run.surgery is not None:
         scale, start = run.surgery.shortcut_scale, run.surgery.start
         values |= {"start_from": start.model_dump()} if start else {"shortcut_scale": scale}
-    # Milestones move along with the steps, and the scale with the crop.
-    recipe, crop = run.recipe, run.recipe.crop if preset.crop else None
-    moved = preset.replace(steps=recipe.steps, crop=crop)
     changed = {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in recipe
-        if value != getattr(preset if name in ("steps", "crop") else moved, name)
+        for name, value in run.recipe.changes().items()
     }
-    if preset.replace(**changed) != recipe:
+    if preset.replace(**changed) != run.recipe:
         raise UsageError(
             f"no parameters make this recipe of the preset {preset.name}: a field is empty"
         )

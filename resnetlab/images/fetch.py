@@ -45,22 +45,21 @@ def file(url: str, path: Path, *, size: int, md5: str) -> Path:
                 now = part.stat().st_size
                 tries = TRIES if now > before else tries - 1
                 before = now
-                if now >= size:
-                    break
-                if tries == 0:
+                if now < size and tries == 0:
                     raise DataError(
                         f"{url} could not be downloaded ({reason}); {now:,} of {size:,} bytes are kept "
                         f"in {part}, and the same command goes on from there. {OFFLINE}"
                     )
-                time.sleep(PAUSE_SECONDS)
+                if now < size:
+                    time.sleep(PAUSE_SECONDS)
     except OSError as error:  # of the disk: those of the network are handled above
         raise DataError(f"{part} could not be written ({error.strerror})") from None
     with part.open("rb") as content:
-        found = hashlib.file_digest(content, "md5").hexdigest()
-    if part.stat().st_size != size or found != md5:
+        digest = hashlib.file_digest(content, "md5").hexdigest()
+    if part.stat().st_size != size or digest != md5:
         part.unlink()
         raise DataError(
-            f"{url} is not the published file (MD5 {found}, {md5} was expected); what came was removed"
+            f"{url} is not the published file (MD5 {digest}, {md5} was expected); what came was removed"
         )
     part.replace(path)
     return path
