@@ -81,7 +81,7 @@ def _wishes(preset: str, runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     """What to change in a preset grid for these runs: as much as may be, else only what all share."""
     asked = parameters_of(runs[0])
     base = GRIDS[preset]
-    shared = {what: asked[what] for what in ("data", "precision") if what in asked}
+    shared: dict[str, Any] = {what: asked[what] for what in ("data", "precision") if what in asked}
     usual = grid_named(preset, **shared)
     shared = {what: value for what, value in shared.items() if value != getattr(base, what)}
     shared["overrides"] = {

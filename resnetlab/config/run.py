@@ -233,7 +233,7 @@ def run_from_parameters(
                 "(YAML reads 1e-3 as text: write 1.0e-3)"
             )
     preset = recipe_named(recipe) if recipe else default_recipe(data)
-    values = {"network": net, "data": images, "recipe": preset.replace(**overrides)}
+    values: dict[str, Any] = {"network": net, "data": images, "recipe": preset.replace(**overrides)}
     values |= {"seed": seed, "precision": precision}
     if isinstance(start_from, str):
         raise UsageError(
