@@ -84,13 +84,14 @@ long-runs: $(READY)
 
 # What has ended in the clone FROM becomes part of the reference results here: no weights, no images, no notebooks.
 FROM ?= ../long-runs
-keep:
+keep: $(READY)
 	@for run in $(FROM)/results/depth-real*/*/ $(FROM)/results/imagenet-tiny*/*/; do \
 	    [ -f "$$run/summary.json" ] || continue; \
 	    here=results/reference/$${run#$(FROM)/results/}; mkdir -p "$$here"; \
 	    for file in run.json summary.json metrics.jsonl probes.jsonl timing.jsonl evaluations.jsonl; do \
 	        [ ! -f "$$run$$file" ] || cp "$$run$$file" "$$here" || exit 1; \
 	    done; \
+	    $(BIN)/python results/rewrite.py "$$here" || exit 1; \
 	    echo "kept $$here"; \
 	done
 

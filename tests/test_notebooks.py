@@ -287,13 +287,13 @@ def test_gradient_norms_notebook_measures_stores_and_trains_only_once(tmp_path):
     assert "Plain, 14 layers, without batch norm: what leaves the last block" in said(again)
     assert "Plain: 8 layers" in said(again)
     name, root = "digits-10-steps", tmp_path / "here"
-    start = store.find_measurement(name, "at-initialisation", root).frame
+    start = store.read_measurement(root / "measurements" / name / "at-initialisation.json").frame
     run = store.read_run(root / name / "plain-8-seed0")
     logged = run.probe().query("step == 0")["value"].tolist()
     own = start.query("network == 'plain-8' and norm == 'with batch norm' and layer >= 0")
     own = own[own["quantity"] == "gradient_norm"]["value"].tolist()
     assert own == pytest.approx(logged, rel=1e-4), "what is measured is what the run logged"
-    stored = store.find_measurement(name, "gradient-correlation", root)
+    stored = store.read_measurement(root / "measurements" / name / "gradient-correlation.json")
     assert set(stored.frame["network"]) == {"plain-8", "resnet-8", "plain-14", "resnet-14"}
     assert stored.frame["value"].between(-1, 1).all()
     assert stored.info["choices"]["points"] == 32
@@ -315,7 +315,9 @@ def test_layer_responses_notebook_measures_the_trained_weights(tmp_path):
     assert len(figures(cells)) == 2
     assert "Too few seeds to say" in said(cells)
     assert "the paper trained on CIFAR-10" in said(cells) or "only orderings compare" in said(cells)
-    frame = store.find_measurement("responses-10-steps", "layer-responses", root).frame
+    frame = store.read_measurement(
+        root / "measurements" / "responses-10-steps" / "layer-responses.json"
+    ).frame
     run = store.read_run(root / "responses-10-steps" / "resnet-8-seed0")
     trained = training.load_trained(run, torch.device("cpu"))
     images = trained.normalise(evaluate.some_test_images(run.config, 40))
@@ -340,7 +342,9 @@ def test_loss_surface_notebook_measures_around_the_trained_weights(tmp_path):
     assert len(figures(cells)) == 2
     assert "- plain-8, seed 0: loss " in said(cells)
     assert "these are slices" in said(cells).lower()
-    frame = store.find_measurement("surface-10-steps", "loss-surface", root).frame
+    frame = store.read_measurement(
+        root / "measurements" / "surface-10-steps" / "loss-surface.json"
+    ).frame
     assert len(frame) == 2 * 5 * 5
     run = store.read_run(root / "surface-10-steps" / "resnet-8-seed0")
     trained = training.load_trained(run, torch.device("cpu"))
@@ -436,7 +440,7 @@ def test_rounding_notebook_measures_errors_and_trains_in_float64(tmp_path):
     assert len(figures(cells)) == 4
     assert "plain-8, fp32 minus fp64: " in said(cells)
     assert "- bf16 channels_last: plain " in said(cells)
-    stored = store.find_measurement("digits-10-steps", "gradient-error", root)
+    stored = store.read_measurement(root / "measurements" / "digits-10-steps" / "gradient-error.json")
     assert stored.info["choices"]["images"] == 128
     assert set(stored.frame["network"]) == {"plain-8", "resnet-8", "plain-14", "resnet-14"}
     run = store.read_run(root / "digits-10-steps-fp64" / "plain-8-seed0-fp64")
@@ -467,14 +471,18 @@ def test_constructed_solution_notebook_builds_trains_on_and_does_so_once(tmp_pat
     onward = store.read_study(root / "constructed-30-steps-on-10-steps")
     assert {run.status for run in onward.runs} == {"finished"}
     assert len(onward.runs) == 4
-    same = store.find_measurement("constructed-30-steps", "same-function", root).frame
+    same = store.read_measurement(
+        root / "measurements" / "constructed-30-steps" / "same-function.json"
+    ).frame
     built = same[same["which"] == "after"]
     assert (built["logits"] < 1e-4).all()
     assert built["error"].tolist() == same[same["which"] == "before"]["error"].tolist()
     assert (same[same["which"] == "disturbed"]["logits"] > 1e-2).all()
     source = store.read_run(root / "constructed-30-steps" / "plain-8-seed0")
     assert built["error"].iloc[0] == pytest.approx(source.final("test_error"), abs=1e-3)
-    after = store.find_measurement("constructed-30-steps", "trained-on", root).frame
+    after = store.read_measurement(
+        root / "measurements" / "constructed-30-steps" / "trained-on.json"
+    ).frame
     own = after.set_index("run").loc["plain-14-from-plain-8-lr0.1-seed0"]
     run = store.read_run(onward.path / own.name)
     assert own["train_error_clean"] == pytest.approx(run.summary["train_error_clean"])
@@ -496,13 +504,13 @@ def test_shortcut_dial_notebook_turns_the_dial_and_removes_blocks(tmp_path):
     cells = read(tmp_path / "out.ipynb").cells
     assert len(figures(cells)) == 3
     assert "Too few seeds to say how much is enough" in said(cells)
-    dial = store.find_measurement("dial-10-steps", "shortcut-dial", root).frame
+    dial = store.read_measurement(root / "measurements" / "dial-10-steps" / "shortcut-dial.json").frame
     assert dict(zip(dial["network"], dial["scale"], strict=True)) == {
         "plain-14": 0.0,
         "resnet-14-scale0.5": 0.5,
         "resnet-14": 1.0,
     }
-    lesions = store.find_measurement("dial-10-steps", "lesions", root).frame
+    lesions = store.read_measurement(root / "measurements" / "dial-10-steps" / "lesions.json").frame
     single = lesions[lesions["removed"] == 1].groupby("network")["place"].apply(list)
     assert single.to_dict() == {
         "plain-8": [0],  # its other blocks change the shape

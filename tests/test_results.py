@@ -27,7 +27,6 @@ from resnetlab import files, store
 from resnetlab.config import QUICK, Network, Run, UsageError
 from resnetlab.files import atomic_write
 from resnetlab.store import (
-    AnotherWriterError,
     Checkpoint,
     RunRecord,
     RunWriter,
@@ -44,18 +43,18 @@ from resnetlab.store import (
     read_study,
     write_json,
 )
+from resnetlab.store.writer import AnotherWriterError
 
 RUN = Run(network=Network(depth=8), recipe=QUICK.replace(steps=40))
 LAYERS = ["conv", "classifier"]
-git_commit = store.git_commit
+git_commit = store.schema.git_commit
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.writer, "LOCK_SECONDS", 0.05)
-    monkeypatch.setattr(
-        store.writer, "git_commit", lambda folder: "0123456789ab"
-    )  # three processes a call
+    commit = "0123456789ab"
+    monkeypatch.setattr(store.schema, "git_commit", lambda folder: commit)  # three processes a call
 
 
 def begin(writer: RunWriter) -> None:
@@ -922,11 +921,11 @@ def dead_pid() -> int:
 
 def test_running_is_believed_only_of_a_living_process_with_a_fresh_heartbeat(tmp_path: Path) -> None:
     folder = make(tmp_path, status=None)
-    old = store.STALE_SECONDS + 5
+    old = store.reader.STALE_SECONDS + 5
     here = {"host": socket.gethostname(), "pid": os.getpid()}
     assert rewritten(folder, **here, heartbeat=ago(5)).status == "running"
     assert rewritten(folder, **here, heartbeat=ago(old)).status == "running"  # a long test pass
-    reused = store.HERE_STALE_SECONDS + 5
+    reused = store.reader.HERE_STALE_SECONDS + 5
     assert rewritten(folder, **here, heartbeat=ago(reused)).status == "interrupted"
     assert rewritten(folder, **(here | {"pid": dead_pid()}), heartbeat=ago(5)).status == "interrupted"
     elsewhere = {"host": "another", "pid": dead_pid()}
@@ -961,7 +960,7 @@ def test_the_heartbeat_is_written_when_due_and_only_then(
 
         writer.beat(1)
         assert step() == 1
-        clock[0] += store.HEARTBEAT_SECONDS - 0.1
+        clock[0] += store.writer.HEARTBEAT_SECONDS - 0.1
         writer.beat(2)
         assert step() == 1
         clock[0] += 0.2
@@ -1051,7 +1050,7 @@ def test_the_readme_states_the_schema_field_by_field_in_order() -> None:
     tables = documented()
     for file, fields in store.SCHEMA.items():
         assert list(tables[file].items()) == list(fields.items()), file
-    assert f"version {store.SCHEMA_VERSION};" in README.read_text()
+    assert f"version {store.schema.SCHEMA_VERSION};" in README.read_text()
 
 
 def test_the_readme_states_the_statuses_and_the_label_of_a_checkpoint(saved: RunWriter) -> None:
@@ -1059,7 +1058,7 @@ def test_the_readme_states_the_statuses_and_the_label_of_a_checkpoint(saved: Run
     assert list(tables["Statuses"]) == list(store.STATUSES)
     label = json.loads((saved.folder / "checkpoints" / "step-00000030.json").read_text())
     assert list(tables["checkpoints/step-NNNNNNNN.json"]) == list(label)
-    assert f"older than {int(store.STALE_SECONDS)} seconds" in README.read_text()
+    assert f"older than {int(store.reader.STALE_SECONDS)} seconds" in README.read_text()
 
 
 def test_the_reader_has_a_column_for_every_documented_quantity(folder: Path) -> None:
@@ -1093,15 +1092,15 @@ def test_a_measurement_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         tmp_path, "digits", "norms", frame, what="norms", choices={"images": 128}
     )
     assert path == tmp_path / "measurements" / "digits" / "norms.json"
-    found = store.find_measurement("digits", "norms", tmp_path)
-    assert found is not None
+    assert store.find_measurements("norms", tmp_path) == [path]
+    found = store.read_measurement(path)
     assert list(found.info) == list(store.SCHEMA["measurements/STUDY/NAME.json"])
     assert found.info["choices"] == {"images": 128}
     assert found.frame["value"].tolist()[0] == 0.123457
     assert math.isnan(found.frame["value"].tolist()[1])
     for column in ("network", "layer", "with norm"):
         assert found.frame[column].tolist() == frame[column].tolist()
-    assert store.find_measurement("digits", "other", tmp_path) is None
+    assert store.find_measurements("other", tmp_path) == []
 
 
 def test_measurements_are_no_study_and_hide_none(tmp_path: Path) -> None:
@@ -1109,13 +1108,11 @@ def test_measurements_are_no_study_and_hide_none(tmp_path: Path) -> None:
     reference = tmp_path / store.REFERENCE
     store.save_measurement(reference, "digits", "norms", frame, what="theirs", choices={})
     assert store.find_studies(tmp_path) == []
-    committed = store.find_measurement("digits", "norms", tmp_path)
-    assert committed is not None
-    assert committed.info["what"] == "theirs"
+    (committed,) = store.find_measurements("norms", tmp_path)
+    assert store.read_measurement(committed).info["what"] == "theirs"
     store.save_measurement(tmp_path, "digits", "norms", frame, what="mine", choices={})
-    own = store.find_measurement("digits", "norms", tmp_path)
-    assert own is not None
-    assert own.info["what"] == "mine"
+    first, _ = store.find_measurements("norms", tmp_path)
+    assert store.read_measurement(first).info["what"] == "mine"
     assert store.find_studies(tmp_path) == []
     with pytest.raises(UsageError, match="taken"):
         store.check_name("study", "measurements")

@@ -1,5 +1,6 @@
 """What lies on disk, and the only place that knows: schema, writer, reader, finding, measurements."""
 
+from resnetlab.store.checkpoints import Checkpoint, whole_ones
 from resnetlab.store.find import (
     Study,
     find_run,
@@ -16,14 +17,12 @@ from resnetlab.store.find import (
 )
 from resnetlab.store.measurements import (
     Measurement,
-    find_measurement,
     find_measurements,
     read_measurement,
     save_measurement,
+    write_measurement,
 )
 from resnetlab.store.reader import (
-    HERE_STALE_SECONDS,
-    STALE_SECONDS,
     RunRecord,
     Skipped,
     identity_of,
@@ -34,7 +33,6 @@ from resnetlab.store.reader import (
 )
 from resnetlab.store.schema import (
     CHECKPOINTS,
-    CHECKPOINTS_KEPT,
     ENDED,
     EVALUATIONS_FILE,
     FIGURES,
@@ -42,7 +40,6 @@ from resnetlab.store.schema import (
     IDENTITY,
     LESSON,
     LESSONS,
-    LOCK_FILE,
     LOGS,
     MEASUREMENTS,
     METRICS_FILE,
@@ -52,13 +49,11 @@ from resnetlab.store.schema import (
     REFERENCE,
     RUN_FILE,
     SCHEMA,
-    SCHEMA_VERSION,
     STATUSES,
     SUMMARY_FILE,
     TIMING_FILE,
     Status,
     check_name,
-    git_commit,
     now,
     prepare_root,
     results_root,
@@ -66,12 +61,7 @@ from resnetlab.store.schema import (
     write_json,
 )
 from resnetlab.store.writer import (
-    HEARTBEAT_SECONDS,
-    LOCK_SECONDS,
-    AnotherWriterError,
-    Checkpoint,
     RunWriter,
     add_evaluation,
     check_folder,
-    checkpoints,
 )

@@ -11,19 +11,8 @@ import pandas as pd
 
 from resnetlab import config as configs
 from resnetlab.config import Data, Start, UsageError
+from resnetlab.store import schema
 from resnetlab.store.reader import RunRecord, Skipped, read_folder, read_run
-from resnetlab.store.schema import (
-    ENDED,
-    FIGURES,
-    FINAL,
-    IDENTITY,
-    LESSONS,
-    MEASUREMENTS,
-    OUTCOME,
-    REFERENCE,
-    RUN_FILE,
-    results_root,
-)
 
 
 @dataclass(frozen=True)
@@ -45,18 +34,18 @@ class Study:
 
 def table_of(runs: Iterable[RunRecord]) -> pd.DataFrame:
     """One row a run, as `RunRecord.as_row`; what is not known is NaN."""
-    frame = pd.DataFrame([run.as_row() for run in runs], columns=[*IDENTITY, *OUTCOME])
-    return frame.astype(dict.fromkeys(FINAL, float))
+    frame = pd.DataFrame([run.as_row() for run in runs], columns=[*schema.IDENTITY, *schema.OUTCOME])
+    return frame.astype(dict.fromkeys(schema.FINAL, float))
 
 
 def _identified(runs: Iterable[RunRecord], frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """The runs' frames below one another, each row with who it is."""
     parts = [(run.identity(), frame) for run, frame in zip(runs, frames, strict=True) if len(frame)]
     if not parts:
-        return pd.DataFrame(columns=list(IDENTITY))
+        return pd.DataFrame(columns=list(schema.IDENTITY))
     together = pd.concat([frame for _, frame in parts], ignore_index=True)
     lengths = [len(frame) for _, frame in parts]
-    who = pd.DataFrame([identity for identity, _ in parts], columns=list(IDENTITY))
+    who = pd.DataFrame([identity for identity, _ in parts], columns=list(schema.IDENTITY))
     each_row = who.loc[who.index.repeat(lengths)].reset_index(drop=True)
     return pd.concat([together, each_row], axis="columns")
 
@@ -101,7 +90,9 @@ def read_study(path: str | Path, read: Callable[[Path], RunRecord | Skipped] = r
 
     `read` reads one of its folders; the dashboard gives one that remembers.
     """
-    folders = [item for item in _folders(Path(path)) if item.name not in (FIGURES, MEASUREMENTS)]
+    folders = [
+        item for item in _folders(Path(path)) if item.name not in (schema.FIGURES, schema.MEASUREMENTS)
+    ]
     found = [read(folder) for folder in folders]
     return Study(
         Path(path),
@@ -112,9 +103,13 @@ def read_study(path: str | Path, read: Callable[[Path], RunRecord | Skipped] = r
 
 def find_studies(root: str | Path | None = None) -> list[Path]:
     """Study folders below the results folder: the user's own first, then the reference ones."""
-    base = results_root(root)
-    found = [*_folders(base), *_folders(base / REFERENCE)]
-    return [folder for folder in found if folder.name not in (REFERENCE, MEASUREMENTS, *LESSONS)]
+    base = schema.results_root(root)
+    found = [*_folders(base), *_folders(base / schema.REFERENCE)]
+    return [
+        folder
+        for folder in found
+        if folder.name not in (schema.REFERENCE, schema.MEASUREMENTS, *schema.LESSONS)
+    ]
 
 
 def find_study(name: str, root: str | Path | None = None) -> Study:
@@ -125,7 +120,7 @@ def find_study(name: str, root: str | Path | None = None) -> Study:
             return read_study(path)
     known = list(dict.fromkeys(path.name for path in paths))
     hint = configs.did_you_mean(name, known) if known else "; there are no studies yet: `make study`"
-    raise UsageError(f"no study {name!r} in {results_root(root)}{hint}")
+    raise UsageError(f"no study {name!r} in {schema.results_root(root)}{hint}")
 
 
 def find_run(name: str, root: str | Path | None = None) -> RunRecord:
@@ -134,19 +129,19 @@ def find_run(name: str, root: str | Path | None = None) -> RunRecord:
     The user's own come before reference ones of the same name. UsageError if there is none.
     """
     try:
-        is_path = (Path(name) / RUN_FILE).is_file()
+        is_path = (Path(name) / schema.RUN_FILE).is_file()
     except (OSError, ValueError):  # too long for a path, or with a NUL in it
         is_path = False
     if is_path:
         return read_run(name)
-    base = results_root(root)
+    base = schema.results_root(root)
     # STUDY/RUN or reference/STUDY/RUN -> folder; the user's own come first
     paths = {
         folder.relative_to(base).as_posix(): folder
         for study in find_studies(root)
         for folder in _folders(study)
     }
-    short = {key: key.removeprefix(f"{REFERENCE}/") for key in paths}
+    short = {key: key.removeprefix(f"{schema.REFERENCE}/") for key in paths}
     hits = [key for key in paths if name in (key, short[key])][:1]
     if not hits:
         named = [key for key in paths if paths[key].name == name]
@@ -156,7 +151,7 @@ def find_run(name: str, root: str | Path | None = None) -> RunRecord:
     if not hits:
         known = list(paths)
         hint = configs.did_you_mean(name, known) if known else "; there are no runs yet"
-        raise UsageError(f"no run {name!r} in {results_root(root)}{hint}")
+        raise UsageError(f"no run {name!r} in {schema.results_root(root)}{hint}")
     return read_run(paths[hits[0]])
 
 
@@ -190,23 +185,22 @@ def weights_named(name: str, root: str | Path | None = None) -> dict[str, str]:
     layers are not the ordinary ones.
     """
     record = find_run(name, root)
-    who, edit = f"{record.study}/{record.name}", record.config.surgery
-    sha256 = (record.summary or {}).get("weights_sha256")
-    if record.status not in ENDED or not isinstance(sha256, str):
+    who = f"{record.study}/{record.name}"
+    if record.weights_sha256 is None:
         raise UsageError(f"{who} is {record.status}: only a run that has ended can be started from")
     if not record.has_weights:
         raise UsageError(
             f"{who} has no checkpoint to start from: committed reference runs come without weights; "
             "train it again (`resnetlab show` gives the command)"
         )
-    if edit is not None and edit.shortcut_scale is not None:
+    if _scaled(record):
         raise UsageError(f"{who} has scaled shortcuts: no ordinary network continues it")
-    return {
-        "study": record.study,
-        "run": record.name,
-        "network": record.network.name,
-        "sha256": sha256,
-    }
+    who_has_them = {"study": record.study, "run": record.name, "network": record.network.name}
+    return who_has_them | {"sha256": record.weights_sha256}
+
+
+def _scaled(record: RunRecord) -> bool:
+    return record.config.surgery is not None and record.config.surgery.shortcut_scale is not None
 
 
 def weights_of(start: Start, data: Data, root: Path) -> RunRecord:
@@ -216,19 +210,17 @@ def weights_of(start: Start, data: Data, root: Path) -> RunRecord:
     with what was found instead: no run, another network or data set, other weights, no checkpoint.
     """
     found = []
-    for study in (root / start.study, root / REFERENCE / start.study):
+    for study in (root / start.study, root / schema.REFERENCE / start.study):
         record = read_folder(study / start.run)
         if isinstance(record, Skipped):
             found.append(f"{record.path}: {record.reason}")
             continue
-        theirs = (record.summary or {}).get("weights_sha256")
-        scaled = record.config.surgery is not None and record.config.surgery.shortcut_scale is not None
-        if record.network.name != start.network or scaled:
+        if record.network.name != start.network or _scaled(record):
             found.append(f"{record.path} is of {record.config.network_name}, not of {start.network}")
         elif record.config.data != data:
             found.append(f"{record.path} was trained on {record.config.data.label}, not {data.label}")
-        elif theirs != start.sha256:
-            found.append(f"{record.path} has other weights ({str(theirs)[:12]})")
+        elif record.weights_sha256 != start.sha256:
+            found.append(f"{record.path} has other weights ({str(record.weights_sha256)[:12]})")
         elif not record.has_weights:
             found.append(f"{record.path} has them, but no checkpoint: train it again")
         else:

@@ -14,19 +14,9 @@ import pandas as pd
 
 from resnetlab import files
 from resnetlab.config import UsageError
+from resnetlab.store import schema
 from resnetlab.store.find import _folders
-from resnetlab.store.reader import _read_json
-from resnetlab.store.schema import (
-    MEASUREMENTS,
-    REFERENCE,
-    SCHEMA_VERSION,
-    check_name,
-    git_commit,
-    now,
-    prepare_root,
-    results_root,
-    significant,
-)
+from resnetlab.store.reader import _read_versioned
 
 
 @dataclass(frozen=True)
@@ -46,42 +36,43 @@ def save_measurement(
     Columns are numbers, text or true/false; what is not finite becomes null. One of that name is
     replaced. UsageError for names that cannot be used and a folder that cannot be written.
     """
-    check_name("study", study)
-    check_name("measurement", name)
-    folder = prepare_root(root) / MEASUREMENTS / study
+    schema.check_name("study", study)
+    schema.check_name("measurement", name)
+    folder = schema.prepare_root(root) / schema.MEASUREMENTS / study
     folder.mkdir(parents=True, exist_ok=True)
 
     def plain(value: Any) -> Any:
         value = value.item() if hasattr(value, "item") else value
-        return significant(value) if isinstance(value, float) else value
+        return schema.significant(value) if isinstance(value, float) else value
 
     rows = [[plain(value) for value in row] for row in frame.itertuples(index=False, name=None)]
     info = {
-        "schema": SCHEMA_VERSION,
+        "schema": schema.SCHEMA_VERSION,
         "study": study,
         "name": name,
         "what": what,
         "choices": dict(choices),
-        "created": now(),
-        "commit": git_commit(Path(__file__)),
+        "created": schema.now(),
+        "commit": schema.git_commit(Path(__file__)),
         "columns": [str(column) for column in frame.columns],
         "rows": rows,
     }
     path = folder / f"{name}.json"
+    write_measurement(path, info)
+    return path
+
+
+def write_measurement(path: Path, info: Mapping[str, Any]) -> None:
+    """The file, a line per row of the table."""
     text = json.dumps(info, allow_nan=False, ensure_ascii=False)
     files.atomic_write(path, (text.replace("], [", "],\n[") + "\n").encode())
-    return path
 
 
 def read_measurement(path: str | Path) -> Measurement:
     """The measurement in that file. Raises UsageError, with the reason, if there is none to read."""
-    info, problem = _read_json(Path(path))
+    info, problem = _read_versioned(Path(path))
     if info is None:
         raise UsageError(f"{path} is not a readable measurement: {problem}")
-    if info.get("schema") != SCHEMA_VERSION:
-        raise UsageError(
-            f"{path}: its format is version {info.get('schema')!r}, this reader knows {SCHEMA_VERSION}"
-        )
     columns, rows = info.get("columns"), info.get("rows")
     if not (
         isinstance(columns, list)
@@ -103,10 +94,10 @@ def find_measurements(name: str, root: str | Path | None = None) -> list[Path]:
 
     A study whose name ends in -N-steps has so many (`studies.folder_name`), the others their recipe's.
     """
-    check_name("measurement", name)
-    base, found = results_root(root), []
-    for place in (base, base / REFERENCE):
-        own = [folder / f"{name}.json" for folder in _folders(place / MEASUREMENTS)]
+    schema.check_name("measurement", name)
+    base, found = schema.results_root(root), []
+    for place in (base, base / schema.REFERENCE):
+        own = [folder / f"{name}.json" for folder in _folders(place / schema.MEASUREMENTS)]
         found += [path for path in own if path.is_file()]
 
     def length(path: Path) -> float:
@@ -114,18 +105,3 @@ def find_measurements(name: str, root: str | Path | None = None) -> list[Path]:
         return float(steps[1]) if steps else math.inf
 
     return sorted(found, key=length, reverse=True)
-
-
-def find_measurement(study: str, name: str, root: str | Path | None = None) -> Measurement | None:
-    """That measurement of that study, the user's own before a committed one; None if there is none.
-
-    Raises UsageError for one that cannot be read.
-    """
-    check_name("study", study)
-    check_name("measurement", name)
-    base = results_root(root)
-    for place in (base, base / REFERENCE):
-        path = place / MEASUREMENTS / study / f"{name}.json"
-        if path.exists():
-            return read_measurement(path)
-    return None

@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import json
 import math
-import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,22 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 
 from resnetlab.config import Network, Run, UsageError
-from resnetlab.store.schema import (
-    CHECKPOINTS,
-    ENDED,
-    EVALUATIONS_FILE,
-    FINAL,
-    METRICS_FILE,
-    PROBES_FILE,
-    RUN_FILE,
-    SCHEMA,
-    SCHEMA_VERSION,
-    SUMMARY_FILE,
-    TIMING_FILE,
-    Status,
-)
+from resnetlab.store import schema
 
 STALE_SECONDS = 180.0
 HERE_STALE_SECONDS = 3600.0
@@ -53,6 +40,15 @@ def _read_json(path: Path) -> tuple[dict[str, Any] | None, str]:
     if not isinstance(value, dict):
         return None, f"{path.name} is not a JSON object"
     return value, ""
+
+
+def _read_versioned(path: Path) -> tuple[dict[str, Any] | None, str]:
+    """As `_read_json`, of a file that says which version of the schema it follows."""
+    info, problem = _read_json(path)
+    version = schema.SCHEMA_VERSION if info is None else info.get("schema")
+    if version != schema.SCHEMA_VERSION:
+        return None, f"its format is version {version!r}, this reader knows {schema.SCHEMA_VERSION}"
+    return info, problem
 
 
 def _parse_config(info: Mapping[str, Any]) -> tuple[Run | None, str]:
@@ -96,59 +92,51 @@ def _finite(value: object) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-@dataclass(frozen=True)
-class _SoFar:
-    """A growing log as far as it has been read: what was in it, and where its last whole line ends."""
-
-    frame: pd.DataFrame
-    bad: int  # lines left out
-    end: int  # bytes
-    last: bytes  # that line: where it is not found again, the log was cut back or replaced
-
-
 # Rows of a log -> a frame, and how many of the rows had to be left out.
 _Parse = Callable[[list[dict[str, Any]]], tuple[pd.DataFrame, int]]
 
 
+@dataclass(frozen=True)
+class _SoFar:
+    """A growing log as far as it has been read: what was in it, and where its last whole line ends."""
+
+    frame: pd.DataFrame | None = None
+    bad: int = 0  # lines left out
+    end: int = 0  # bytes
+    last: bytes = b""  # that line: where it is not found again, the log was cut back or replaced
+
+    def read_on(self, content: bytes, parse: _Parse, keys: list[str]) -> _SoFar:
+        """With the lines that follow: sorted by `keys`, each once, the last one written."""
+        rows, torn = _parse_lines(content)
+        frame, unfit = parse(rows)
+        if self.frame is not None:
+            frame = pd.concat([self.frame, frame], ignore_index=True) if len(frame) else self.frame
+        if frame is not self.frame:
+            frame = frame.drop_duplicates(keys, keep="last")
+            frame = frame.sort_values(keys, kind="stable", ignore_index=True)
+        last = content[content.rfind(b"\n", 0, -1) + 1 :] or self.last
+        return _SoFar(frame, self.bad + torn + unfit, self.end + len(content), last)
+
+
 def _read_log(
-    path: Path, before: _SoFar | None, parse: _Parse, keys: list[str]
+    path: Path, before: _SoFar, parse: _Parse, keys: list[str]
 ) -> tuple[pd.DataFrame, int, _SoFar]:
-    """The whole log, sorted by `keys`, each once, the last one written; only what is new is parsed.
+    """The whole log, of which only what is new is parsed.
 
     Gives the frame, the number of lines left out, and what the next read goes on from.
     """
     content = b""
     with contextlib.suppress(OSError), path.open("rb") as file:
-        if before is not None:
-            file.seek(before.end - len(before.last))
-            if file.read(len(before.last)) != before.last:
-                file.seek(0)
-                before = None
+        file.seek(before.end - len(before.last))
+        if file.read(len(before.last)) != before.last:
+            file.seek(0)
+            before = _SoFar()
         content = file.read()
     cut = content.rfind(b"\n") + 1  # after it there may be a line that is being written
-    frames = [] if before is None else [before.frame]
-    bad = 0 if before is None else before.bad
-
-    def add(part: bytes) -> pd.DataFrame:
-        nonlocal bad
-        rows, torn = _parse_lines(part)
-        frame, unfit = parse(rows)
-        bad += torn + unfit
-        if frames and frame.empty:
-            return frames[-1]
-        frame = pd.concat([*frames[-1:], frame], ignore_index=True) if frames else frame
-        frames.append(
-            frame.drop_duplicates(keys, keep="last").sort_values(keys, kind="stable", ignore_index=True)
-        )
-        return frames[-1]
-
-    whole = add(content[:cut])
-    start = 0 if before is None else before.end
-    last = content[content.rfind(b"\n", 0, cut - 1) + 1 : cut]
-    if not cut and before is not None:
-        last = before.last
-    so_far = _SoFar(whole, bad, start + cut, last)
-    return add(content[cut:]), bad, so_far
+    whole = before.read_on(content[:cut], parse, keys)
+    shown = whole.read_on(content[cut:], parse, keys)
+    assert shown.frame is not None
+    return shown.frame, shown.bad, whole
 
 
 def _numbers(columns: Iterable[str]) -> _Parse:
@@ -169,14 +157,7 @@ def torn_lines(count: int) -> str:
 
 
 def _process_lives(pid: object) -> bool:
-    if type(pid) is not int or pid <= 0:
-        return False
-    with contextlib.suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except (ProcessLookupError, OverflowError):
-            return False
-    return True
+    return type(pid) is int and 0 < pid < 2**31 and psutil.pid_exists(pid)
 
 
 def silence(info: Mapping[str, Any]) -> float:
@@ -241,7 +222,7 @@ class RunRecord:
         return self.config.network
 
     @cached_property
-    def status(self) -> Status:
+    def status(self) -> schema.Status:
         """As written, but a `running` whose writer is gone reads `interrupted`."""
         if self.summary is not None:
             return "diverged" if self.summary.get("status") == "diverged" else "finished"
@@ -253,7 +234,7 @@ class RunRecord:
 
     def _log(self, name: str, parse: _Parse, keys: list[str]) -> tuple[pd.DataFrame, int]:
         """A log's frame and the number of its lines left out."""
-        frame, bad, so_far = _read_log(self.path / name, self._logs.get(name), parse, keys)
+        frame, bad, so_far = _read_log(self.path / name, self._logs.get(name, _SoFar()), parse, keys)
         if self.status == "running":  # no other grows
             self._logs[name] = so_far
         else:
@@ -262,9 +243,11 @@ class RunRecord:
 
     @cached_property
     def _metrics(self) -> tuple[pd.DataFrame, int]:
-        columns = [name for name in SCHEMA[METRICS_FILE] if name != "nonfinite"]
-        metrics, bad = self._log(METRICS_FILE, _numbers(columns), ["step"])
-        timing, bad_timing = self._log(TIMING_FILE, _numbers(SCHEMA[TIMING_FILE]), ["step"])
+        columns = [name for name in schema.SCHEMA[schema.METRICS_FILE] if name != "nonfinite"]
+        metrics, bad = self._log(schema.METRICS_FILE, _numbers(columns), ["step"])
+        timing, bad_timing = self._log(
+            schema.TIMING_FILE, _numbers(schema.SCHEMA[schema.TIMING_FILE]), ["step"]
+        )
         return metrics.merge(timing, on="step", how="left"), bad + bad_timing
 
     @property
@@ -296,7 +279,7 @@ class RunRecord:
             frame = pd.DataFrame(records, columns=["kind", "step", "layer", "name", "value"])
             return frame.astype({"step": int, "layer": int, "value": float}), bad
 
-        return self._log(PROBES_FILE, parse, ["kind", "step", "layer"])
+        return self._log(schema.PROBES_FILE, parse, ["kind", "step", "layer"])
 
     def probe(self, kind: str = "gradient_norm") -> pd.DataFrame:
         """Rows of one probe kind: step, layer (0-based, in forward order), name, value."""
@@ -306,9 +289,10 @@ class RunRecord:
     @cached_property
     def evaluations(self) -> pd.DataFrame:
         """Results of `resnetlab evaluate`, the latest of each protocol, checkpoint and data set."""
-        columns = list(SCHEMA[EVALUATIONS_FILE])
+        columns = list(schema.SCHEMA[schema.EVALUATIONS_FILE])
         rows = [
-            [row.get(name) for name in columns] for row in read_lines(self.path / EVALUATIONS_FILE)[0]
+            [row.get(name) for name in columns]
+            for row in read_lines(self.path / schema.EVALUATIONS_FILE)[0]
         ]
         frame = pd.DataFrame(rows, columns=columns)
         what = ["step", "protocol", "average", "crop", "sides", "data", "dataset_sha256"]
@@ -325,8 +309,8 @@ class RunRecord:
         bad = self._probes[1] if "_probes" in self.__dict__ else self._read_probes()[1]
         if bad:
             found.append(f"{torn_lines(bad)} left out of its probes")
-        if self.summary is None and (self.path / SUMMARY_FILE).exists():
-            found.append(f"{SUMMARY_FILE} is torn or damaged: the run does not count as ended")
+        if self.summary is None and (self.path / schema.SUMMARY_FILE).exists():
+            found.append(f"{schema.SUMMARY_FILE} is torn or damaged: the run does not count as ended")
         if self.info.get("status") == "running" and self.status == "interrupted":
             found.append(
                 f"its process is gone (last heartbeat {self.info.get('heartbeat')}); "
@@ -362,9 +346,15 @@ class RunRecord:
         }
 
     @property
+    def weights_sha256(self) -> str | None:
+        """Of its trained weights; None for a run that has not ended."""
+        sha256 = (self.summary or {}).get("weights_sha256")
+        return sha256 if isinstance(sha256, str) else None
+
+    @property
     def has_weights(self) -> bool:
         """Whether a checkpoint lies with it; committed reference runs come without."""
-        return any((self.path / CHECKPOINTS).glob("step-*.pt"))
+        return any((self.path / schema.CHECKPOINTS).glob("step-*.pt"))
 
     def as_row(self) -> dict[str, Any]:
         """The run as one flat record, for tables and `resnetlab list --json`. Errors in percent."""
@@ -375,7 +365,7 @@ class RunRecord:
                 "steps": self.steps_done,
                 "steps_planned": self.config.recipe.steps,
             }
-            | {quantity: self.final(quantity) for quantity in FINAL}
+            | {quantity: self.final(quantity) for quantity in schema.FINAL}
         )
 
 
@@ -389,19 +379,14 @@ class Skipped:
 
 def read_folder(path: Path, earlier: RunRecord | Skipped | None = None) -> RunRecord | Skipped:
     """What lies in a study's folder. Logs are read on from where `earlier`, of the same run, ended."""
-    info, problem = _read_json(path / RUN_FILE)
+    info, problem = _read_versioned(path / schema.RUN_FILE)
     if info is None:
         return Skipped(path, problem)
-    if info.get("schema") != SCHEMA_VERSION:
-        return Skipped(
-            path,
-            f"its format is version {info.get('schema')!r}, this reader knows {SCHEMA_VERSION}",
-        )
     run, problem = _parse_config(info)
     if run is None:
         return Skipped(path, problem)
-    summary = _read_json(path / SUMMARY_FILE)[0]
-    if summary is not None and summary.get("status") not in ENDED:
+    summary = _read_json(path / schema.SUMMARY_FILE)[0]
+    if summary is not None and summary.get("status") not in schema.ENDED:
         summary = None
     same = isinstance(earlier, RunRecord) and earlier.info.get("layers") == info.get("layers")
     logs = dict(earlier._logs) if isinstance(earlier, RunRecord) and same else {}
@@ -410,7 +395,7 @@ def read_folder(path: Path, earlier: RunRecord | Skipped | None = None) -> RunRe
 
 def read_run(path: str | Path) -> RunRecord:
     """The run in that folder. Raises UsageError, with the reason, if there is none to read."""
-    found = read_folder(Path(path).absolute())  # "." has no name, its absolute path has
-    if isinstance(found, Skipped):
-        raise UsageError(f"{path} is not a readable run: {found.reason}")
-    return found
+    record = read_folder(Path(path).absolute())  # "." has no name, its absolute path has
+    if isinstance(record, Skipped):
+        raise UsageError(f"{path} is not a readable run: {record.reason}")
+    return record

@@ -74,7 +74,7 @@ def load_trained(record: store.RunRecord, device: torch.device) -> Trained:
             raise ValueError(f"is no checkpoint of it ({type(error).__name__})") from None
         return Trained(network, normalise, checkpoint.step)
 
-    found = store.checkpoints(record.path, record.config)
+    found = store.whole_ones(record.path, record.config)
     if (trained := newest(found, load, who)) is not None:
         return trained
     if record.has_weights:
