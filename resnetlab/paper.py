@@ -296,10 +296,10 @@ class Curve:
     """One line of a figure, read from the vector paths of the paper's own figures."""
 
     network: str
-    quantity: str  # train_error or test_error: percent against updates; response: against layers
+    quantity: str  # train_error or test_error: percent against steps; response: against layers
     data: str  # cifar10 or imagenet
     source: str
-    x: tuple[float, ...]  # updates; for responses the layer, 1 the first convolution
+    x: tuple[float, ...]  # steps; for responses the layer, 1 the first convolution
     y: tuple[float, ...]
 
 
@@ -331,7 +331,7 @@ def curves() -> tuple[Curve, ...]:
         network = f"{parts[2]}-{parts[3]}"
         quantity = _QUANTITIES[parts[4]] if parts[4] else "response"
         ordered = sorted(pairs)
-        # Updates are drawn in units of 10^4, layers one by one.
+        # Steps are drawn in units of 10^4, layers one by one.
         scale = 1e4 if parts[4] else 1
         x = tuple(round(scale * at) for at, _ in ordered)
         curve = Curve(network, quantity, data, source, x, tuple(value for _, value in ordered))

@@ -106,11 +106,11 @@ def test_the_length_of_the_weights_and_of_each_step_are_logged(undisturbed):
     training = train.Training(run, datasets.load(run.data), torch.device("cpu"))
     training.network.train()
     layers = nets.weighted_layers(training.network)
-    norms, updates, gradients = (
+    norms, changes, gradients = (
         by_step(undisturbed, kind) for kind in ("weight_norm", "relative_update", "gradient_norm")
     )
     totals = by_step(undisturbed, "total_gradient_norm")
-    assert sorted(norms) == sorted(updates) == sorted(totals) == [0, 6, 12, 18, 23]
+    assert sorted(norms) == sorted(changes) == sorted(totals) == [0, 6, 12, 18, 23]
     assert undisturbed.info["layers"]["total_gradient_norm"] == ["all parameters"]
     for step in range(13):
         before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
@@ -121,14 +121,14 @@ def test_the_length_of_the_weights_and_of_each_step_are_logged(undisturbed):
         moved = [
             float((layers[name].weight.detach() - w).norm() / w.norm()) for name, w in before.items()
         ]
-        assert updates[step] == pytest.approx(moved, rel=1e-4)
+        assert changes[step] == pytest.approx(moved, rel=1e-4)
         own = [float(layer.weight.grad.norm()) for layer in layers.values()]
         assert gradients[step] == pytest.approx(own, rel=1e-5)
         whole = torch.cat([p.grad.flatten() for p in training.network.parameters()]).norm()
         assert totals[step] == pytest.approx([float(whole)], rel=1e-5)
     # The first step of plain SGD at 0.1 is lr (g + wd w): its relative length is known by hand.
     first = 0.1 * gradients[0] / norms[0]
-    assert updates[0] == pytest.approx(first, rel=2e-3)
+    assert changes[0] == pytest.approx(first, rel=2e-3)
 
 
 # --- clipping ---------------------------------------------------------------------------------
@@ -572,7 +572,7 @@ def test_a_plateau_drops_the_rate_and_resumes_to_the_same_bits(tmp_path):
 
 
 def one_step(**changes):
-    """A training before and after its first update: (training, parameters before, images)."""
+    """A training before and after its first step: (training, parameters before, images)."""
     run = make_run(**changes)
     training = train.Training(run, datasets.load(run.data), torch.device("cpu"))
     images, _ = next(training.feed.batches(0, 1))
@@ -584,7 +584,7 @@ def one_step(**changes):
 
 @pytest.mark.parametrize("decay_norm", [True, False])
 def test_weight_decay_of_batch_norm_is_a_choice(decay_norm):
-    """The first update by hand, w - lr (g + wd w), with a decay that is not to be overlooked."""
+    """The first step by hand, w - lr (g + wd w), with a decay that is not to be overlooked."""
     training, before, _ = one_step(decay_norm=decay_norm, weight_decay=0.5)
     norms = {name for name in before if "bn" in name}
     assert len(norms) == 2 * 7  # scale and shift of each convolution's
@@ -745,7 +745,7 @@ def test_fp32_means_fp32():
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"
 
 
-def test_the_beginning_is_what_the_first_update_sees(undisturbed):
+def test_the_beginning_is_what_the_first_step_sees(undisturbed):
     from resnetlab.nets import probes
 
     record = undisturbed[0] if isinstance(undisturbed, tuple) else undisturbed

@@ -112,7 +112,7 @@ def controls(root: Path) -> None:
             step=100,
             key="lab_steps",
             bind="query-params",
-            help=f"Optimizer updates, at most {lab.MOST_STEPS:,}; the schedule moves along.",
+            help=f"Optimizer steps, at most {lab.MOST_STEPS:,}; the schedule moves along.",
         )
         seed = bottom[2].number_input(
             "Seed",

@@ -152,7 +152,7 @@ STORY = (
     Section(
         "Is it vanishing gradients?",
         "The usual suspect is a gradient that dies on its way down. With batch norm the paper found "
-        "*healthy norms* (Sec. 4.1) and gave no number. Here is every layer before the first update, "
+        "*healthy norms* (Sec. 4.1) and gave no number. Here is every layer before the first step, "
         "with batch norm and without.",
         "03_gradient_norms",
         measured("at-initialisation"),

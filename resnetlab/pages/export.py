@@ -61,8 +61,8 @@ TABLES: dict[str, dict[str, str]] = {
     "runs": _IDENTITY_MEANING
     | {
         "status": "finished, diverged, running, interrupted or failed",
-        "steps": "optimizer updates done",
-        "steps_planned": "optimizer updates of the recipe",
+        "steps": "optimizer steps done",
+        "steps_planned": "optimizer steps of the recipe",
     }
     | _meaning(store.SUMMARY_FILE, *store.FINAL)
     | _meaning(store.RUN_FILE, "created", "commit", "parameters", "config_hash")
@@ -182,7 +182,7 @@ def metrics_table(run: store.RunRecord) -> pa.Table:
     """
     frame, logged, count = run.metrics, _logged(run), len(run.metrics)
     who, arrays = run.identity(), []
-    seen = frame["step"] * run.config.recipe.batch_size  # every update sees a whole batch
+    seen = frame["step"] * run.config.recipe.batch_size  # every step sees a whole batch
     for field in SCHEMAS["metrics"]:
         if field.name in who:
             arrays.append(pa.array([_cell(who[field.name], field.type)] * count, field.type))
