@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,6 @@ from resnetlab.config import UsageError
 from resnetlab.nets import (
     BatchNorm,
     build,
-    count_multiply_adds,
     count_parameters,
     parts,
     recompute_activations,
@@ -660,43 +658,3 @@ def test_a_network_without_such_layers_is_refused() -> None:
     bare = nn.Sequential(nn.Conv2d(1, 1, 3))
     with pytest.raises(ValueError, match="no batch norm behind it"):
         layer_responses(bare, torch.zeros(1, 1, 4, 4))
-
-
-# --- anatomy ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "size"),
-    [("plain-20", 32), ("resnet-20", 8), ("resnet-56-B", 32), ("resnet-20-C", 32), ("resnet-50", 224)],
-)
-def test_the_parts_add_up_to_the_network(name: str, size: int) -> None:
-    network = build(name)
-    state = {key: value.clone() for key, value in network.state_dict().items()}
-    rows = parts(network, size)
-    assert sum(part["parameters"] for part in rows) == count_parameters(network)
-    assert sum(part["multiply_adds"] for part in rows) == count_multiply_adds(network, size)
-    assert [layer["name"] for part in rows for layer in part["layers"]] == list(
-        weighted_layers(network)
-    )
-    assert len(rows) == 2 + sum(network.spec.blocks)
-    for before, after in itertools.pairwise(rows):
-        assert before["shape_out"] == after["shape_in"]
-    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
-    assert network.training
-
-
-def test_the_anatomy_of_resnet_20_by_hand() -> None:
-    rows = {part["name"]: part for part in parts(build("resnet-20"), 32)}
-    block = rows["stage2.0"]
-    assert (block["stage"], block["kind"], block["shortcut"]) == (2, "basic", "padded")
-    assert (block["shape_in"], block["shape_out"]) == ([16, 32, 32], [32, 16, 16])
-    assert block["parameters"] == 9 * 16 * 32 + 9 * 32 * 32 + 4 * 32
-    assert block["multiply_adds"] == 16 * 16 * (9 * 16 * 32 + 9 * 32 * 32)
-    assert block["layers"][0] == {
-        "name": "stage2.0.residual.conv1", "kernel": 3, "stride": 2, "filters": 32,
-    }  # fmt: skip
-    assert rows["stage2.1"]["shortcut"] == "identity"
-    assert (rows["conv"]["stage"], rows["classifier"]["stage"]) == (0, 4)
-    assert rows["classifier"]["shape_out"] == [10]
-    options = {name: parts(build(name), 32)[1]["shortcut"] for name in ("plain-20", "resnet-20-C")}
-    assert options == {"plain-20": "none", "resnet-20-C": "projection"}

@@ -62,7 +62,6 @@ class Weights:
     no scale of w changes. About 1e-3 is usual of networks that learn.
     """
 
-    @torch.no_grad()
     def __init__(self, network: nn.Module) -> None:
         self._network = network
         self._before = [layer.weight.detach().clone() for layer in weighted_layers(network).values()]
@@ -71,10 +70,9 @@ class Weights:
         """|w| of each layer as it was: L2, (L,), in the order of `weighted_layers`."""
         return _norms(self._before)
 
-    @torch.no_grad()
     def relative_steps(self) -> Tensor:
         """|w now - w then| / |w then| of each layer, (L,); not finite for one that was all zeros."""
-        now = [layer.weight for layer in weighted_layers(self._network).values()]
+        now = [layer.weight.detach() for layer in weighted_layers(self._network).values()]
         return _norms(torch._foreach_sub(now, self._before)) / self.norms()
 
 
@@ -133,10 +131,8 @@ def batch_gradients(
 @contextmanager
 def _matrix_products(mode: str) -> Iterator[None]:
     """How a GPU multiplies fp32 numbers meanwhile: "ieee" or "tf32"."""
-    backends: tuple[Any, ...] = (
-        torch.backends.cuda.matmul,
-        torch.backends.cudnn.conv,  # type: ignore[attr-defined]
-    )
+    cudnn: Any = torch.backends.cudnn
+    backends = (torch.backends.cuda.matmul, cudnn.conv)
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:
