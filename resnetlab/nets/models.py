@@ -238,7 +238,7 @@ class ImageNetNetwork(nn.Module):
         one, two, three, four = spec.blocks
         self.conv = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn = BatchNorm(64)
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1)  # the paper's padding is not said
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)  # the paper does not say which padding
         self.stage1 = make_stage(64, 64, one, 1, spec)
         self.stage2 = make_stage(64 * wider, 128, two, 2, spec)
         self.stage3 = make_stage(128 * wider, 256, three, 2, spec)
