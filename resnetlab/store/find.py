@@ -28,12 +28,12 @@ class Study:
         return self.path.name
 
     def table(self) -> pd.DataFrame:
-        """One row a run, as `RunRecord.as_row`."""
+        """One row per run, as `RunRecord.as_row`."""
         return table_of(self.runs)
 
 
 def table_of(runs: Iterable[RunRecord]) -> pd.DataFrame:
-    """One row a run, as `RunRecord.as_row`; what is not known is NaN."""
+    """One row per run, as `RunRecord.as_row`; what is not known is NaN."""
     frame = pd.DataFrame([run.as_row() for run in runs], columns=[*schema.IDENTITY, *schema.OUTCOME])
     return frame.astype(dict.fromkeys(schema.FINAL, float))
 
@@ -62,10 +62,10 @@ def probes_of(runs: Sequence[RunRecord], kind: str = "gradient_norm") -> pd.Data
 
 def _folders(path: Path) -> list[Path]:
     try:
-        found = [item for item in path.iterdir() if item.is_dir() and item.name[0] not in "._"]
+        folders = [item for item in path.iterdir() if item.is_dir() and item.name[0] not in "._"]
     except OSError:
         return []
-    return sorted(found, key=_natural)
+    return sorted(folders, key=_natural)
 
 
 def unreadable(folder: Path) -> str:
@@ -90,26 +90,18 @@ def read_study(path: str | Path, read: Callable[[Path], RunRecord | Skipped] = r
 
     `read` reads one of its folders; the dashboard gives one that remembers.
     """
-    folders = [
-        item for item in _folders(Path(path)) if item.name not in (schema.FIGURES, schema.MEASUREMENTS)
-    ]
-    found = [read(folder) for folder in folders]
-    return Study(
-        Path(path),
-        tuple(item for item in found if isinstance(item, RunRecord)),
-        tuple(item for item in found if isinstance(item, Skipped)),
-    )
+    no_runs = (schema.FIGURES, schema.MEASUREMENTS)
+    items = [read(folder) for folder in _folders(Path(path)) if folder.name not in no_runs]
+    runs = tuple(item for item in items if isinstance(item, RunRecord))
+    return Study(Path(path), runs, tuple(item for item in items if isinstance(item, Skipped)))
 
 
 def find_studies(root: str | Path | None = None) -> list[Path]:
     """Study folders below the results folder: the user's own first, then the reference ones."""
     base = schema.results_root(root)
-    found = [*_folders(base), *_folders(base / schema.REFERENCE)]
-    return [
-        folder
-        for folder in found
-        if folder.name not in (schema.REFERENCE, schema.MEASUREMENTS, *schema.LESSONS)
-    ]
+    folders = [*_folders(base), *_folders(base / schema.REFERENCE)]
+    no_studies = (schema.REFERENCE, schema.MEASUREMENTS, *schema.LESSONS)
+    return [folder for folder in folders if folder.name not in no_studies]
 
 
 def find_study(name: str, root: str | Path | None = None) -> Study:
@@ -158,12 +150,12 @@ def find_run(name: str, root: str | Path | None = None) -> RunRecord:
 def notes(runs: Iterable[RunRecord]) -> list[str]:
     """What must stand beside the results of these runs, a sentence each.
 
-    Test images that are training images, as run.json counted them; clipping, which the paper has not.
+    Test images that are training images, as run.json counted them; clipping, which is not the paper's.
     """
-    found = []
+    sentences = []
     for run in runs:
         if (clip := run.config.recipe.clip) is not None:
-            found.append(
+            sentences.append(
                 f"The gradient norm of each step is clipped at {clip:g}; the paper did not clip."
             )
         dataset = run.info.get("dataset")
@@ -171,11 +163,11 @@ def notes(runs: Iterable[RunRecord]) -> list[str]:
         shared, images = known.get("in_both"), known.get("test")
         if type(shared) is int and type(images) is int and shared > 0:
             folder = run.config.data.name.startswith("folder:")
-            found.append(
+            sentences.append(
                 f"{shared:,} of the {images:,} test images of {run.config.data.label} are training "
                 + ("images too." if folder else "images too: they stay in, as the set is distributed.")
             )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(sentences))
 
 
 def weights_named(name: str, root: str | Path | None = None) -> dict[str, str]:
@@ -195,8 +187,8 @@ def weights_named(name: str, root: str | Path | None = None) -> dict[str, str]:
         )
     if _scaled(record):
         raise UsageError(f"{who} has scaled shortcuts: no ordinary network continues it")
-    who_has_them = {"study": record.study, "run": record.name, "network": record.network.name}
-    return who_has_them | {"sha256": record.weights_sha256}
+    start = {"study": record.study, "run": record.name, "network": record.network.name}
+    return start | {"sha256": record.weights_sha256}
 
 
 def _scaled(record: RunRecord) -> bool:
@@ -209,23 +201,23 @@ def weights_of(start: Start, data: Data, root: Path) -> RunRecord:
     By what its summary says; whether the checkpoint holds them, its reader checks. Raises UsageError
     with what was found instead: no run, another network or data set, other weights, no checkpoint.
     """
-    found = []
+    refused = []
     for study in (root / start.study, root / schema.REFERENCE / start.study):
         record = read_folder(study / start.run)
         if isinstance(record, Skipped):
-            found.append(f"{record.path}: {record.reason}")
+            refused.append(f"{record.path}: {record.reason}")
             continue
         if record.network.name != start.network or _scaled(record):
-            found.append(f"{record.path} is of {record.config.network_name}, not of {start.network}")
+            refused.append(f"{record.path} is of {record.config.network_name}, not of {start.network}")
         elif record.config.data != data:
-            found.append(f"{record.path} was trained on {record.config.data.label}, not {data.label}")
+            refused.append(f"{record.path} was trained on {record.config.data.label}, not {data.label}")
         elif record.weights_sha256 != start.sha256:
-            found.append(f"{record.path} has other weights ({str(record.weights_sha256)[:12]})")
+            refused.append(f"{record.path} has other weights ({str(record.weights_sha256)[:12]})")
         elif not record.has_weights:
-            found.append(f"{record.path} has them, but no checkpoint: train it again")
+            refused.append(f"{record.path} has them, but no checkpoint: train it again")
         else:
             return record
     raise UsageError(
         f"the weights of {start.study}/{start.run} (SHA-256 {start.sha256[:12]}) are not there:\n  "
-        + "\n  ".join(found)
+        + "\n  ".join(refused)
     )

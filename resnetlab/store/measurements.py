@@ -95,13 +95,12 @@ def find_measurements(name: str, root: str | Path | None = None) -> list[Path]:
     A study whose name ends in -N-steps has so many (`studies.folder_name`), the others their recipe's.
     """
     schema.check_name("measurement", name)
-    base, found = schema.results_root(root), []
-    for place in (base, base / schema.REFERENCE):
-        own = [folder / f"{name}.json" for folder in _folders(place / schema.MEASUREMENTS)]
-        found += [path for path in own if path.is_file()]
+    base = schema.results_root(root)
+    places = (base / schema.MEASUREMENTS, base / schema.REFERENCE / schema.MEASUREMENTS)
+    paths = [folder / f"{name}.json" for place in places for folder in _folders(place)]
 
     def length(path: Path) -> float:
         steps = re.search(r"-(\d+)-steps", path.parent.name)
         return float(steps[1]) if steps else math.inf
 
-    return sorted(found, key=length, reverse=True)
+    return sorted(filter(Path.is_file, paths), key=length, reverse=True)

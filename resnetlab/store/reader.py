@@ -245,14 +245,13 @@ class RunRecord:
     def _metrics(self) -> tuple[pd.DataFrame, int]:
         columns = [name for name in schema.SCHEMA[schema.METRICS_FILE] if name != "nonfinite"]
         metrics, bad = self._log(schema.METRICS_FILE, _numbers(columns), ["step"])
-        timing, bad_timing = self._log(
-            schema.TIMING_FILE, _numbers(schema.SCHEMA[schema.TIMING_FILE]), ["step"]
-        )
+        columns = list(schema.SCHEMA[schema.TIMING_FILE])
+        timing, bad_timing = self._log(schema.TIMING_FILE, _numbers(columns), ["step"])
         return metrics.merge(timing, on="step", how="left"), bad + bad_timing
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """One row a logged step: the columns of metrics.jsonl and timing.jsonl; absent is NaN."""
+        """One row per logged step: the columns of metrics.jsonl and timing.jsonl; absent is NaN."""
         return self._metrics[0]
 
     @cached_property
@@ -290,11 +289,8 @@ class RunRecord:
     def evaluations(self) -> pd.DataFrame:
         """Results of `resnetlab evaluate`, the latest of each protocol, checkpoint and data set."""
         columns = list(schema.SCHEMA[schema.EVALUATIONS_FILE])
-        rows = [
-            [row.get(name) for name in columns]
-            for row in read_lines(self.path / schema.EVALUATIONS_FILE)[0]
-        ]
-        frame = pd.DataFrame(rows, columns=columns)
+        rows, _ = read_lines(self.path / schema.EVALUATIONS_FILE)
+        frame = pd.DataFrame([[row.get(name) for name in columns] for row in rows], columns=columns)
         what = ["step", "protocol", "average", "crop", "sides", "data", "dataset_sha256"]
         same = frame[what].astype(str).duplicated(keep="last")
         return frame[~same].reset_index(drop=True)
@@ -302,23 +298,25 @@ class RunRecord:
     @cached_property
     def problems(self) -> tuple[str, ...]:
         """What was skipped or is wrong, in sentences; empty for a healthy run."""
-        found = []
+        sentences = []
         if self._metrics[1]:
-            found.append(f"{torn_lines(self._metrics[1])} left out of its metrics")
+            sentences.append(f"{torn_lines(self._metrics[1])} left out of its metrics")
         # Without keeping them: of a thousand healthy runs they would fill the memory for nothing.
         bad = self._probes[1] if "_probes" in self.__dict__ else self._read_probes()[1]
         if bad:
-            found.append(f"{torn_lines(bad)} left out of its probes")
+            sentences.append(f"{torn_lines(bad)} left out of its probes")
         if self.summary is None and (self.path / schema.SUMMARY_FILE).exists():
-            found.append(f"{schema.SUMMARY_FILE} is torn or damaged: the run does not count as ended")
+            sentences.append(
+                f"{schema.SUMMARY_FILE} is torn or damaged: the run does not count as ended"
+            )
         if self.info.get("status") == "running" and self.status == "interrupted":
-            found.append(
+            sentences.append(
                 f"its process is gone (last heartbeat {self.info.get('heartbeat')}); "
                 "the same command resumes it"
             )
         if self.info.get("error"):
-            found.append(str(self.info["error"]))
-        return tuple(found)
+            sentences.append(str(self.info["error"]))
+        return tuple(sentences)
 
     def final(self, quantity: str) -> float | None:
         """The last value of a metric: the summary's, or while there is none, the log's."""
@@ -358,15 +356,10 @@ class RunRecord:
 
     def as_row(self) -> dict[str, Any]:
         """The run as one flat record, for tables and `resnetlab list --json`. Errors in percent."""
-        return (
-            self.identity()
-            | {
-                "status": self.status,
-                "steps": self.steps_done,
-                "steps_planned": self.config.recipe.steps,
-            }
-            | {quantity: self.final(quantity) for quantity in schema.FINAL}
-        )
+        outcome: dict[str, Any] = {"status": self.status, "steps": self.steps_done}
+        outcome["steps_planned"] = self.config.recipe.steps
+        outcome |= {quantity: self.final(quantity) for quantity in schema.FINAL}
+        return self.identity() | outcome
 
 
 @dataclass(frozen=True)

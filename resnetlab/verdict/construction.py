@@ -38,7 +38,7 @@ def on_kept(frame: pd.DataFrame) -> list[str]:
     `frame` as `plots.trained_on`, with peak_train_error, the highest running training error on the way,
     and control_train_error_clean, what the shallow network itself came to meanwhile at the largest
     rate. A run has kept it if its clean training error at the end is less than NEGLIGIBLE points above
-    the solution's rows, and its running one never LOST points above; a loss that is not finite has left
+    the solution's own, and its running one never LOST points above; a loss that is not finite has left
     it.
     """
     if frame.empty:

@@ -20,17 +20,14 @@ def on_correlations(frame: pd.DataFrame) -> list[str]:
     if values.empty:
         return ["No correlation measured yet: nothing can be said."]
     sentences = []
-    for family in ("plain", "residual"):
-        members = values[values["family"] == family]
-        if members.empty:
-            continue
+    for family, members in values.groupby("family"):
         by_depth = members.groupby("depth")["value"].agg(["mean", "std", "count"])
         parts = [
             f"{depth} layers {plus_minus(row['mean'], row['std'])}"
             for depth, row in by_depth.iterrows()
         ]
         count = seeds(int(by_depth["count"].min()))
-        head = f"{family.capitalize()}: {', '.join(parts)} ({count})."
+        head = f"{str(family).capitalize()}: {', '.join(parts)} ({count})."
         shattered = by_depth["mean"] < SHATTERED
         low = by_depth.index[shattered]
         if low.empty:

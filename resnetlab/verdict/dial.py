@@ -36,18 +36,18 @@ def on_dial(frame: pd.DataFrame) -> list[str]:
         return [*sentences, "Without a = 1 and another scale nothing can be compared."]
     if count < ENOUGH_SEEDS:
         return [*sentences, too_few("seeds to say how much is enough")]
-    enough: float | None = None
-    for scale in reversed([one for one in errors if one != 1.0]):
-        pairs = (errors[scale] - errors[1.0]).dropna()
-        if not Contrast(f"a = {scale:g}", "a = 1", tuple(map(float, pairs))).negligible:
-            break
-        enough = float(str(scale))
-    if enough is None:
-        return [*sentences, "No scale below 1 is within 1 point of the full shortcut for sure."]
-    return [
-        *sentences,
-        f"From a = {enough:g} on it is within {NEGLIGIBLE:g} point of a = 1, with 95 % confidence.",
-    ]
+    below = [scale for scale in errors if scale != 1.0]
+    pairs = [(errors[scale] - errors[1.0]).dropna() for scale in below]
+    near = [Contrast("a scale", "a = 1", tuple(map(float, pair))).negligible for pair in pairs]
+    enough = [scale for at, scale in enumerate(below) if all(near[at:])]
+    if enough:
+        sentences.append(
+            f"From a = {enough[0]:g} on it is within {NEGLIGIBLE:g} point of a = 1, "
+            "with 95 % confidence."
+        )
+    else:
+        sentences.append("No scale below 1 is within 1 point of the full shortcut for sure.")
+    return sentences
 
 
 def on_lesions(frame: pd.DataFrame) -> list[str]:

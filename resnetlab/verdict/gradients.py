@@ -67,22 +67,17 @@ def on_first_layer_norms(probes: pd.DataFrame) -> list[str]:
     """
     first = probes[(probes["layer"] == 0) & (probes["value"] > 0)]
     sentences = []
-    for family in ("plain", "residual"):
-        runs = first[first["family"] == family]
-        if runs.empty:
-            continue
+    for family, runs in first.groupby("family"):
         norms = runs.groupby("depth")["value"].agg(geometric_mean)
         parts = ", ".join(f"{value:.2g} ({depth} layers)" for depth, value in norms.items())
-        head = f"{family.capitalize()}: the first layer's norm is {parts}"
-        if len(norms) < 2:
-            sentences.append(f"{head}.")
-            continue
-        change = float(norms.iloc[-1] / norms.iloc[0])
-        verb = "grows" if change > 1 else "falls"
-        factor = change if change > 1 else 1 / change
-        large = f"more than {EXPLODING:,.0f}" if factor > EXPLODING else "within the ordinary"
-        ends = f"From {norms.index[0]} to {norms.index[-1]} layers"
-        sentences.append(f"{head}. {ends} it {verb} {times(factor)} times, {large}.")
+        text = f"{str(family).capitalize()}: the first layer's norm is {parts}."
+        if len(norms) > 1:
+            change = float(norms.iloc[-1] / norms.iloc[0])
+            verb, factor = ("grows", change) if change > 1 else ("falls", 1 / change)
+            large = f"more than {EXPLODING:,.0f}" if factor > EXPLODING else "within the ordinary"
+            text += f" From {norms.index[0]} to {norms.index[-1]} layers"
+            text += f" it {verb} {times(factor)} times, {large}."
+        sentences.append(text)
     return sentences or ["No gradient norms measured yet: nothing can be said."]
 
 
