@@ -27,6 +27,7 @@ from torchvision import transforms
 
 from resnetlab import config, nets, training
 from resnetlab.images import streaming
+from resnetlab.images.feeds import Setting
 from resnetlab.training import evaluate
 
 ROUNDS = 5
@@ -117,7 +118,7 @@ def testing(rounds: int) -> tuple[float, float]:
     images = images_32()
     network = nets.build("resnet-20", num_classes=10, in_channels=3).eval()
     run = config.run_from_parameters(network="resnet-20", data="cifar10", recipe="paper")
-    feed = streaming.feed(images, run.recipe, 0, torch.device("cpu"), torch.float32)
+    feed = streaming.feed(images, Setting(run.recipe, 0, torch.device("cpu"), torch.float32))
     pictures = peer.Pictures(images.train.images, images.train.labels)
     pictures.transform = transforms.Compose(
         [transforms.ToTensor(), transforms.Normalize(peer.MEAN, peer.DEVIATION)]
@@ -140,7 +141,7 @@ def decoding(rounds: int) -> tuple[float, float]:
     """Seconds for the augmented batches of 50 updates: ours, and the DataLoader's."""
     images = images_32()
     run = config.run_from_parameters(network="resnet-20", data="cifar10", recipe="paper")
-    feed = streaming.feed(images, run.recipe, 0, torch.device("cpu"), torch.float32)
+    feed = streaming.feed(images, Setting(run.recipe, 0, torch.device("cpu"), torch.float32))
     loader = peer.Loop(
         torch.nn.Linear(1, 1), images.train.images, images.train.labels, torch.device("cpu")
     )

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from resnetlab import config, machine
 from resnetlab.images import photographs, streaming
+from resnetlab.images.feeds import Setting
 
 ROUNDS, IMAGES, BATCHES = 7, 1024, 8
 PLAIN = ("Pillow", "torchvision")
@@ -109,7 +110,7 @@ def measure(
 def pipeline(found: photographs.Photos, recipe: config.Recipe) -> float:
     """Images a second of workers at full speed: what they cut while they start is not counted, and
     when the clock stops they still have work."""
-    feed = streaming.Streamed(found, recipe, 0, torch.device("cpu"), torch.float32)
+    feed = streaming.Streamed(found, Setting(recipe, 0, torch.device("cpu"), torch.float32))
     images = feed.crops(0, 3 * BATCHES)  # an epoch before, one with the clock, one after
     _take(images, IMAGES // 2)
     began = time.perf_counter()

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from resnetlab.config import PAPER, QUICK, Data, Recipe, UsageError
 from resnetlab.images import datasets, feeds
-from resnetlab.images.feeds import Dataset, Draws, Order, Resident, Split
+from resnetlab.images.feeds import Dataset, Draws, Order, Resident, Setting, Split
 from resnetlab.images.pixels import DataError
 
 CPU = torch.device("cpu")
@@ -240,7 +240,7 @@ def test_generators_differ_by_seed_purpose_and_index() -> None:
 
 
 def resident(split: Split, recipe: Recipe, dtype: torch.dtype, test: Split | None = None) -> Resident:
-    return Resident(Dataset("x", ("a", "b"), split, test or split), recipe, 0, CPU, dtype)
+    return Resident(Dataset("x", ("a", "b"), split, test or split), Setting(recipe, 0, CPU, dtype))
 
 
 def random_split(count: int = 12, channels: int = 3, size: int = 8) -> Split:
@@ -791,6 +791,6 @@ def test_a_folder_too_large_for_memory_is_refused_before_it_is_decoded(
 
 def test_recipes_that_are_used_on_each_data_set_fit_its_images(digits: Dataset) -> None:
     for own in (QUICK, PAPER):
-        batches = Resident(digits, own, 0, CPU, torch.float32)
+        batches = Resident(digits, Setting(own, 0, CPU, torch.float32))
         images, _ = batches.batch(Order(1442, own, 0).draws(0, 1), 0)
         assert images.shape == (own.batch_size, 1, 8, 8)

@@ -53,7 +53,7 @@ def feed(
     seed: int = 0,
     share: feeds.Share = feeds.ALONE,
 ) -> streaming.Streamed:
-    return streaming.Streamed(found, recipe, seed, CPU, torch.float64, share)
+    return streaming.Streamed(found, feeds.Setting(recipe, seed, CPU, torch.float64, share))
 
 
 def batches(of: streaming.Streamed, start: int, stop: int) -> list[tuple[Tensor, Tensor]]:

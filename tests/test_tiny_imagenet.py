@@ -147,7 +147,7 @@ def test_what_a_step_sees_is_the_same_from_memory_and_from_files(
         monkeypatch.setattr("resnetlab.machine.free_memory", lambda room=room: room)
         photos = photographs.load(spec(folder), tmp_path / f"root{room}")
         assert (photos.splits["train"].pixels is None) == (room == 0)
-        feed = streaming.feed(photos, recipe, 3, CPU, torch.float64)
+        feed = streaming.feed(photos, feeds.Setting(recipe, 3, CPU, torch.float64))
         batches = [(images.clone(), labels) for images, labels in feed.batches(0, 4)]
         tests = [(images.clone(), labels) for images, labels in feed.plain("test")]
         resized = [(pixels.clone(), labels) for pixels, labels in streaming.resized(photos, "test", 96)]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +29,16 @@ class Share:
 
 
 ALONE = Share()
+
+
+class Setting(NamedTuple):
+    """How and where a feed's batches are made."""
+
+    recipe: config.Recipe
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+    share: Share = ALONE
 
 
 @dataclass(frozen=True)
@@ -231,16 +241,9 @@ class Resident:
 
     BLOCK = 100  # steps whose random draws travel to the device together
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        recipe: config.Recipe,
-        seed: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        share: Share = ALONE,
-    ) -> None:
-        self.images, self.share, self.device, self.pad = len(dataset.train), share, device, recipe.pad
+    def __init__(self, dataset: Dataset, setting: Setting) -> None:
+        recipe, seed, device, dtype, self.share = setting
+        self.images, self.device, self.pad = len(dataset.train), device, recipe.pad
         self.normalise = normalisation(dataset.train.images, recipe.mean).to(device, dtype)
         self._order = Order(self.images, recipe, seed)
         splits = {"train": dataset.train, "test": dataset.test, "validation": dataset.validation}

@@ -19,12 +19,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from resnetlab import config
 from resnetlab.config import UsageError
 from resnetlab.images import feeds
 from resnetlab.images.cache import Arrays, cached
 from resnetlab.images.datasets import DECODER
-from resnetlab.images.feeds import Normalise, Share, generator
+from resnetlab.images.feeds import Normalise, Setting, generator
 from resnetlab.images.photographs import Files, Photos
 from resnetlab.images.pixels import BAR, DataError, centre_crop, resize, scaled_crop
 
@@ -32,18 +31,9 @@ MEASURED_IMAGES = 10_000  # training images from which the mean and the colours 
 TASK_PIXELS = 32 * 224 * 224  # pixels that a worker decodes at a time: 32 crops of 224
 
 
-def feed(
-    images: feeds.Dataset | Photos,
-    recipe: config.Recipe,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    share: Share = feeds.ALONE,
-) -> feeds.Feed:
+def feed(images: feeds.Dataset | Photos, setting: Setting) -> feeds.Feed:
     """These images as training takes them: larger ones by a recipe with `crop`."""
-    if isinstance(images, Photos):
-        return Streamed(images, recipe, seed, device, dtype, share)
-    return feeds.Resident(images, recipe, seed, device, dtype, share)
+    return Streamed(images, setting) if isinstance(images, Photos) else feeds.Resident(images, setting)
 
 
 class Cut(NamedTuple):
@@ -182,25 +172,17 @@ class Views(NamedTuple):
 class Streamed:
     """A `feeds.Feed` from files: images of Sec. 3.4, by a recipe with `crop` and `scale`."""
 
-    def __init__(
-        self,
-        photos: Photos,
-        recipe: config.Recipe,
-        seed: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        share: Share = feeds.ALONE,
-    ) -> None:
+    def __init__(self, photos: Photos, setting: Setting) -> None:
+        recipe, self._seed, self._device, dtype, self._share = setting
         if recipe.crop is None or recipe.scale is None:
             raise UsageError(f"recipe {recipe.name} does not crop; {photos.label} has larger images")
         self.images = len(photos.splits["train"])
-        self._photos, self._recipe, self._seed = photos, recipe, seed
-        self._device, self._share = device, share
+        self._photos, self._recipe = photos, recipe
         self._crop, self._scale = recipe.crop, recipe.scale
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
         statistics = measure(photos, self._crop, self._scale[0])
-        self.normalise = statistics.normalise(recipe.mean).to(device, dtype)
-        self._colours = statistics.colours().to(device, dtype)
+        self.normalise = statistics.normalise(recipe.mean).to(self._device, dtype)
+        self._colours = statistics.colours().to(self._device, dtype)
 
     def _draw_epoch(self, epoch: int) -> Views:
         """The epoch's permutation, and each image's scale, place, mirroring and colour."""

@@ -115,15 +115,15 @@ def download(root: Path) -> Path:
     partial = root / ".tiny-imagenet.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        unpack(archive, partial)
-        for split, classes in look(partial).checked().items():
+        unpacked = unpack(archive, partial)
+        for split, classes in look(unpacked).checked().items():
             count = sum(map(len, classes.values()))
             if count != IMAGES[split] or len(classes) != TINY_CLASSES:
                 raise DataError(
                     f"{archive} holds {count:,} {split} images of {len(classes)} classes, not "
                     f"{IMAGES[split]:,} of {TINY_CLASSES}: it is not the published set"
                 )
-        partial.rename(folder)
+        unpacked.rename(folder)
     except OSError as error:
         raise DataError(f"{folder} could not be made ({error.strerror or error})") from None
     finally:
@@ -132,29 +132,23 @@ def download(root: Path) -> Path:
     return folder
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """The content of the archive's one top folder into `folder`.
+def unpack(archive: Path, folder: Path) -> Path:
+    """Everything into `folder`; the archive's one top folder in it.
 
     Raises DataError for a damaged archive, and, before anything is written, for a member whose path
     leads elsewhere.
     """
     try:
         with zipfile.ZipFile(archive) as packed:
-            members = [member for member in packed.infolist() if not member.is_dir()]
-            for member in members:
-                path = PurePosixPath(member.filename)
-                if path.is_absolute() or ".." in path.parts or "\\" in member.filename:
-                    raise DataError(
-                        f"{archive} is refused: {member.filename!r} leads out of its folder"
-                    )
-                if len(path.parts) < 2:
-                    raise DataError(f"{archive} is refused: {member.filename!r} lies in no folder")
-            for member in members:
-                target = folder.joinpath(*PurePosixPath(member.filename).parts[1:])
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with packed.open(member) as source, target.open("wb") as out:
-                    shutil.copyfileobj(source, out)  # checks each member's CRC at its end
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            for name in packed.namelist():
+                path = PurePosixPath(name)
+                if path.is_absolute() or ".." in path.parts or "\\" in name:
+                    raise DataError(f"{archive} is refused: {name!r} leads out of its folder")
+                if len(path.parts) < 2 and not name.endswith("/"):
+                    raise DataError(f"{archive} is refused: {name!r} lies in no folder")
+            packed.extractall(folder)  # checks each member's CRC
+        return next(folder.iterdir())
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, StopIteration) as error:
         raise DataError(f"{archive} is damaged ({error})") from None
 
 

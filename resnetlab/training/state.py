@@ -101,7 +101,8 @@ class Training:
         )
         self.schedule = schedule.Schedule(recipe)
         share = feeds.Share(group.rank, group.count)
-        self.feed: feeds.Feed = streaming.feed(dataset, recipe, run.seed, device, dtype, share)
+        setting = feeds.Setting(recipe, run.seed, device, dtype, share)
+        self.feed: feeds.Feed = streaming.feed(dataset, setting)
         self._batches: Iterator[tuple[Tensor, Tensor]] | None = None
         self._last: Step  # what the step just made saw
         self.step = 0
