@@ -13,7 +13,7 @@ import pytest
 
 from resnetlab import cli, config, store, studies
 from resnetlab.config import UsageError
-from resnetlab.pages import document, executed
+from resnetlab.pages import document, executed, lesson_pages
 from resnetlab.studies import lesson, notebook
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -129,7 +129,7 @@ def test_every_numbered_notebook_has_its_place_in_the_story() -> None:
     assert len(set(told)) == len(told)
     assert {path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb")} <= set(told)
     for chapter in lesson.chapters():
-        assert lesson.question(chapter.source).endswith("?")
+        assert chapter.question.endswith("?")
         own = executed.defaults(executed.parse(chapter.source.read_bytes())["cells"])
         assert set(chapter.quick) <= set(own), "a trial names parameters that the notebook has"
 
@@ -274,7 +274,9 @@ def test_ours_and_the_paper_through_the_command(
     monkeypatch.chdir(PROJECT)
     code, _, complaint = resnetlab("notebook", "10", "-p", "quick", "true", "--results", root)
     assert code == 0, complaint
-    page = lesson.page(executed.parse((root / "lesson-quick/10_ours_and_the_paper.ipynb").read_bytes()))
+    page = lesson_pages.body(
+        executed.parse((root / "lesson-quick/10_ours_and_the_paper.ipynb").read_bytes())
+    )
     runs = store.read_study(root / "reference" / "digits").runs
     errors = [run.final("test_error") for run in runs if run.network.name == "resnet-44"]
     mean = sum(errors) / len(errors)
@@ -295,7 +297,7 @@ def test_ours_and_the_paper_without_any_study_is_empty(
     monkeypatch.chdir(PROJECT)
     code, _, complaint = resnetlab("notebook", "10", "--results", tmp_path / "here")
     assert code == 0, complaint
-    page = lesson.page(
+    page = lesson_pages.body(
         executed.parse((tmp_path / "here/lesson/10_ours_and_the_paper.ipynb").read_bytes())
     )
     assert "No finished run is of a network in these tables yet." in page
@@ -339,7 +341,7 @@ def test_a_page_holds_prose_figures_tables_and_answers() -> None:
     figure = {"data": [{"type": "scatter", "y": [1, 2]}], "layout": {"title": {"text": "mine<br>x"}}}
     frame = "<table><thead><tr><th></th><th>run</th><th>error</th></tr></thead><tbody>"
     frame += "<tr><th>0</th><td>a &amp; b</td><td>1.50</td></tr></tbody></table>"
-    body = lesson.page(
+    body = lesson_pages.body(
         content(
             cell("markdown", "# Well?\n\n*Yes* & no\n\n| a | b |\n|---|---|\n| 1 | 2 |"),
             cell("code", "x: int = 1  # a", tags=["parameters"]),
@@ -372,7 +374,7 @@ def test_nothing_of_a_hostile_notebook_runs_or_asks_a_server() -> None:
         "layout": {"title": {"text": HOSTILE}, "images": [{"source": HOSTILE}]},
     }
     tiles = {"data": [{"type": "scattermap"}], "layout": {}}
-    body = lesson.page(
+    body = lesson_pages.body(
         content(
             cell("markdown", f"# {HOSTILE}\n\n{HOSTILE}\n\n[l](javascript:alert(1)) <details open>"),
             cell("code", HOSTILE, output(**{"text/html": HOSTILE, "text/plain": HOSTILE})),

@@ -12,10 +12,12 @@ import pytest
 
 from resnetlab import files, store
 from resnetlab.config import Recipe, UsageError, run_from_parameters
+from resnetlab.pages import executed
 from resnetlab.studies import notebook
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
+COPIES = sorted((FOLDER.parent / "results" / store.REFERENCE).rglob("*.ipynb"))
 
 
 def read(path):
@@ -56,6 +58,15 @@ def test_form(path):
     assert prose[-1] is content.cells[-1].source
     assert "**Questions.**" in prose[-1]
     assert prose[-1].count("<details><summary>Answer</summary>") == prose[-1].count("</details>") == 3
+
+
+@pytest.mark.parametrize("copy", COPIES, ids=lambda copy: f"{copy.parent.name}-{copy.stem}")
+def test_a_committed_copy_is_of_its_notebook_as_it_stands(copy):
+    """Else its words are not those of the code that made its values: execute it, or remove it."""
+    content = executed.parse(copy.read_bytes())
+    assert executed.failure(content) is None
+    source = executed.parse((FOLDER / copy.name).read_bytes())
+    assert executed.sources(content) == executed.sources(source)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -90,9 +90,14 @@ def defaults(cells: list[Any]) -> dict[str, Any]:
     return values
 
 
+def noted(notebook: Mapping[str, Any]) -> dict[str, Any]:
+    """What papermill noted about the execution: parameters, start_time, duration, ..."""
+    return _mapping(_mapping(notebook.get("metadata")).get("papermill"))
+
+
 def given(notebook: Mapping[str, Any]) -> dict[str, Any]:
     """The values that papermill gave it, by name."""
-    return _mapping(_mapping(_mapping(notebook.get("metadata")).get("papermill")).get("parameters"))
+    return _mapping(noted(notebook).get("parameters"))
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """The lesson: the question notebooks in teaching order, executed, and as pages that need no computer.
 
-Which notebooks belong to it and in which order stands in STORY, once. A page is one HTML file of
-`document` that holds an executed notebook; `index.html` links them.
+Which notebooks belong to it and in which order stands in STORY, once. A page is one HTML file that
+holds an executed notebook (`pages.lesson_pages`); `index.html` links them.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from markdown_it import MarkdownIt
-
 from resnetlab import config, files, store
 from resnetlab.config import UsageError
-from resnetlab.pages import document, executed
+from resnetlab.pages import document, executed, lesson_pages
 from resnetlab.studies import notebook, runner
 
 KIND = "page of a lesson"
@@ -41,6 +38,13 @@ class Chapter:
     @property
     def source(self) -> Path:
         return notebook.find(self.name)
+
+    @property
+    def question(self) -> str:
+        """The title of the notebook."""
+        cells = executed.parse(self.source.read_bytes())["cells"]
+        first = executed.text_of(cells[0].get("source")) if cells else ""
+        return first.partition("\n")[0].lstrip("# ") or self.name
 
 
 # The order of the forty minutes (notebooks/README.md): what happens, what is not the cause, what may
@@ -70,13 +74,9 @@ STORY = (
 
 def chapters() -> list[Chapter]:
     """Those whose notebook is there, in the order of the story; others follow by name."""
-    there = {path.stem for path in notebook.folder().glob("[0-9]*.ipynb")}
-    if not there:
-        raise UsageError(
-            f"{notebook.folder()} holds no notebooks: run this inside the project's folder"
-        )
-    told = [chapter for chapter in STORY if chapter.name in there]
-    return told + [Chapter(name) for name in sorted(there - {chapter.name for chapter in told})]
+    numbered = [name.removesuffix(".ipynb") for name in notebook.names() if name[0].isdecimal()]
+    told = [chapter for chapter in STORY if chapter.name in numbered]
+    return told + [Chapter(name) for name in numbered if name not in {one.name for one in told}]
 
 
 # --- executing --------------------------------------------------------------------------------
@@ -136,7 +136,6 @@ class Part:
     """A chapter of the lesson as it stands: its executed copy, or why there is none."""
 
     chapter: Chapter
-    title: str
     page: str  # file name without ending
     copy: Path | None = None
     error: str = ""
@@ -160,7 +159,7 @@ def teach(
     ended are there at any moment.
     """
     told = chapters()
-    parts = [Part(chapter, question(chapter.source), chapter.name) for chapter in told]
+    parts = [Part(chapter, chapter.name) for chapter in told]
     check_folder(folder)
     for index, chapter in enumerate(told):
         begins(chapter)
@@ -178,7 +177,7 @@ def teach(
             error = error or execute(source, target, parameters, root)
             state = "failed" if error else "executed"
         copy = target if target.is_file() else None
-        parts[index] = Part(chapter, parts[index].title, chapter.name, copy, error, state)
+        parts[index] = Part(chapter, chapter.name, copy, error, state)
         write_page(folder, parts[index])
         write_index(folder, parts)
         ends(parts[index])
@@ -206,12 +205,11 @@ def from_reference(root: Path, folder: Path) -> list[Part]:
             (root / store.REFERENCE).glob(f"*/{chapter.name}.ipynb"),
             key=lambda copy: (copy.parent.name != DEFAULT, copy),
         )
-        title = question(chapter.source)
         for copy in copies:
             page = chapter.name + (f"-{copy.parent.name}" if len(copies) > 1 else "")
-            parts.append(Part(chapter, title, page, copy, failure(copy) or "", "there"))
+            parts.append(Part(chapter, page, copy, failure(copy) or "", "there"))
         if not copies:
-            parts.append(Part(chapter, title, chapter.name))
+            parts.append(Part(chapter, chapter.name))
     if not any(part.copy for part in parts):
         raise UsageError(f"{root / store.REFERENCE} holds no executed notebooks")
     check_folder(folder)
@@ -219,13 +217,6 @@ def from_reference(root: Path, folder: Path) -> list[Part]:
         write_page(folder, part)
     write_index(folder, parts)
     return parts
-
-
-def question(source: Path) -> str:
-    """The title of a notebook: the question that it asks."""
-    cells = executed.parse(source.read_bytes())["cells"]
-    first = executed.text_of(cells[0].get("source")) if cells else ""
-    return first.partition("\n")[0].lstrip("# ") or source.stem
 
 
 # --- pages ------------------------------------------------------------------------------------
@@ -248,13 +239,13 @@ def write_page(folder: Path, part: Part) -> None:
         return
     try:
         content = part.copy.read_bytes()
-        body = page(executed.parse(content))
+        body = lesson_pages.body(executed.parse(content))
     except (OSError, executed.UnreadableError):
         return  # the index says why
     head = f'<p class="over"><a href="{INDEX}">{escape(TITLE)}</a></p>'
     target = folder / f"{part.page}.html"
     document.check_target(target, KIND)
-    files.atomic_write(target, document.whole(KIND, part.title, f"{head}\n{body}"))
+    files.atomic_write(target, document.whole(KIND, part.chapter.question, f"{head}\n{body}"))
     if part.copy.parent != folder:
         files.atomic_write(folder / f"{part.page}.ipynb", content)
 
@@ -263,11 +254,11 @@ def write_index(folder: Path, parts: Sequence[Part]) -> None:
     """index.html: every chapter in order, with what it was executed on, or why it is not there."""
     lines = []
     for part in parts:
-        title, role = escape(part.title), escape(part.chapter.role)
+        title, role = escape(part.chapter.question), escape(part.chapter.role)
         there = part.copy is not None and (folder / f"{part.page}.html").is_file()
         if there:
             title = f'<a href="{quote(part.page)}.html">{title}</a>'
-        notes = [document.text(said) for said in _said(part)]
+        notes = [document.text(note) for note in _notes(part)]
         if part.error:
             notes.append(f"<strong>failed: {document.text(part.error)}</strong>")
         if there:
@@ -286,9 +277,9 @@ def write_index(folder: Path, parts: Sequence[Part]) -> None:
     files.atomic_write(folder / INDEX, document.whole(KIND, TITLE, body))
 
 
-def _said(part: Part) -> Iterator[str]:
+def _notes(part: Part) -> Iterator[str]:
     """What the index notes about an executed copy."""
-    yield f"{part.chapter.name}"
+    yield part.chapter.name
     if part.copy is None:
         yield f"not executed yet: resnetlab notebook {part.chapter.name}"
         return
@@ -296,86 +287,13 @@ def _said(part: Part) -> Iterator[str]:
         content = executed.parse(part.copy.read_bytes())
     except (OSError, executed.UnreadableError):
         return
-    meta = content.get("metadata")
-    noted = meta.get("papermill") if isinstance(meta, dict) else None
-    noted = noted if isinstance(noted, dict) else {}
+    noted = executed.noted(content)
     began, seconds = noted.get("start_time"), noted.get("duration")
     if isinstance(began, str):
         yield f"executed {began[:16].replace('T', ' ')} UTC"
     if isinstance(seconds, int | float):
         yield f"took {seconds:,.0f} s"
-    own = executed.defaults(content["cells"])
+    defaults = executed.defaults(content["cells"])
     for name, value in executed.given(content).items():
-        if name != "results" and value != own.get(name):
+        if name != "results" and value != defaults.get(name):
             yield f"{name} {json.dumps(value)}"
-
-
-def page(content: Mapping[str, Any]) -> str:
-    """The body of an executed notebook's page: prose, figures, tables and text; code folded away."""
-    figures = document.Figures()
-    parts = []
-    for cell in executed.cells(content):
-        source = executed.text_of(cell.get("source"))
-        tags = executed.tags(cell)
-        if cell.get("cell_type") == "markdown":
-            parts.append(prose(source))
-        elif cell.get("cell_type") == "code":
-            if "parameters" in tags:
-                parts.append(_parameters(content))
-            elif "injected-parameters" not in tags and source.strip():
-                code = escape(source[: executed.MOST_TEXT])
-                parts.append(f"<details><summary>Code</summary><pre>{code}</pre></details>")
-            parts += [_output(output, figures) for output in executed.outputs(cell)]
-    return "\n".join(parts)
-
-
-def _parameters(content: Mapping[str, Any]) -> str:
-    given = executed.given(content)
-    values = executed.defaults(content["cells"]) | given
-    rows = [(name, repr(value)) for name, value in values.items() if name != "results"]
-    table = document.table(["parameter", "value"], rows)
-    return f"<details><summary>Parameters</summary>{table}</details>"
-
-
-def prose(source: str) -> str:
-    """Markdown as HTML. Of HTML in it only what folds out an answer stays; pictures are their text."""
-    html = str(_markdown().render(source))
-    for tag in ("details", "summary"):
-        for mark in (tag, f"/{tag}"):
-            html = html.replace(f"&lt;{mark}&gt;", f"<{mark}>")
-    return html
-
-
-def _markdown() -> MarkdownIt:
-    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    markdown.add_render_rule("image", _text_of_image)  # a picture would ask a server
-    return markdown
-
-
-def _text_of_image(renderer: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
-    return escape(tokens[at].content)
-
-
-def _output(output: object, figures: document.Figures) -> str:
-    """One output as HTML: a figure, a picture, a table, words or text."""
-    kind, content = executed.block(output)
-    if kind == "figure":
-        title = getattr(content.layout.title, "text", None) or "figure"
-        return figures.add(content, str(title).partition("<br>")[0], caption=False)
-    if kind == "picture":
-        data = base64.b64encode(content).decode()
-        return f'<img alt="a picture" src="data:image/png;base64,{data}">'
-    if kind == "table":
-        numbers = [name for name, cells in content.items() if all(map(_is_number, filter(None, cells)))]
-        return document.table(list(content), content.itertuples(index=False), numbers=numbers)
-    if kind == "prose":
-        return f'<div class="said">{prose(content)}</div>'
-    if kind == "left out":
-        return f'<p class="soft">Left out: {document.text(content)}.</p>'
-    return f"<pre>{escape(content)}</pre>" if content.strip() else ""
-
-
-def _is_number(text: str) -> bool:
-    return all(
-        part.replace(",", "").lstrip("+-").replace(".", "", 1).isdigit() for part in text.split(" ± ")
-    )

@@ -254,9 +254,13 @@ def progress_line(row: Mapping[str, Any], run: config.Run) -> str:
 # --- around a notebook ------------------------------------------------------------------------
 
 
-def folder() -> Path:
-    """Where the project's notebooks lie."""
-    return files.project_root() / "notebooks"
+def names() -> list[str]:
+    """The project's notebooks by file name. UsageError if there are none."""
+    folder = files.project_root() / "notebooks"
+    known = sorted(item.name for item in folder.glob("*.ipynb"))
+    if not known:
+        raise UsageError(f"{folder} holds no notebooks: run this inside the project's folder")
+    return known
 
 
 def find(name: str) -> Path:
@@ -264,14 +268,11 @@ def find(name: str) -> Path:
 
     UsageError if there is none.
     """
-    known = sorted(item.name for item in folder().glob("*.ipynb"))
-    if not known:
-        raise UsageError(f"{folder()} holds no notebooks: run this inside the project's folder")
-    wanted = name if name.endswith(".ipynb") else f"{name}.ipynb"
+    known, wanted = names(), name if name.endswith(".ipynb") else f"{name}.ipynb"
     numbered = [item for item in known if item.startswith(f"{name}_")] if name.isdecimal() else []
     if wanted not in known and len(numbered) != 1:
         raise UsageError(f"no notebook {wanted!r}{config.did_you_mean(wanted, known)}")
-    return folder() / (wanted if wanted in known else numbered[0])
+    return files.project_root() / "notebooks" / (wanted if wanted in known else numbered[0])
 
 
 def known_parameter(source: Path, name: str) -> Parameter:

@@ -1,0 +1,83 @@
+"""The page of an executed notebook for a lesson: its prose, figures and tables; code is folded away."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+from resnetlab.pages import document, executed
+
+
+def body(content: Mapping[str, Any]) -> str:
+    """The body of that page, as HTML that asks no network."""
+    figures = document.Figures()
+    parts = []
+    for cell in executed.cells(content):
+        source = executed.text_of(cell.get("source"))
+        tags = executed.tags(cell)
+        if cell.get("cell_type") == "markdown":
+            parts.append(prose(source))
+        elif cell.get("cell_type") == "code":
+            if "parameters" in tags:
+                parts.append(_parameters(content))
+            elif "injected-parameters" not in tags and source.strip():
+                code = escape(source[: executed.MOST_TEXT])
+                parts.append(f"<details><summary>Code</summary><pre>{code}</pre></details>")
+            parts += [_output(output, figures) for output in executed.outputs(cell)]
+    return "\n".join(parts)
+
+
+def _parameters(content: Mapping[str, Any]) -> str:
+    given = executed.given(content)
+    values = executed.defaults(content["cells"]) | given
+    rows = [(name, repr(value)) for name, value in values.items() if name != "results"]
+    table = document.table(["parameter", "value"], rows)
+    return f"<details><summary>Parameters</summary>{table}</details>"
+
+
+def prose(source: str) -> str:
+    """Markdown as HTML. Of HTML in it only what folds out an answer stays; pictures are their text."""
+    html = str(_markdown().render(source))
+    for tag in ("details", "summary"):
+        for mark in (tag, f"/{tag}"):
+            html = html.replace(f"&lt;{mark}&gt;", f"<{mark}>")
+    return html
+
+
+def _markdown() -> MarkdownIt:
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown.add_render_rule("image", _text_of_image)  # a picture would ask a server
+    return markdown
+
+
+def _text_of_image(renderer: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
+    return escape(tokens[at].content)
+
+
+def _output(output: object, figures: document.Figures) -> str:
+    """One output as HTML: a figure, a picture, a table, words or text."""
+    kind, content = executed.block(output)
+    if kind == "figure":
+        title = getattr(content.layout.title, "text", None) or "figure"
+        return figures.add(content, str(title).partition("<br>")[0], caption=False)
+    if kind == "picture":
+        data = base64.b64encode(content).decode()
+        return f'<img alt="a picture" src="data:image/png;base64,{data}">'
+    if kind == "table":
+        numbers = [name for name, cells in content.items() if all(map(_is_number, filter(None, cells)))]
+        return document.table(list(content), content.itertuples(index=False), numbers=numbers)
+    if kind == "prose":
+        return f'<div class="said">{prose(content)}</div>'
+    if kind == "left out":
+        return f'<p class="soft">Left out: {document.text(content)}.</p>'
+    return f"<pre>{escape(content)}</pre>" if content.strip() else ""
+
+
+def _is_number(text: str) -> bool:
+    return all(
+        part.replace(",", "").lstrip("+-").replace(".", "", 1).isdigit() for part in text.split(" ± ")
+    )
