@@ -32,11 +32,15 @@ def say(text: object, length: int = 400) -> None:
     st.text(shown(text, length))
 
 
-def sentences(lines: Iterable[str]) -> None:
-    """What runs or measurements say, in a frame, a sentence a line."""
+def sentences(lines: Sequence[str], most: int = 100) -> None:
+    """What runs or measurements say, in a frame, a sentence per line; beyond `most` to unfold."""
     with st.container(border=True):
-        for line in lines:
+        for line in lines[:most]:
             say(line, 2000)
+        if len(lines) > most:
+            with st.expander(f"{len(lines) - most} more, network by network"):
+                for line in lines[most:]:
+                    say(line, 2000)
 
 
 def section(title: str, about: str = "") -> None:

@@ -23,6 +23,47 @@ from resnetlab.pages.executed import MOST_CELLS, MOST_TEXT, UnreadableError, par
 SHIPPED = Path(__file__).resolve().parents[2] / "notebooks"
 
 
+def page() -> None:
+    study = frame.open_study(
+        "Notebooks",
+        "What was executed: the notebook that looks at the study, and the one that trained each run. "
+        "Shown from its cells; nothing in it runs here.",
+    )
+    paths = notebooks(study)
+    if not paths:
+        st.info("This study has no executed notebook.", icon=":material/description:")
+        st.markdown(
+            "`make study` trains through notebooks and keeps them; `resnetlab train` does without."
+        )
+        return
+    path = frame.choose("Notebook", paths, "notebook")
+    try:
+        content = path.read_bytes()
+        notebook = parse(content)
+    except (OSError, UnreadableError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else str(problem)
+        frame.say(f"{path.name} cannot be shown: {reason}.")
+        st.markdown("The same command executes it again; the other notebooks can be chosen above.")
+        return
+    left, right = st.columns(2, vertical_alignment="center")
+    with_code = frame.switch("Code", "code", on=True, place=left)
+    name = f"{study.name}-{path.relative_to(study.path).as_posix()}"
+    right.download_button(
+        "Download the notebook",
+        content,
+        file_name=re.sub(r"[^A-Za-z0-9._-]", "_", name),
+        mime="application/x-ipynb+json",
+        icon=":material/download:",
+    )
+    show_parameters(notebook)
+    prose = known_prose()
+    for index, cell in enumerate(notebook["cells"][:MOST_CELLS]):
+        show_cell(cell, index, prose, with_code)
+    if len(notebook["cells"]) > MOST_CELLS:
+        more = len(notebook["cells"]) - MOST_CELLS
+        st.text(f"And {more:,} more cells: download it to see them.")
+
+
 def notebooks(study: store.Study) -> dict[str, Path]:
     """Those that look at the study, then that of each run."""
     found = []
@@ -46,14 +87,17 @@ def known_prose() -> set[str]:
     return found
 
 
-def parameters(notebook: Mapping[str, Any]) -> pd.DataFrame:
+def show_parameters(notebook: Mapping[str, Any]) -> None:
     """What it was run with: the values that papermill gave it, else its own defaults."""
-    own, given = executed.defaults(notebook["cells"]), executed.given(notebook)
-    rows = [
-        (frame.shown(name), frame.shown(repr(given.get(name, own.get(name)))), name in given)
-        for name in dict.fromkeys([*given, *own])
-    ]
-    return pd.DataFrame(rows, columns=["name", "value", "given"])
+    given = executed.given(notebook)
+    values = given or executed.defaults(notebook["cells"])
+    rows = [(frame.shown(name), frame.shown(repr(value))) for name, value in values.items()]
+    columns = {"name": frame.text("Parameter"), "value": frame.text("Value" if given else "Default")}
+    with st.expander("Parameters", icon=":material/tune:", expanded=True):
+        if rows:
+            frame.table(pd.DataFrame(rows, columns=[*columns]), "parameters", columns, rows=20)
+        else:
+            st.markdown("It names none.")
 
 
 def plain(text: str) -> None:
@@ -93,55 +137,4 @@ def show_cell(cell: Any, index: int, prose: set[str], with_code: bool) -> None:
             st.text(frame.shown(f"Left out: an output that cannot be drawn ({type(error).__name__})."))
 
 
-study = frame.open_study(
-    "Notebooks",
-    "What was executed: the notebook that looks at the study, and the one that trained each run. "
-    "Shown from its cells; nothing in it runs here.",
-)
-found = notebooks(study)
-if not found:
-    st.info("This study has no executed notebook.", icon=":material/description:")
-    st.markdown("`make study` trains through notebooks and keeps them; `resnetlab train` does without.")
-    st.stop()
-label = st.selectbox("Notebook", list(found), key="notebook", bind="query-params")
-path = found.get(str(label), next(iter(found.values())))
-try:
-    content = path.read_bytes()
-    notebook = parse(content)
-except (OSError, UnreadableError) as problem:
-    reason = problem.strerror if isinstance(problem, OSError) else str(problem)
-    st.text(frame.shown(f"{path.name} cannot be shown: {reason}."))
-    st.markdown("The same command executes it again; the other notebooks can be chosen above.")
-    st.stop()
-
-left, right = st.columns(2, vertical_alignment="center")
-with_code = left.toggle("Code", value=True, key="code", bind="query-params")
-with right:
-    st.download_button(
-        "Download the notebook",
-        content,
-        file_name=re.sub(r"[^A-Za-z0-9._-]", "_", f"{study.name}-{label}"),
-        mime="application/x-ipynb+json",
-        icon=":material/download:",
-    )
-table = parameters(notebook)
-with st.expander("Parameters", icon=":material/tune:", expanded=True):
-    if table.empty:
-        st.markdown("It names none.")
-    else:
-        st.dataframe(
-            table[table["given"]].drop(columns="given") if table["given"].any() else table,
-            hide_index=True,
-            key="parameters",
-            height="content" if len(table) <= 20 else 400,
-            column_config={
-                "name": frame.text("Parameter"),
-                "value": frame.text("Value"),
-                "given": st.column_config.CheckboxColumn("Given", help="Otherwise its own default."),
-            },
-        )
-known = known_prose()
-for index, cell in enumerate(notebook["cells"][:MOST_CELLS]):
-    show_cell(cell, index, known, with_code)
-if len(notebook["cells"]) > MOST_CELLS:
-    st.text(f"And {len(notebook['cells']) - MOST_CELLS:,} more cells: download it to see them.")
+page()
