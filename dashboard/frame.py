@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import cached, live_chart
 from resnetlab import plots, store
@@ -114,13 +113,13 @@ def choose_runs(
     """
     offered = []
     for family in ("plain", "residual"):
-        own = {
+        depths = {
             label: run.network.depth
             for label, run in runs.items()
             if run.network.family == family and run.path.parent == study.path
         }
-        for depth in sorted({min(own.values()), max(own.values())}) if own else ():
-            offered += [label for label in own if own[label] == depth][:each]
+        for depth in sorted({min(depths.values()), max(depths.values())}) if depths else ():
+            offered += [label for label in depths if depths[label] == depth][:each]
     chosen = st.multiselect(
         label,
         list(runs),
@@ -278,16 +277,46 @@ def _watch(study: store.Study | None) -> None:
     live(bool(running))
     where, paused = st.container(), False
     if running:
-        where, switch = st.columns([6, 1], vertical_alignment="top")
-        paused = switch.toggle(
+        where, beside = st.columns([6, 1], vertical_alignment="top")
+        paused = beside.toggle(
             "Pause",
             key="pause",
             help="Hold the picture still. Without it, charts grow and keep your zoom.",
         )
-    every = None if paused else LOOK_SECONDS if running else IDLE_SECONDS
+    drawn, since = _state(study), time.monotonic()
+
+    def look() -> None:
+        # The first look belongs to the drawing of the page itself, which has just read the study.
+        first = time.monotonic() - since < LOOK_SECONDS / 2
+        now = study if first or study is None else cached.study(study.path)
+        _show_running(_running(now), paused)
+        if not paused and not first and _state(now) != drawn:
+            st.rerun()
+
     with where:
-        state = cached.state(study) if study else ()
-        st.fragment(_look, run_every=every)(study, state, time.monotonic(), paused)
+        every = None if paused else LOOK_SECONDS if running else IDLE_SECONDS
+        st.fragment(look, run_every=every)()
+
+
+def _state(study: store.Study | None) -> Any:
+    """What the page depends on; without a study, whether there is one by now."""
+    return cached.state(study) if study else bool(store.find_studies(cached.root()))
+
+
+def _running(study: store.Study | None) -> list[store.RunRecord]:
+    return [run for run in study.runs if run.status == "running"] if study else []
+
+
+def _show_running(running: Sequence[store.RunRecord], paused: bool) -> None:
+    """The live line, and how far the first few runs are."""
+    if not running:
+        return
+    line = f":green-badge[:material/sensors: live] {count(len(running), 'run')} training"
+    st.markdown(line + (", picture paused" if paused else ""))
+    for column, run in zip(st.columns(min(len(running), BARS)), running, strict=False):
+        planned, step = run.config.recipe.steps, run.info.get("step")
+        done = min(step, planned) if type(step) is int and step > 0 else 0
+        column.progress(done / planned, text=f"{run.config.label}: step {done:,} of {planned:,}")
 
 
 def live(training: bool) -> None:
@@ -295,35 +324,6 @@ def live(training: bool) -> None:
     st.session_state["live"] = training
     if training:
         live_chart.offer()
-
-
-def _look(drawn: store.Study | None, state: tuple[Any, ...], since: float, paused: bool) -> None:
-    # The first look belongs to the drawing of the page itself, which has just read the study.
-    first = time.monotonic() - since < LOOK_SECONDS / 2
-    study = drawn if first or drawn is None else cached.study(drawn.path)
-    running = _running(study)
-    if running:
-        line = f":green-badge[:material/sensors: live] {count(len(running), 'run')} training"
-        st.markdown(line + (", picture paused" if paused else ""))
-        columns = st.columns(min(len(running), BARS))
-        for column, run in zip(columns, running, strict=False):
-            _bar(column, run)
-    if paused or first:
-        return
-    any_study = bool(store.find_studies(cached.root()))
-    if any_study if study is None else cached.state(study) != state:
-        st.rerun()
-
-
-def _running(study: store.Study | None) -> list[store.RunRecord]:
-    return [run for run in study.runs if run.status == "running"] if study else []
-
-
-def _bar(column: DeltaGenerator, run: store.RunRecord) -> None:
-    planned = run.config.recipe.steps
-    step = run.info.get("step")
-    done = min(step, planned) if type(step) is int and step > 0 else 0
-    column.progress(done / planned, text=f"{run.config.label}: step {done:,} of {planned:,}")
 
 
 # --- charts -----------------------------------------------------------------------------------

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -26,28 +23,19 @@ CHART = ".js-plotly-plot .main-svg"
 PATIENCE = 90  # seconds; a loaded machine with two cores
 
 
-def serve() -> tuple[subprocess.Popen[bytes], str]:
-    """The dashboard over the project's results, on a free port of this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["run", "dashboard/app.py", f"--server.port={port}", "--server.headless=true"]
+def serve() -> tuple[subprocess.Popen[str], str]:
+    """The dashboard over the project's results, and its address, which it prints when it is up."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", *words],
+        [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.headless=true"],
         cwd=PROJECT,
         env=os.environ | {"RESNETLAB_RESULTS": str(PROJECT / "results")},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
-    while True:
-        try:
-            urllib.request.urlopen(f"{url}/_stcore/health", timeout=5).close()
-            return server, url
-        except OSError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                server.kill()
-                raise SystemExit("error: the dashboard did not start") from None
-            time.sleep(0.2)
+    for line in server.stdout or ():
+        if "URL:" in line:
+            return server, line.split()[-1]
+    raise SystemExit("error: the dashboard did not start")
 
 
 def main() -> None:

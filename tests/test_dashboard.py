@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -335,6 +336,21 @@ def test_every_chart_keeps_the_upload_button_away_and_its_own_key(
         assert all(json.loads(item.proto.config)["showSendToCloud"] is False for item in found)
         ids = [item.proto.id for item in found]
         assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("page", [path.stem for path in (APP.parent / "app_pages").glob("*.py") if path.stem != "lab"])
+def test_a_page_is_functions_and_one_call(page: str) -> None:
+    """What stands at its top level is imports, constants and definitions: a reader begins at `page`."""
+    docstring, *statements, last = ast.parse((APP.parent / "app_pages" / f"{page}.py").read_text()).body
+    assert isinstance(docstring, ast.Expr)
+    assert ast.unparse(last) == "page()"
+    kinds = ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.FunctionDef | ast.ClassDef
+    assert all(isinstance(statement, kinds) for statement in statements)
+
+
+def test_only_one_file_caches() -> None:
+    caching = {path.name for path in APP.parent.rglob("*.py") if "st.cache_" in path.read_text()}
+    assert caching == {"cached.py"}
 
 
 def test_settings_beside_the_script_are_the_safe_ones() -> None:

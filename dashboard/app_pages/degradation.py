@@ -94,11 +94,11 @@ def show_curves(metrics: pd.DataFrame, reason: str | None) -> None:
         "*lower*.",
     )
     hint = "Under ours where data set and recipe are the paper's, else in a figure of their own."
-    theirs, theme = frame.switch("The paper's curves", "theirs", hint, on=True), frame.theme()
-    under_ours = theirs and reason is None
+    with_paper, theme = frame.switch("The paper's curves", "theirs", hint, on=True), frame.theme()
+    under_ours = with_paper and reason is None
     curves = cached.figure(plots.error_curves, metrics, theme=theme, with_paper=under_ours)
     frame.chart(curves, "curves")
-    if theirs and reason is not None:
+    if with_paper and reason is not None:
         frame.say(f"Not under our curves: {reason}. The paper's Figure 6 by itself:")
         frame.chart(plots.paper_error_curves(theme=theme), "paper_curves")
 
@@ -114,7 +114,7 @@ def beside_the_paper(means: pd.DataFrame, reason: str | None) -> None:
         st.markdown(f"The paper's values: {conditions}.")
     st.markdown(
         "Final errors in percent, mean over finished runs that differ only in their seed; "
-        "± is the sample standard deviation and needs two."
+        "± is the sample standard deviation and needs two runs."
     )
     rows = [means.apply(verdict.with_spread, axis=1, quantity=name).rename(name) for name in OURS]
     cells = means.assign(**{cells.name: cells.replace("", None) for cells in rows})

@@ -58,7 +58,7 @@ def by_layer(study: store.Study, probes: pd.DataFrame, theme: plots.Theme) -> No
     step = steps[-1]
     if len(steps) > 1:
         step = st.select_slider(
-            "Step (of the optimizer)",
+            "Optimizer step",
             steps,
             value=frame.follow("step", steps[-1], study),
             key="step",

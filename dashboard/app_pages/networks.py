@@ -104,9 +104,9 @@ def offered(study: store.Study) -> dict[str, config.Network]:
     """
     trained = [run.network for run in study.runs]
     residual = [with_shortcut(one, "A") if one.family == "plain" else one for one in trained]
-    own = sorted(filter(None, residual), key=lambda network: (-network.depth, network.name))
+    drawable = sorted(filter(None, residual), key=lambda network: (-network.depth, network.name))
     others = [config.Network.from_name(name) for name in PAPERS]
-    return {network.name: network for network in (*own, *others) if network.depth <= DEEPEST}
+    return {network.name: network for network in (*drawable, *others) if network.depth <= DEEPEST}
 
 
 def run_of(study: store.Study, name: str) -> store.RunRecord | None:
@@ -181,7 +181,7 @@ def show_block(
     norms = run.probe() if run else pd.DataFrame(columns=["step", "name", "value"])
     last = norms[norms["step"] == norms["step"].max()]
     names = response_layers(parts)
-    own = responses[responses["network"] == network.name].groupby("layer")["value"].mean()
+    means = responses[responses["network"] == network.name].groupby("layer")["value"].mean()
     layers = pd.DataFrame(
         {
             "layer": layer["name"].removeprefix(f"{block}.").removeprefix("residual."),
@@ -189,7 +189,7 @@ def show_block(
             "filters": layer["filters"],
             "stride": layer["stride"],
             "gradient": last.set_index("name")["value"].get(layer["name"]),
-            "response": own.get(names.index(layer["name"])) if layer["name"] in names else None,
+            "response": means.get(names.index(layer["name"])) if layer["name"] in names else None,
         }
         for layer in part["layers"]
     )
@@ -251,8 +251,10 @@ def show_responses(study: store.Study, network: config.Network) -> pd.DataFrame:
     else:
         responses, conditions = measure(choose_measured(with_weights, study, network))
     hint = "Read from the paper's Figure 7: CIFAR-10, 64,000 steps."
-    theirs = frame.switch("The paper's lines", "papers", hint, on=not with_weights and stored is None)
-    lines = [line for line in paper.curves() if line.quantity == "response"] if theirs else []
+    with_paper = frame.switch(
+        "The paper's lines", "papers", hint, on=not with_weights and stored is None
+    )
+    lines = [line for line in paper.curves() if line.quantity == "response"] if with_paper else []
     if len(responses) or lines:
         # Plain networks may answer far more strongly than residual ones.
         values = responses["value"][responses["value"] > 0]
@@ -302,7 +304,7 @@ def choose_measured(
 def measure(runs: Sequence[store.RunRecord]) -> tuple[pd.DataFrame, set[str]]:
     """Responses of the runs' newest weights as `plots` takes them, and how each was measured.
 
-    What cannot be measured is said.
+    Says what cannot be measured.
     """
     rows: list[dict[str, Any]] = []
     conditions = set()

@@ -66,25 +66,25 @@ def page() -> None:
 
 def notebooks(study: store.Study) -> dict[str, Path]:
     """Those that look at the study, then that of each run."""
-    found = []
+    paths = []
     with contextlib.suppress(OSError):
-        found += sorted(
+        paths += sorted(
             path for path in study.path.glob("*.ipynb") if path.is_file() and path.name[0] != "."
         )
-    found += [path for run in study.runs if (path := run.path / store.NOTEBOOK_FILE).is_file()]
-    return frame.labelled((path.relative_to(study.path).as_posix(), path) for path in found)
+    paths += [path for run in study.runs if (path := run.path / store.NOTEBOOK_FILE).is_file()]
+    return frame.labelled((path.relative_to(study.path).as_posix(), path) for path in paths)
 
 
 def known_prose() -> set[str]:
     """The markdown cells of the project's own notebooks: only these are shown as markup."""
-    found: set[str] = set()
+    prose: set[str] = set()
     for path in SHIPPED.glob("*.ipynb"):
         try:
             cells = parse(path.read_bytes())["cells"]
         except (OSError, UnreadableError):
             continue
-        found |= {text_of(c.get("source")) for c in cells if c.get("cell_type") == "markdown"}
-    return found
+        prose |= {text_of(c.get("source")) for c in cells if c.get("cell_type") == "markdown"}
+    return prose
 
 
 def show_parameters(notebook: Mapping[str, Any]) -> None:

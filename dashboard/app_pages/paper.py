@@ -47,7 +47,7 @@ def show(name: str, rows: pd.DataFrame) -> None:
     measured = rows["ours_top1"].notna().any()
     word = "top-1" if "paper_top5" in rows else "test"
     errors = [str(column) for column in rows if column not in CONDITION]
-    said = CONDITION if rows["n"].notna().any() else ("parameters",)
+    about_ours = CONDITION if rows["n"].notna().any() else ("parameters",)
     columns = {
         "network": frame.text("Network", pinned=True),
         "n": frame.number("n", "Finished runs in the mean, one per seed.", "%d"),
@@ -72,7 +72,7 @@ def show(name: str, rows: pd.DataFrame) -> None:
     ):
         width = 200 if (name, column) == ("Table 6", "paper_top1") else None
         columns[column] = frame.text(label, hint, alignment="right", width=width)
-    order = [*errors, *(column for column in said if column in rows)]
+    order = [*errors, *(column for column in about_ours if column in rows)]
     frame.table(rows, name, columns, column_order=order)
     if not measured:
         st.markdown("No finished run of ours is of these networks.")

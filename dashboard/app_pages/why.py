@@ -186,12 +186,12 @@ def sources(section: Section) -> dict[str, Read]:
         folder = f"{store.MEASUREMENTS}/"
         return {frame.place(path.parent).replace(folder, ""): partial(measured, path) for path in paths}
     pattern, *others = section.source
-    found: dict[str, Read] = {}
+    comparisons: dict[str, Read] = {}
     for path in store.find_studies(cached.root()):
         if usual := re.fullmatch(pattern, path.name):
             names = [path.name, usual[1], *(other.format(usual[1]) for other in others)]
-            found.setdefault(usual[1], partial(trained, names))
-    return found
+            comparisons.setdefault(usual[1], partial(trained, names))
+    return comparisons
 
 
 def measured(path: Path) -> tuple[pd.DataFrame, str]:

@@ -70,10 +70,10 @@ def lines_of(
     lines = []
     names = series.numbered([series.shown(name, 120) for name in names])
     for name, group in zip(names, groups, strict=True):
-        own = [configs[index] for index in group]
-        within = series.names(own, [places[index] for index in group]) if len(own) > 1 else [""]
+        alike = [configs[index] for index in group]
+        within = series.names(alike, [places[index] for index in group]) if len(group) > 1 else [""]
         parts = [curves[index] for index in group]
-        lines.append(series.line(name, within, parts, own[0].network.depth, spread))
+        lines.append(series.line(name, within, parts, alike[0].network.depth, spread))
     return lines, [{labels[index]: runs[labels[index]] for index in group} for group in groups]
 
 
@@ -96,7 +96,7 @@ def table_of(
     """`series.table_of` with the seeds and states of each curve's runs, without idle columns."""
     table = series.table_of(lines, quantity, step)
     seeds = [sorted({run.config.seed for run in runs.values()}) for runs in members]
-    table.insert(2, "seeds", [", ".join(map(str, own)) for own in seeds])
+    table.insert(2, "seeds", [", ".join(map(str, numbers)) for numbers in seeds])
     table["status"] = [", ".join(sorted({run.status for run in runs.values()})) for runs in members]
     table["at_n"] = table["at_n"].where(table["at_n"] != table["n"])
     idle = [] if table["at_n"].notna().any() else ["at_n"]

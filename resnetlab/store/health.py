@@ -68,7 +68,7 @@ class Problem:
 def problems(name: str, study: Study, root: Path) -> list[Problem]:
     """Everything that is wrong in a study of that name, the worst first; `root`: the results folder.
 
-    Whatever goes wrong with one run is said of that run and ends there.
+    What goes wrong while looking at one run is that run's problem only.
     """
     rows = [
         Problem(name, item.path.name, "left out", *_of_skipped(item, root)) for item in study.skipped
@@ -119,7 +119,7 @@ def _of_run(run: RunRecord) -> list[tuple[str, str]]:
         rows.append(("torn", f"{torn_lines(bad)} left out of its evaluations"))
     minutes = silence(run.info) / 60
     if run.status == "running" and minutes > STALE_SECONDS / 60:
-        reason = f"no sign of life for {minutes:,.0f} minutes, but its process is there"
+        reason = f"no sign of life for {minutes:,.0f} minutes, but its process still runs"
         rows.append(("stale", reason))
     if run.status not in ("running", "finished") and kind not in dict(rows):
         rows.append((kind, "no reason was written down"))
