@@ -51,7 +51,7 @@ _shelf: dict[Path, tuple[Stamp, store.RunRecord | store.Skipped]] = {}
 def study(path: Path) -> store.Study:
     """The study's runs. A run whose files have not changed is the same object as before."""
     read = store.read_study(path, _read)
-    present = {item.path for item in (*read.runs, *read.skipped)}
+    present = {run.path for run in read.runs} | {item.path for item in read.skipped}
     for folder in [item for item in _shelf if item.parent == path and item not in present]:
         _shelf.pop(folder, None)  # another visitor's page may have been faster
     return read

@@ -13,7 +13,7 @@ import streamlit as st
 
 from dashboard import cached, live_chart
 from resnetlab import plots, store
-from resnetlab.plots.series import numbered, shown
+from resnetlab.plots import series
 
 LOOK_SECONDS = 2.0  # between two looks at the files while a run trains
 IDLE_SECONDS = 15.0  # and while none does: a study that is started later shows up by itself
@@ -22,6 +22,7 @@ FIRST = "digits"  # the committed study that a fresh clone opens on: what `make 
 STYLES = Path(__file__).parent / "styles"
 
 T = TypeVar("T")
+shown = series.shown  # text that may hold anything on one line, for what does not interpret markup
 
 # --- text -------------------------------------------------------------------------------------
 
@@ -52,7 +53,7 @@ def section(title: str, about: str = "") -> None:
 def labelled(items: Iterable[tuple[str, T]]) -> dict[str, T]:
     """Items by a label to show, in order; names that look the same get a number."""
     pairs = [(shown(name, 80), item) for name, item in items]
-    labels = numbered([label for label, _ in pairs])
+    labels = series.numbered([label for label, _ in pairs])
     return {label: item for label, (_, item) in zip(labels, pairs, strict=True)}
 
 
@@ -367,7 +368,7 @@ def table(
 ) -> None:
     """A table in the page's width. Of more than `rows` rows it shows a part and scrolls."""
     height = "content" if len(data) <= rows else 600
-    words = {"hide_index": True, "placeholder": "", "height": height} | more
+    words: dict[str, Any] = {"hide_index": True, "placeholder": "", "height": height} | more
     st.dataframe(data, key=key, column_config=columns, **words)
 
 

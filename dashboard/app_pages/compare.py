@@ -60,8 +60,8 @@ def page() -> None:
     if not runs:
         return
     hint = f"Of all studies; type to search. Up to {MOST_RUNS}."
-    words = {"key": "compare", "most": MOST_RUNS, "hint": hint, "each": RUNS_AT_FIRST}
-    chosen = frame.choose_runs("Runs (study/run)", runs, study, **words)
+    label = "Runs (study/run)"
+    chosen = frame.choose_runs(label, runs, study, "compare", MOST_RUNS, hint, RUNS_AT_FIRST)
     if not chosen:
         st.info("Choose at least one run.", icon=":material/stacked_line_chart:")
         return
@@ -313,7 +313,7 @@ def offer_files(chosen: lines.Runs, curves: Sequence[series.Line], view: View) -
 
     def figure() -> bytes:
         drawn = draw(chosen, curves, view, "light")
-        return pio.to_html(drawn, config=plots.CONFIG, include_plotlyjs=True).encode()
+        return str(pio.to_html(drawn, config=plots.CONFIG, include_plotlyjs=True)).encode()
 
     html.download_button(
         "The figure (HTML)",

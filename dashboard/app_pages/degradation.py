@@ -116,8 +116,9 @@ def beside_the_paper(means: pd.DataFrame, reason: str | None) -> None:
         "Final errors in percent, mean over finished runs that differ only in their seed; "
         "± is the sample standard deviation and needs two runs."
     )
-    rows = [means.apply(verdict.with_spread, axis=1, quantity=name).rename(name) for name in OURS]
-    cells = means.assign(**{cells.name: cells.replace("", None) for cells in rows})
+    cells = means.copy()
+    for name in OURS:
+        cells[name] = [verdict.with_spread(row, name) or None for _, row in means.iterrows()]
     cells = cells[list(COLUMNS)].dropna(axis="columns", how="all")
     none = [name for name in ("diverged", "unfinished") if not cells[name].any()]
     frame.table(cells.drop(columns=none), "means", COLUMNS)

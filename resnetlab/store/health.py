@@ -114,6 +114,7 @@ def _of_run(run: RunRecord) -> list[tuple[str, str]]:
     """Kind and reason of all that is wrong with one readable run; empty for a healthy one."""
     gone = run.status == "interrupted" and run.info.get("status") == "running"
     kind = "stale" if gone else run.status if run.status in KINDS else "torn"
+    rows: list[tuple[str, str]]
     rows = [("torn" if "torn or damaged" in reason else kind, reason) for reason in run.problems]
     if bad := read_lines(run.path / EVALUATIONS_FILE)[1]:
         rows.append(("torn", f"{torn_lines(bad)} left out of its evaluations"))
