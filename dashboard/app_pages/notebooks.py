@@ -114,7 +114,7 @@ def show_output(output: object, key: str) -> None:
     elif kind == "table":
         st.dataframe(content, hide_index=True, key=key)
     elif kind == "left out":
-        st.text(frame.shown(f"Left out: {content}."))
+        frame.say(f"Left out: {content}.")
     else:
         plain(content)
 
@@ -134,7 +134,7 @@ def show_cell(cell: Any, index: int, prose: set[str], with_code: bool) -> None:
         try:
             show_output(output, f"cell {index} output {number}")
         except Exception as error:  # one output that nobody thought of must not end the page
-            st.text(frame.shown(f"Left out: an output that cannot be drawn ({type(error).__name__})."))
+            frame.say(f"Left out: an output that cannot be drawn ({type(error).__name__}).")
 
 
 page()
