@@ -31,7 +31,6 @@ from resnetlab.verdict import (
     on_lesions,
     on_more_steps,
     on_precisions,
-    on_recipes,
     on_responses,
     on_rounding,
     on_same_function,
@@ -39,6 +38,7 @@ from resnetlab.verdict import (
     on_surfaces,
     one_condition,
 )
+from resnetlab.verdict.conditions import on_recipes
 
 
 def rows(name: str, errors: dict[int, float | None], **changes: Any) -> list[dict[str, Any]]:

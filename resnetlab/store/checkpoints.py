@@ -13,7 +13,7 @@ from resnetlab import config as configs
 from resnetlab import files
 from resnetlab.config import Run, UsageError
 from resnetlab.store import schema
-from resnetlab.store.reader import _parse_config, _read_json, _size
+from resnetlab.store.reader import parse_config, read_json, size_of
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ def whole_ones(folder: Path, run: Run) -> Iterator[Checkpoint | str]:
 
     Raises UsageError for a whole checkpoint of another configuration.
     """
-    sizes = {name: _size(folder / name) for name in schema.LOGS}
+    sizes = {name: size_of(folder / name) for name in schema.LOGS}
     for path in reversed(_payloads(folder)):
-        label, problem = _read_json(path.with_suffix(".json"))
+        label, problem = read_json(path.with_suffix(".json"))
         payload = path.read_bytes()
         if label is None or not _is_label(label):
             yield f"{path.name}: its label {path.stem}.json: {problem or 'is incomplete'}"
@@ -47,7 +47,7 @@ def whole_ones(folder: Path, run: Run) -> Iterator[Checkpoint | str]:
         if hashlib.sha256(payload).hexdigest() != label.get("sha256"):
             yield f"{path.name}: truncated or damaged (its SHA-256 does not match)"
             continue
-        labelled, problem = _parse_config(label)
+        labelled, problem = parse_config(label)
         if labelled != run:
             lines = configs.differences(labelled, run) if labelled else [problem]
             raise UsageError(
@@ -73,7 +73,7 @@ def save(folder: Path, run: Run, step: int, payload: bytes, seconds: float) -> N
     label = {
         "step": step,
         "sha256": hashlib.sha256(payload).hexdigest(),
-        "offsets": {name: _size(folder / name) for name in schema.LOGS},
+        "offsets": {name: size_of(folder / name) for name in schema.LOGS},
         "seconds": round(seconds, 3),
         "config": run.model_dump(mode="json"),
     }

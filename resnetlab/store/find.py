@@ -60,7 +60,7 @@ def probes_of(runs: Sequence[RunRecord], kind: str = "gradient_norm") -> pd.Data
     return _identified(runs, (run.probe(kind) for run in runs))
 
 
-def _folders(path: Path) -> list[Path]:
+def folders_in(path: Path) -> list[Path]:
     try:
         folders = [item for item in path.iterdir() if item.is_dir() and item.name[0] not in "._"]
     except OSError:
@@ -91,7 +91,7 @@ def read_study(path: str | Path, read: Callable[[Path], RunRecord | Skipped] = r
     `read` reads one of its folders; the dashboard gives one that remembers.
     """
     no_runs = (schema.FIGURES, schema.MEASUREMENTS)
-    items = [read(folder) for folder in _folders(Path(path)) if folder.name not in no_runs]
+    items = [read(folder) for folder in folders_in(Path(path)) if folder.name not in no_runs]
     runs = tuple(item for item in items if isinstance(item, RunRecord))
     return Study(Path(path), runs, tuple(item for item in items if isinstance(item, Skipped)))
 
@@ -99,7 +99,7 @@ def read_study(path: str | Path, read: Callable[[Path], RunRecord | Skipped] = r
 def find_studies(root: str | Path | None = None) -> list[Path]:
     """Study folders below the results folder: the user's own first, then the reference ones."""
     base = schema.results_root(root)
-    folders = [*_folders(base), *_folders(base / schema.REFERENCE)]
+    folders = [*folders_in(base), *folders_in(base / schema.REFERENCE)]
     no_studies = (schema.REFERENCE, schema.MEASUREMENTS, *schema.LESSONS)
     return [folder for folder in folders if folder.name not in no_studies]
 
@@ -131,7 +131,7 @@ def find_run(name: str, root: str | Path | None = None) -> RunRecord:
     paths = {
         folder.relative_to(base).as_posix(): folder
         for study in find_studies(root)
-        for folder in _folders(study)
+        for folder in folders_in(study)
     }
     short = {key: key.removeprefix(f"{schema.REFERENCE}/") for key in paths}
     hits = [key for key in paths if name in (key, short[key])][:1]

@@ -15,8 +15,8 @@ import pandas as pd
 from resnetlab import files
 from resnetlab.config import UsageError
 from resnetlab.store import schema
-from resnetlab.store.find import _folders
-from resnetlab.store.reader import _read_versioned
+from resnetlab.store.find import folders_in
+from resnetlab.store.reader import read_versioned
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def write_measurement(path: Path, info: Mapping[str, Any]) -> None:
 
 def read_measurement(path: str | Path) -> Measurement:
     """The measurement in that file. Raises UsageError, with the reason, if there is none to read."""
-    info, problem = _read_versioned(Path(path))
+    info, problem = read_versioned(Path(path))
     if info is None:
         raise UsageError(f"{path} is not a readable measurement: {problem}")
     columns, rows = info.get("columns"), info.get("rows")
@@ -97,7 +97,7 @@ def find_measurements(name: str, root: str | Path | None = None) -> list[Path]:
     schema.check_name("measurement", name)
     base = schema.results_root(root)
     places = (base / schema.MEASUREMENTS, base / schema.REFERENCE / schema.MEASUREMENTS)
-    paths = [folder / f"{name}.json" for place in places for folder in _folders(place)]
+    paths = [folder / f"{name}.json" for place in places for folder in folders_in(place)]
 
     def length(path: Path) -> float:
         steps = re.search(r"-(\d+)-steps", path.parent.name)

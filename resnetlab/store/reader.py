@@ -23,11 +23,11 @@ STALE_SECONDS = 180.0
 HERE_STALE_SECONDS = 3600.0
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _read_json(path: Path) -> tuple[dict[str, Any] | None, str]:
+def read_json(path: Path) -> tuple[dict[str, Any] | None, str]:
     """The object in a JSON file, or None and why not."""
     try:
         value = json.loads(path.read_bytes())
@@ -42,16 +42,16 @@ def _read_json(path: Path) -> tuple[dict[str, Any] | None, str]:
     return value, ""
 
 
-def _read_versioned(path: Path) -> tuple[dict[str, Any] | None, str]:
-    """As `_read_json`, of a file that says which version of the schema it follows."""
-    info, problem = _read_json(path)
+def read_versioned(path: Path) -> tuple[dict[str, Any] | None, str]:
+    """As `read_json`, of a file that says which version of the schema it follows."""
+    info, problem = read_json(path)
     version = schema.SCHEMA_VERSION if info is None else info.get("schema")
     if version != schema.SCHEMA_VERSION:
         return None, f"its format is version {version!r}, this reader knows {schema.SCHEMA_VERSION}"
     return info, problem
 
 
-def _parse_config(info: Mapping[str, Any]) -> tuple[Run | None, str]:
+def parse_config(info: Mapping[str, Any]) -> tuple[Run | None, str]:
     try:
         return Run.parse(info.get("config")), ""  # type: ignore[arg-type]
     except UsageError as error:
@@ -372,13 +372,13 @@ class Skipped:
 
 def read_folder(path: Path, earlier: RunRecord | Skipped | None = None) -> RunRecord | Skipped:
     """What lies in a study's folder. Logs are read on from where `earlier`, of the same run, ended."""
-    info, problem = _read_versioned(path / schema.RUN_FILE)
+    info, problem = read_versioned(path / schema.RUN_FILE)
     if info is None:
         return Skipped(path, problem)
-    run, problem = _parse_config(info)
+    run, problem = parse_config(info)
     if run is None:
         return Skipped(path, problem)
-    summary = _read_json(path / schema.SUMMARY_FILE)[0]
+    summary = read_json(path / schema.SUMMARY_FILE)[0]
     if summary is not None and summary.get("status") not in schema.ENDED:
         summary = None
     same = isinstance(earlier, RunRecord) and earlier.info.get("layers") == info.get("layers")

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import filelock
@@ -18,7 +17,7 @@ from resnetlab import config as configs
 from resnetlab.config import Run, UsageError
 from resnetlab.store import checkpoints, schema
 from resnetlab.store.checkpoints import Checkpoint
-from resnetlab.store.reader import RunRecord, Skipped, _read_json, read_folder
+from resnetlab.store.reader import RunRecord, Skipped, read_folder, read_json
 
 HEARTBEAT_SECONDS = 5.0
 LOCK_SECONDS = 10.0  # a killed study's last process needs a moment to go
@@ -82,7 +81,7 @@ class RunWriter:
         try:
             self._lock.acquire(timeout=LOCK_SECONDS)
         except filelock.Timeout:
-            owner = _read_json(self.folder / schema.RUN_FILE)[0] or {}
+            owner = read_json(self.folder / schema.RUN_FILE)[0] or {}
             raise AnotherWriterError(
                 f"{self.study}/{self.name} is being written by process {owner.get('pid', '?')} on "
                 f"{owner.get('host', '?')}; wait for it, stop it, or choose another run name"
@@ -98,18 +97,13 @@ class RunWriter:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lock.release()
 
     @property
     def ended(self) -> bool:
         """True if an earlier process brought this run to its end."""
-        summary = _read_json(self.folder / schema.SUMMARY_FILE)[0]
+        summary = read_json(self.folder / schema.SUMMARY_FILE)[0]
         return summary is not None and summary.get("config_hash") == self.run.hash()
 
     def begin(

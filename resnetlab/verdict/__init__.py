@@ -4,7 +4,7 @@
 """
 
 from resnetlab.verdict.comparison import not_comparable
-from resnetlab.verdict.conditions import answers, on_more_steps, on_recipes
+from resnetlab.verdict.conditions import answers, on_more_steps
 from resnetlab.verdict.construction import on_kept, on_same_function
 from resnetlab.verdict.correlation import on_correlations
 from resnetlab.verdict.degradation import depth_effects, on_degradation
