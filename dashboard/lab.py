@@ -11,10 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -22,10 +19,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import filelock
-import psutil
 
 from resnetlab import config, files, machine, store
 from resnetlab.config import UsageError
+from resnetlab.studies import processes
 
 STUDY = "live-lab"
 MOST_DEPTH, MOST_STEPS, MOST_LR, MOST_WAITING = 110, 2_000, 10.0, 20
@@ -40,7 +37,7 @@ Phase = Literal["waiting", "starting", "running", "stopping"]
 Answer = Literal["started", "waiting", "under way", "ended"]
 
 # The worker that this process started, by queue: it needs a moment until it holds its lock.
-_workers: dict[Path, subprocess.Popen[bytes]] = {}
+_workers: dict[Path, processes.Local] = {}
 
 
 def enabled(address: str | None) -> bool:
@@ -152,34 +149,24 @@ def submit(root: Path, requests: Sequence[Request]) -> list[Answer]:
     queue = _Queue(store.prepare_root(root))
     with queue.locked():
         queue.advance()
-        waiting, active = queue.waiting(), queue.markers()
-        places, fresh = [], 0
-        for run in runs:
-            record = store.check_folder(queue.study / run.default_name, run)
-            known = run.default_name in waiting or run.default_name in active
-            ended = record is not None and record.status in store.ENDED
-            elsewhere = record is not None and record.status == "running"
-            places.append("under way" if known or elsewhere else "ended" if ended else "fresh")
-            fresh += places[-1] == "fresh"
-        room = max(0, slots() - len(active))
+        answers = [queue.known(run) for run in runs]
+        waiting, fresh = queue.waiting(), answers.count(None)
+        room = max(0, slots() - len(queue.markers()))
         if fresh and len(waiting) + fresh > MOST_WAITING + room:
             raise UsageError(
                 f"{len(waiting)} runs wait and {MOST_WAITING} may: take one out, or wait for an end"
             )
-        for request, run, place in zip(requests, runs, places, strict=True):
-            if place == "fresh":
+        for request, run, answer in zip(requests, runs, answers, strict=True):
+            if answer is None:
                 queue.add(run.default_name, request)
         left = queue.advance()
         active = queue.markers()
     if left:
         _ensure_worker(queue)
-    answers: list[Answer] = []
-    for run, place in zip(runs, places, strict=True):
-        if place == "fresh":
-            answers.append("started" if run.default_name in active else "waiting")
-        else:
-            answers.append("ended" if place == "ended" else "under way")
-    return answers
+    return [
+        answer or ("started" if run.default_name in active else "waiting")
+        for run, answer in zip(runs, answers, strict=True)
+    ]
 
 
 def stop(root: Path, name: str) -> None:
@@ -193,10 +180,9 @@ def stop(root: Path, name: str) -> None:
         marker = queue.markers().get(name)
         if marker is not None and marker.get("stop") is None:
             queue.mark(name, marker | {"stop": time.time()})
-            process = queue.process(name, marker)
-            if process is not None:
-                with contextlib.suppress(psutil.Error):
-                    process.send_signal(signal.SIGTERM)
+            work = queue.work(name, marker)
+            if work is not None:
+                work.stop()
 
 
 def tend(root: Path) -> list[Entry]:
@@ -287,6 +273,15 @@ class _Queue:
         found = {path.stem: _json(path) for path in _files(self.folder / "running")}
         return {name: marker for name, marker in found.items() if marker is not None}
 
+    def known(self, run: config.Run) -> Answer | None:
+        """What has become of the run already; None for a run to put into the queue."""
+        record = store.check_folder(self.study / run.default_name, run)
+        if run.default_name in self.waiting() or run.default_name in self.markers():
+            return "under way"
+        if record is not None and record.status in store.ENDED:
+            return "ended"
+        return "under way" if record is not None and record.status == "running" else None
+
     def mark(self, name: str, marker: Mapping[str, Any]) -> None:
         store.write_json(self.folder / "running" / f"{name}.json", marker)
 
@@ -303,16 +298,15 @@ class _Queue:
         active = 0
         for path in _files(self.folder / "running"):
             name, marker = path.stem, _json(path)
-            process = self.process(name, marker) if marker is not None else None
-            if marker is None or process is None:
+            work = self.work(name, marker) if marker is not None else None
+            if marker is None or work is None or work.ended() is not None:
                 self._close(name, marker)
                 path.unlink(missing_ok=True)
                 continue
             active += 1
             asked = marker.get("stop")
             if isinstance(asked, int | float) and time.time() - asked > STOP_SECONDS:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
+                work.kill()
         left = 0
         for name, paths in self.waiting().items():
             alive = (self.folder / "running" / f"{name}.json").exists()
@@ -325,46 +319,38 @@ class _Queue:
                 path.unlink(missing_ok=True)
         return active + left > 0
 
-    def process(self, name: str, marker: Mapping[str, Any]) -> psutil.Process | None:
-        """The process that trains for this marker, and no other that has got its number since."""
+    def work(self, name: str, marker: Mapping[str, Any]) -> processes.Local | None:
+        """The process that trains for this marker; None if the marker is damaged."""
         run = _run_of(marker.get("request"), name)
         if run is None:
             return None
-        words, pid, created = _command(run, self.root)[1:], marker.get("pid"), marker.get("created")
-        try:
-            # Without a number its starter was killed in between: its words then tell which it is.
-            found = [psutil.Process(pid)] if type(pid) is int and pid > 0 else psutil.process_iter()
-        except (psutil.Error, OverflowError):
-            return None
-        for process in found:
-            with contextlib.suppress(psutil.Error):
-                same_start = created is None or abs(process.create_time() - created) < 60
-                if process.cmdline()[1:] == words and same_start:
-                    return process
-        return None
+        pid, created = marker.get("pid"), marker.get("created")
+        return processes.Local(
+            _command(run, self.root),
+            log=self.folder / "logs" / f"{name}.txt",
+            environment=_environment(),
+            niceness=5,  # the page stays quick while all cores train
+            pid=pid if type(pid) is int and pid > 0 else None,
+            created=created if isinstance(created, int | float) else None,
+        )
 
     def _start(self, name: str, values: object) -> bool:
         """Start the run's process; False, with a note, if that cannot be."""
-        run = _run_of(values, name)
-        if run is None:
+        marker = {"request": values, "pid": None, "created": None, "stop": None}
+        work = self.work(name, marker)
+        if work is None:
             self.note(name, "its request in the queue was damaged and has been removed")
             return False
         (self.folder / "notes" / f"{name}.json").unlink(missing_ok=True)
-        marker = {"request": values, "pid": None, "created": None, "stop": None}
         self.mark(name, marker)
         try:
-            with (self.folder / "logs" / f"{name}.txt").open("wb") as log:
-                child = _spawn(_command(run, self.root), log)
+            work.start()
         except OSError as error:
             self.note(name, f"its process could not be started ({error.strerror})")
             (self.folder / "running" / f"{name}.json").unlink(missing_ok=True)
             return False
-        created = None
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(child.pid)
-            created = process.create_time()
-            process.nice(5)  # the page stays quick while all cores train
-        self.mark(name, marker | {"pid": child.pid, "created": created})
+        work.close()  # it outlives this process; its marker leads back to it
+        self.mark(name, marker | {"pid": work.pid, "created": work.created})
         return True
 
     def _close(self, name: str, marker: Mapping[str, Any] | None) -> None:
@@ -379,9 +365,9 @@ class _Queue:
         elif asked:
             self.note(name, "stopped before its first step")
         else:
-            lines = [line for line in _text(log).splitlines() if line.strip()]
-            said = f"; the last it said: {lines[-1].strip()}" if lines else ""
-            self.note(name, f"its process ended unexpectedly{said}")
+            line = processes.last_line(log)
+            last = f"; the last it said: {line}" if line else ""
+            self.note(name, f"its process ended unexpectedly{last}")
 
 
 def _command(run: config.Run, root: Path) -> list[str]:
@@ -400,20 +386,9 @@ def _command(run: config.Run, root: Path) -> list[str]:
     return [sys.executable, "-m", "resnetlab", "train", run.network.name, *flat]
 
 
-def _spawn(command: Sequence[str], output: Any) -> subprocess.Popen[bytes]:
-    """A process that outlives this one: its own session, nothing of this one's terminal."""
-    path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env=os.environ | {"PYTHONPATH": path},
-        start_new_session=True,
-    )
-    # Unless somebody waits for it, it stays a zombie after its end and reads as a running run.
-    threading.Thread(target=child.wait, daemon=True).start()
-    return child
+def _environment() -> dict[str, str]:
+    """What a process of the lab needs, wherever the server was started."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))}
 
 
 def _run_of(values: object, name: str) -> config.Run | None:
@@ -440,13 +415,6 @@ def _json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes()[-4_000:].decode(errors="replace")
-    except OSError:
-        return ""
-
-
 # --- the worker -------------------------------------------------------------------------------
 
 
@@ -465,12 +433,15 @@ def worker_lives(root: Path) -> bool:
 
 
 def _ensure_worker(queue: _Queue) -> None:
-    mine = _workers.get(queue.root)
-    if (mine is not None and mine.poll() is None) or worker_lives(queue.root):
+    started = _workers.get(queue.root)
+    if (started is not None and started.ended() is None) or worker_lives(queue.root):
         return
     words = [sys.executable, "-m", "dashboard.lab", str(queue.root)]
+    worker = processes.Local(words, environment=_environment(), log=Path(os.devnull))
     with contextlib.suppress(OSError):  # the page still advances the queue while it is open
-        _workers[queue.root] = _spawn(words, subprocess.DEVNULL)
+        worker.start()
+        worker.close()
+        _workers[queue.root] = worker
 
 
 def work(root: Path) -> None:

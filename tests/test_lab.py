@@ -244,7 +244,9 @@ def test_a_run_that_has_ended_is_not_queued_again(root: Path, nothing_starts: No
 
 def test_damaged_files_in_the_queue_are_set_aside(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab, "_ensure_worker", lambda queue: None)
-    monkeypatch.setattr(lab, "_spawn", lambda *words: pytest.fail("a process started"))
+    monkeypatch.setattr(
+        "resnetlab.studies.processes.Local.start", lambda *words: pytest.fail("a process started")
+    )
     queue = lab._Queue(root)
     with queue.locked():
         pass

@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from resnetlab import config, store, studies
 from resnetlab.config import UsageError
 from resnetlab.images.pixels import DataError
-from resnetlab.studies import notebook
+from resnetlab.studies import notebook, processes
 
 PROJECT = Path(__file__).parents[1]
 
@@ -234,23 +235,83 @@ def test_what_every_run_would_trip_over_is_said_once_before_any_starts(
 ):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("resnetlab.images.datasets.data_root", lambda: tmp_path / "no data")
-    monkeypatch.setattr(studies.Execution, "start", lambda *words: pytest.fail("a process started"))
+    monkeypatch.setattr(processes.Local, "start", lambda *words: pytest.fail("a process started"))
     with pytest.raises(error, match=message):
         studies.run(config.grid_named("digits", **changes), root=tmp_path / "results", device=device)
     assert not list((tmp_path / "results").rglob("*"))
 
 
-def test_only_the_own_process_is_asked_to_stop(tmp_path, monkeypatch):
-    """run.json may name a process that another command started: it is not this study's to stop."""
-    run = config.run_from_parameters(network="plain-8")
-    target = tmp_path / "digits" / "plain-8-seed0" / store.NOTEBOOK_FILE
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as waiting:
-        execution = studies.Execution("plain-8-seed0", Path("x"), target, {}, _process=waiting)
-        with store.RunWriter(tmp_path, "digits", "plain-8-seed0", run) as writer:
-            writer.begin(execution={}, versions={}, dataset={}, layers={}, parameters=1)
-            monkeypatch.setattr("psutil.Process.send_signal", lambda *words: pytest.fail("signalled"))
-            execution.stop()  # run.json names this test's own process
-        assert waiting.wait(timeout=30) != 0  # its own child is ended instead
+# --- processes --------------------------------------------------------------------------------
+
+SLEEP = [sys.executable, "-c", "import time; print('asleep', flush=True); time.sleep(60)"]
+
+
+def ended(work: processes.Local) -> str:
+    deadline = time.monotonic() + 60
+    while (said := work.ended()) is None:
+        assert time.monotonic() < deadline, "it does not end"
+        time.sleep(0.05)
+    return said
+
+
+def test_a_process_is_started_asked_and_stopped(tmp_path):
+    work = processes.Local(SLEEP, log=tmp_path / "log.txt", niceness=3)
+    work.start()
+    assert work.ended() is None
+    other = processes.Local(SLEEP, log=work.log, pid=work.pid, created=work.created)
+    assert other.ended() is None, "whoever knows its number and start can ask about it"
+    unnumbered = processes.Local([*SLEEP, "no such word"])
+    assert unnumbered.ended() == "", "other words are another process's"
+    while not processes.last_line(work.log):
+        time.sleep(0.02)
+    other.stop()
+    assert ended(work) == ended(other) == "asleep"
+    work.close()
+
+
+def test_a_process_that_fails_says_its_last_line_or_its_exit_code():
+    for code, said in (
+        ("", ""),
+        ("raise SystemExit('why\\n\\n')", "why"),
+        ("raise SystemExit(7)", "its process ended with exit code 7"),
+    ):
+        work = processes.Local([sys.executable, "-c", code])
+        work.start()
+        assert ended(work) == said
+        work.close()
+
+
+def test_a_process_with_an_order_reads_it_and_ends_with_its_parent():
+    code = "import sys; print(sys.stdin.readline()); sys.stdin.read(); sys.exit('the end')"
+    work = processes.Local([sys.executable, "-c", code], order="do it")
+    work.start()
+    assert work.ended() is None
+    work._child.stdin.close()  # as when this process dies
+    assert ended(work) == "the end"
+    work.close()
+
+
+def test_a_number_that_another_process_has_got_since_is_left_alone(monkeypatch):
+    monkeypatch.setattr("psutil.Process.send_signal", lambda *words: pytest.fail("signalled"))
+    created = psutil.Process().create_time()
+    for pid, start in ((os.getpid(), None), (os.getpid(), created - 1000), (2**40, created)):
+        work = processes.Local(
+            ["python", *sys.orig_argv[1:], *([] if start else ["x"])], pid=pid, created=start
+        )
+        work.stop()
+        work.kill()
+        assert work.ended() == ""
+
+
+def test_a_worker_without_a_kernel_ends_when_it_is_stopped(tmp_path):
+    """Its notebook has not begun: nothing is trained, and nothing has to be saved."""
+    order = {"source": str(notebook.find("train")), "target": str(tmp_path / "x.ipynb")}
+    work = studies.Execution("r", Path(order["source"]), Path(order["target"]), {}).work()
+    work.start()
+    work.stop()
+    assert ended(work) != ""
+    work.close()
+    assert not list(tmp_path.iterdir())
 
 
 # --- whole studies ----------------------------------------------------------------------------
@@ -320,7 +381,7 @@ def test_another_configuration_in_the_folder_is_refused_before_anything_starts(f
 
 
 @pytest.mark.slow
-def test_one_failing_run_does_not_stop_the_others_and_the_next_call_mends_it(finished, tmp_path):
+def test_one_failing_run_does_not_stop_the_others_and_the_next_call_finishes_it(finished, tmp_path):
     root, _ = finished
     holder = "from resnetlab import config, store; import time, sys\n"
     holder += "run = config.run_from_parameters(network='plain-8', steps=30)\n"
@@ -469,7 +530,7 @@ def test_runs_that_share_a_process_are_the_runs_alone(tmp_path):
 
 def test_brief_runs_are_collected_without_a_process_each(tmp_path, monkeypatch):
     grid = config.Grid("s", depths=(8,), overrides={"steps": 3})
-    monkeypatch.setattr(studies.Execution, "start", None)  # no process can be started
+    monkeypatch.setattr(processes.Local, "start", None)  # no process can be started
     runs = studies.collect(grid, root=tmp_path, device="cpu")
     assert [(run.name, run.status) for run in runs] == [
         ("plain-8-seed0", "finished"),

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from resnetlab import config, files, store
 from resnetlab.config import UsageError
 from resnetlab.pages import document, executed, lesson_pages
-from resnetlab.studies import notebook, runner
+from resnetlab.studies import collection, notebook, runner
 
 KIND = "page of a lesson"
 INDEX = "index.html"
@@ -94,7 +94,7 @@ def place_of(source: Path, parameters: Mapping[str, Any], root: Path) -> Path:
         name = store.check_name("study", asked)
         # A notebook that trains names its folder after data and steps; the others are told the folder.
         if any("folder_name(" in text for text in executed.sources(content)):
-            name = runner.folder_name(name, str(values["data"]), values.get("steps"))
+            name = collection.folder_name(name, str(values["data"]), values.get("steps"))
     if notebook.value_of(values.get("quick", False), "bool", "quick"):
         name = TRIALS
     return root / name / source.name

@@ -1,0 +1,56 @@
+"""The process that executes one notebook: `python -m resnetlab.studies.worker`, started by `runner`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from resnetlab.studies import notebook
+
+STOPPED = 3  # the exit code of a worker that its parent ended before it had a kernel, or by dying
+
+
+def main() -> int:
+    """Execute the notebook that the first line of standard input describes.
+
+    The rest of standard input is the parent's life: when it ends, so does this process, and with it
+    the kernel, which watches its own parent. SIGTERM goes to the kernel: what trains in it ends after
+    its step, and then the notebook by itself; what does not train ends at once.
+    """
+    order = json.loads(sys.stdin.readline())
+    signal.signal(signal.SIGTERM, _pass_on)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    try:
+        notebook.execute(Path(order["source"]), Path(order["target"]), order["parameters"])
+    except Exception as error:
+        kind = getattr(error, "ename", type(error).__name__)
+        text = " ".join(str(getattr(error, "evalue", None) or error).split())
+        print(f"{kind}: {text}", file=sys.stderr)  # one line: the study repeats the last one
+        return 1
+    return 0
+
+
+def _follow_parent() -> None:
+    sys.stdin.read()
+    os._exit(STOPPED)
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    kernels = psutil.Process().children()
+    if not kernels:
+        os._exit(STOPPED)
+    for kernel in kernels:
+        with contextlib.suppress(psutil.Error):
+            kernel.send_signal(number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
