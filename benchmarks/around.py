@@ -35,12 +35,12 @@ START = """
 import sys, time
 began = time.perf_counter()
 from resnetlab import config
-from resnetlab import training as train
+from resnetlab import training
 run = config.run_from_parameters(network="resnet-20", data=sys.argv[1], steps=1, checkpoint_every=1)
 import torch
-images = train.load_data(run)
-training = train.Training(run, images, torch.device("cpu"))
-training.advance()
+images = training.load_data(run)
+session = training.Training(run, images, torch.device("cpu"))
+session.advance()
 print(time.perf_counter() - began)
 """
 
@@ -74,12 +74,12 @@ import resource, sys
 import torch
 from overhead import images_32
 from resnetlab import config
-from resnetlab import training as train
+from resnetlab import training
 from resnetlab.training import engine
 run = config.run_from_parameters(network=sys.argv[1], data="cifar10", recipe="paper")
-training = train.make_training(run, images_32(), torch.device("cpu"), how=engine.parse(sys.argv[2]))
+session = training.make_training(run, images_32(), torch.device("cpu"), how=engine.parse(sys.argv[2]))
 for _ in range(5):
-    training.advance()
+    session.advance()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

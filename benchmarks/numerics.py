@@ -20,8 +20,7 @@ from overhead import images_32
 from speed import ENGINES
 from torch.nn.functional import cross_entropy
 
-from resnetlab import config, nets
-from resnetlab import training as train
+from resnetlab import config, nets, training
 from resnetlab.images import datasets, feeds
 from resnetlab.training import engine
 
@@ -30,16 +29,16 @@ def gradients(
     run: config.Run, images: feeds.Dataset, how: engine.Engine, device: torch.device
 ) -> list[torch.Tensor]:
     """Every weighted layer's gradient at the run's first batch, in float64."""
-    train.set_precision(run.precision)
-    training = train.make_training(run, images, device, how=how)
-    training.spread()
-    training.network.train()
-    pixels, labels = next(training.feed.batches(0, 1))
+    training.set_precision(run.precision)
+    session = training.make_training(run, images, device, how=how)
+    session.spread()
+    session.network.train()
+    pixels, labels = next(session.feed.batches(0, 1))
     pixels = pixels.contiguous(memory_format=how.memory_format)
     with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-        logits = training.model(pixels)
+        logits = session.model(pixels)
     cross_entropy(logits.float() if run.precision == "bf16" else logits, labels).backward()
-    layers = nets.weighted_layers(training.network).values()
+    layers = nets.weighted_layers(session.network).values()
     return [
         layer.weight.grad.detach().double().cpu() for layer in layers if layer.weight.grad is not None
     ]
@@ -90,7 +89,7 @@ def main() -> None:
     options.add_argument("--data", default="cifar10", help="folder:PATH; without it random images")
     options.add_argument("--seeds", default="0,1,2")
     asked = options.parse_args()
-    device = train.resolve_device(asked.device)
+    device = training.resolve_device(asked.device)
     images = images_32() if asked.data == "cifar10" else datasets.load(config.Data(name=asked.data))
     seeds = [int(seed) for seed in asked.seeds.split(",")]
     rows = [

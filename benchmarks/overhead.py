@@ -21,8 +21,7 @@ from typing import Any
 import tables
 import torch
 
-from resnetlab import config, nets, store
-from resnetlab import training as train
+from resnetlab import config, nets, store, training
 from resnetlab.images import datasets, feeds
 from resnetlab.nets import probes
 
@@ -51,30 +50,30 @@ def seconds(part: Callable[[], Any]) -> float:
 def measure(network: str, dataset: feeds.Dataset, recipe: config.Recipe, rounds: int) -> dict[str, Any]:
     """Median seconds of a step and of each part, and the parts' shares in percent of a step."""
     run = config.Run(network=config.Network.from_name(network), recipe=recipe)
-    training = train.Training(run, dataset, torch.device("cpu"))
+    session = training.Training(run, dataset, torch.device("cpu"))
     with (
         tempfile.TemporaryDirectory() as folder,
         store.RunWriter(Path(folder), "b", "r", run) as writer,
     ):
-        layers = train.probe_layers(training.network)
-        parameters = nets.count_parameters(training.network)
+        layers = training.probe_layers(session.network)
+        parameters = nets.count_parameters(session.network)
         writer.begin(execution={}, versions={}, dataset={}, layers=layers, parameters=parameters)
         writer.start_over()
 
         def log() -> None:
-            row = training.close_window()
+            row = session.close_window()
             writer.append(store.METRICS_FILE, row)
-            timing = {"step": training.step, "seconds": 1.0, "images_per_second": 1.0}
+            timing = {"step": session.step, "seconds": 1.0, "images_per_second": 1.0}
             writer.append(store.TIMING_FILE, timing)
 
         def probe() -> None:
-            weights = probes.Weights(training.network)  # in a training, before the step
-            probed = training.probe(weights).items()
-            rows = [{"step": training.step, "kind": kind, "values": values} for kind, values in probed]
+            weights = probes.Weights(session.network)  # in a training, before the step
+            probed = session.probe(weights).items()
+            rows = [{"step": session.step, "kind": kind, "values": values} for kind, values in probed]
             writer.append(store.PROBES_FILE, *rows)
 
         def save() -> None:
-            writer.save_checkpoint(training.step, training.save(), 0.0)
+            writer.save_checkpoint(session.step, session.save(), 0.0)
 
         parts = {"log": log, "probe": probe, "checkpoint": save}
         every = {
@@ -84,12 +83,12 @@ def measure(network: str, dataset: feeds.Dataset, recipe: config.Recipe, rounds:
         }
         times: dict[str, list[float]] = {"step": [], **{name: [] for name in parts}}
         for _ in range(3):
-            training.advance()
+            session.advance()
         for _ in range(rounds):
-            times["step"].append(seconds(training.advance))
+            times["step"].append(seconds(session.advance))
             for name, part in parts.items():
                 times[name].append(seconds(part))
-                training.advance()  # so that the next log has a window and the caches are a step's
+                session.advance()  # so that the next log has a window and the caches are a step's
     medians = {name: statistics.median(values) for name, values in times.items()}
     shares = {name: 100 * medians[name] / every[name] / medians["step"] for name in parts}
     return {"network": network, "data": dataset.label, "recipe": recipe.name, "seconds": medians,

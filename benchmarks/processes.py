@@ -38,8 +38,7 @@ def images_per_second(
     """Child: put its images a second, measured while the other works too."""
     import torch
 
-    from resnetlab import config
-    from resnetlab import training as train
+    from resnetlab import config, training
     from resnetlab.images import datasets, feeds, photographs
     from resnetlab.training import ranks
 
@@ -63,14 +62,14 @@ def images_per_second(
     else:
         dataset = photographs.load(run.data) if side == 224 else datasets.load(run.data)
     with ranks.join("cpu") as (us, device):
-        training = train.Training(run, dataset, torch.device(device), us)
-        training.spread()
+        session = training.Training(run, dataset, torch.device(device), us)
+        session.spread()
         for _ in range(WARM_UP):
-            training.advance()
+            session.advance()
         ready.wait()
         began = time.perf_counter()
         for _ in range(steps):
-            training.advance()
+            session.advance()
         speeds.put(steps * batch / 2 / (time.perf_counter() - began))
 
 

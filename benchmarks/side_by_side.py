@@ -21,19 +21,18 @@ def updates(network: str, threads: int, ready: Barrier, speeds: Queue[float]) ->
     """Child: put its updates a second, measured while the others of its arrangement work too."""
     import torch
 
-    from resnetlab import config
-    from resnetlab import training as train
+    from resnetlab import config, training
     from resnetlab.images import datasets
 
     torch.set_num_threads(threads)
     run = config.run_from_parameters(network=network, steps=WARM_UP + STEPS)
-    training = train.Training(run, datasets.load(run.data), torch.device("cpu"))
+    session = training.Training(run, datasets.load(run.data), torch.device("cpu"))
     for _ in range(WARM_UP):
-        training.advance()
+        session.advance()
     ready.wait()
     began = time.perf_counter()
     for _ in range(STEPS):
-        training.advance()
+        session.advance()
     speeds.put(STEPS / (time.perf_counter() - began))
 
 

@@ -25,8 +25,7 @@ import tables
 import torch
 from overhead import images_32
 
-from resnetlab import config, nets
-from resnetlab import training as train
+from resnetlab import config, nets, training
 from resnetlab.images import datasets, feeds
 from resnetlab.training import engine
 
@@ -70,14 +69,14 @@ def subject(
     """One update of our own training in that precision, by that engine."""
     name = "cifar10" if images.size == 32 else "digits"
     run = config.run_from_parameters(network=network, data=name, recipe="paper", precision=precision)
-    training = train.make_training(run, images, device, how=engine.parse(how))
-    training.spread()
-    training.network.train()
+    session = training.make_training(run, images, device, how=engine.parse(how))
+    session.spread()
+    session.network.train()
 
     def step() -> None:
-        train.set_precision(run.precision)  # the subjects of one process differ in it
-        with training.on_its_stream():
-            training.advance()
+        training.set_precision(run.precision)  # the subjects of one process differ in it
+        with session.on_its_stream():
+            session.advance()
 
     return step
 
@@ -162,7 +161,7 @@ def measure(case: Case, device: torch.device, rounds: int, steps: int) -> list[d
             times[key].append(one.updates(steps))
             time.sleep(REST)  # its workers fill their queues again: not in the next one's time
         for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            train.set_precision("fp32")
+            training.set_precision("fp32")
             rates[precision].append(matmul_rate(dtype, device))
     for one in subjects.values():
         one.end()
@@ -197,13 +196,13 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=3)
     options.add_argument("--note", default="", help="what else the machine was doing")
     asked = options.parse_args()
-    device = train.resolve_device(asked.device)
+    device = training.resolve_device(asked.device)
     cases = CASES[device.type]
     if asked.cases:
         parts = [case.split(",") for case in asked.cases]
         cases = [(network, int(side), int(threads)) for network, side, threads in parts]
     rows = [row for case in cases for row in measure(case, device, asked.rounds, asked.steps)]
-    where = train.device_name(device)
+    where = training.device_name(device)
     report = {**tables.conditions(), "device": where, "rounds": asked.rounds, "rows": rows}
     columns = [
         "network",
