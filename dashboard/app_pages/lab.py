@@ -1,7 +1,8 @@
 """A network trained in front of the class: choose, start, watch it grow, stop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -32,29 +33,73 @@ SHORTCUTS = {
 }
 
 
+# --- the page ---------------------------------------------------------------------------------
+
+
+def page() -> None:
+    """Choose, start and watch; everything below the form changes by itself."""
+    st.title("Live lab", anchor=False)
+    st.markdown(
+        "Train a network here and watch it. Each run is a process of its own: close the page, and it "
+        f"goes on; come back, and it is here. The runs lie in the study `{lab.STUDY}` like any others."
+    )
+    root, may_start = cached.root(), lab.enabled(st.get_option("server.address"))
+    if may_start:
+        controls(root)
+    else:
+        st.info(
+            "The Live lab is off: whoever reaches this dashboard from another machine could start "
+            "processes here. `resnetlab dashboard --lab` turns it on.",
+            icon=":material/lock:",
+        )
+    busy = bool(lab.look(root))
+    frame.live(busy)
+    every = LOOK_SECONDS if busy else frame.IDLE_SECONDS
+    st.fragment(live, run_every=every)(root, busy, may_start)
+
+
+def live(root: Path, was_busy: bool, may_start: bool) -> None:
+    """Everything that changes by itself."""
+    try:
+        entries = lab.tend(root) if may_start else lab.look(root)
+    except UsageError as error:
+        message("error", "The queue does not move", str(error).splitlines())
+        entries = lab.look(root)
+    if bool(entries) != was_busy:
+        st.rerun()  # looks more or less often from now on
+    study = cached.study(root / lab.STUDY)
+    if refused := st.session_state.pop("lab refused", None):
+        message("error", "Not done", refused)
+    if entries:
+        under_way(root, entries, {run.name: run for run in study.runs}, may_start)
+    to_continue(root, entries, study.runs, may_start)
+    if study.runs:
+        figures(study, entries)
+    elif not entries:
+        st.info("No run has been started here yet.", icon=":material/hourglass_empty:")
+
+
 # --- what is asked for ------------------------------------------------------------------------
 
 
-def said(icon: str, head: str, lines: list[str]) -> None:
+def message(icon: str, head: str, lines: Iterable[str]) -> None:
     """A message whose lines may hold anything."""
     with st.container(border=True, gap="xsmall"):
         st.markdown(f":material/{icon}: **{head}**")
         for line in lines:
-            st.text(frame.shown(line, 1000))
+            frame.say(line, 1000)
 
 
-def ask(root: Path, requests: list[lab.Request]) -> None:
+def ask(root: Path, requests: Sequence[lab.Request]) -> None:
     """Hand the runs to the queue and say what became of them."""
     try:
         answers = lab.submit(root, requests)
     except UsageError as error:
-        said("error", "Not started", str(error).splitlines())
+        message("error", "Not started", str(error).splitlines())
         return
-    lines = [
-        f"{request.run().label} {SAID[answer]}"
-        for request, answer in zip(requests, answers, strict=True)
-    ]
-    said("science", "In the lab", lines)
+    labels = [request.run().label for request in requests]
+    lines = (f"{label} {SAID[answer]}" for label, answer in zip(labels, answers, strict=True))
+    message("science", "In the lab", lines)
 
 
 def controls(root: Path) -> None:
@@ -64,25 +109,21 @@ def controls(root: Path) -> None:
         text.markdown(
             "**The lesson:** plain-20, plain-56 and resnet-56 on the digits, one seed, "
             f"{lab.LESSON_STEPS} steps each. Does depth make a plain network train worse, and do "
-            "shortcuts mend it? About a minute on two cores."
+            "shortcuts fix it? About a minute on two cores."
         )
-        taught = button.button(
-            "Start the lesson",
-            type="primary",
-            icon=":material/school:",
-            key="lesson",
-            width="stretch",
-        )
+        look: dict[str, Any] = {"type": "primary", "icon": ":material/school:", "width": "stretch"}
+        taught = button.button("Start the lesson", key="lesson", **look)
     with st.container(border=True):
         top, bottom = st.columns(3), st.columns(3)
-        depth = top[0].number_input(
-            "Depth (6n+2)",
-            value=20,
-            step=6,
-            key="lab_depth",
-            bind="query-params",
-            help=f"Weighted layers: 8, 14, 20, … at most {lab.MOST_DEPTH}.",
-        )
+
+        def number(
+            place: Any, label: str, key: str, value: Any, step: Any, hint: str, **more: Any
+        ) -> Any:
+            words = {"value": value, "step": step, "key": key, "bind": "query-params", "help": hint}
+            return place.number_input(label, **words | more)
+
+        layers = f"Weighted layers: 8, 14, 20, … at most {lab.MOST_DEPTH}."
+        depth = number(top[0], "Depth (6n+2)", "lab_depth", 20, 6, layers)
         shortcut = top[1].selectbox(
             "Shortcut",
             list(SHORTCUTS),
@@ -90,49 +131,31 @@ def controls(root: Path) -> None:
             key="lab_shortcut",
             bind="query-params",
         )
-        data = top[2].selectbox(
-            "Data",
-            lab.data_sets(),
-            key="lab_data",
-            bind="query-params",
-            help="The digits, and CIFAR where `resnetlab data download` has fetched it.",
-        )
-        lr = bottom[0].number_input(
-            "Learning rate",
-            value=0.1,
-            step=0.01,
-            format="%.4g",
-            key="lab_lr",
-            bind="query-params",
-            help="Until the schedule divides it by ten; the paper's is 0.1.",
-        )
-        steps = bottom[1].number_input(
-            "Steps",
-            value=lab.LESSON_STEPS,
-            step=100,
-            key="lab_steps",
-            bind="query-params",
-            help=f"Optimizer steps, at most {lab.MOST_STEPS:,}; the schedule moves along.",
-        )
-        seed = bottom[2].number_input(
-            "Seed",
-            value=0,
-            step=1,
-            key="lab_seed",
-            bind="query-params",
-            help="Weights, order and augmentation follow from it.",
-        )
+        images = {name: name for name in lab.data_sets()}
+        fetched = "The digits, and CIFAR where `resnetlab data download` has fetched it."
+        data = frame.choose("Data", images, "lab_data", fetched, place=top[2])
+        rule = "Until the schedule divides it by ten; the paper's is 0.1."
+        lr = number(bottom[0], "Learning rate", "lab_lr", 0.1, 0.01, rule, format="%.4g")
+        most = f"Optimizer steps, at most {lab.MOST_STEPS:,}; the schedule moves along."
+        steps = number(bottom[1], "Steps", "lab_steps", lab.LESSON_STEPS, 100, most)
+        follows = "Weights, order and augmentation follow from it."
+        seed = number(bottom[2], "Seed", "lab_seed", 0, 1, follows)
         start = st.button("Start", icon=":material/play_arrow:", key="start")
     if taught:
-        ask(root, list(lab.LESSON))
+        ask(root, lab.LESSON)
     if start:
-        ask(root, [lab.Request(depth, str(shortcut), lr, str(data), steps, seed)])
+        ask(root, [lab.Request(depth, str(shortcut), lr, data, steps, seed)])
 
 
 # --- what is under way ------------------------------------------------------------------------
 
 
-def under_way(root: Path, entries: list[lab.Entry], runs: dict[str, store.RunRecord]) -> None:
+def under_way(
+    root: Path,
+    entries: Sequence[lab.Entry],
+    runs: Mapping[str, store.RunRecord],
+    may_start: bool,
+) -> None:
     """A line for each run that trains or waits, with the button that ends it."""
     waiting = [entry.name for entry in entries if entry.phase == "waiting"]
     active = len(entries) - len(waiting)
@@ -141,27 +164,38 @@ def under_way(root: Path, entries: list[lab.Entry], runs: dict[str, store.RunRec
         + (f", {len(waiting)} waiting" if waiting else "")
     )
     for entry in entries:
-        record = runs.get(entry.name)
-        planned = entry.run.recipe.steps
+        record, planned = runs.get(entry.name), entry.run.recipe.steps
         step = record.info.get("step") if record is not None else 0
         logged = record.steps_done if record is not None else 0
         done = min(planned, max(logged, step if type(step) is int else 0))
-        if entry.phase == "waiting":
-            state = f"waiting, number {waiting.index(entry.name) + 1}"
-        else:
-            state = PHASES[entry.phase]
-        text, button = st.columns([6, 1], vertical_alignment="center")
+        state = PHASES.get(entry.phase) or f"waiting, number {waiting.index(entry.name) + 1}"
+        text, place = st.columns([6, 1], vertical_alignment="center")
         text.progress(done / planned, text=f"{title(entry.run)}: {state}, {done:,} done")
-        if lab_is_on:
-            button.button(
-                "Take out" if entry.phase == "waiting" else "Stop",
-                icon=":material/stop:",
-                key=f"stop {entry.name}",
-                disabled=entry.phase == "stopping",
-                width="stretch",
-                on_click=attempt,
-                args=(lab.stop, root, entry.name),
-            )
+        if may_start:
+            label = "Take out" if entry.phase == "waiting" else "Stop"
+            stopping = entry.phase == "stopping"
+            button(place, label, "stop", entry.name, lab.stop, root, entry.name, disabled=stopping)
+
+
+def button(
+    place: Any,
+    label: str,
+    verb: str,
+    name: str,
+    action: Callable[..., object],
+    *words: object,
+    **how: Any,
+) -> None:
+    """A button beside the run of that name; a refusal is said at the next drawing."""
+
+    def attempt() -> None:
+        try:
+            action(*words)
+        except UsageError as error:
+            st.session_state["lab refused"] = str(error).splitlines()
+
+    icon = f":material/{'stop' if verb == 'stop' else 'resume'}:"
+    place.button(label, icon=icon, key=f"{verb} {name}", width="stretch", on_click=attempt, **how)
 
 
 def title(run: config.Run) -> str:
@@ -171,53 +205,33 @@ def title(run: config.Run) -> str:
 
 
 def to_continue(
-    root: Path, entries: list[lab.Entry], runs: list[store.RunRecord], notes: dict[str, str]
+    root: Path, entries: Sequence[lab.Entry], runs: Sequence[store.RunRecord], may_start: bool
 ) -> None:
     """Runs that did not end, each with why and the button that goes on with it."""
-    busy = {entry.name for entry in entries}
-    recorded = {run.name for run in runs}
+    busy, notes = {entry.name for entry in entries}, lab.notes(root)
     for name, reason in notes.items():
-        if name not in busy | recorded:
-            st.text(frame.shown(f"{name}: {reason}"))
+        if name not in busy | {run.name for run in runs}:
+            frame.say(f"{name}: {reason}")
     for run in runs:
         if run.name in busy or run.status not in ("interrupted", "failed"):
             continue
         request = lab.Request.like(run.config)
         reason = notes.get(run.name) or str(run.info.get("error") or "its process is gone")
-        text, button = st.columns([6, 1], vertical_alignment="center")
+        text, place = st.columns([6, 1], vertical_alignment="center")
         where = f"{run.status} after {run.steps_done:,}"
         text.text(frame.shown(f"{title(run.config)}: {where}; {reason}"))
-        if lab_is_on and request is not None:
-            button.button(
-                "Continue",
-                icon=":material/resume:",
-                key=f"continue {run.name}",
-                width="stretch",
-                on_click=attempt,
-                args=(lab.submit, root, [request]),
-            )
-
-
-def attempt(action: Callable[..., object], *words: object) -> None:
-    """What a button beside a run does; a refusal is said at the next drawing."""
-    try:
-        action(*words)
-    except UsageError as error:
-        st.session_state["lab refused"] = str(error).splitlines()
+        if may_start and request is not None:
+            button(place, "Continue", "continue", run.name, lab.submit, root, [request])
 
 
 # --- the figures ------------------------------------------------------------------------------
 
 
-def newest(runs: list[store.RunRecord]) -> list[store.RunRecord]:
-    """The latest started runs first."""
-
-    def begun(run: store.RunRecord) -> str:
-        starts = run.info.get("starts")
-        last = starts[-1] if isinstance(starts, list) and starts else {}
-        return str(last.get("time", "")) if isinstance(last, dict) else ""
-
-    return sorted(runs, key=begun, reverse=True)
+def begun(run: store.RunRecord) -> str:
+    """When the run was started last; "" where its file does not say."""
+    starts = run.info.get("starts")
+    last = starts[-1] if isinstance(starts, list) and starts else {}
+    return str(last.get("time", "")) if isinstance(last, dict) else ""
 
 
 def held(runs: list[store.RunRecord], paused: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -231,10 +245,10 @@ def held(runs: list[store.RunRecord], paused: bool) -> tuple[pd.DataFrame, pd.Da
     return now[1], now[2]
 
 
-def figures(study: store.Study, entries: list[lab.Entry]) -> None:
+def figures(study: store.Study, entries: Sequence[lab.Entry]) -> None:
     """Error curves, one figure for each data set and recipe, and the gradient norms."""
-    ordered = newest(list(study.runs))
-    labels = frame.labelled((title(run.config), run) for run in ordered)
+    newest = sorted(study.runs, key=begun, reverse=True)
+    labels = frame.labelled((title(run.config), run) for run in newest)
     busy = {entry.name for entry in entries}
     live = [label for label, run in labels.items() if run.name in busy]
     # The runs of the lesson that has just ended stay while the next one begins.
@@ -278,48 +292,4 @@ def figures(study: store.Study, entries: list[lab.Entry]) -> None:
     frame.chart(plots.gradient_norm_heatmap(probes, theme=theme), "lab_gradients")
 
 
-# --- the page ---------------------------------------------------------------------------------
-
-
-def live(root: Path, was_busy: bool) -> None:
-    """Everything that changes by itself."""
-    try:
-        entries = lab.tend(root) if lab_is_on else lab.look(root)
-    except UsageError as error:
-        said("error", "The queue does not move", str(error).splitlines())
-        entries = lab.look(root)
-    if bool(entries) != was_busy:
-        st.rerun()  # looks more or less often from now on
-    study = cached.study(root / lab.STUDY)
-    runs = {run.name: run for run in study.runs}
-    refused = st.session_state.pop("lab refused", None)
-    if refused:
-        said("error", "Not done", refused)
-    if entries:
-        under_way(root, entries, runs)
-    to_continue(root, entries, list(study.runs), lab.notes(root))
-    if study.runs:
-        figures(study, entries)
-    elif not entries:
-        st.info("No run has been started here yet.", icon=":material/hourglass_empty:")
-
-
-st.title("Live lab", anchor=False)
-st.markdown(
-    "Train a network here and watch it. Each run is a process of its own: close the page, and it goes "
-    f"on; come back, and it is here. The runs lie in the study `{lab.STUDY}` like any others."
-)
-results_folder = cached.root()
-lab_is_on = lab.enabled(st.get_option("server.address"))
-if lab_is_on:
-    controls(results_folder)
-else:
-    st.info(
-        "The Live lab is off: whoever reaches this dashboard from another machine could start "
-        "processes here. `resnetlab dashboard --lab` turns it on.",
-        icon=":material/lock:",
-    )
-busy = bool(lab.look(results_folder))
-frame.live(busy)
-every = LOOK_SECONDS if busy else frame.IDLE_SECONDS
-st.fragment(live, run_every=every)(results_folder, busy)
+page()
