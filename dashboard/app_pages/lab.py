@@ -219,7 +219,8 @@ def to_continue(
         reason = notes.get(run.name) or str(run.info.get("error") or "its process is gone")
         text, place = st.columns([6, 1], vertical_alignment="center")
         where = f"{run.status} after {run.steps_done:,}"
-        text.text(frame.shown(f"{title(run.config)}: {where}; {reason}"))
+        with text:
+            frame.say(f"{title(run.config)}: {where}; {reason}")
         if may_start and request is not None:
             button(place, "Continue", "continue", run.name, lab.submit, root, [request])
 
@@ -288,7 +289,7 @@ def figures(study: store.Study, entries: Sequence[lab.Entry]) -> None:
         sentences = [*verdict.on_degradation(table), *verdict.on_shortcuts(table)]
         for sentence in dict.fromkeys(sentences):
             if " minus " in sentence:  # what is missing goes without saying while a lesson runs
-                st.text(frame.shown(sentence, 2000))
+                frame.say(sentence, 2000)
     frame.chart(plots.gradient_norm_heatmap(probes, theme=theme), "lab_gradients")
 
 

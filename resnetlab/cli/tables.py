@@ -227,9 +227,8 @@ def networks(
     if as_json:
         print_json(rows)
         return
-    headings = ("network", ">depth", "shortcut", "block", ">layers", ">image", ">parameters")
-    headings = (*headings, ">mult.-adds", "the paper")
-    shown = table(headings, map(_network_cells, rows), padding=0, show_edge=False)
+    headings = "network >depth shortcut block >layers >image >parameters >mult.-adds".split()
+    shown = table([*headings, "the paper"], map(_network_cells, rows), padding=0, show_edge=False)
     for before, after, line in zip(rows, rows[1:], shown.rows, strict=False):
         line.end_section = before["design"] != after["design"]
     say(shown, "", *_NETWORKS_NOTE)

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -15,10 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from resnetlab import verdict
-
-if TYPE_CHECKING:
-    from resnetlab import store, studies
+from resnetlab import store, studies, verdict
 
 FIRST_SPEAKS_WITHIN = 10.0  # seconds; under torchrun, see fail
 
@@ -35,7 +32,8 @@ def table(
     headings: Sequence[str], rows: Iterable[Sequence[object]], *, wrap: bool = False, **how: Any
 ) -> Table:
     """A table of plain texts. A heading that begins with > is of numbers, which stand to the right."""
-    out = Table(**({"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)} | how))
+    usual: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
+    out = Table(**usual | how)
     for heading in headings:
         side: Any = "right" if heading.startswith(">") else "left"
         out.add_column(Text(heading.removeprefix(">")), justify=side, no_wrap=not wrap)
@@ -44,7 +42,7 @@ def table(
     return out
 
 
-class StudyProgress:
+class StudyProgress(studies.Watcher):
     """A study's watcher: on a terminal a live bar per run, elsewhere lines as runs go on and end."""
 
     def __init__(self) -> None:

@@ -108,7 +108,7 @@ def evaluate(
         measured = tests.evaluate(
             subject,
             chosen,
-            name,  # type: ignore[arg-type]
+            name,
             crop=crop,
             sides=scaled if name == "multi-scale" else cropped,
             average=average,  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ def _say_evaluations(
         say(f"  The paper, {row['protocol']}: {how} ({row['paper_source']}).")
 
 
-def protocol_in_words(row: Mapping[str, Any]) -> str:
+def protocol_in_words(row: Mapping[Any, Any]) -> str:
     """ten-crop, 224 of 256; multi-scale, 224 256 384; with what was averaged if not the usual."""
     parts = [str(row["protocol"])]
     if row["sides"]:

@@ -46,7 +46,7 @@ def collect(
     records = _ended(wanted, grid.name, root, weights)
     missing = {name: run for name, run in wanted.items() if name not in records}
     if missing and jobs is None and all(run.recipe.steps <= BRIEF_STEPS for run in missing.values()):
-        _train_here(missing, root / grid.name, device, watcher or runner.Silent())
+        _train_here(missing, root / grid.name, device, watcher or runner.Watcher())
     elif missing:
         outcome = runner.run(
             grid, root=root, jobs=jobs, device=device, report=False, only=missing, watcher=watcher

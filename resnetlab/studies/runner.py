@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from resnetlab import config, machine, store
 from resnetlab.config import Grid, UsageError
@@ -58,8 +58,8 @@ class Execution:
         return (self, *self.company)
 
 
-class Watcher(Protocol):
-    """Called by the runner as things happen; the command line draws progress with it."""
+class Watcher:
+    """Called by the runner as things happen; says nothing by itself."""
 
     def begin(
         self, todo: Sequence[Execution], done: Sequence[store.RunRecord], jobs: int, threads: int
@@ -74,10 +74,6 @@ class Watcher(Protocol):
 
     def reporting(self, notebook_name: str) -> None:
         pass
-
-
-class Silent(Watcher):
-    """A watcher that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def run(
     SIGINT and SIGTERM stop the running ones after their step, each with a checkpoint. Ends by executing
     the question notebook, unless `report` is off. `only` names the runs to execute.
     """
-    watcher = watcher or Silent()
+    watcher = watcher or Watcher()
     folder = store.prepare_root(root) / store.check_name("study", grid.name)
     question, runs = notebook.find(grid.question), grid.runs()
     jobs, together = _side_by_side(len(runs), jobs, together, device)
@@ -122,7 +118,7 @@ def run(
         engines.parse(engine)
     threads = max(1, machine.usable_cores() // jobs)
     results = "" if root == store.results_root() else str(root)
-    place = {"study": grid.name, "results": results, "device": device}
+    place: dict[str, Any] = {"study": grid.name, "results": results, "device": device}
     place |= {"engine": engine, "threads": threads}
 
     source, todo, done = notebook.find(TRAIN_NOTEBOOK), [], []
@@ -153,7 +149,7 @@ def run(
             watcher.reporting(question.name)
             values = grid.question_parameters() | {"results": results}
             final = Execution(question.name, question, folder / question.name, values)
-            for _ in _execute([final], 1, stopped, Silent()):
+            for _ in _execute([final], 1, stopped, Watcher()):
                 if final.error:
                     failed.append(f"{question.name}: {final.error}")
             executed = None if final.error or stopped else final.target
@@ -213,7 +209,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> str:
     """
     execution = Execution(source.stem, source, target, parameters)
     with machine.stop_signals() as stopped:
-        for _ in _execute([execution], 1, stopped, Silent()):
+        for _ in _execute([execution], 1, stopped, Watcher()):
             pass
     if stopped:
         raise KeyboardInterrupt
