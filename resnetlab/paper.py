@@ -322,7 +322,7 @@ def curves() -> tuple[Curve, ...]:
     with (files(__package__) / "figure_points.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             points.setdefault(row["series"], []).append((float(row["x"]), float(row["y"])))
-    found: dict[tuple[str, str], Curve] = {}
+    lines: dict[tuple[str, str], Curve] = {}
     for series, pairs in points.items():
         parts = re.fullmatch(r"(fig7_top|fig\w+?)_(plain|resnet)(\d+)(?:_(\w+))?", series)
         if parts is None or parts[1] not in _FIGURES:
@@ -335,8 +335,8 @@ def curves() -> tuple[Curve, ...]:
         scale = 1e4 if parts[4] else 1
         x = tuple(round(scale * at) for at, _ in ordered)
         curve = Curve(network, quantity, data, source, x, tuple(value for _, value in ordered))
-        found.setdefault((network, quantity), curve)
-    return tuple(found.values())
+        lines.setdefault((network, quantity), curve)
+    return tuple(lines.values())
 
 
 def curve(network: str, quantity: str) -> Curve | None:

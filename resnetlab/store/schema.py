@@ -96,7 +96,7 @@ SCHEMA: dict[str, dict[str, str]] = {
         "data": "data set whose test images were used",
         "dataset_sha256": "as in run.json `dataset`",
         "images": "number of images",
-        "top1_error": "percent whose class has not the highest score",
+        "top1_error": "percent whose class does not score highest",
         "top5_error": "percent whose class is not among the five highest; null with few classes",
         "seconds": "that the test took",
         "time": "UTC time, ISO 8601",

@@ -40,11 +40,11 @@ def on_recipes(table: pd.DataFrame) -> list[str]:
         both = finished[finished["recipe"].isin([base, other])]
         for network, runs in means.by_depth(both):
             for quantity, word in means.MEASURED.items():
-                if found := means.contrast(runs, other, base, quantity, by="recipe"):
+                if gap := means.contrast(runs, other, base, quantity, by="recipe"):
                     ends = " and ".join(_ends(runs, "recipe", (base, other), "by", quantity))
                     sentences.append(
-                        f"{network}: final {word} error {ends}; the second minus the first {found}. "
-                        f"{_moved(found)}"
+                        f"{network}: final {word} error {ends}; the second minus the first {gap}. "
+                        f"{_moved(gap)}"
                     )
         for shortcut in ("none", "A", "B", "C"):
             sentences += _cost_of_depth(both[both["shortcut"] == shortcut], base, other)
@@ -63,8 +63,8 @@ def _ends(
     return [f"{words.mean_error(paired[paired[by] == one], quantity)} {word} {one}" for one in values]
 
 
-def _moved(found: means.Contrast, lower: str = "Lower.", higher: str = "Higher.") -> str:
-    return words.settled(found, lower=lower, higher=higher, near=f"{words.WITHIN}.", near_first=True)
+def _moved(gap: means.Contrast, lower: str = "Lower.", higher: str = "Higher.") -> str:
+    return words.settled(gap, lower=lower, higher=higher, near=f"{words.WITHIN}.", near_first=True)
 
 
 def _cost_of_depth(runs: pd.DataFrame, base: str, other: str) -> list[str]:
@@ -114,11 +114,11 @@ def on_more_steps(table: pd.DataFrame) -> list[str]:
         return [f"All runs have {short}: nothing to compare them with."]
     sentences = []
     for network, runs in means.by_depth(finished):
-        if found := means.contrast(runs, long, short, by="length"):
+        if gap := means.contrast(runs, long, short, by="length"):
             ends = ", ".join(_ends(runs, "length", (short, long), "after"))
             sentences.append(
-                f"{network}: final training error {ends}; the longer minus the shorter {found}. "
-                f"{_moved(found, 'More steps help.', 'More steps made it worse.')}"
+                f"{network}: final training error {ends}; the longer minus the shorter {gap}. "
+                f"{_moved(gap, 'More steps help.', 'More steps made it worse.')}"
             )
     at_end = table[table["steps_planned"] == finished["steps_planned"].max()]
     return sentences + [f"After {long}: {sentence}" for sentence in on_degradation(at_end)]

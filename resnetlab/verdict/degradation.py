@@ -25,8 +25,8 @@ def on_degradation(table: pd.DataFrame) -> list[str]:
     for family, pair in pairs.items():
         if pair is None:
             sentences.append(f"Fewer than two depths of {family} networks are finished.")
-        elif found := means.contrast(table, *pair):
-            sentences.append(_of_depth(family, found))
+        elif gap := means.contrast(table, *pair):
+            sentences.append(_of_depth(family, gap))
         else:
             sentences.append(f"{pair[0]} and {pair[1]} share no finished seed.")
     plain, residual = pairs.values()
@@ -51,16 +51,16 @@ def depth_effects(table: pd.DataFrame) -> pd.DataFrame:
         if pair is None:
             continue
         for quantity, word in means.MEASURED.items():
-            if found := means.contrast(table, *pair, quantity):
-                rows.append((family, *pair, word, found.mean, found.spread, *found.interval, found.n))
+            if gap := means.contrast(table, *pair, quantity):
+                rows.append((family, *pair, word, gap.mean, gap.spread, *gap.interval, gap.n))
     columns = ["family", "deep", "shallow", "error", "mean", "sd", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _of_depth(family: str, found: means.Contrast) -> str:
-    head = f"Final training error of {found.worse} minus {found.better}: {found}."
-    if found.n < means.ENOUGH_SEEDS:
-        lean = "Higher" if found.mean > 0 else "Not higher"
+def _of_depth(family: str, gap: means.Contrast) -> str:
+    head = f"Final training error of {gap.worse} minus {gap.better}: {gap}."
+    if gap.n < means.ENOUGH_SEEDS:
+        lean = "Higher" if gap.mean > 0 else "Not higher"
         return f"{head} {lean}, but {words.too_few().lower()}"
     higher = {
         "plain": "The deeper plain network is worse on the TRAINING set: degradation, not overfitting.",
@@ -68,14 +68,14 @@ def _of_depth(family: str, found: means.Contrast) -> str:
         "it with the plain one.",
     }
     lower, near = "Deeper is better: no degradation.", f"{words.WITHIN}: no degradation."
-    return f"{head} {words.settled(found, higher=higher[family], lower=lower, near=near)}"
+    return f"{head} {words.settled(gap, higher=higher[family], lower=lower, near=near)}"
 
 
-def _of_shortcuts(found: means.Contrast) -> str:
-    head = f"At equal depth, {found.worse} minus {found.better}: {found}."
-    if found.n < means.ENOUGH_SEEDS:
+def _of_shortcuts(gap: means.Contrast) -> str:
+    head = f"At equal depth, {gap.worse} minus {gap.better}: {gap}."
+    if gap.n < means.ENOUGH_SEEDS:
         return head
     higher = "The shortcuts alone, which add no parameter, make the difference."
-    if found.better.endswith(("-B", "-C")):
+    if gap.better.endswith(("-B", "-C")):
         higher = "The shortcuts make the difference; their projections add parameters."
-    return f"{head} {words.settled(found, higher=higher, lower='Here the plain network is ahead.')}"
+    return f"{head} {words.settled(gap, higher=higher, lower='Here the plain network is ahead.')}"

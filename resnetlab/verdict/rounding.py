@@ -31,22 +31,22 @@ def on_precisions(table: pd.DataFrame) -> list[str]:
         errors_in_fp64 = means.Contrast(network, "no error", tuple(exact["train_error"]))
         sentences.append(f"{head} {_fails_exactly(errors_in_fp64)}")
         for name in used[1:]:
-            found = means.contrast(runs, name, "fp64", by="precision")
-            if found is None:
+            gap = means.contrast(runs, name, "fp64", by="precision")
+            if gap is None:
                 continue
             conclusion = words.settled(
-                found,
+                gap,
                 near=f"{words.WITHIN}: rounding adds nothing.",
                 near_first=True,
                 higher="Rounding adds to the error.",
                 lower=f"In {name} the error is lower.",
                 unsettled="What rounding adds, these seeds do not settle.",
             )
-            text = f"{network}, {name} minus fp64: {found}. {conclusion}"
+            text = f"{network}, {name} minus fp64: {gap}. {conclusion}"
             both = runs[(runs["precision"] == name) & runs["seed"].isin(exact.index)]
             mean = float(both.drop_duplicates("seed")["train_error"].mean())
             if mean > means.NEGLIGIBLE:
-                left = 100 * (mean - found.mean) / mean
+                left = 100 * (mean - gap.mean) / mean
                 part = "all" if left >= 100 else f"{left:.0f} %"
                 text += f" Of the error in {name}, {part} is there in fp64."
             sentences.append(text)

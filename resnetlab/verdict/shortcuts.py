@@ -29,11 +29,11 @@ def on_shortcuts(table: pd.DataFrame) -> list[str]:
         networks = [names[option] for option in ("none", "A", "B", "C") if option in names]
         for worse, better in itertools.pairwise(networks):
             for quantity, word in (("train_error", "training"), ("test_error", "test")):
-                if found := contrast(table, worse, better, quantity):
+                if gap := contrast(table, worse, better, quantity):
                     higher, lower = f"{better} is ahead.", f"{worse} is ahead."
                     sentences.append(
-                        f"Final {word} error of {worse} minus {better}: {found}. "
-                        f"{settled(found, higher=higher, lower=lower, near=_NEAR)}"
+                        f"Final {word} error of {worse} minus {better}: {gap}. "
+                        f"{settled(gap, higher=higher, lower=lower, near=_NEAR)}"
                     )
     missing = ["No two shortcut options of one depth share a finished seed."]
     return (sentences or missing) + diverged(table)

@@ -16,7 +16,7 @@ def too_few(what: str = "seeds to say") -> str:
 
 
 def settled(
-    found: Contrast,
+    gap: Contrast,
     *,
     higher: str,
     lower: str,
@@ -29,10 +29,10 @@ def settled(
     `near` is said of a difference within NEGLIGIBLE ("": nothing is), with `near_first` even of one
     that has a sign.
     """
-    if found.n < ENOUGH_SEEDS:
+    if gap.n < ENOUGH_SEEDS:
         return too_few()
-    close = near if found.negligible else ""
-    sign = {1: higher, -1: lower}.get(found.sign, "")
+    close = near if gap.negligible else ""
+    sign = {1: higher, -1: lower}.get(gap.sign, "")
     return (close or sign if near_first else sign or close) or unsettled
 
 
