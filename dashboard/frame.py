@@ -174,27 +174,17 @@ def sidebar() -> None:
 
     The choices stand in the page's address, so that a link shows what its sender saw.
     """
-    if studies := _studies():
-        choose(
-            "Study",
-            studies,
-            "study",
-            "Your own studies come first, then the reference studies that ship with the project.",
-            place=st.sidebar,
+    with st.sidebar:
+        if studies := _studies():
+            hint = "Your own studies come first, then the reference studies that ship with the project."
+            choose("Study", studies, "study", hint)
+        hint = "Large type, thick lines, full contrast: for the back row of a hall."
+        switch("Projector", "projector", hint)
+        hint = (
+            "Only figures and words: for a slide, or a link that shows one thing. The page's address "
+            "holds everything chosen here; copy it to share."
         )
-    switch(
-        "Projector",
-        "projector",
-        "Large type, thick lines, full contrast: for the back row of a hall.",
-        place=st.sidebar,
-    )
-    bare = switch(
-        "Hide controls",
-        "bare",
-        "Only figures and words: for a slide, or a link that shows one thing. The page's address "
-        "holds everything chosen here; copy it to share.",
-        place=st.sidebar,
-    )
+        bare = switch("Hide controls", "bare", hint)
     for name, wanted in {"page": True, "projector": projector(), "bare": bare}.items():
         if wanted:
             st.html(STYLES / f"{name}.css")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from resnetlab import plots
 from resnetlab.config import run_from_parameters
-from resnetlab.plots import series
+from resnetlab.plots import lines, series
 
 VALUES = st.floats(-1e6, 1e6, allow_nan=False)
 CURVES = st.lists(VALUES, min_size=1, max_size=400)
@@ -199,6 +199,20 @@ def test_groups_are_equal_but_for_the_seed() -> None:
         run_from_parameters(network="plain-8", seed=0, lr=0.05),
     ]
     assert series.groups(runs) == [[0, 2], [1], [3]]
+
+
+def test_the_step_of_a_table_is_the_last_that_all_share_or_the_nearest_to_a_wish() -> None:
+    drawn = [
+        series.line("a", ["", ""], [curve([2, 4, 6], [1.0] * 3), curve([2, 4], [1.0] * 2)], 8, "sd"),
+        series.line("b", [""], [curve([1, 2, 4, 5, 9], [1.0] * 5)], 8, "sd"),
+    ]
+    assert lines.shared_step(drawn) == 4
+    assert [lines.shared_step(drawn, asked) for asked in (0, 3, 7, 100)] == [1, 2, 6, 9]
+    apart = [
+        series.line(name, [""], [curve([step], [1.0])], 8, "sd") for name, step in (("a", 3), ("b", 5))
+    ]
+    assert lines.shared_step(apart) == 5
+    assert lines.shared_step([series.line("none", [""], [curve([1], [1.0]).head(0)], 8, "sd")]) is None
 
 
 # --- names ------------------------------------------------------------------------------------

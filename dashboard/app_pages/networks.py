@@ -180,6 +180,7 @@ def show_block(
     frame.table(facts(part), f"facts {network.name}", columns)
     norms = run.probe() if run else pd.DataFrame(columns=["step", "name", "value"])
     last = norms[norms["step"] == norms["step"].max()]
+    gradients = dict(zip(last["name"], last["value"], strict=True))
     names = response_layers(parts)
     means = responses[responses["network"] == network.name].groupby("layer")["value"].mean()
     layers = pd.DataFrame(
@@ -188,7 +189,7 @@ def show_block(
             "kernel": "linear" if block == "classifier" else f"{layer['kernel']}×{layer['kernel']}",
             "filters": layer["filters"],
             "stride": layer["stride"],
-            "gradient": last.set_index("name")["value"].get(layer["name"]),
+            "gradient": gradients.get(layer["name"]),
             "response": means.get(names.index(layer["name"])) if layer["name"] in names else None,
         }
         for layer in part["layers"]
