@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import get_args
 
+import pandas as pd
 import pytest
 
 from resnetlab import paper
 from resnetlab.config import IMAGENET_RECIPE, PAPER, PAPER_110, Network
 from resnetlab.paper import reported
-from resnetlab.verdict import not_comparable
+from resnetlab.verdict import not_comparable, reasons_apart
 
 # He et al. 2015, Table 6, test error on CIFAR-10. For 110 layers the table prints the best of five
 # runs, 6.43, and their mean and deviation, 6.61 +- 0.16; a mean is what is compared with means here.
@@ -305,6 +306,15 @@ def test_what_is_unusual_in_a_test_or_a_network_is_the_reason(network, test, rea
     reasons = not_comparable("imagenet", "imagenet", network=spec, test=TEN_CROP | test)
     assert len(reasons) == bool(reason)
     assert reason in "".join(reasons)
+
+
+def test_the_reasons_of_many_runs_are_named_once_each() -> None:
+    labels = [("cifar10", "paper"), ("digits", "quick"), ("digits", "short"), ("cifar10", "quick")]
+    frame = pd.DataFrame([*labels, *labels], columns=["data", "recipe"])
+    reasons = reasons_apart(frame)
+    assert len(reasons) == 2
+    assert reasons == sorted({*not_comparable("digits", "short"), *not_comparable("cifar10", "quick")})
+    assert reasons_apart(frame[:1]) == reasons_apart(frame[:0]) == []
 
 
 def test_weights_of_unknown_training_are_never_comparable() -> None:

@@ -40,8 +40,7 @@ def page() -> None:
     frame.sentences(verdict.answers(table))
     for sentence in store.notes(runs):
         frame.say(sentence)
-    kinds = table[["data", "recipe"]].drop_duplicates().itertuples(index=False)
-    reason = next((why for kind in kinds for why in verdict.not_comparable(*kind)), None)
+    reason = next(iter(verdict.reasons_apart(table)), None)
     show_curves(cached.metrics(runs), reason)
     frame.section(
         "Error against depth",

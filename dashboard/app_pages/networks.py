@@ -264,8 +264,7 @@ def show_responses(study: store.Study, network: config.Network) -> pd.DataFrame:
     if conditions:
         st.text(f"Measured on test images in evaluation mode: {'; '.join(sorted(conditions))}.")
     if lines:
-        kinds = responses[["data", "recipe"]].drop_duplicates().itertuples(index=False)
-        for reason in sorted({why for kind in kinds for why in verdict.not_comparable(*kind)}):
+        for reason in verdict.reasons_apart(responses):
             frame.say(f"Not to be compared number by number: {reason}.")
     return responses
 

@@ -34,8 +34,8 @@ def error_curves(
     tested = "validation_error" if held_out else "test_error"
     # Once: of a thousand runs each look for what differs takes its time.
     who = metrics[~metrics.duplicated(["network", "seed", "data", "recipe", "precision"])]
-    if with_paper and (reason := _not_comparable(who)):
-        raise ValueError(reason)
+    if with_paper and (reasons := verdict.reasons_apart(who)):
+        raise ValueError(reasons[0])
     figure = draw.panels(draw.FAMILIES, draw.STEP, "error (%)")
     shown, colours = draw.networks(metrics[[*draw.KEYS, "step", tested, "train_error"]])
     one_depth = len({network.depth for network in shown}) == 1
@@ -66,12 +66,6 @@ def _over_seeds(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:
     out = values.groupby("step")[quantity].agg(["mean", "min", "max", "count"]).reset_index()
     # A step that only some seeds have reached would bend the mean: keep the steps all have.
     return out[out["count"] == out["count"].max()]
-
-
-def _not_comparable(frame: pd.DataFrame) -> str | None:
-    """Why the paper's numbers may not stand beside these runs; None if they may."""
-    kinds = frame[["data", "recipe"]].drop_duplicates().itertuples(index=False)
-    return min((reason for kind in kinds for reason in verdict.not_comparable(*kind)), default=None)
 
 
 def _draw_papers(figure: go.Figure, name: str, *, faint: bool) -> list[paper.Curve]:
@@ -115,7 +109,7 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
         return empty(f"No finished run{' of an unedited network' if edited else ''} yet.", theme)
     figure = draw.panels(list(_FINAL.values()), draw.DEPTH, "final error (%)")
     figure.update_xaxes(tickvals=sorted(finished["depth"].unique()))
-    reason = _not_comparable(finished)
+    reason = next(iter(verdict.reasons_apart(finished)), None)
     for column, quantity in enumerate(_FINAL, start=1):
         place = {"row": 1, "col": column}
         for option, name, own in draw.options(finished):

@@ -3,7 +3,7 @@
 `on_NAME(table)` gives the verdict on NAME in sentences.
 """
 
-from resnetlab.verdict.comparison import not_comparable
+from resnetlab.verdict.comparison import not_comparable, reasons_apart
 from resnetlab.verdict.conditions import answers, on_more_steps
 from resnetlab.verdict.construction import on_kept, on_same_function
 from resnetlab.verdict.correlation import on_correlations

@@ -75,6 +75,12 @@ def not_comparable(
     return reasons
 
 
+def reasons_apart(frame: pd.DataFrame) -> list[str]:
+    """`not_comparable` of all runs in a frame with the columns data and recipe, each reason once."""
+    kinds = frame[["data", "recipe"]].drop_duplicates().itertuples(index=False)
+    return sorted({reason for kind in kinds for reason in not_comparable(*kind)})
+
+
 def _unusual(test: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What of a stored test is not the paper's, and what the paper has instead."""
     views, sides = paper.VIEWS[test["protocol"]], test["sides"]
