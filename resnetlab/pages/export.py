@@ -50,6 +50,8 @@ _IDENTITY_MEANING = {
     "seed": "from which weights, order and augmentation follow",
     "precision": "of training",
 }
+_WHO = {name: _IDENTITY_MEANING[name] for name in ("study", "run", "network", "seed")}
+_NOTED = ("created", "commit", "parameters", "config_hash")
 
 
 def _meaning(file: str, *names: str) -> dict[str, str]:
@@ -65,7 +67,7 @@ TABLES: dict[str, dict[str, str]] = {
         "steps_planned": "optimizer steps of the recipe",
     }
     | _meaning(store.SUMMARY_FILE, *store.FINAL)
-    | _meaning(store.RUN_FILE, "created", "commit", "parameters", "config_hash")
+    | _meaning(store.RUN_FILE, *_NOTED)
     | {
         "device": "kind of device and its name",
         "torch": "version of torch at the first start",
@@ -81,16 +83,14 @@ TABLES: dict[str, dict[str, str]] = {
         for name, said in store.SCHEMA[store.METRICS_FILE].items()
         if name not in ("step", "epoch", "nonfinite")
     },
-    "probes": {name: _IDENTITY_MEANING[name] for name in ("study", "run", "network", "seed")}
+    "probes": _WHO
+    | _meaning(store.PROBES_FILE, "kind", "step")
     | {
-        "kind": store.SCHEMA[store.PROBES_FILE]["kind"],
-        "step": store.SCHEMA[store.PROBES_FILE]["step"],
         "layer": "its number in forward order; 1 is the first convolution",
         "name": "its name in the network",
         "value": "the measured number",
     },
-    "evaluations": {name: _IDENTITY_MEANING[name] for name in ("study", "run", "network", "seed")}
-    | store.SCHEMA[store.EVALUATIONS_FILE],
+    "evaluations": _WHO | store.SCHEMA[store.EVALUATIONS_FILE],
 }
 _WHOLES = {"depth", "seed", "step", "steps", "steps_planned", "images_seen", "layer", "parameters"}
 _WHOLES |= {"crop", "images"}
@@ -133,31 +133,27 @@ def _cell(value: Any, kind: pa.DataType) -> Any:
 
 
 def _table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    schema, found = SCHEMAS[name], list(rows)
-    columns = [[_cell(row.get(field.name), field.type) for row in found] for field in schema]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    schema = SCHEMAS[name]
+    cells = [{field.name: _cell(row.get(field.name), field.type) for field in schema} for row in rows]
+    return pa.Table.from_pylist(cells, schema=schema)
 
 
 def runs_table(runs: Iterable[store.RunRecord]) -> pa.Table:
     """One row a run: who it is, its outcome, where it ran, its configuration, its problems."""
-
-    def row(run: store.RunRecord) -> dict[str, Any]:
+    rows = []
+    for run in map(replace, runs):  # copies: what they read goes with them
         info = run.info
-        versions, execution = (
-            value if isinstance(value := info.get(key), Mapping) else {}
-            for key in ("versions", "execution")
-        )
+        versions, execution = (_mapping(info.get(key)) for key in ("versions", "execution"))
         device = [str(execution[key]) for key in ("device", "device_name") if execution.get(key)]
-        return run.as_row() | {
-            **{key: info.get(key) for key in ("created", "commit", "parameters", "config_hash")},
-            "device": ", ".join(device) or None,
-            "torch": versions.get("torch"),
-            "config": json.dumps(run.config.model_dump(mode="json")),
-            "problems": "; ".join(run.problems),
-        }
+        rows.append(run.as_row() | {key: info.get(key) for key in _NOTED})
+        rows[-1] |= {"device": ", ".join(device) or None, "torch": versions.get("torch")}
+        rows[-1] |= {"config": json.dumps(run.config.model_dump(mode="json"))}
+        rows[-1] |= {"problems": "; ".join(run.problems)}
+    return _table("runs", rows)
 
-    return _table("runs", (row(replace(run)) for run in runs))  # copies: what they read goes with them
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _logged(run: store.RunRecord) -> dict[str, set[int]]:
@@ -166,12 +162,10 @@ def _logged(run: store.RunRecord) -> dict[str, set[int]]:
     rows, _ = store.read_lines(run.path / store.METRICS_FILE)
     for row in rows:
         unsound = row.get("nonfinite")
-        names = {key for key, value in row.items() if value is not None}
-        names |= (
-            {name for name in unsound if isinstance(name, str)} if isinstance(unsound, list) else set()
-        )
-        for name in names:
-            steps.setdefault(name, set()).add(row["step"])
+        names = [key for key, value in row.items() if value is not None]
+        for name in names + (unsound if isinstance(unsound, list) else []):
+            if isinstance(name, str):
+                steps.setdefault(name, set()).add(row["step"])
     return steps
 
 
@@ -180,21 +174,15 @@ def metrics_table(run: store.RunRecord) -> pa.Table:
 
     null: the log has no such value at this step; NaN: it has, and the value was not finite.
     """
-    frame, logged, count = run.metrics, _logged(run), len(run.metrics)
-    who, arrays = run.identity(), []
-    seen = frame["step"] * run.config.recipe.batch_size  # every step sees a whole batch
-    for field in SCHEMAS["metrics"]:
-        if field.name in who:
-            arrays.append(pa.array([_cell(who[field.name], field.type)] * count, field.type))
-        elif field.name in ("step", "images_seen"):
-            values = frame["step"] if field.name == "step" else seen
-            arrays.append(pa.array(values.to_numpy(), field.type))
-        else:
-            values = frame[field.name].to_numpy(dtype=float)
-            # Times are never noted as not finite: a missing one is missing.
-            there = frame["step"].isin(list(logged.get(field.name, ()))).to_numpy()
-            arrays.append(pa.array(values, field.type, mask=np.isnan(values) & ~there))
-    return pa.Table.from_arrays(arrays, schema=SCHEMAS["metrics"])
+    logged = _logged(run)
+    # Every step sees a whole batch.
+    frame = run.metrics.assign(images_seen=run.metrics["step"] * run.config.recipe.batch_size)
+    # Times are never noted as not finite: a missing one is missing.
+    absent = {
+        name: (frame[name].isna() & ~frame["step"].isin(list(logged.get(name, ())))).to_numpy()
+        for name in frame
+    }
+    return _run_table("metrics", run, frame, absent)
 
 
 def probes_table(run: store.RunRecord) -> pa.Table:
@@ -202,19 +190,28 @@ def probes_table(run: store.RunRecord) -> pa.Table:
     kinds = run.info.get("layers")
     kinds = [kind for kind in kinds if isinstance(kind, str)] if isinstance(kinds, Mapping) else []
     frames = [run.probe(kind).assign(kind=kind) for kind in sorted(kinds)]
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["step"])
-    who, count, arrays = run.identity(), len(frame), []
-    for field in SCHEMAS["probes"]:
-        if field.name in who:
-            arrays.append(pa.array([_cell(who[field.name], field.type)] * count, field.type))
-        elif not count:
-            arrays.append(pa.array([], field.type))
-        elif field.type == _TEXT:
-            arrays.append(pa.array([printable(value) for value in frame[field.name]], field.type))
+    frame = (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=SCHEMAS["probes"].names)
+    )
+    return _run_table("probes", run, frame.assign(layer=frame["layer"] + 1))
+
+
+def _run_table(
+    table: str, run: store.RunRecord, frame: pd.DataFrame, absent: Mapping[str, Any] | None = None
+) -> pa.Table:
+    """The frame's columns with the run's identity; null where `absent` is true."""
+    who, arrays = run.identity(), []
+    for name, kind in zip(SCHEMAS[table].names, SCHEMAS[table].types, strict=True):
+        if name in who:
+            arrays.append(pa.array([_cell(who[name], kind)] * len(frame), kind))
+        elif kind == _TEXT:
+            arrays.append(pa.array([printable(value) for value in frame[name]], kind))
         else:
-            values = frame[field.name].to_numpy()
-            arrays.append(pa.array(values + 1 if field.name == "layer" else values, field.type))
-    return pa.Table.from_arrays(arrays, schema=SCHEMAS["probes"])
+            values = frame[name].to_numpy(dtype="int64" if kind == _WHOLE else "float64")
+            arrays.append(pa.array(values, kind, mask=(absent or {}).get(name)))
+    return pa.Table.from_arrays(arrays, schema=SCHEMAS[table])
 
 
 def evaluations_table(run: store.RunRecord) -> pa.Table:
@@ -287,9 +284,12 @@ def _write_parquet(path: Path, schema: pa.Schema, parts: Iterable[pa.Table]) -> 
 
 
 def _described() -> pa.Table:
-    rows = [(t, c, said) for t, columns in TABLES.items() for c, said in columns.items()]
-    names = ("table", "column", "meaning")
-    return pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+    rows = [
+        {"table": table, "column": column, "meaning": meaning}
+        for table, columns in TABLES.items()
+        for column, meaning in columns.items()
+    ]
+    return pa.Table.from_pylist(rows)
 
 
 # --- TensorBoard ------------------------------------------------------------------------------
