@@ -58,7 +58,7 @@ DASHED_TRAIN = "dashed: training, bold: test"
 DASHED_PLAIN = "dashed: plain, solid: residual"
 BY_OPTION = "colour and marker: shortcut option"
 MEANS = "lines: means over seeds, points: runs"
-BANDS = "lines: means over seeds, bands: from the lowest seed to the highest"
+BANDS = "lines: means over seeds, bands: from lowest to highest seed"
 
 Theme = Literal["neutral", "light", "dark"]
 # neutral is drawn on whatever page it stands on; light and dark are for files.
@@ -67,6 +67,7 @@ THEMES: dict[Theme, tuple[str, str]] = {
     "light": ("#ffffff", "#24292f"),
     "dark": ("#0d1117", "#e6edf3"),
 }
+_WIDE = 90  # letters of a legend line in the narrowest notebook
 _LINE = 26  # pixels a line of a title or subtitle takes at the usual size: 1.3 x 1.4 x 14
 _GRID = "rgba(128,128,128,0.25)"
 # For notebooks and HTML files: plotly's share button would upload the figure to a server.
@@ -151,7 +152,7 @@ def finish(
     """
     background, ink = THEMES[theme]
     said = ". ".join(words[0].upper() + words[1:] for words in legend)
-    small = "<br>".join(filter(None, [subtitle, f"{said}." if said else ""]))
+    small = "<br>".join(filter(None, [subtitle, *textwrap.wrap(f"{said}." if said else "", _WIDE)]))
     text = f"<b>{title}</b>" + (f"<br><span style='font-size:13px'>{small}</span>" if small else "")
     more = _LINE * small.count("<br>")
     figure.update_layout(
