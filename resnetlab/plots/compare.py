@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -41,12 +42,12 @@ def compare_curves(
         return empty(f"No values of {quantity} logged yet.", theme)
     title = series.QUANTITIES.get(quantity, quantity)
     figure = draw.panels((), series.AXES[axis], title)
-    looks, words = _looks(drawn, quantity)
+    chart, (looks, words) = _Chart(figure, axis, log_y, smoothing > 0), _looks(drawn, quantity)
     for index, (line, look) in enumerate(zip(drawn, looks, strict=True)):
         more = {"legendgroup": str(index), "opacity": _FADED if bold and line.name not in bold else 1.0}
-        _add_runs(figure, line, look, axis, more, raw=smoothing > 0)
+        chart.add_runs(line, look, more)
         if line.averaged:
-            _add_mean(figure, line, look, axis, more, raw=smoothing > 0, log_y=log_y)
+            chart.add_mean(line, look, more)
     number = sum(len(line.curves) * (1 + (smoothing > 0)) + 4 * line.averaged for line in drawn)
     style.thin_lines(figure, max(100, min(series.MOST_POINTS, _MOST_DRAWN // number)), log=log_x)
     curves = [curve for line in drawn for curve in line.curves]
@@ -88,70 +89,62 @@ def _looks(lines: Sequence[series.Line], quantity: str) -> tuple[list[Look], lis
     return looks, words + (["thin: single runs"] if any(line.averaged for line in lines) else [])
 
 
-def _who(name: str, axis: series.Axis) -> str:
-    return name if axis == "step" else f"{name}, step %{{customdata[0]:,}}"
-
-
 def _in_hover(name: str) -> str:
     """Text for legends and tooltips: plotly reads tags there, and %{...} as a value."""
     return escape(name).replace("%{", "&#37;{")
 
 
-def _add_faint(
-    figure: go.Figure, x: Any, y: Any, look: Look, who: str, more: dict[str, Any], **extra: Any
-) -> None:
-    faint = more | {"opacity": _FAINT * more["opacity"]} | extra
-    draw.line(figure, x, y, look._replace(width=style.HAIR), None, who, **faint)
+@dataclass(frozen=True)
+class _Chart:
+    """The one panel, and what holds for every line of it."""
 
+    figure: go.Figure
+    axis: series.Axis
+    log_y: bool
+    raw: bool  # what was smoothed is drawn faint beneath
 
-def _add_runs(
-    figure: go.Figure,
-    line: series.Line,
-    look: Look,
-    axis: series.Axis,
-    more: dict[str, Any],
-    *,
-    raw: bool,
-) -> None:
-    """A line's runs: thin under their mean, or the one that the line is; faint beneath it the raw."""
-    for run, curve in zip(line.runs, line.curves, strict=True):
-        if curve.empty:
-            continue
-        who = _in_hover(line.name)
-        own = {"customdata": curve[["step"]].to_numpy(), "meta": "run"}
-        if line.averaged:
-            who = _who(f"{who}, {_in_hover(run)}" if run else who, axis)
-            _add_faint(figure, curve["x"], curve["line"], look, who, more, **own)
-            continue
-        if raw:
-            _add_faint(figure, curve["x"], curve["y"], look, "", more, hoverinfo="skip")
-        draw.line(figure, curve["x"], curve["line"], look, who, _who(who, axis), **more, **own)
+    def _add(self, x: Any, y: Any, look: Look, name: str | None, who: str, **more: Any) -> None:
+        at = "" if self.axis == "step" else ", step %{customdata[0]:,}"
+        draw.line(self.figure, x, y, look, name, f"{who}{at}", **more)
 
+    def _add_raw(self, x: Any, y: Any, look: Look, more: dict[str, Any]) -> None:
+        faint = more | {"opacity": _FAINT * more["opacity"], "hoverinfo": "skip"}
+        draw.line(self.figure, x, y, look._replace(width=style.HAIR), **faint)
 
-def _add_mean(
-    figure: go.Figure,
-    line: series.Line,
-    look: Look,
-    axis: series.Axis,
-    more: dict[str, Any],
-    *,
-    raw: bool,
-    log_y: bool,
-) -> None:
-    """The mean of a line's runs over their spread, faint beneath it the mean of their raw values."""
-    mean, name, n = line.mean, _in_hover(line.name), int(line.mean["n"].iloc[0])
-    band = mean.dropna(subset=["low", "high"])
-    spread = " (%{customdata[1]:.4~g} to %{customdata[2]:.4~g})" if len(band) else ""
-    if log_y:  # mean minus deviation may reach below 0, which has no place there: cut the band
-        positive = [curve["line"][curve["line"] > 0].min() for curve in line.curves]
-        floor = min((value for value in positive if value > 0), default=np.nan)
-        band = band.assign(low=band["low"].clip(lower=floor))
-        band = band[(band["low"] > 0) & (band["high"] >= band["low"])]
-    if len(band) > 1:
-        group = {"legendgroup": more["legendgroup"], "alpha": 0.16 * more["opacity"]}
-        draw.band(figure, band["x"], band["low"], band["high"], look.colour, **group)
-    if raw:
-        _add_faint(figure, line.raw["x"], line.raw["mean"], look, "", more, hoverinfo="skip")
-    own = {"customdata": mean[["step", "low", "high"]].to_numpy()}
-    who = _who(f"{name}, mean of {n}{spread}", axis)
-    draw.line(figure, mean["x"], mean["mean"], look, f"{name} (n = {n})", who, **more, **own)
+    def add_runs(self, line: series.Line, look: Look, more: dict[str, Any]) -> None:
+        """A line's runs: thin under their mean, or the one that the line is."""
+        name, thin = _in_hover(line.name), look._replace(width=style.HAIR)
+        for run, curve in zip(line.runs, line.curves, strict=True):
+            if curve.empty:
+                continue
+            own = more | {"customdata": curve[["step"]].to_numpy(), "meta": "run"}
+            if line.averaged:
+                own["opacity"] *= _FAINT
+                who, thin = (
+                    f"{name}, {_in_hover(run)}" if run else name,
+                    look._replace(width=style.HAIR),
+                )
+                self._add(curve["x"], curve["line"], thin, None, who, **own)
+                continue
+            if self.raw:
+                self._add_raw(curve["x"], curve["y"], look, more)
+            self._add(curve["x"], curve["line"], look, name, name, **own)
+
+    def add_mean(self, line: series.Line, look: Look, more: dict[str, Any]) -> None:
+        """The mean of a line's runs over their spread."""
+        mean, name, n = line.mean, _in_hover(line.name), int(line.mean["n"].iloc[0])
+        band = mean.dropna(subset=["low", "high"])
+        spread = " (%{customdata[1]:.4~g} to %{customdata[2]:.4~g})" if len(band) else ""
+        if self.log_y:  # mean minus deviation may reach below 0, which has no place there: cut the band
+            positive = [curve["line"][curve["line"] > 0].min() for curve in line.curves]
+            floor = min((value for value in positive if value > 0), default=np.nan)
+            band = band.assign(low=band["low"].clip(lower=floor))
+            band = band[(band["low"] > 0) & (band["high"] >= band["low"])]
+        if len(band) > 1:
+            group = {"legendgroup": more["legendgroup"], "alpha": 0.16 * more["opacity"]}
+            draw.band(self.figure, band["x"], band["low"], band["high"], look.colour, **group)
+        if self.raw:
+            self._add_raw(line.raw["x"], line.raw["mean"], look, more)
+        own = more | {"customdata": mean[["step", "low", "high"]].to_numpy()}
+        who = f"{name}, mean of {n}{spread}"
+        self._add(mean["x"], mean["mean"], look, f"{name} (n = {n})", who, **own)

@@ -120,34 +120,20 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
                 edges = (seeds.index, seeds["min"], seeds["max"])
                 draw.band(figure, *edges, look.colour, legendgroup=name, **place)
             draw.mean_and_runs(figure, own, "depth", quantity, look, name, **place)
-            if reason is None:
-                _add_paper_points(figure, own, quantity, look, f"{name}, the paper", column)
+            networks = own[["depth", "network"]].drop_duplicates().itertuples(index=False)
+            found = [(depth, paper.reported(network, quantity)) for depth, network in networks]
+            papers = {depth: record for depth, record in found if record and reason is None}
+            if papers:
+                values = [record.value for record in papers.values()]
+                marker = look.marker(symbol=style.PAPER_MARKER, size=12, line={"width": 2})
+                more = place | {"customdata": [record.source for record in papers.values()]}
+                more |= {"name": f"{name}, the paper"}
+                draw.points(figure, list(papers), values, marker, "the paper (%{customdata})", **more)
     subtitle = conditions(finished)
     if reason:
         subtitle += f"<br>The paper's values are not drawn: {escape(reason).replace(': ', ':<br>')}"
     legend = [style.BY_OPTION, DASHED_TRAIN, style.MEANS]
     return finish(figure, "Error against depth", subtitle, legend, theme)
-
-
-def _add_paper_points(
-    figure: go.Figure, own: pd.DataFrame, quantity: str, look: Look, name: str, column: int
-) -> None:
-    networks = own[["depth", "network"]].drop_duplicates().itertuples(index=False)
-    found = [(depth, paper.reported(network, quantity)) for depth, network in networks]
-    points = [(depth, record.value, record.source) for depth, record in found if record]
-    if points:
-        depths, values, sources = zip(*points, strict=True)
-        figure.add_scatter(
-            x=depths,
-            y=values,
-            mode="markers",
-            name=name,
-            marker=look.marker(symbol=style.PAPER_MARKER, size=12, line={"width": 2}),
-            customdata=sources,
-            hovertemplate="the paper (%{customdata})",
-            row=1,
-            col=column,
-        )
 
 
 def error_by_network(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
@@ -178,7 +164,7 @@ def error_by_network(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Fig
                 **place,
             )
             x = [network.name] * len(own)
-            draw.runs(figure, own, x, own[quantity], look._replace(dash=style.SOLID), "", **place)
+            draw.runs(figure, own, x, own[quantity], look._replace(dash=style.SOLID), **place)
     legend = [colours, "bars: means over seeds, points: runs"]
     return finish(figure, "Final error of each network", conditions(finished), legend, theme)
 

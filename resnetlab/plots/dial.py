@@ -57,8 +57,8 @@ def lesions(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
                 mean = mean.sort_index()
             place = {"row": 1, "col": column}
             draw.line(figure, mean.index, mean, look, name, f"{name}, mean", mode="lines", **place)
-            point = {"marker": {"size": style.SMALL_POINT}, "text": own["intact"]} | place
-            draw.runs(figure, own, own[key], own["test_error"], look, name, "%{text}", **point)
+            point = place | {"size": style.SMALL_POINT, "text": own["intact"], "legendgroup": name}
+            draw.runs(figure, own, own[key], own["test_error"], look, "%{text}", **point)
     legend = [colours, DASHED_PLAIN, "lines: means over seeds, points: removals"]
     title = "Blocks removed from trained networks"
     return finish(figure, title, conditions(frame), legend, theme, 500)

@@ -191,30 +191,21 @@ def by_layer(
         line(figure, x, means, network.by_family(), more.pop("name", network.name), who, **more)
 
 
+def points(figure: go.Figure, x: Any, y: Any, marker: dict[str, Any], who: str, **more: Any) -> None:
+    """Markers; `who` is what a hover text says before the values."""
+    whole = {"mode": "markers", "marker": marker, "hovertemplate": who, "row": 1, "col": 1} | more
+    figure.add_scatter(x=x, y=y, **whole)
+
+
 def runs(
-    figure: go.Figure,
-    own: pd.DataFrame,
-    x: Any,
-    y: Any,
-    look: Look,
-    group: str,
-    who: str = "",
-    **more: Any,
+    figure: go.Figure, own: pd.DataFrame, x: Any, y: Any, look: Look, who: str = "", **more: Any
 ) -> None:
     """Every run a point that says its network and seed."""
-    marker = look.marker(opacity=style.OPACITY)
+    marker = look.marker(opacity=style.OPACITY, size=more.pop("size", style.POINT))
     if look.dash == style.DASHED:
         marker |= {"symbol": f"{look.symbol or 'circle'}-open", "line": {"width": 2}}
-    figure.add_scatter(
-        x=x,
-        y=y,
-        mode="markers",
-        legendgroup=group,
-        customdata=own[["network", "seed"]],
-        marker=marker | more.pop("marker", {}),
-        hovertemplate=", ".join(filter(None, ["%{customdata[0]}, seed %{customdata[1]}", who])),
-        **({"row": 1, "col": 1} | more),
-    )
+    who = ", ".join(filter(None, ["%{customdata[0]}, seed %{customdata[1]}", who]))
+    points(figure, x, y, marker, who, customdata=own[["network", "seed"]], **more)
 
 
 def mean_and_runs(
@@ -232,7 +223,7 @@ def mean_and_runs(
     """A line through the means over seeds at every x (geometric with `log`), and every run a point."""
     means = geometric(own[y], own[x]) if log else own[y].groupby(own[x], observed=True).mean()
     line(figure, means.index, means, look, name, f"{name}, mean", mode="lines", **place)
-    runs(figure, own, own[x], own[y], look, name, who, **place)
+    runs(figure, own, own[x], own[y], look, who, legendgroup=name, **place)
 
 
 # --- maps -------------------------------------------------------------------------------------

@@ -120,14 +120,12 @@ def thin(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS, *, log: bool = F
     if log:
         positive = place[place > 0]
         place = np.log(np.maximum(place, positive.min() if len(positive) else 1.0))
-    low, span = place.min(), np.ptp(place)
-    share = (place - low) / span if span > 0 else np.zeros(len(place))
+    share = (place - place.min()) / (np.ptp(place) or 1.0)
     bucket = np.minimum((share * buckets).astype(int), buckets - 1)
     order = np.lexsort((y, bucket))  # by bucket, then by value
-    edges = np.flatnonzero(np.diff(bucket[order])) + 1
-    lowest = order[np.concatenate([[0], edges])]
-    highest = order[np.concatenate([edges - 1, [len(order) - 1]])]
-    return np.unique(np.concatenate([[0], lowest, highest, [len(y) - 1]]))
+    last = np.flatnonzero(np.diff(bucket[order], append=buckets))  # the highest of each bucket
+    lowest = order[np.concatenate([[0], last[:-1] + 1])]
+    return np.unique(np.concatenate([[0], lowest, order[last], [len(y) - 1]]))
 
 
 # --- several runs -----------------------------------------------------------------------------
@@ -143,29 +141,22 @@ def over_runs(curves: Sequence[pd.DataFrame], kind: Spread, column: str = "y") -
     because a mean of the survivors would look better than the runs are. A run without any row is not
     counted. x is the mean place of the step (wall times differ).
     """
-    counted = [curve for curve in curves if len(curve)]
-    columns = ["step", "x", "mean", "low", "high", "n"]
+    counted = [curve.set_index("step")[["x", column]] for curve in curves if len(curve)]
     if not counted:
-        return pd.DataFrame(columns=columns, dtype=float)
-    steps = [own["step"].to_numpy() for own in counted]
-    step = steps[0]
-    for other in steps[1:]:
-        step = step if np.array_equal(step, other) else np.intersect1d(step, other)
-    at = [np.searchsorted(own, step) for own in steps]  # steps ascend, each once
-    x, y = (  # (runs, steps)
-        np.stack([own[key].to_numpy()[rows] for own, rows in zip(counted, at, strict=True)])
-        for key in ("x", column)
-    )
+        return pd.DataFrame(columns=["step", "x", "mean", "low", "high", "n"], dtype=float)
+    together = pd.concat(counted, axis="columns", join="inner").sort_index()
+    x, y = (
+        np.ascontiguousarray(together[[key]].to_numpy().T) for key in ("x", column)
+    )  # (runs, steps)
     n, mean = len(counted), y.mean(axis=0)
-    if kind == "none" or n < 2:
-        low = high = np.full(len(step), math.nan)
-    elif kind == "range":
+    low = high = np.full(len(mean), math.nan)
+    if kind == "range" and n > 1:
         low, high = y.min(axis=0), y.max(axis=0)
-    else:
+    elif kind != "none" and n > 1:
         half = y.std(axis=0, ddof=1) / (math.sqrt(n) if kind == "se" else 1)
         low, high = mean - half, mean + half
-    values = (step, x.mean(axis=0), mean, low, high, n)
-    return pd.DataFrame(dict(zip(columns, values, strict=True)))
+    values = {"step": together.index, "x": x.mean(axis=0), "mean": mean, "low": low, "high": high}
+    return pd.DataFrame(values | {"n": n}).reset_index(drop=True)
 
 
 def better(quantity: str) -> Literal["min", "max"] | None:
@@ -354,15 +345,12 @@ def table_of(lines: Sequence[Line], quantity: str, step: int | None) -> pd.DataF
     """
     rows = []
     for own in lines:
-        found = [outcome(curve, quantity, step) for curve in own.curves if len(curve)]
-        row: dict[str, Any] = {"name": own.name, "n": len(found)}
-        for key in ("last", "best", "at"):
-            values = np.array([item[key] for item in found if math.isfinite(item[key])])
-            row[key] = values.mean() if len(values) else math.nan
-            row[f"{key}_sd"] = values.std(ddof=1) if len(values) > 1 else math.nan
-            if key == "at":
-                row["at_n"] = len(values)
-        rows.append(row)
+        values = pd.DataFrame([outcome(curve, quantity, step) for curve in own.curves if len(curve)])
+        values = values.reindex(columns=["last", "best", "at"])
+        row: dict[str, Any] = {"name": own.name, "n": len(values)}
+        for key in values:
+            row |= {key: values[key].mean(), f"{key}_sd": values[key].std()}
+        rows.append(row | {"at_n": int(values["at"].notna().sum())})
     columns = ["name", "n", "last", "last_sd", "best", "best_sd", "at", "at_sd", "at_n"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -49,10 +49,9 @@ def loss_surfaces(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure
     titles = ("first direction", "second direction")
     figure = draw.maps(shown, columns, ("x", "y", "loss"), scale, titles, log=True, **look)
     edge = {"width": 2.5, "color": style.PALETTE[1]}
-    centre = {"x": [0], "y": [0], "mode": "markers"}
-    centre |= {"marker": {"symbol": "cross-thin", "size": 12, "line": edge}}
+    cross = {"symbol": "cross-thin", "size": 12, "line": edge}
     for place in draw.places(len(shown), columns):
-        figure.add_scatter(**centre, hovertemplate="the trained weights<extra></extra>", **place)
+        draw.points(figure, [0], [0], cross, "the trained weights<extra></extra>", **place)
     title = "Loss over a plane through the trained weights"
     legend = ["plain before residual, colour: loss, log scale, cross: the trained weights"]
     height = 130 + 380 * -(-len(shown) // columns)
