@@ -179,7 +179,9 @@ def metrics_table(run: store.RunRecord) -> pa.Table:
     frame = run.metrics.assign(images_seen=run.metrics["step"] * run.config.recipe.batch_size)
     # Times are never noted as not finite: a missing one is missing.
     absent = {
-        name: (frame[name].isna() & ~frame["step"].isin(list(logged.get(name, ())))).to_numpy()
+        str(name): (
+            frame[name].isna() & ~frame["step"].isin(list(logged.get(str(name), ())))
+        ).to_numpy()
         for name in frame
     }
     return _run_table("metrics", run, frame, absent)

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from resnetlab import paper, verdict
 from resnetlab.config import edit_of
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import DASHED_TRAIN, Look, Theme, conditions, empty, finish
+from resnetlab.plots.style import DASHED_TRAIN, Keywords, Look, Theme, conditions, empty, finish
 
 FIGURE_6 = tuple(
     f"{family}-{depth}" for family in ("plain", "resnet") for depth in (20, 32, 44, 56, 110)
@@ -42,9 +42,14 @@ def error_curves(
     legend = [colours, DASHED_TRAIN.replace("test", tested.removesuffix("_error"))]
     for network in shown:
         apart = network.symbol and (one_depth or network.shortcut in "BC")
-        words = [f"{network.depth} layers", apart and network.option, edit_of(network.name)]
+        option = network.option if apart else ""
+        words = [f"{network.depth} layers", option, edit_of(network.name)]
         name = ", ".join(filter(None, words))
-        place = {"legendgroup": name, "row": 1, "col": draw.FAMILIES.index(network.family) + 1}
+        place: Keywords = {
+            "legendgroup": name,
+            "row": 1,
+            "col": draw.FAMILIES.index(network.family) + 1,
+        }
         if with_paper:
             _draw_papers(figure, network.name, faint=True)
         for quantity in (tested, "train_error"):
@@ -65,7 +70,7 @@ def _over_seeds(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:
     values = frame.dropna(subset=[quantity])
     out = values.groupby("step")[quantity].agg(["mean", "min", "max", "count"]).reset_index()
     # A step that only some seeds have reached would bend the mean: keep the steps all have.
-    return out[out["count"] == out["count"].max()]
+    return pd.DataFrame(out[out["count"] == out["count"].max()])
 
 
 def _draw_papers(figure: go.Figure, name: str, *, faint: bool) -> list[paper.Curve]:
@@ -111,7 +116,7 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
     figure.update_xaxes(tickvals=sorted(finished["depth"].unique()))
     reason = next(iter(verdict.reasons_apart(finished)), None)
     for column, quantity in enumerate(_FINAL, start=1):
-        place = {"row": 1, "col": column}
+        place: Keywords = {"row": 1, "col": column}
         for option, name, own in draw.options(finished):
             usual = style.option_look(option)
             look = style.error_look(quantity, usual.colour, usual.symbol)
@@ -145,12 +150,13 @@ def error_by_network(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Fig
     finished = table[table["status"] == "finished"]
     if finished.empty:
         return empty("No finished run yet.", theme)
-    own_axes = {"shared_yaxes": False, "horizontal_spacing": 0.08}
+    own_axes: Keywords = {"shared_yaxes": False, "horizontal_spacing": 0.08}
     figure = draw.panels(list(_FINAL.values()), "network", "final error (%)", **own_axes)
     shown, colours = draw.networks(finished, marked=True)
     for column, quantity in enumerate(_FINAL, start=1):
         for network in shown:
-            own, look, place = network.rows, network.by_error(quantity), {"row": 1, "col": column}
+            own, look = network.rows, network.by_error(quantity)
+            place: Keywords = {"row": 1, "col": column}
             mean = own[quantity].mean()
             edge = {"color": look.colour, "width": 2}
             figure.add_bar(
@@ -176,7 +182,7 @@ def run_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     """
     if metrics.empty:
         return empty("No row logged yet.", theme)
-    below = {"shared_xaxes": True, "row_heights": [0.78, 0.22], "vertical_spacing": 0.06}
+    below: Keywords = {"shared_xaxes": True, "row_heights": [0.78, 0.22], "vertical_spacing": 0.06}
     figure = draw.panels((), draw.STEP, "error (%)", rows=2, **below)
     row = metrics.iloc[0]
     for quantity in ("train_error", "validation_error", "test_error"):
@@ -184,8 +190,9 @@ def run_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
         if len(own):
             look = style.error_look(quantity, style.depth_colour(int(row["depth"])))
             draw.line(figure, own["step"], own[quantity], look, quantity.replace("_", " "))
-    rate, steps = Look(style.GREY, width=style.TRAIN), {"shape": "vh", "mode": "lines", "row": 2}
-    draw.line(figure, metrics["step"], metrics["lr"], rate, "learning rate", **steps)
+    rate, name = Look(style.GREY, width=style.TRAIN), "learning rate"
+    stairs: Keywords = {"shape": "vh", "mode": "lines", "row": 2}
+    draw.line(figure, metrics["step"], metrics["lr"], rate, name, **stairs)
     draw.log_axis(figure, title_text="rate", row=2)
     title = f"{row['network']} on {escape(row['data'])}"
     subtitle = f"recipe {escape(row['recipe'])}, {row['precision']}, seed {row['seed']}"

@@ -43,8 +43,8 @@ def lesions(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     figure = draw.panels(titles, "number of removed blocks", "test error (%)")
     figure.update_xaxes(title_text="place of the removed block (1 = first)", col=1)
     figure.update_yaxes(range=[0, 100], col=1)
-    intact = frame["intact_error"].map("intact {:.1f} %".format)
-    shown, colours = draw.networks(frame.assign(place=frame["place"] + 1, intact=intact))
+    texts = frame["intact_error"].map("intact {:.1f} %".format)
+    shown, colours = draw.networks(frame.assign(place=frame["place"] + 1, intact=texts))
     for network in shown:
         removed, look, name = network.rows["removed"], network.by_family(), network.name
         for column, key in enumerate(["place", "removed"], start=1):
@@ -53,8 +53,8 @@ def lesions(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
                 continue
             mean = own["test_error"].groupby(own[key]).mean()
             if key == "removed":
-                mean.loc[0] = network.rows["intact_error"].mean()
-                mean = mean.sort_index()
+                intact = pd.Series({0: network.rows["intact_error"].mean()})
+                mean = pd.concat([intact, mean]).sort_index()
             place = {"row": 1, "col": column}
             draw.line(figure, mean.index, mean, look, name, f"{name}, mean", mode="lines", **place)
             point = place | {"size": style.SMALL_POINT, "text": own["intact"], "legendgroup": name}

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 
 from resnetlab.config import edit_of
 from resnetlab.plots import style
-from resnetlab.plots.style import Look
+from resnetlab.plots.style import Keywords, Look
 
 FAMILIES = ("plain", "residual")  # side by side in this order
 KEYS = ["depth", "shortcut", "network"]
@@ -88,7 +88,8 @@ def options(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
 
 def geometric(values: pd.Series, by: pd.Series) -> pd.Series:
     """Geometric mean of positive values, group by group."""
-    return np.exp(np.log(values).groupby(by).mean())
+    means: pd.Series = np.exp(np.log(values).groupby(by).mean())
+    return means
 
 
 def in_words(values: pd.Series, order: Sequence[Any], form: str) -> pd.Series:
@@ -252,7 +253,7 @@ def maps(
     leaves a place empty.
     """
     rows = -(-len(shown) // columns)
-    gaps = {"horizontal_spacing": 0.2 / columns, "vertical_spacing": 0.26 / rows}
+    gaps: Keywords = {"horizontal_spacing": 0.2 / columns, "vertical_spacing": 0.26 / rows}
     names = [panel[1] if panel else "" for panel in shown]
     figure = panels(names, *titles, rows=rows, columns=columns, shared_yaxes=False, **gaps)
     for panel, place in zip(shown, places(len(shown), columns), strict=True):
@@ -270,10 +271,10 @@ def maps(
     return figure.update_layout(coloraxis=scale)
 
 
-def log_scale(values: pd.Series, word: str, ticks: Sequence[float] | None = None) -> dict[str, Any]:
+def log_scale(values: pd.Series, word: str, ticks: np.ndarray | None = None) -> dict[str, Any]:
     """A scale of colour over the exponents of positive values, labelled with the values."""
     low, high = log_range(values)
-    at = np.arange(np.ceil(low), np.floor(high) + 1) if ticks is None else np.array(ticks)
+    at = np.arange(np.ceil(low), np.floor(high) + 1) if ticks is None else ticks
     text = [f"1e{int(tick)}" if ticks is None else f"{10**tick:.2g}" for tick in at]
     bar = {"title": {"text": word}, "tickvals": at, "ticktext": text}
     return {"colorscale": "Viridis", "cmin": low, "cmax": high, "colorbar": bar}

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from resnetlab import verdict
 from resnetlab.config import edit_of
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import DASHED_PLAIN, Theme, conditions, empty, finish
+from resnetlab.plots.style import DASHED_PLAIN, Keywords, Theme, conditions, empty, finish
 
 NORMS = ("with batch norm", "without batch norm")
 _MOST_STEPS = 5  # of a profile
@@ -65,7 +65,7 @@ def gradient_norm_profile(
     for network, (at, step) in itertools.product(shown, enumerate(chosen, start=1)):
         layers = network.option if colours == style.BY_OPTION else f"{network.depth} layers"
         words = [layers, edit_of(network.name), f"step {step}"]
-        place = {"col": families.index(network.family) + 1, "opacity": at / len(chosen)}
+        place: Keywords = {"col": families.index(network.family) + 1, "opacity": at / len(chosen)}
         place |= {"name": ", ".join(filter(None, words))}
         rows = network.rows[network.rows["step"] == step]
         draw.by_layer(figure, network, rows, f"step {step}", **place)
@@ -93,8 +93,8 @@ def gradient_ratio(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figu
         mean, low, high = (10 ** logged[key] for key in ("mean", "min", "max"))
         draw.line(figure, logged.index, mean, network.by_family(), network.name)
         if logged["count"].max() > 1:
-            group = {"legendgroup": network.name}
-            draw.band(figure, logged.index, low, high, network.colour, **group)
+            name = network.name
+            draw.band(figure, logged.index, low, high, network.colour, legendgroup=name)
     for border, word in ((verdict.EXPLODING, "exploding"), (verdict.VANISHING, "vanishing")):
         draw.limit(figure, border)
         # On a log axis a line takes the value, an annotation its logarithm.

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import Look, Theme, empty, finish
+from resnetlab.plots.style import Keywords, Look, Theme, empty, finish
 
 Part = Mapping[str, Any]  # an entry of `nets.parts`
 _SHORTCUTS = {
@@ -53,7 +53,7 @@ def network_drawing(
             if row:
                 _add_path(figure, len(row), stage, stage < end, place)
                 colour = style.STAGE_COLOURS[stage - 1] if 0 < stage < last else style.STAGE_ENDS
-                outline = {"color": style.THEMES[theme][1]}
+                outline: Keywords = {"color": style.THEMES[theme][1]}
                 outline |= {"width": [3.5 if part["name"] == chosen else 0 for part in row]}
                 marker = {"color": colour, "line": outline}
                 _add_boxes(figure, row, stage, marker, widest <= _MOST_WORDS, place)

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from resnetlab import verdict
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import DASHED_PLAIN, Theme, conditions, empty, finish
+from resnetlab.plots.style import DASHED_PLAIN, Keywords, Theme, conditions, empty, finish
 
 _AXIS = "error (% of the gradient)"
 _NOTHING = "No gradient error measured yet."
@@ -57,7 +57,7 @@ def gradient_error_by_depth(frame: pd.DataFrame, *, theme: Theme = "neutral") ->
     figure.update_xaxes(tickvals=sorted(medians["depth"].unique()))
     for index, way in enumerate(medians["arithmetic"].unique()):
         # Where two agree the wider one shows beside the other.
-        other = {"colour": style.palette(index), "width": max(2.0, 6.5 - 1.5 * index)}
+        other: Keywords = {"colour": style.palette(index), "width": max(2.0, 6.5 - 1.5 * index)}
         for option, family, own in draw.options(medians[medians["arithmetic"] == way]):
             look, name = style.option_look(option)._replace(**other), f"{way}, {family}"
             draw.mean_and_runs(figure, own, "depth", "percent", look, name, way, log=True)
@@ -80,8 +80,8 @@ def error_by_condition(
     finished = finished.dropna(subset=["train_error"])
     if finished.empty:
         return empty("No finished run yet.", theme)
-    order = verdict.PRECISIONS if by == "precision" else tuple(sorted(finished[by].unique()))
-    order = [value for value in order if (finished[by] == value).any()]
+    every = verdict.PRECISIONS if by == "precision" else sorted(finished[by].unique())
+    order = [value for value in every if (finished[by] == value).any()]
     labels = draw.in_words(finished[by], order, "{}" if by == "precision" else "{:,}")
     places = list(labels.cat.categories)
     shown, colours = draw.networks(finished.assign(place=labels), marked=True)
@@ -90,8 +90,8 @@ def error_by_condition(
     figure = draw.panels(families, word, "final training error (%)")
     figure.update_xaxes(type="category", range=[-0.3, len(places) - 0.7])
     for network in shown:
-        look, group = network.by_error("train_error"), {"legendgroup": network.name}
-        group |= {"col": families.index(network.family) + 1, "mode": "lines+markers"}
+        look, column = network.by_error("train_error"), families.index(network.family) + 1
+        group: Keywords = {"legendgroup": network.name, "col": column, "mode": "lines+markers"}
         for seed, own in network.rows.drop_duplicates(["place", "seed"]).groupby("seed"):
             errors = own.set_index("place")["train_error"].reindex(places)
             who, faint = f"{network.name}, seed {seed}", look._replace(width=style.FAINT)

@@ -348,7 +348,7 @@ def table_of(lines: Sequence[Line], quantity: str, step: int | None) -> pd.DataF
         values = pd.DataFrame([outcome(curve, quantity, step) for curve in own.curves if len(curve)])
         values = values.reindex(columns=["last", "best", "at"])
         row: dict[str, Any] = {"name": own.name, "n": len(values)}
-        for key in values:
+        for key in ("last", "best", "at"):
             row |= {key: values[key].mean(), f"{key}_sd": values[key].std()}
         rows.append(row | {"at_n": int(values["at"].notna().sum())})
     columns = ["name", "n", "last", "last_sd", "best", "best_sd", "at", "at_sd", "at_n"]

@@ -61,6 +61,7 @@ MEANS = "lines: means over seeds, points: runs"
 BANDS = "lines: means over seeds, bands: from lowest to highest seed"
 
 Theme = Literal["neutral", "light", "dark"]
+Keywords = dict[str, Any]  # further arguments of plotly
 # neutral is drawn on whatever page it stands on; light and dark are for files.
 THEMES: dict[Theme, tuple[str, str]] = {
     "neutral": ("rgba(0,0,0,0)", GREY),

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import DASHED_PLAIN, Theme, conditions, empty, finish
+from resnetlab.plots.style import DASHED_PLAIN, Keywords, Theme, conditions, empty, finish
 
 
 def loss_lines(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
@@ -44,7 +44,7 @@ def loss_surfaces(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure
     columns = min(2 if len(shown) in (2, 4) else 3, len(shown))
     low, high = draw.log_range(positive["loss"])
     contours = {"start": low, "end": high, "size": (high - low) / 16}
-    look = {"type": "contour", "contours": contours, "line": {"width": 0.6}, "digits": 4}
+    look: Keywords = {"type": "contour", "contours": contours, "line": {"width": 0.6}, "digits": 4}
     scale = draw.log_scale(positive["loss"], "loss", np.linspace(low, high, 6))
     titles = ("first direction", "second direction")
     figure = draw.maps(shown, columns, ("x", "y", "loss"), scale, titles, log=True, **look)
