@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from resnetlab import config, store
@@ -23,8 +22,7 @@ IMAGES, LARGE_IMAGES = 256, 32  # test images that the responses are measured on
 def ask(question: dict[str, Any]) -> dict[str, Any]:
     """The answer of a process of its own, see `measure`. Raises UsageError with what went wrong."""
     command = [sys.executable, "-m", "dashboard.inside"]
-    here = str(Path(__file__).resolve().parent.parent)
-    paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    paths = os.pathsep.join(filter(None, sys.path))  # the project's folder is among them
     try:
         done = subprocess.run(
             command,

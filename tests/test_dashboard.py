@@ -338,9 +338,7 @@ def test_every_chart_keeps_the_upload_button_away_and_its_own_key(
         assert len(set(ids)) == len(ids)
 
 
-@pytest.mark.parametrize(
-    "page", {path.stem for path in (APP.parent / "app_pages").glob("*.py")} - {"lab"}
-)
+@pytest.mark.parametrize("page", [path.stem for path in (APP.parent / "app_pages").glob("*.py")])
 def test_a_page_is_functions_and_one_call(page: str) -> None:
     """What stands at its top level is imports, constants and definitions: a reader begins at `page`."""
     docstring, *statements, last = ast.parse((APP.parent / "app_pages" / f"{page}.py").read_text()).body
