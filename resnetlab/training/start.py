@@ -62,14 +62,10 @@ def begin(
         if group.first
         else contextlib.nullcontext()
     ) as writer:
-        ended = store.read_run(writer.folder) if writer is not None and writer.ended else None
-        ended = group.tell(ended)
+        ended = group.tell(store.read_run(writer.folder) if writer and writer.ended else None)
         if ended is not None:
             yield ended
             return
-        described = dataset.describe()
-        if writer is not None:
-            _check_images(writer, described)
         execution = group.tell(
             _execution(writer, run, dataset, device, threads, engine, group) if writer else {}
         )
@@ -80,6 +76,7 @@ def begin(
         how = engines.parse(execution["engine"])
         fresh = functools.partial(make_training, run, dataset, place, group, how)
         if writer is not None:
+            described = _unchanged_images(writer, dataset)
             training, checkpoint, payload = _as_it_was_left(writer, fresh)
             group.tell(payload)
         else:
@@ -163,13 +160,17 @@ def _execution(
     }
 
 
-def _check_images(writer: store.RunWriter, described: Mapping[str, Any]) -> None:
-    before = writer.info.get("dataset")
+def _unchanged_images(
+    writer: store.RunWriter, dataset: feeds.Dataset | photographs.Photos
+) -> dict[str, Any]:
+    """What run.json says of the images. UsageError if the run began with others."""
+    before, described = writer.info.get("dataset"), dataset.describe()
     if before and before.get("sha256") != described["sha256"]:
         raise UsageError(
             f"the images of {writer.run.data.label} have changed since {writer.study}/{writer.name} "
             "began; it cannot go on exactly: use another run name"
         )
+    return described
 
 
 def _as_it_was_left(
@@ -186,12 +187,12 @@ def _as_it_was_left(
         training.restore(checkpoint.payload)
         return training, checkpoint
 
-    whole = newest(writer.checkpoints(), restored, who)
-    if whole is None:
+    resumed = newest(writer.checkpoints(), restored, who)
+    if resumed is None:
         training = fresh()
-        started = _start_from_weights(training, writer.folder.parents[1])
-        return training, None, training.save() if started else b""
-    training, checkpoint = whole
+        grown = _start_from_weights(training, writer.folder.parents[1])
+        return training, None, training.save() if grown else b""
+    training, checkpoint = resumed
     note(f"{who}: resumed at step {training.step}")
     began_with = writer.info.get("versions", {}).get("torch", torch.__version__)
     if began_with != torch.__version__:
@@ -211,15 +212,16 @@ def _start_from_weights(training: Training, root: Path) -> bool:
         return False
     record = store.weights_of(start, run.data, root)
     source, who = load_trained(record, training.device), f"{start.study}/{start.run}"
-    found = state.weights_sha256(source.network)
-    if found != start.sha256:
+    sha256 = state.weights_sha256(source.network)
+    if sha256 != start.sha256:
         raise UsageError(
             f"the checkpoint of {record.path} has not the weights that {run.label} begins with "
-            f"(SHA-256 {found[:12]}, asked {start.sha256[:12]}); train {who} again in an empty folder"
+            f"(SHA-256 {sha256[:12]}, asked {start.sha256[:12]}); train {who} again in an empty folder"
         )
-    ours = training.feed.normalise
-    theirs = source.normalise.to(training.device, ours.mean.dtype)
-    if not (torch.equal(ours.mean, theirs.mean) and torch.equal(ours.divisor, theirs.divisor)):
+    normalise = training.feed.normalise
+    learnt = source.normalise.to(training.device, normalise.mean.dtype)
+    alike = torch.equal(normalise.mean, learnt.mean) and torch.equal(normalise.divisor, learnt.divisor)
+    if not alike:
         raise UsageError(f"{who} was trained on images normalised otherwise than those of {run.label}")
     batches = itertools.islice(training.feed.batches(0, STATISTICS_BATCHES), STATISTICS_BATCHES)
     images = torch.cat([images for images, _ in batches])

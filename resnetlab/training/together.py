@@ -75,22 +75,19 @@ def fit_together(
             assert record is not None
             ended[name] = record
 
+    def turn(work: Callable[[str], None], name: str) -> None:
+        """What goes wrong with one run is that run's; the others go on."""
+        try:
+            work(name)
+        except Exception as error:
+            ended[name] = error
+        if name in ended and name in going:
+            going.pop(name)[1].close()
+
     with threads_kept(threads), machine.stop_signals() as stopped:
         while going or (waiting and not stopped):
             while waiting and not stopped and fits(waiting[0]):
-                _or_its_error(start, waiting.pop(0), ended)
+                turn(start, waiting.pop(0))
             for name in list(going):
-                _or_its_error(advance, name, ended)
-                if name in ended:
-                    going.pop(name)[1].close()
+                turn(advance, name)
     return ended
-
-
-def _or_its_error(
-    work: Callable[[str], None], name: str, ended: dict[str, store.RunRecord | Exception]
-) -> None:
-    """What goes wrong with one run is that run's; the others go on."""
-    try:
-        work(name)
-    except Exception as error:
-        ended[name] = error

@@ -34,13 +34,13 @@ class Trained:
 
 
 def newest(
-    found: Iterable[store.Checkpoint | str], load: Callable[[store.Checkpoint], T], who: str
+    checkpoints: Iterable[store.Checkpoint | str], load: Callable[[store.Checkpoint], T], who: str
 ) -> T | None:
     """What `load` makes of the newest checkpoint that is whole; None if none is.
 
     `load` raises ValueError for one that it cannot read; each such is said on standard error.
     """
-    for checkpoint in found:
+    for checkpoint in checkpoints:
         problem = checkpoint if isinstance(checkpoint, str) else ""
         if not isinstance(checkpoint, str):
             try:
@@ -74,8 +74,8 @@ def load_trained(record: store.RunRecord, device: torch.device) -> Trained:
             raise ValueError(f"is no checkpoint of it ({type(error).__name__})") from None
         return Trained(network, normalise, checkpoint.step)
 
-    found = store.whole_ones(record.path, record.config)
-    if (trained := newest(found, load, who)) is not None:
+    trained = newest(store.whole_ones(record.path, record.config), load, who)
+    if trained is not None:
         return trained
     if record.has_weights:
         raise UsageError(
