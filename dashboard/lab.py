@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from typing import Any, Literal
 import filelock
 
 from resnetlab import config, files, machine, store
-from resnetlab.config import UsageError
+from resnetlab.config import UsageError, commands
 from resnetlab.studies import processes
 
 STUDY = "live-lab"
@@ -42,9 +43,9 @@ _workers: dict[Path, processes.Local] = {}
 
 def enabled(address: str | None) -> bool:
     """Whether this server may start runs: as RESNETLAB_LAB says, else only if it listens here alone."""
-    said = os.environ.get("RESNETLAB_LAB")
-    if said in ("0", "1"):
-        return said == "1"
+    switch = os.environ.get("RESNETLAB_LAB")
+    if switch in ("0", "1"):
+        return switch == "1"
     return address in ("127.0.0.1", "localhost", "::1")
 
 
@@ -57,13 +58,8 @@ def slots() -> int:
 def data_sets() -> list[str]:
     """The data sets that a run may use: the digits, and what has been fetched. No paths."""
 
-    def there(name: str) -> bool:
-        try:
-            return any(item.is_dir() for item in (files.project_root() / "data" / name).iterdir())
-        except OSError:
-            return False
-
-    return ["digits", *(name for name in ("cifar10", "cifar100") if there(name))]
+    fetched = files.project_root() / "data"
+    return ["digits", *(name for name in ("cifar10", "cifar100") if any(fetched.glob(f"{name}/*/")))]
 
 
 # --- what may be asked for --------------------------------------------------------------------
@@ -111,11 +107,11 @@ class Request:
     def like(cls, run: config.Run) -> Request | None:
         """The request for exactly that run, None if the lab has none."""
         recipe = run.recipe
-        found = cls(
+        request = cls(
             run.network.depth, run.network.shortcut, recipe.lr, run.data.name, recipe.steps, run.seed
         )
         with contextlib.suppress(UsageError):
-            return found if found.run() == run else None
+            return request if request.run() == run else None
         return None
 
 
@@ -221,12 +217,8 @@ def look(root: Path) -> list[Entry]:
 
 def notes(root: Path) -> dict[str, str]:
     """Run name -> why its process ended without finishing it, one line, until it is started again."""
-    found = {}
-    for path in _files(_Queue(root).folder / "notes"):
-        said = (_json(path) or {}).get("note")
-        if isinstance(said, str):
-            found[path.stem] = said
-    return found
+    texts = {path.stem: _json(path) for path in _files(_Queue(root).folder / "notes")}
+    return {name: str(text["note"]) for name, text in texts.items() if text and "note" in text}
 
 
 class _Queue:
@@ -245,33 +237,27 @@ class _Queue:
         try:
             for name in ("waiting", "running", "notes", "logs"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.folder / "queue.lock")
-            lock.acquire(timeout=LOCK_SECONDS)
+            with filelock.FileLock(self.folder / "queue.lock", timeout=LOCK_SECONDS):
+                yield
         except filelock.Timeout:
             raise UsageError("the lab's queue is busy; try again in a moment") from None
         except OSError as error:
             raise UsageError(f"the lab's queue cannot be written ({error.strerror})") from None
-        try:
-            yield
-        except OSError as error:
-            raise UsageError(f"the lab's queue cannot be written ({error.strerror})") from None
-        finally:
-            lock.release()
 
     def worker_lock(self) -> filelock.BaseFileLock:
         return filelock.FileLock(self.folder / "worker.lock")
 
     def waiting(self) -> dict[str, list[Path]]:
         """Run name -> its request files, in the order of asking. NUMBER.NAME.json is a file's name."""
-        found: dict[str, list[Path]] = {}
+        requests: dict[str, list[Path]] = {}
         for path in _files(self.folder / "waiting"):
-            found.setdefault(path.stem.partition(".")[2], []).append(path)
-        return found
+            requests.setdefault(path.stem.partition(".")[2], []).append(path)
+        return requests
 
     def markers(self) -> dict[str, dict[str, Any]]:
         """Run name -> request, pid, created (process start, s since 1970) and stop (asked when)."""
-        found = {path.stem: _json(path) for path in _files(self.folder / "running")}
-        return {name: marker for name, marker in found.items() if marker is not None}
+        markers = {path.stem: _json(path) for path in _files(self.folder / "running")}
+        return {name: marker for name, marker in markers.items() if marker is not None}
 
     def known(self, run: config.Run) -> Answer | None:
         """What has become of the run already; None for a run to put into the queue."""
@@ -372,18 +358,9 @@ class _Queue:
 
 def _command(run: config.Run, root: Path) -> list[str]:
     """The words of the training process; they tell it from every other, too."""
-    words = {
-        "--data": run.data.name,
-        "--steps": run.recipe.steps,
-        "--lr": run.recipe.lr,
-        "--seed": run.seed,
-        "--threads": 1,
-        "--study": STUDY,
-        "--run-name": run.default_name,
-        "--results": root.absolute(),
-    }
-    flat = [str(word) for pair in words.items() for word in pair]
-    return [sys.executable, "-m", "resnetlab", "train", run.network.name, *flat]
+    words = [*shlex.split(commands.of_run(run)), "--threads", "1", "--study", STUDY]
+    words += ["--run-name", run.default_name, "--results", str(root.absolute())]
+    return [sys.executable, "-m", *words]
 
 
 def _environment() -> dict[str, str]:
@@ -423,13 +400,11 @@ def worker_lives(root: Path) -> bool:
     queue = _Queue(root)
     if not queue.folder.is_dir():
         return False
-    lock = queue.worker_lock()
     try:
-        lock.acquire(timeout=0)
+        with queue.worker_lock().acquire(timeout=0):
+            return False
     except filelock.Timeout:
         return True
-    lock.release()
-    return False
 
 
 def _ensure_worker(queue: _Queue) -> None:

@@ -279,13 +279,13 @@ def figures(study: store.Study, entries: Sequence[lab.Entry]) -> None:
     for run in runs:  # runs that cannot be averaged or subtracted get figures of their own
         condition = (run.config.data.label, run.config.recipe.label, run.config.precision)
         groups.setdefault(condition, []).append(run)
-    for number, own in enumerate(groups.values()):
-        names = [run.name for run in own]
+    for number, group in enumerate(groups.values()):
+        names = [run.name for run in group]
         figure = plots.error_curves(metrics[metrics["run"].isin(names)], theme=theme)
         if len(groups) > 1:  # one scale, so that figures can be compared with one another
             figure.update_yaxes(range=[0, 100])
         frame.chart(figure, f"lab_curves_{number}")
-        table = cached.table(own)
+        table = cached.table(group)
         sentences = [*verdict.on_degradation(table), *verdict.on_shortcuts(table)]
         for sentence in dict.fromkeys(sentences):
             if " minus " in sentence:  # what is missing goes without saying while a lesson runs

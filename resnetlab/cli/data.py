@@ -50,7 +50,7 @@ def data_check(
     place = Path(rest if named else path).expanduser()
     if path == "tiny-imagenet" and not place.is_dir():
         place = datasets.data_root() / path
-    found = census.inspect(
+    report = census.inspect(
         place,
         classes=photographs.IMAGENET_CLASSES if named and kind == "imagenet" else None,
         tiny=kind == "tiny-imagenet" if named or path == "tiny-imagenet" else None,
@@ -58,9 +58,9 @@ def data_check(
         progress=progress,
     )
     if as_json:
-        print_json(found.as_dict())
+        print_json(report.as_dict())
     else:
-        for split in found.splits.values():
+        for split in report.splits.values():
             kinds = ", ".join(f"{count:,} {name}" for name, count in split.kinds.items())
             print(f"{split.folder}/  {split.images:,} images in {len(split.classes):,} classes")
             spans = {"per class": split.per_class, "width": split.width, "height": split.height}
@@ -68,11 +68,11 @@ def data_check(
                 span = f"{numbers.least:,} to {numbers.greatest:,}, median {numbers.median:,g}"
                 print(f"  {what:<9} {span}")
             print(f"  {'kinds':<9} {kinds or 'none'}; {split.bytes / 1e6:,.1f} MB")
-        for word, sentences in (("note", found.notes), ("problem", found.problems)):
+        for word, sentences in (("note", report.notes), ("problem", report.problems)):
             for sentence in sentences:
                 print(f"{word}: {sentence}")
-        print(f"{len(found.problems)} problem(s)" if found.problems else "no problem found")
-    if found.problems:
+        print(f"{len(report.problems)} problem(s)" if report.problems else "no problem found")
+    if report.problems:
         raise typer.Exit(1)
 
 
@@ -85,8 +85,8 @@ def data_show(
     from resnetlab.images import datasets, photographs
 
     spec = config.images_named(name)
-    found = photographs.load(spec) if spec.large else datasets.load(spec)
-    info = {"data": spec.label} | found.describe()
+    images = photographs.load(spec) if spec.large else datasets.load(spec)
+    info = {"data": spec.label} | images.describe()
     if as_json:
         print_json(info)
         return

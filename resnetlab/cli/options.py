@@ -65,9 +65,9 @@ def with_training_options(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb with the training options too: its `**chosen` gets them, None where not given."""
     signature = inspect.signature(verb, eval_str=True)
     more = inspect.signature(training_options, eval_str=True).parameters.values()
-    own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
-    verb.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
-    verb.__annotations__ = {one.name: one.annotation for one in (*own, *more)}
+    named = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    verb.__signature__ = signature.replace(parameters=[*named, *more])  # type: ignore[attr-defined]
+    verb.__annotations__ = {one.name: one.annotation for one in (*named, *more)}
     return verb
 
 

@@ -33,15 +33,12 @@ def figures(
     """Draw a study's figures as PNG files, light and dark (needs the extra `figures` and Chromium)."""
     from resnetlab import plots
 
-    path = Path(study)
-    found = store.read_study(path) if path.is_dir() else store.find_study(study, results)
-    if not found.runs:
-        raise UsageError(f"{found.path} holds no readable run")
-    table = verdict.one_condition(found.table(), data, recipe, precision)
-    runs = [run for run in found.runs if run.name in set(table["run"])]
+    read = study_named(study, results)
+    table = verdict.one_condition(read.table(), data, recipe, precision)
+    runs = [run for run in read.runs if run.name in set(table["run"])]
     if not runs:
-        raise UsageError(f"{found.path} holds no run on that data set, recipe and precision")
-    folder = Path(out) if out else found.path / store.FIGURES
+        raise UsageError(f"{read.path} holds no run on that data set, recipe and precision")
+    folder = Path(out) if out else read.path / store.FIGURES
     folder.mkdir(parents=True, exist_ok=True)
     depths = [run.network.depth for run in runs]
     ends = {min(depths), max(depths)}

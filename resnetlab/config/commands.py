@@ -22,7 +22,7 @@ def of_run(run: Run, execution: object = None) -> str:
     """The command that makes this run again: `resnetlab train`, or papermill where that is not enough.
 
     `execution` is where it ran, as run.json has it: device, threads, engine and the number of
-    processes. What no command expresses is said in words that begin with NO_COMMAND.
+    processes. What no command expresses gives a sentence that begins with NO_COMMAND.
     """
     place = execution if isinstance(execution, Mapping) else {}
     processes = place.get("ranks") or 1

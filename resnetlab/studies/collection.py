@@ -81,10 +81,10 @@ def _ended(
                 records.setdefault(name, record)
         return records
 
-    own = (root / study, root / store.REFERENCE / study)
-    records = look(own)
+    named = (root / study, root / store.REFERENCE / study)
+    records = look(named)
     if len(records) < len(wanted):
-        records = look(place for place in store.find_studies(root) if place not in own) | records
+        records = look(place for place in store.find_studies(root) if place not in named) | records
     return records
 
 
