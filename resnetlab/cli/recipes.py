@@ -17,7 +17,7 @@ from resnetlab.config import Events, UsageError, schedule
 
 @app.command()
 def recipe(
-    name: Annotated[str | None, typer.Argument(help="(default: all of them, a line each)")] = None,
+    name: Annotated[str | None, typer.Argument(help="(default: all of them, one line each)")] = None,
     warm_until: Annotated[
         int | None, typer.Option(help="Script when the training error ends the warm-up")
     ] = None,

@@ -31,7 +31,7 @@ def list_command(
     results: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """All runs of all studies, a line each. Errors are final and in percent."""
+    """All runs of all studies, one line each. Errors are final and in percent."""
     studies = _studies(results) if study is None else [store.find_study(study, results)]
     for skipped in (folder for item in studies for folder in item.skipped):
         print(f"skipped {skipped.path}: {skipped.reason}", file=sys.stderr)

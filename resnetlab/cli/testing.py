@@ -51,34 +51,20 @@ def evaluate(
     Results are stored with the run; those of weights given as a file are only shown.
     """
     sides = list_of(scales, "--scales", int)
-    several, known = protocol == "multi-scale", (*paper.VIEWS, "all")
-    for refused, why in (
-        (
-            (run is None) == (weights is None),
-            "name a run, or give --weights FILE with --network and --data",
-        ),
-        (
-            weights is not None and (network is None or data is None),
-            "--weights needs --network (such as resnet-50-3x3) and --data",
-        ),
-        (
-            run is not None and network is not None,
-            "--network belongs to --weights: a run has its own network",
-        ),
-        (
-            protocol not in known,
-            f"unknown protocol {protocol!r}{config.did_you_mean(protocol, known)}",
-        ),
-        (
-            scales is not None and not several and protocol != "all",
-            f"--scales belongs to multi-scale, not to {protocol}",
-        ),
-        (
-            side is not None and several,
-            "--side belongs to single and ten-crop; multi-scale has --scales",
-        ),
-        (scales is not None and not sides, "--scales: a list like 224,256 is needed"),
-    ):
+    known, from_file = (*paper.VIEWS, "all"), weights is not None
+    unnamed, only_scaled = None in (network, data), protocol == "multi-scale"
+    scaled, cropped = sides is not None, side is not None
+    several = protocol in ("multi-scale", "all")
+    refusals = {
+        "name a run, or give --weights FILE with --network and --data": (run is None) != from_file,
+        "--weights needs --network (such as resnet-50-3x3) and --data": from_file and unnamed,
+        "--network belongs to --weights: a run has its own network": None not in (run, network),
+        f"unknown protocol {protocol!r}{config.did_you_mean(protocol, known)}": protocol not in known,
+        f"--scales belongs to multi-scale, not to {protocol}": scaled and not several,
+        "--side belongs to single and ten-crop; multi-scale has --scales": only_scaled and cropped,
+        "--scales: a list like 224,256 is needed": sides == (),
+    }
+    for why, refused in refusals.items():
         if refused:
             raise UsageError(why)
     from resnetlab import training  # torch: only once the request is known to be good
@@ -100,7 +86,7 @@ def evaluate(
     assert chosen is not None
     spec = subject.network.spec
     keep = record is not None and record.path.parent.parent.name != store.REFERENCE
-    scaled, cropped = sides or (), () if side is None else (side,)
+    sides_of_crops = () if side is None else (side,)
     unkept, rows = None, []
     for name in _protocols(protocol, crop, spec):
         if not as_json and sys.stderr.isatty():
@@ -110,7 +96,7 @@ def evaluate(
             chosen,
             name,
             crop=crop,
-            sides=scaled if name == "multi-scale" else cropped,
+            sides=(sides or ()) if name == "multi-scale" else sides_of_crops,
             average=average,  # type: ignore[arg-type]
             root=datasets.data_root(),
         )

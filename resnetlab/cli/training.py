@@ -48,7 +48,7 @@ def study(
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     jobs: Annotated[
-        int | None, typer.Option(help="Processes side by side (default: one a core; one on a GPU)")
+        int | None, typer.Option(help="Processes side by side (default: one per core; one on a GPU)")
     ] = None,
     together: Annotated[
         bool | None,
