@@ -185,10 +185,10 @@ def test_killed_and_resumed_equals_undisturbed_and_needs_its_source_no_more(
     code = """
         import json, os, sys
         from resnetlab import config
-        from resnetlab import training as train
+        from resnetlab import training
         run = config.Run.parse(json.loads(sys.argv[1]))
         die = lambda row: row["step"] >= 9 and os._exit(9)
-        train.fit(run, study="s", name="r", results_folder=sys.argv[2], threads=1, on_row=die)
+        training.fit(run, study="s", name="r", results_folder=sys.argv[2], threads=1, on_row=die)
     """
     words = [json.dumps(run.model_dump(mode="json")), str(tmp_path)]
     done = subprocess.run(

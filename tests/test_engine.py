@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from resnetlab import config, fit
-from resnetlab import training as train
+from resnetlab import config, fit, training
 from resnetlab.config import UsageError
 from resnetlab.images import datasets, feeds
 from resnetlab.training import engine
@@ -143,18 +142,18 @@ def test_a_compiled_run_differs_by_rounding_and_resumes_to_the_last_bit(tmp_path
 # --- the step on fixed memory, which a GPU captures ---------------------------------------------
 
 
-def trained(run: config.Run, how: Engine, steps: int, start: bytes = b"") -> train.Training:
+def trained(run: config.Run, how: Engine, steps: int, start: bytes = b"") -> training.Training:
     """A training after `steps` steps, with the optimizer that a graph needs (fused) for both."""
-    training = train.make_training(run, datasets.load(run.data), CPU, how=how)
-    for group in training.optimizer.param_groups:
+    session = training.make_training(run, datasets.load(run.data), CPU, how=how)
+    for group in session.optimizer.param_groups:
         group |= {"fused": True, "foreach": False}
-    training.optimizer._step_supports_amp_scaling = True
+    session.optimizer._step_supports_amp_scaling = True
     if start:
-        training.restore(start)
-    training.network.train()
-    while training.step < steps:
-        training.advance()
-    return training
+        session.restore(start)
+    session.network.train()
+    while session.step < steps:
+        session.advance()
+    return session
 
 
 @pytest.mark.parametrize(
@@ -170,7 +169,7 @@ def test_a_step_from_fixed_memory_is_the_eager_step(changes: dict[str, Any]) -> 
     """The code that a GPU captures, done directly: draws, rates and counters lie on the device."""
     run = tiny(**changes)
     one, two = trained(run, EAGER, 12), trained(run, Engine(graph=True), 12)
-    assert train.weights_sha256(one.network) == train.weights_sha256(two.network)
+    assert training.weights_sha256(one.network) == training.weights_sha256(two.network)
     assert one.schedule.state() == two.schedule.state()
     assert one.close_window() == two.close_window()
 
@@ -180,7 +179,7 @@ def test_it_goes_on_from_a_checkpoint_to_the_last_bit() -> None:
     whole = trained(run, Engine(graph=True), 12)
     half = trained(run, Engine(graph=True), 7)
     resumed = trained(run, Engine(graph=True), 12, half.save())
-    assert train.weights_sha256(whole.network) == train.weights_sha256(resumed.network)
+    assert training.weights_sha256(whole.network) == training.weights_sha256(resumed.network)
     state = torch.load(io.BytesIO(half.save()), weights_only=True)
     assert state["step"] == 7
 
@@ -188,22 +187,22 @@ def test_it_goes_on_from_a_checkpoint_to_the_last_bit() -> None:
 def test_fixed_memory_stays_where_it_is_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """A captured graph reads addresses: a block that moved would be read no more."""
     monkeypatch.setattr(feeds.Resident, "BLOCK", 3)
-    training = trained(tiny(), Engine(graph=True), 1)
-    assert isinstance(training, CapturedTraining)
+    session = trained(tiny(), Engine(graph=True), 1)
+    assert isinstance(session, CapturedTraining)
 
     def places() -> list[int]:
-        draws = training._draws
-        parts = (draws.index, draws.dy, draws.flip, training._rates, training._lr, training._row)
-        counted = (training.loss_sum, training.wrong_sum, training.steps_counted, training.diverged_at)
+        draws = session._draws
+        parts = (draws.index, draws.dy, draws.flip, session._rates, session._lr, session._row)
+        counted = (session.loss_sum, session.wrong_sum, session.steps_counted, session.diverged_at)
         return [part.data_ptr() for part in (*parts, *counted)]
 
     before = places()
     for _ in range(8):
-        training.advance()
-    training.close_window()
+        session.advance()
+    session.close_window()
     assert places() == before
     eager = trained(tiny(), EAGER, 9)
-    assert train.weights_sha256(training.network) == train.weights_sha256(eager.network)
+    assert training.weights_sha256(session.network) == training.weights_sha256(eager.network)
 
 
 def test_the_first_bad_step_is_counted_on_the_device() -> None:
@@ -223,7 +222,7 @@ def test_a_run_in_company_is_the_run_alone(tmp_path: Path) -> None:
         "c": tiny("resnet-14", steps=5),
     }
     how = {"device": "cpu", "threads": 1}
-    together = train.fit_together(runs, results_folder=tmp_path / "company", **how)
+    together = training.fit_together(runs, results_folder=tmp_path / "company", **how)
     assert list(together) == ["c", "b", "a"]  # in the order in which they ended
     for name, run in runs.items():
         alone = fit(run, name=name, results_folder=tmp_path / "alone", **how)
@@ -241,9 +240,9 @@ def test_what_goes_wrong_with_one_leaves_the_others(tmp_path: Path) -> None:
         if name == "bad":
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    out = train.fit_together(runs, results_folder=tmp_path, device="cpu", threads=1, on_row=fail)
+    out = training.fit_together(runs, results_folder=tmp_path, device="cpu", threads=1, on_row=fail)
     said = str(out["bad"])
-    assert isinstance(out["bad"], train.OutOfMemoryError)
+    assert isinstance(out["bad"], training.OutOfMemoryError)
     assert "resnet-8 does not fit" in said
     assert "--batch-size" in said
     for name in ("good", "also-good"):
@@ -260,8 +259,8 @@ def test_what_goes_wrong_with_one_leaves_the_others(tmp_path: Path) -> None:
 def test_what_does_not_fit_beside_the_others_waits(tmp_path: Path) -> None:
     runs = {"first": tiny(steps=6), "second": tiny("resnet-8", steps=6)}
     rows: list[str] = []
-    need = max(train.bytes_needed(run) for run in runs.values())
-    train.fit_together(
+    need = max(training.bytes_needed(run) for run in runs.values())
+    training.fit_together(
         runs,
         results_folder=tmp_path,
         device="cpu",
@@ -274,14 +273,14 @@ def test_what_does_not_fit_beside_the_others_waits(tmp_path: Path) -> None:
 
 def test_runs_of_two_precisions_are_not_put_into_one_process(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="one precision"):
-        train.fit_together(
+        training.fit_together(
             {"a": tiny(), "b": tiny(precision="bf16")}, results_folder=tmp_path, device="cpu"
         )
 
 
 def test_the_memory_needed_grows_with_batch_and_depth() -> None:
-    small = train.bytes_needed(on_cifar("plain-20"))
-    assert train.bytes_needed(on_cifar("plain-56")) > 2 * small
+    small = training.bytes_needed(on_cifar("plain-20"))
+    assert training.bytes_needed(on_cifar("plain-56")) > 2 * small
     # Fourteen maps of 16 channels, 32 x 32, 4 bytes, batch 128 are 0.1 GB: the order of magnitude.
     assert 0.1e9 < small < 3e9
 

@@ -19,8 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from resnetlab import config, nets, store
-from resnetlab import training as train
+from resnetlab import config, nets, store, training
 from resnetlab.config import UsageError
 from resnetlab.images import datasets, feeds
 from resnetlab.images.pixels import DataError
@@ -33,7 +32,7 @@ def make_run(**changes):
 
 
 def fit(run, root, **kwargs):
-    return train.fit(run, study="s", name="r", results_folder=root, threads=1, **kwargs)
+    return training.fit(run, study="s", name="r", results_folder=root, threads=1, **kwargs)
 
 
 def log_bytes(folder):
@@ -103,9 +102,9 @@ def by_step(record, kind):
 def test_the_length_of_the_weights_and_of_each_step_are_logged(undisturbed):
     """Against the same 13 steps by torch alone, weights compared before and after steps 0 and 12."""
     run = make_run()
-    training = train.Training(run, datasets.load(run.data), torch.device("cpu"))
-    training.network.train()
-    layers = nets.weighted_layers(training.network)
+    session = training.Training(run, datasets.load(run.data), torch.device("cpu"))
+    session.network.train()
+    layers = nets.weighted_layers(session.network)
     norms, changes, gradients = (
         by_step(undisturbed, kind) for kind in ("weight_norm", "relative_update", "gradient_norm")
     )
@@ -114,7 +113,7 @@ def test_the_length_of_the_weights_and_of_each_step_are_logged(undisturbed):
     assert undisturbed.info["layers"]["total_gradient_norm"] == ["all parameters"]
     for step in range(13):
         before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
-        training.advance()
+        session.advance()
         if step not in (0, 12):
             continue
         assert norms[step] == pytest.approx([float(w.norm()) for w in before.values()], rel=1e-5)
@@ -124,7 +123,7 @@ def test_the_length_of_the_weights_and_of_each_step_are_logged(undisturbed):
         assert changes[step] == pytest.approx(moved, rel=1e-4)
         own = [float(layer.weight.grad.norm()) for layer in layers.values()]
         assert gradients[step] == pytest.approx(own, rel=1e-5)
-        whole = torch.cat([p.grad.flatten() for p in training.network.parameters()]).norm()
+        whole = torch.cat([p.grad.flatten() for p in session.network.parameters()]).norm()
         assert totals[step] == pytest.approx([float(whole)], rel=1e-5)
     # The first step of plain SGD at 0.1 is lr (g + wd w): its relative length is known by hand.
     first = 0.1 * gradients[0] / norms[0]
@@ -139,7 +138,7 @@ def one_clipped_step(clip):
     network = nets.build("resnet-8", generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     images = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    step = train.train_step(network, optimizer, images, torch.arange(16) % 10, clip=clip)
+    step = training.train_step(network, optimizer, images, torch.arange(16) % 10, clip=clip)
     return network, step
 
 
@@ -215,18 +214,18 @@ def test_summary_repeats_the_log_and_the_weights(undisturbed):
     assert summary["steps"] == 24
     for name in ("train_error", "test_error", "train_loss", "test_loss"):
         assert summary[name] == last[name]
-    training = train.Training(make_run(), datasets.load(config.Data()), torch.device("cpu"))
+    session = training.Training(make_run(), datasets.load(config.Data()), torch.device("cpu"))
     path = sorted((undisturbed.path / "checkpoints").glob("*.pt"))[-1]
-    training.restore(path.read_bytes())
-    assert train.weights_sha256(training.network) == summary["weights_sha256"]
+    session.restore(path.read_bytes())
+    assert training.weights_sha256(session.network) == summary["weights_sha256"]
     # the clean training error, recomputed image by image
-    training.network.eval()
+    session.network.eval()
     digits = datasets.load(config.Data())
     mean = digits.train.images.double().mean(0).float()
     wrong = 0
     with torch.no_grad():
         for image, label in zip(*(digits.train.images, digits.train.labels), strict=True):
-            wrong += int(training.network((image.float() - mean)[None] / 255).argmax() != label)
+            wrong += int(session.network((image.float() - mean)[None] / 255).argmax() != label)
     expected = 100 * wrong / len(digits.train)
     one_image = 100 / len(digits.train)
     assert summary["train_error_clean"] == pytest.approx(expected, abs=1.5 * one_image)
@@ -309,13 +308,13 @@ def test_full_disk_marks_the_run_failed_and_the_next_call_finishes_it(
 CHILD = """
     import sys, time
     from resnetlab import config
-    from resnetlab import training as train
+    from resnetlab import training
     values, root, slow = {values!r}, {root!r}, {slow!r}
     def on_row(row):
         print(row["step"], flush=True)
         time.sleep(slow)
-    record = train.fit(config.run_from_parameters(**values), study="s", name="r",
-                       results_folder=root, threads=1, on_row=on_row)
+    record = training.fit(config.run_from_parameters(**values), study="s", name="r",
+                          results_folder=root, threads=1, on_row=on_row)
     print(record.status)
 """
 
@@ -475,7 +474,7 @@ def test_threads_and_device_of_the_first_start_are_kept_and_every_start_noted(tm
     first = stopped_at(tmp_path, 8)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a GPU has come since
     run = make_run()
-    record = train.fit(run, study="s", name="r", results_folder=tmp_path, threads=2)
+    record = training.fit(run, study="s", name="r", results_folder=tmp_path, threads=2)
     assert record.info["execution"] == first.info["execution"]
     assert (record.info["execution"]["threads"], record.info["execution"]["device"]) == (1, "cpu")
     assert len(record.info["starts"]) == 2
@@ -574,21 +573,21 @@ def test_a_plateau_drops_the_rate_and_resumes_to_the_same_bits(tmp_path):
 def one_step(**changes):
     """A training before and after its first step: (training, parameters before, images)."""
     run = make_run(**changes)
-    training = train.Training(run, datasets.load(run.data), torch.device("cpu"))
-    images, _ = next(training.feed.batches(0, 1))
-    before = {name: value.detach().clone() for name, value in training.network.named_parameters()}
-    training.network.train()
-    training.advance()
-    return training, before, images
+    session = training.Training(run, datasets.load(run.data), torch.device("cpu"))
+    images, _ = next(session.feed.batches(0, 1))
+    before = {name: value.detach().clone() for name, value in session.network.named_parameters()}
+    session.network.train()
+    session.advance()
+    return session, before, images
 
 
 @pytest.mark.parametrize("decay_norm", [True, False])
 def test_weight_decay_of_batch_norm_is_a_choice(decay_norm):
     """The first step by hand, w - lr (g + wd w), with a decay that is not to be overlooked."""
-    training, before, _ = one_step(decay_norm=decay_norm, weight_decay=0.5)
+    session, before, _ = one_step(decay_norm=decay_norm, weight_decay=0.5)
     norms = {name for name in before if "bn" in name}
     assert len(norms) == 2 * 7  # scale and shift of each convolution's
-    for name, value in training.network.named_parameters():
+    for name, value in session.network.named_parameters():
         decay = 0.5 if decay_norm or name not in norms else 0.0
         expected = before[name] - 0.1 * (value.grad + decay * before[name])
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6, msg=name)
@@ -596,14 +595,14 @@ def test_weight_decay_of_batch_norm_is_a_choice(decay_norm):
 
 def test_ghost_batches_have_statistics_of_their_own():
     """Two groups of 64 of a batch of 128: each is normalised by itself and moves the running mean."""
-    training, before, images = one_step(ghost_batch=64)
+    session, before, images = one_step(ghost_batch=64)
     out = torch.nn.functional.conv2d(images, before["conv.weight"], padding=1)
     running = torch.zeros(16)
     for part in out.split(64):
         running = 0.9 * running + 0.1 * part.mean(dim=(0, 2, 3))
-    torch.testing.assert_close(training.network.bn.running_mean, running, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(session.network.bn.running_mean, running, rtol=1e-4, atol=1e-6)
     whole, _, _ = one_step()
-    assert not torch.equal(whole.network.conv.weight, training.network.conv.weight)
+    assert not torch.equal(whole.network.conv.weight, session.network.conv.weight)
 
 
 def test_recomputed_statistics_are_averages_over_the_training_images(tmp_path):
@@ -648,10 +647,10 @@ def test_recomputed_statistics_are_averages_over_the_training_images(tmp_path):
 def test_channel_mean_against_numpy():
     run = make_run(mean="channel")
     digits = datasets.load(run.data)
-    training = train.Training(run, digits, torch.device("cpu"))
+    session = training.Training(run, digits, torch.device("cpu"))
     images = digits.train.images.numpy().astype("float64")
     mean, deviation = images.mean(axis=(0, 2, 3)), images.std(axis=(0, 2, 3))
-    batch, _ = next(training.feed.plain("test"))
+    batch, _ = next(session.feed.plain("test"))
     raw = digits.test.images[: len(batch)].numpy()
     expected = (raw - mean[:, None, None]) / deviation[:, None, None]
     torch.testing.assert_close(batch, torch.from_numpy(expected).float(), rtol=1e-5, atol=1e-5)
@@ -662,7 +661,7 @@ def test_recomputed_activations_change_no_bit(network, tmp_path, monkeypatch):
     """What 1,202 layers do to fit into memory."""
     run = make_run(network=network, steps=8)
     kept = fit(run, tmp_path / "kept")
-    monkeypatch.setattr(train.state, "RECOMPUTE_LAYERS", 0)
+    monkeypatch.setattr(training.state, "RECOMPUTE_LAYERS", 0)
     again = fit(run, tmp_path / "again")
     assert kept.info["execution"]["activations"] == "kept"
     assert again.info["execution"]["activations"] == "recomputed"
@@ -728,7 +727,7 @@ def test_bad_requests_leave_nothing(kwargs, message, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     root = tmp_path / "results"
     with pytest.raises(UsageError, match=message):
-        train.fit(make_run(), results_folder=root, **({"study": "s", "name": "r"} | kwargs))
+        training.fit(make_run(), results_folder=root, **({"study": "s", "name": "r"} | kwargs))
     assert not root.exists() or not any(root.iterdir())
 
 
@@ -740,7 +739,7 @@ def test_tf32_needs_a_gpu(tmp_path):
 
 def test_fp32_means_fp32():
     """TF32 is off by default, on a GPU too: a setting, so it can be checked without one."""
-    train.set_precision("fp32")
+    training.set_precision("fp32")
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"
 
@@ -749,7 +748,7 @@ def test_the_beginning_is_what_the_first_step_sees(undisturbed):
     from resnetlab.nets import probes
 
     record = undisturbed[0] if isinstance(undisturbed, tuple) else undisturbed
-    network, images, labels = train.beginning(record.config, torch.device("cpu"))
+    network, images, labels = training.beginning(record.config, torch.device("cpu"))
     assert network.training
     assert images.shape[0] == labels.shape[0] == record.config.recipe.batch_size
     logged = record.probe("gradient_norm")
