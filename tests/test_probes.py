@@ -536,6 +536,7 @@ def test_saved_bytes_leave_no_trace() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.deep  # half a minute for one network; the claim on resnet-20 is tested always
 def test_resnet_1202_trains_in_16_gb_at_batch_128() -> None:
     """Saved for the backward pass, one block twice (again, and its gradients), weights thrice."""
     network = on_meta("resnet-1202")

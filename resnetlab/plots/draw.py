@@ -267,7 +267,9 @@ def maps(
             values = np.where(good, values, np.nan)
             z = np.log10(values, where=good, out=np.full_like(values, np.nan))
         trace = {"type": "heatmap", "x": grid.columns, "y": grid.index, "z": z.round(digits)} | look
-        figure.add_trace(trace | {"customdata": values, "coloraxis": "coloraxis"}, **place)
+        if log:
+            trace["customdata"] = values  # for the hover text
+        figure.add_trace(trace | {"coloraxis": "coloraxis"}, **place)
     return figure.update_layout(coloraxis=scale)
 
 

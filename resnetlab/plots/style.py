@@ -219,7 +219,8 @@ def _derive_hover(figure: go.Figure) -> None:
             continue
         x, y = shown(trace, "x", ":,.5~r"), shown(trace, "y", ":.4~g")
         if trace.type in ("heatmap", "contour"):
-            words = f"{y}, {x}: {scale} %{{customdata:.4~g}}"
+            value = "z" if trace.customdata is None else "customdata"
+            words = f"{y}, {x}: {scale} %{{{value}:.4~g}}"
         else:
             words = f"{x}: {y}"
         trace.hovertemplate = ", ".join(filter(None, [who, words])) + "<extra></extra>"

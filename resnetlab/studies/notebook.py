@@ -156,7 +156,7 @@ def begin(names: dict[str, Any], quick: Mapping[str, Any] | None = None) -> Here
     plotly.io.renderers["plotly_mimetype"].config = plots.CONFIG
     plotly.io.renderers.default = "plotly_mimetype"
     root = store.results_root(names.get("results") or None)
-    chosen = {name: names[name] for name in ("device", "jobs") if name in known}
+    chosen: dict[str, Any] = {name: names[name] for name in ("device", "jobs") if name in known}
     return Here(root, {"root": root, "watcher": Lines(), **chosen})
 
 
