@@ -151,21 +151,24 @@ def lesson_command(
     root = store.results_root(results)
     usual = lesson.COMMITTED if from_reference else lesson.TRIALS if quick else store.LESSON
     folder = Path(out).expanduser().absolute() if out else root / usual
+    began: dict[str, float] = {}
+
+    def begins(chapter: lesson.Chapter) -> None:
+        began[chapter.name] = time.monotonic()
+        print(f"{chapter.name:<26}", end=" ", flush=True)
+
+    def ends(part: lesson.Part) -> None:
+        seconds = time.monotonic() - began[part.chapter.name]
+        took = f"{seconds:.0f} s" if part.state == "executed" else "there"
+        line = f"{took:<7} {part.copy}" if part.copy is not None else "no executed copy"
+        print(f"failed: {part.error}" if part.error else line, flush=True)
+
     if from_reference:
         parts = lesson.from_reference(root, folder)
         for part in parts:
-            _tell_part(part, 0)
+            begins(part.chapter)
+            ends(part)
     else:
-        began = 0.0
-
-        def begins(chapter: lesson.Chapter) -> None:
-            nonlocal began
-            began = time.monotonic()
-            print(f"{chapter.name:<26}", end=" ", flush=True)
-
-        def ends(part: lesson.Part) -> None:
-            _tell_part(part, time.monotonic() - began, named=True)
-
         store.prepare_root(root)
         parts = lesson.teach(
             root, folder, quick=quick, again=again, device=device, begins=begins, ends=ends
@@ -175,18 +178,6 @@ def lesson_command(
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         raise typer.Exit(1)
-
-
-def _tell_part(part: lesson.Part, seconds: float, named: bool = False) -> None:
-    """The rest of a chapter's line: what became of it, and where its executed copy lies."""
-    name = "" if named else f"{part.chapter.name:<26} "
-    if part.error:
-        print(f"{name}failed: {part.error}", flush=True)
-    elif part.copy is None:
-        print(f"{name}no executed copy", flush=True)
-    else:
-        took = f"{seconds:.0f} s" if part.state == "executed" else "there"
-        print(f"{name}{took:<7} {part.copy}", flush=True)
 
 
 @app.command()

@@ -80,59 +80,26 @@ class Grid:
 
 _COMMON = ("data", "recipe", "precision", "validation")  # to all runs of a grid
 
-_IMAGENET = "06_imagenet.ipynb"
+# What several presets share.
+_LARGE: dict[str, Any] = {"depths": (18, 34), "question": "06_imagenet.ipynb"}
+_TINY: dict[str, Any] = {"data": "tiny-imagenet", "recipe": IMAGENET_TINY.name, **_LARGE}
+_EIGHTH: dict[str, Any] = {"data": "cifar10", "recipe": "paper-8k", "seeds": (1, 2, 3)}
+_WARMED = {"network": "resnet-110", "recipe": PAPER_110.name}  # Sec. 4.2: a warm-up
+_FURTHER = [{"depth": depth, "shortcut": "A", "seed": seed} for seed in (4, 5) for depth in (44, 20, 8)]
 GRIDS: dict[str, Grid] = {
     grid.name: grid
     for grid in (
         Grid("digits"),
         Grid("short", data="cifar10", recipe="short", depths=(20, 56)),
-        Grid(
-            "figure-6",
-            data="cifar10",
-            recipe="paper",
-            edited=({"network": "resnet-110", "recipe": PAPER_110.name},),  # Sec. 4.2: a warm-up
-        ),
+        Grid("figure-6", data="cifar10", recipe="paper", edited=(_WARMED,)),
         # The paper's two halves in an eighth of its steps. Residual networks, whose gain with depth
         # is small in the paper too, have two seeds more. 8 layers give the curves their left end.
+        Grid("depth-real", **_EIGHTH, depths=(8, 20, 44), edited=tuple(_FURTHER)),
         Grid(
-            "depth-real",
-            data="cifar10",
-            recipe="paper-8k",
-            depths=(8, 20, 44),
-            seeds=(1, 2, 3),
-            edited=tuple(
-                {"depth": depth, "shortcut": "A", "seed": seed}
-                for seed in (4, 5)
-                for depth in (44, 20, 8)
-            ),
+            "depth-real-clip", **_EIGHTH, depths=(20, 44), shortcuts=("none",), overrides={"clip": 1.0}
         ),
-        Grid(
-            "depth-real-clip",
-            data="cifar10",
-            recipe="paper-8k",
-            depths=(20, 44),
-            shortcuts=("none",),
-            seeds=(1, 2, 3),
-            overrides={"clip": 1.0},
-        ),
-        Grid(
-            "imagenet-tiny",
-            data="tiny-imagenet",
-            recipe=IMAGENET_TINY.name,
-            depths=(18, 34),
-            seeds=(1, 2, 3),
-            overrides={"clip": 1.0},
-            question=_IMAGENET,
-        ),
-        Grid(
-            "imagenet-tiny-unclipped",
-            data="tiny-imagenet",
-            recipe=IMAGENET_TINY.name,
-            depths=(18, 34),
-            shortcuts=("none",),
-            seeds=(1,),
-            question=_IMAGENET,
-        ),
+        Grid("imagenet-tiny", **_TINY, seeds=(1, 2, 3), overrides={"clip": 1.0}),
+        Grid("imagenet-tiny-unclipped", **_TINY, shortcuts=("none",), seeds=(1,)),
         Grid(
             "shortcuts",
             depths=(56,),
@@ -140,7 +107,7 @@ GRIDS: dict[str, Grid] = {
             seeds=(0, 1, 2),
             question="05_shortcut_options.ipynb",
         ),
-        Grid("imagenet", data="digits-large", depths=(18, 34), also=("resnet-50",), question=_IMAGENET),
+        Grid("imagenet", data="digits-large", also=("resnet-50",), **_LARGE),
     )
 }
 
