@@ -151,6 +151,18 @@ def test_run_json_says_everything_before_the_first_step(tmp_path: Path) -> None:
         assert read_run(writer.folder).status == "running"
 
 
+def test_each_start_says_its_machine_and_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"):
+        monkeypatch.delenv(name, raising=False)
+    make(tmp_path, status=None)
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    first, second = read_run(make(tmp_path, status=None)).info["starts"]
+    assert (first["host"], first["job"], second["job"]) == (socket.gethostname(), None, "4711")
+    assert list(second) == ["time", "commit", "torch", "host", "device", "job"]
+
+
 def test_final_values_come_from_the_log_until_there_is_a_summary(tmp_path: Path) -> None:
     record = read_run(make(tmp_path, status=None))
     assert record.final("train_error") == 50.0
