@@ -109,8 +109,8 @@ def table(
         return f'<{tag} class="{kind}">{shown}</{tag}>' if kind else f"<{tag}>{shown}</{tag}>"
 
     def line(tag: str, cells: Iterable[object]) -> str:
-        found = (cell(tag, value, kind) for value, kind in zip(cells, right, strict=True))
-        return f"<tr>{''.join(found)}</tr>"
+        written = (cell(tag, value, kind) for value, kind in zip(cells, right, strict=True))
+        return f"<tr>{''.join(written)}</tr>"
 
     body = "\n".join(line("td", row) for row in rows)
     head = line("th", headings)

@@ -321,14 +321,14 @@ def scalars(run: store.RunRecord) -> Iterator[tuple[float, int, dict[str, float]
     timed = [(row["step"], row["seconds"]) for row in rows if row["seconds"] is not None]
     steps, seconds = zip(*timed, strict=True) if timed else ((0,), (0.0,))
     names = [name for name in TABLES["metrics"] if name not in (*_IDENTITY_MEANING, "step")]
-    found: dict[int, dict[str, float]] = {}
+    values: dict[int, dict[str, float]] = {}
     for row in rows:
-        found[row["step"]] = {_tag(name): row[name] for name in names if row[name] is not None}
+        values[row["step"]] = {_tag(name): row[name] for name in names if row[name] is not None}
     for row in probes_table(run).to_pylist():
         tag = f"{printable(row['kind'])}/{row['layer']:03d} {row['name']}"
-        found.setdefault(row["step"], {})[tag] = row["value"]
-    for step in sorted(found):
-        yield began + float(np.interp(step, steps, seconds)), step, found[step]
+        values.setdefault(row["step"], {})[tag] = row["value"]
+    for step in sorted(values):
+        yield began + float(np.interp(step, steps, seconds)), step, values[step]
 
 
 def event_file(run: store.RunRecord) -> bytes:

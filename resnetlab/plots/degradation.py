@@ -126,8 +126,8 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
                 draw.band(figure, *edges, look.colour, legendgroup=name, **place)
             draw.mean_and_runs(figure, own, "depth", quantity, look, name, **place)
             networks = own[["depth", "network"]].drop_duplicates().itertuples(index=False)
-            found = [(depth, paper.reported(network, quantity)) for depth, network in networks]
-            papers = {depth: record for depth, record in found if record and reason is None}
+            records = [(depth, paper.reported(network, quantity)) for depth, network in networks]
+            papers = {depth: record for depth, record in records if record and reason is None}
             if papers:
                 values = [record.value for record in papers.values()]
                 marker = look.marker(symbol=style.PAPER_MARKER, size=12, line={"width": 2})

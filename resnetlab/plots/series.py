@@ -57,8 +57,8 @@ def curve(metrics: pd.DataFrame, quantity: str, axis: Axis, batch_size: int) -> 
         return pd.DataFrame({"step": pd.Series(dtype=int), "x": [], "y": []}, dtype=float)
     step, y = metrics["step"].to_numpy(), metrics[quantity].to_numpy(dtype=float)
     x = step * float(batch_size) if axis == "images" else metrics[axis].to_numpy(dtype=float)
-    there = np.isfinite(x) & np.isfinite(y)
-    return pd.DataFrame({"step": step[there], "x": x[there], "y": y[there]})
+    finite = np.isfinite(x) & np.isfinite(y)
+    return pd.DataFrame({"step": step[finite], "x": x[finite], "y": y[finite]})
 
 
 def with_gradient_norms(metrics: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
@@ -171,11 +171,11 @@ def outcome(own: pd.DataFrame, quantity: str, step: int | None) -> dict[str, flo
     if own.empty:
         return {"last": math.nan, "best": math.nan, "at": math.nan}
     end = better(quantity)
-    there = own["y"][own["step"] == step]
+    at_step = own["y"][own["step"] == step]
     return {
         "last": float(own["y"].iloc[-1]),
         "best": float(getattr(own["y"], end)()) if end else math.nan,
-        "at": float(there.iloc[0]) if len(there) else math.nan,
+        "at": float(at_step.iloc[0]) if len(at_step) else math.nan,
     }
 
 
@@ -237,10 +237,10 @@ def groups(runs: Sequence[Run], by: str | None = None) -> list[list[int]]:
     def but_for_seed(run: Run) -> tuple[Run, str]:
         return run.model_copy(update={"seed": 0, "surgery": None}), run.network_name
 
-    found: dict[Hashable, list[int]] = defaultdict(list)
+    members: dict[Hashable, list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
-        found[GROUPINGS[by](run) if by else but_for_seed(run)].append(index)
-    return list(found.values())
+        members[GROUPINGS[by](run) if by else but_for_seed(run)].append(index)
+    return list(members.values())
 
 
 # --- names ------------------------------------------------------------------------------------
@@ -271,67 +271,51 @@ def names(
     `places` are (study, run) names: the study is said if it differs, the run where nothing else
     tells two apart. Names that are still equal get a number.
     """
-    found = [_fields(run) for run in runs]
+    fields = [_fields(run) for run in runs]
     if places is not None:
-        found = [own | {"study": study} for own, (study, _) in zip(found, places, strict=True)]
-    keys = dict.fromkeys(key for own in found for key in own)
-    varying = [key for key in keys if len({own.get(key) for own in found}) > 1]
+        fields = [one | {"study": study} for one, (study, _) in zip(fields, places, strict=True)]
+    keys = dict.fromkeys(key for one in fields for key in one)
+    varying = [key for key in keys if len({one.get(key) for one in fields}) > 1]
     varying = [key for key in varying if seeds or key != "seed"]
     # Another recipe differs in a dozen fields: its name says them. A change in one is said by itself.
-    if len({run.recipe.name for run in runs}) > 1:
-        said = [key for key in varying if not key.startswith("recipe.")]
-    else:
-        said = [key for key in varying if key != "recipe"]
+    several = len({run.recipe.name for run in runs}) > 1
+    hidden = [key for key in varying if (key.startswith("recipe.") if several else key == "recipe")]
 
-    def joined(own: Mapping[str, str], words: Iterable[str]) -> str:
-        return " · ".join(own[key] for key in words if key in own) or own["network"]
+    def joined(one: Mapping[str, str], words: Iterable[str]) -> str:
+        return " · ".join(one[key] for key in words if key in one) or one["network"]
 
-    labels = [joined(own, said) for own in found]
-    labels = [
-        joined(own, varying) if count > 1 else label
-        for own, label, count in zip(found, labels, _counts(labels), strict=True)
-    ]
+    labels = [joined(one, [key for key in varying if key not in hidden]) for one in fields]
+    equal = _repeated(labels)
+    pairs = zip(fields, labels, strict=True)
+    labels = [joined(one, varying) if label in equal else label for one, label in pairs]
     if places is not None:
-        labels = [
-            f"{label} · {run}" if count > 1 else label
-            for label, (_, run), count in zip(labels, places, _counts(labels), strict=True)
-        ]
+        equal = _repeated(labels)
+        placed = zip(labels, places, strict=True)
+        labels = [f"{label} · {run}" if label in equal else label for label, (_, run) in placed]
     return numbered(labels)
 
 
 def common(runs: Sequence[Run]) -> str:
     """What all of them share of network, data set, recipe and precision: for a subtitle."""
-    found = [_fields(run) for run in runs]
-    words = [{own[key] for own in found} for key in ("network", "data", "recipe", "precision")]
-    return ", ".join(next(iter(said)) for said in words if len(said) == 1)
+    fields = [_fields(run) for run in runs]
+    words = [{one[key] for one in fields} for key in ("network", "data", "recipe", "precision")]
+    return ", ".join(next(iter(values)) for values in words if len(values) == 1)
 
 
-def _counts(labels: Sequence[str]) -> list[int]:
-    count = Counter(labels)
-    return [count[label] for label in labels]
-
-
-def shown(text: object, length: int = 400) -> str:
-    """Text from a file or folder name on one line: what cannot be printed becomes a mark, long is cut.
-
-    Markup stays as it is: give the result only to what does not interpret it, never to markdown.
-    """
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-    return line if len(line) <= length else line[: length - 1] + "…"
+def _repeated(labels: Sequence[str]) -> set[str]:
+    return {label for label, count in Counter(labels).items() if count > 1}
 
 
 def numbered(labels: Sequence[str]) -> list[str]:
     """The labels, with a number after those that were there before."""
-    taken: set[str] = set()
-    out = []
+    taken: dict[str, None] = {}
     for label in labels:
         name, number = label, 1
         while name in taken:
             number += 1
             name = f"{label} ({number})"
-        taken.add(name)
-        out.append(name)
-    return out
+        taken[name] = None
+    return list(taken)
 
 
 # --- tables -----------------------------------------------------------------------------------
