@@ -19,6 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from resnetlab import plots
 from resnetlab.config import UsageError
+from resnetlab.plots import series
 
 CELL, SENTENCE = 400, 4000  # characters of one text from disk at most
 SHORT = 24  # characters of a table's cell that are not broken into lines
@@ -80,8 +81,7 @@ for (const place of document.querySelectorAll(".plot")) {
 
 def text(value: object, length: int = CELL) -> str:
     """Text from anywhere as HTML, escaped: one line, what cannot be printed is marked, long is cut."""
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-    return escape(line if len(line) <= length else f"{line[: length - 1]}…")
+    return escape(series.shown(value, length))
 
 
 def count(number: int, noun: str) -> str:

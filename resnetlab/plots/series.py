@@ -306,6 +306,15 @@ def _repeated(labels: Sequence[str]) -> set[str]:
     return {label for label, count in Counter(labels).items() if count > 1}
 
 
+def shown(text: object, length: int = 400) -> str:
+    """Text from a file or folder name on one line: what cannot be printed becomes a mark, long is cut.
+
+    Markup stays as it is: give the result only to what does not interpret it, never to markdown.
+    """
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
 def numbered(labels: Sequence[str]) -> list[str]:
     """The labels, with a number after those that were there before."""
     taken: dict[str, None] = {}
