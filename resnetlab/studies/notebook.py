@@ -243,12 +243,10 @@ class Progress:
 
 def progress_line(row: Mapping[str, Any], run: config.Run) -> str:
     """`step 120/300  train 3.1 %  test 4.0 %  lr 0.1  3,100 images/s`."""
-    parts = [f"step {row['step']}/{run.recipe.steps}", f"train {row['train_error']:.2f} %"]
-    for name in ("validation", "test"):
-        if row.get(f"{name}_error") is not None:
-            parts.append(f"{name} {row[f'{name}_error']:.2f} %")
-    parts += [f"lr {row['lr']:g}", f"{row['images_per_second']:,.0f} images/s"]
-    return "  ".join(parts)
+    errors = {name: row.get(f"{name}_error") for name in ("train", "validation", "test")}
+    parts = [f"{name} {error:.2f} %" for name, error in errors.items() if error is not None]
+    step, speed = f"step {row['step']}/{run.recipe.steps}", f"{row['images_per_second']:,.0f} images/s"
+    return "  ".join([step, *parts, f"lr {row['lr']:g}", speed])
 
 
 # --- around a notebook ------------------------------------------------------------------------
