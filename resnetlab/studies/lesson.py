@@ -75,8 +75,8 @@ STORY = (
 def chapters() -> list[Chapter]:
     """Those whose notebook is there, in the order of the story; others follow by name."""
     numbered = [name.removesuffix(".ipynb") for name in notebook.names() if name[0].isdecimal()]
-    told = [chapter for chapter in STORY if chapter.name in numbered]
-    return told + [Chapter(name) for name in numbered if name not in {one.name for one in told}]
+    in_order = [chapter for chapter in STORY if chapter.name in numbered]
+    return in_order + [Chapter(name) for name in numbered if name not in {one.name for one in in_order}]
 
 
 # --- executing --------------------------------------------------------------------------------
@@ -158,10 +158,10 @@ def teach(
     preset study that a chapter only looks at is trained first if there is none. The pages of what has
     ended are there at any moment.
     """
-    told = chapters()
-    parts = [Part(chapter, chapter.name) for chapter in told]
+    in_order = chapters()
+    parts = [Part(chapter, chapter.name) for chapter in in_order]
     check_folder(folder)
-    for index, chapter in enumerate(told):
+    for index, chapter in enumerate(in_order):
         begins(chapter)
         source = chapter.source
         parameters: dict[str, Any] = dict(chapter.quick) if quick else {}
@@ -255,13 +255,13 @@ def write_index(folder: Path, parts: Sequence[Part]) -> None:
     lines = []
     for part in parts:
         title, role = escape(part.chapter.question), escape(part.chapter.role)
-        there = part.copy is not None and (folder / f"{part.page}.html").is_file()
-        if there:
+        has_page = part.copy is not None and (folder / f"{part.page}.html").is_file()
+        if has_page:
             title = f'<a href="{quote(part.page)}.html">{title}</a>'
         notes = [document.text(note) for note in _notes(part)]
         if part.error:
             notes.append(f"<strong>failed: {document.text(part.error)}</strong>")
-        if there:
+        if has_page:
             notes.append(f'<a href="{quote(part.page)}.ipynb">the notebook</a>')
         soft = f'<p class="soft">{" · ".join(notes)}</p>'
         lines.append(f"<li><h3>{title}</h3><p>{role}</p>{soft}</li>")

@@ -38,19 +38,19 @@ class Parameter:
 
 def parameters_of(source: str) -> dict[str, Parameter]:
     """The parameters in the text of a cell; none if it holds anything but annotated literals."""
-    found = {}
+    parameters = {}
     try:
         for line in ast.parse(source).body:
             if not (
                 isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value
             ):
                 return {}
-            found[line.target.id] = Parameter(
+            parameters[line.target.id] = Parameter(
                 ast.unparse(line.annotation), ast.literal_eval(line.value)
             )
     except (SyntaxError, ValueError):
         return {}
-    return found
+    return parameters
 
 
 def _switch(value: object) -> bool:
@@ -141,7 +141,7 @@ def begin(names: dict[str, Any], quick: Mapping[str, Any] | None = None) -> Here
     from resnetlab import plots
 
     cells = names.get("In", [])
-    known = next((found for cell in cells if (found := parameters_of(cell))), {})
+    known = next((named for cell in cells if (named := parameters_of(cell))), {})
     for line in (line for cell in cells if cell.startswith(INJECTED) for line in ast.parse(cell).body):
         for target in line.targets if isinstance(line, ast.Assign) else ():
             if isinstance(target, ast.Name) and target.id not in known:
@@ -172,11 +172,11 @@ def say(sentences: Iterable[str] | Mapping[str, Iterable[str]]) -> Markdown:
 
 def limits(notes: Iterable[str], runs: Iterable[store.RunRecord | config.Run] = ()) -> Markdown:
     """What the data cannot say: `notes`; that the seeds are too few; why the paper's values differ."""
-    asked = [run.config if isinstance(run, store.RunRecord) else run for run in runs]
-    notes, seeds = list(notes), len({run.seed for run in asked})
+    configurations = [run.config if isinstance(run, store.RunRecord) else run for run in runs]
+    notes, seeds = list(notes), len({run.seed for run in configurations})
     if 0 < seeds < verdict.ENOUGH_SEEDS:
         notes.append(f"{seeds} seed(s): too few to tell chance from a difference")
-    labels = dict.fromkeys((run.data.label, run.recipe.label) for run in asked)
+    labels = dict.fromkeys((run.data.label, run.recipe.label) for run in configurations)
     reasons = [reason for label in labels for reason in verdict.not_comparable(*label)]
     return say(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in dict.fromkeys(notes + reasons))
 
