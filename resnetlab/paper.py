@@ -7,7 +7,6 @@ Our names stand for networks throughout: resnet-34 is option A, resnet-50, 101 a
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -114,10 +113,10 @@ TABLE_1: tuple[Reported, ...] = tuple(
 def _errors(
     network: str, top1: float | None, top5: float | None, protocol: Protocol, source: str
 ) -> Iterator[Reported]:
-    if top1 is not None:
-        yield Reported(network, "top1_error", top1, "imagenet", protocol, source)
-    if top5 is not None:
-        yield Reported(network, "top5_error", top5, "imagenet", protocol, source)
+    errors: dict[Quantity, float | None] = {"top1_error": top1, "top5_error": top5}
+    for quantity, value in errors.items():
+        if value is not None:
+            yield Reported(network, quantity, value, "imagenet", protocol, source)
 
 
 TABLE_2: tuple[Reported, ...] = (
@@ -172,9 +171,7 @@ _FIGURE_4_ENDS = {
     "resnet-34": (24.6, 28.3),
 }
 
-FIGURE_4: tuple[Reported, ...] = tuple(
-    _ends(_FIGURE_4_ENDS, "imagenet", "top1_error", "Figure 4", "550,000 steps")
-)
+FIGURE_4 = tuple(_ends(_FIGURE_4_ENDS, "imagenet", "top1_error", "Figure 4", "550,000 steps"))
 
 
 # When the paper's own errors ended the warm-up of 110 layers ("about 400 iterations", Sec. 4.2) and let
@@ -228,16 +225,11 @@ _SIZES = {20: 0.27e6, 32: 0.46e6, 44: 0.66e6, 56: 0.85e6, 110: 1.7e6, 1202: 19.4
 # Sec. 4.2: the residual networks have "exactly the same depth, width, and number of parameters as the
 # plain counterparts", of which the paper has those up to 110 layers.
 _EQUAL = "the residual network's (Sec. 4.2)"
-TABLE_6_PARAMETERS: tuple[Reported, ...] = (
-    *(
-        Reported(f"resnet-{depth}", "parameters", value, "cifar10", "counted", "Table 6")
-        for depth, value in _SIZES.items()
-    ),
-    *(
-        Reported(f"plain-{depth}", "parameters", value, "cifar10", "counted", "Table 6", note=_EQUAL)
-        for depth, value in _SIZES.items()
-        if depth <= 110
-    ),
+TABLE_6_PARAMETERS: tuple[Reported, ...] = tuple(
+    Reported(f"{family}-{depth}", "parameters", value, "cifar10", "counted", "Table 6", note=note)
+    for family, note in (("resnet", ""), ("plain", _EQUAL))
+    for depth, value in _SIZES.items()
+    if family == "resnet" or depth <= 110
 )
 
 _RESPONSES = "mean over the 6n+1 layers of the response after batch norm, before ReLU or addition"
@@ -254,19 +246,8 @@ FIGURE_7: tuple[Reported, ...] = tuple(
 )
 
 # Where a number stands both in a table and in a figure, the table comes first.
-RECORDS: tuple[Reported, ...] = (
-    *TABLE_1,
-    *TABLE_3,
-    *TABLE_2,
-    *TABLE_4,
-    *TABLE_5,
-    *FIGURE_4,
-    *TABLE_6,
-    *TABLE_6_OTHERS,
-    *TABLE_6_PARAMETERS,
-    *FIGURE_6,
-    *FIGURE_7,
-)
+_OF_TABLES = TABLE_1 + TABLE_3 + TABLE_2 + TABLE_4 + TABLE_5 + TABLE_6 + TABLE_6_OTHERS
+RECORDS: tuple[Reported, ...] = _OF_TABLES + TABLE_6_PARAMETERS + FIGURE_4 + FIGURE_6 + FIGURE_7
 
 
 def reported(
@@ -303,45 +284,21 @@ class Curve:
     y: tuple[float, ...]
 
 
-# The prefixes of series in figure_points.csv. Figures 1 and 6 show plain-20 and -56 twice: 6 is kept;
-# of 110 layers the middle panel. Responses in the order of layers: the sorted ones hide points.
-_FIGURES = {
-    "fig4": ("Figure 4", "imagenet"),
-    "fig6L": ("Figure 6", "cifar10"),
-    "fig6M": ("Figure 6", "cifar10"),
-    "fig6R": ("Figure 6", "cifar10"),
-    "fig7_top": ("Figure 7", "cifar10"),
-}
-_QUANTITIES = {"train": "train_error", "test": "test_error", "val": "test_error"}
-
-
 @cache
 def curves() -> tuple[Curve, ...]:
-    """The lines of Figures 4, 6 and 7 as numbers (`figure_points.csv`, beside this file)."""
-    points: dict[str, list[tuple[float, float]]] = {}
+    """The lines of Figures 4, 6 and 7 as numbers (`figure_points.csv`, beside this file).
+
+    Figures 1 and 6 show plain-20 and -56 twice: 6 is kept; of 110 layers the middle panel. Responses
+    stand in the order of layers: the sorted ones hide points.
+    """
+    points: dict[tuple[str, str, str, str], list[tuple[float, float]]] = {}
     with (files(__package__) / "figure_points.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            points.setdefault(row["series"], []).append((float(row["x"]), float(row["y"])))
-    lines: dict[tuple[str, str], Curve] = {}
-    for series, pairs in points.items():
-        parts = re.fullmatch(r"(fig7_top|fig\w+?)_(plain|resnet)(\d+)(?:_(\w+))?", series)
-        if parts is None or parts[1] not in _FIGURES:
-            continue
-        source, data = _FIGURES[parts[1]]
-        network = f"{parts[2]}-{parts[3]}"
-        quantity = _QUANTITIES[parts[4]] if parts[4] else "response"
-        ordered = sorted(pairs)
-        # Steps are drawn in units of 10^4, layers one by one.
-        scale = 1e4 if parts[4] else 1
-        x = tuple(round(scale * at) for at, _ in ordered)
-        curve = Curve(network, quantity, data, source, x, tuple(value for _, value in ordered))
-        lines.setdefault((network, quantity), curve)
-    return tuple(lines.values())
+            line = row["network"], row["quantity"], row["data"], row["figure"]
+            points.setdefault(line, []).append((int(row["x"]), float(row["y"])))
+    return tuple(Curve(*line, *zip(*pairs, strict=True)) for line, pairs in points.items())
 
 
 def curve(network: str, quantity: str) -> Curve | None:
     """That network's line in Figure 4, 6 or 7; None where the paper draws none."""
-    for line in curves():
-        if (line.network, line.quantity) == (network, quantity):
-            return line
-    return None
+    return next((c for c in curves() if (c.network, c.quantity) == (network, quantity)), None)

@@ -25,6 +25,7 @@ from resnetlab.store.measurements import (
 from resnetlab.store.reader import (
     RunRecord,
     Skipped,
+    finite,
     identity_of,
     is_alive,
     read_folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -120,11 +121,7 @@ def find_run(name: str, root: str | Path | None = None) -> RunRecord:
 
     The user's own come before reference ones of the same name. UsageError if there is none.
     """
-    try:
-        is_path = (Path(name) / schema.RUN_FILE).is_file()
-    except (OSError, ValueError):  # too long for a path, or with a NUL in it
-        is_path = False
-    if is_path:
+    if os.path.isfile(os.path.join(name, schema.RUN_FILE)):  # False for what can be no path
         return read_run(name)
     base = schema.results_root(root)
     # STUDY/RUN or reference/STUDY/RUN -> folder; the user's own come first
@@ -158,15 +155,13 @@ def notes(runs: Iterable[RunRecord]) -> list[str]:
             sentences.append(
                 f"The gradient norm of each step is clipped at {clip:g}; the paper did not clip."
             )
-        dataset = run.info.get("dataset")
-        known = dataset if isinstance(dataset, dict) else {}
-        shared, images = known.get("in_both"), known.get("test")
-        if type(shared) is int and type(images) is int and shared > 0:
-            folder = run.config.data.name.startswith("folder:")
-            sentences.append(
-                f"{shared:,} of the {images:,} test images of {run.config.data.label} are training "
-                + ("images too." if folder else "images too: they stay in, as the set is distributed.")
-            )
+        match run.info.get("dataset"):
+            case {"in_both": int(shared), "test": int(images)} if shared > 0:
+                folder = run.config.data.name.startswith("folder:")
+                sentences.append(
+                    f"{shared:,} of the {images:,} test images of {run.config.data.label} are training "
+                    f"images too{'.' if folder else ': they stay in, as the set is distributed.'}"
+                )
     return list(dict.fromkeys(sentences))
 
 

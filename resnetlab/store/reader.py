@@ -83,7 +83,7 @@ def _parse_lines(content: bytes) -> tuple[list[dict[str, Any]], int]:
     return rows, bad
 
 
-def _finite(value: object) -> float:
+def finite(value: object) -> float:
     """`value` as a float; NaN for what is no finite number (JSON also says true, NaN and 1e999)."""
     try:
         number = float(value) if type(value) in (int, float) else math.nan  # type: ignore[arg-type]
@@ -144,7 +144,7 @@ def _numbers(columns: Iterable[str]) -> _Parse:
     names = list(columns)
 
     def parse(rows: list[dict[str, Any]]) -> tuple[pd.DataFrame, int]:
-        cells = [[_finite(row.get(name)) for name in names] for row in rows]
+        cells = [[finite(row.get(name)) for name in names] for row in rows]
         frame = pd.DataFrame(cells, columns=names)
         return frame.astype(dict.fromkeys(names, float) | {"step": int}), 0
 
@@ -270,7 +270,7 @@ class RunRecord:
                 names = layers.get(kind) if isinstance(kind, str) else None
                 if isinstance(names, list) and isinstance(values, list) and len(values) == len(names):
                     records += [
-                        (kind, row["step"], index, str(names[index]), _finite(value))
+                        (kind, row["step"], index, str(names[index]), finite(value))
                         for index, value in enumerate(values)
                     ]
                 else:
@@ -320,7 +320,7 @@ class RunRecord:
 
     def final(self, quantity: str) -> float | None:
         """The last value of a metric: the summary's, or while there is none, the log's."""
-        value = _finite(self.summary.get(quantity)) if self.summary is not None else math.nan
+        value = finite(self.summary.get(quantity)) if self.summary is not None else math.nan
         if math.isnan(value) and quantity in self.metrics:
             seen = self.metrics[quantity].dropna()
             value = float(seen.iloc[-1]) if len(seen) else math.nan

@@ -50,6 +50,13 @@ class AnotherWriterError(RuntimeError):
     """The run is being written by another process."""
 
 
+def _plain(value: Any) -> Any:
+    """A value of a row as JSON takes it; None for a number that is not finite."""
+    if isinstance(value, list):
+        return [schema.significant(item) for item in value]
+    return schema.significant(value) if isinstance(value, float) else value
+
+
 def _job() -> str | None:
     """The number that a cluster's scheduler gave this process's job; None if there is no scheduler."""
     names = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
@@ -167,16 +174,9 @@ class RunWriter:
         """A JSON line per row, written at once. What is not finite is null; metrics rows name it."""
         lines = []
         for row in rows:
-            clean: dict[str, Any] = {}
-            for key, value in row.items():
-                if isinstance(value, float):
-                    clean[key] = schema.significant(value)
-                    if clean[key] is None:
-                        clean.setdefault("nonfinite", []).append(key)
-                elif isinstance(value, list):
-                    clean[key] = [schema.significant(item) for item in value]
-                elif value is not None:
-                    clean[key] = value
+            clean = {key: _plain(value) for key, value in row.items() if value is not None}
+            if nonfinite := [key for key, value in clean.items() if value is None]:
+                clean["nonfinite"] = nonfinite
             lines.append(json.dumps(clean, allow_nan=False, separators=(",", ":")) + "\n")
         with (self.folder / file).open("ab") as log:
             log.write("".join(lines).encode())

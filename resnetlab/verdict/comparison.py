@@ -7,7 +7,6 @@ measured stays empty. The dashboard and a notebook ask the same with it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +83,9 @@ def reasons_apart(frame: pd.DataFrame) -> list[str]:
 def _unusual(test: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What of a stored test is not the paper's, and what the paper has instead."""
     views, sides = paper.VIEWS[test["protocol"]], test["sides"]
-    if _number(test["crop"]) > 0 and isinstance(sides, list):  # not of small images, tested as they are
+    if store.finite(test["crop"]) > 0 and isinstance(
+        sides, list
+    ):  # not of small images, tested as they are
         ours, usual = (
             f"shorter sides {', '.join(map(str, shown))}"
             if views.protocol == "multi-scale"
@@ -95,12 +96,6 @@ def _unusual(test: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield ours, f"the paper: {usual}"
     if test["average"] == "logits" and views.protocol != "single":
         yield "logits averaged", "the default is the softmax"
-
-
-def _number(value: object) -> float:
-    """A finite number of a log, else NaN."""
-    usable = type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-    return float(value) if usable else math.nan  # type: ignore[arg-type]
 
 
 # --- the tables -------------------------------------------------------------------------------
@@ -180,8 +175,8 @@ def _rows(run: store.RunRecord) -> Iterator[dict[str, Any]]:
             "details": ", ".join(ours for ours, _ in _unusual(test)),
             "reasons": tuple(not_comparable(data, recipe, network=network, test=test)),
             "train": run.final("train_error") if test is own_test else None,
-            "top1": _number(test["top1_error"]),
-            "top5": _number(test["top5_error"]),
+            "top1": store.finite(test["top1_error"]),
+            "top5": store.finite(test["top5_error"]),
         }
 
 
