@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
@@ -58,7 +58,7 @@ class StudyProgress(studies.Watcher):
             disable=not self._live,
         )
         self._tasks: dict[str, Any] = {}
-        self._told: dict[str, float] = {}
+        self._looked: dict[str, float] = {}
 
     def begin(
         self,
@@ -78,31 +78,28 @@ class StudyProgress(studies.Watcher):
         for execution in running:
             name, now = execution.name, time.monotonic()
             # Reading a run's log takes milliseconds that the training would miss.
-            if now - self._told.get(name, -1e9) < (1 if self._live else 10):
+            if now - self._looked.get(name, -1e9) < (1 if self._live else 10):
                 continue
-            first = name not in self._told
-            self._told[name] = now
-            record = execution.record()
-            step, total, error = 0, execution.steps, "starting"
+            first = name not in self._looked
+            self._looked[name] = now
+            record, total = execution.record(), execution.steps
+            step, error, left = 0, "starting", ""
             if record is not None:
-                step, total = record.steps_done, record.config.recipe.steps
-                error = errors_of(record)
+                step, error, left = record.steps_done, errors_of(record), _time_left(record)
             if self._live:
                 if first:
                     self._tasks[name] = self._bars.add_task(name, total=total, error="starting")
                 self._bars.update(self._tasks[name], completed=step, error=error)
             elif step or first:
-                left = _time_left(record) if record is not None else ""
                 say(f"{name:<24} step {step:>5}/{total}  {error}{left}")
 
     def ended(self, execution: studies.Execution, status: store.Status) -> None:
         record = execution.record()
-        error = errors_of(record) if record is not None else ""
+        step, error = (record.steps_done, errors_of(record)) if record is not None else (0, "")
         task = self._tasks.get(execution.name)
         if task is None:
             say(f"{execution.name:<24} {status}  {error}")
         else:
-            step = record.steps_done if record is not None else 0
             self._bars.update(task, completed=step, error=f"{error}  {status}")
             self._bars.stop_task(task)
 
@@ -174,14 +171,8 @@ def say_depth(effects: Any, recipe: str) -> None:
 def print_json(value: Any) -> None:
     """JSON without NaN: what is not known is null."""
 
-    def clean(item: Any) -> Any:
-        if isinstance(item, Mapping):
-            return {key: clean(inner) for key, inner in item.items()}
-        if isinstance(item, list | tuple):
-            return [clean(inner) for inner in item]
-        return None if isinstance(item, float) and item != item else item
-
-    print(json.dumps(clean(value), indent=1, allow_nan=False))
+    known = json.loads(json.dumps(value), parse_constant=lambda name: None)
+    print(json.dumps(known, indent=1))
 
 
 def png(figure: Any) -> bytes:

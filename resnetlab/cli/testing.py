@@ -73,27 +73,28 @@ def evaluate(
 
     place = training.resolve_device(device)
     record = store.find_run(run, results) if run is not None else None
-    chosen = config.images_named(data) if data is not None else None
+    unkept, failure, rows = "", "", []  # why the results are not stored, and what stopped that
     if record is not None:
-        recipe, crop = record.config.recipe, record.config.recipe.crop
-        subject, chosen = training.load_trained(record, place), chosen or record.config.data
+        recipe, crop, who = record.config.recipe, record.config.recipe.crop, _name(record)
+        images = record.config.data if data is None else config.images_named(data)
+        subject = training.load_trained(record, place)
         if side is None and recipe.scale is not None:
             side = recipe.scale[0]  # as the run's own test; in the recipes that is the paper's 256
+        if record.path.parent.parent.name == store.REFERENCE:
+            unkept = "committed reference runs stay as they are"
     else:
-        assert weights is not None
-        assert network is not None
-        crop, subject = paper.VIEWS["single"].crop, training.from_torchvision(weights, network, place)
-    assert chosen is not None
+        crop, who = paper.VIEWS["single"].crop, f"weights of {weights}"
+        images = config.images_named(str(data))
+        subject = training.from_torchvision(str(weights), str(network), place)
+        unkept = "weights given as a file belong to no run"
     spec = subject.network.spec
-    keep = record is not None and record.path.parent.parent.name != store.REFERENCE
     sides_of_crops = () if side is None else (side,)
-    unkept, rows = None, []
     for name in _protocols(protocol, crop, spec):
         if not as_json and sys.stderr.isatty():
-            print(f"testing {spec.name} on {chosen.label}: {name}", file=sys.stderr)
+            print(f"testing {spec.name} on {images.label}: {name}", file=sys.stderr)
         measured = tests.evaluate(
             subject,
-            chosen,
+            images,
             name,
             crop=crop,
             sides=(sides or ()) if name == "multi-scale" else sides_of_crops,
@@ -101,28 +102,27 @@ def evaluate(
             root=datasets.data_root(),
         )
         rows.append(measured | _paper_beside(spec, measured))
-        if record is not None and keep:
+        if record is not None and not unkept:
             try:
                 store.add_evaluation(record, measured)
             except OSError as error:  # what took so long to measure is still shown
-                keep, unkept = False, str(error)
+                unkept = failure = str(error)
     apart = _not_comparable(record, spec, rows)
     if as_json:
-        out: dict[str, Any] = {"run": f"{record.study}/{record.name}" if record else None}
-        out |= {"weights": weights, "network": spec.name, "step": subject.step, "evaluations": rows}
-        print_json(out | {"not_comparable": apart, "stored": keep})
+        info = {"run": record and _name(record), "weights": weights, "network": spec.name}
+        info |= {"step": subject.step, "evaluations": rows, "not_comparable": apart}
+        print_json(info | {"stored": not unkept})
     else:
-        who = f"{record.study}/{record.name}" if record is not None else f"weights of {weights}"
         at = f", step {subject.step:,}" if subject.step is not None else ""
-        _say_evaluations(f"{who}: {spec.name}{at}, tested on {chosen.label}", spec, rows, apart)
-        if record is None:
-            say("  Not stored: weights given as a file belong to no run.")
-        elif keep:
-            say(f"  Stored in {record.path / store.EVALUATIONS_FILE}.")
-        else:
-            say(f"  Not stored: {unkept or 'committed reference runs stay as they are'}.")
-    if unkept:
-        raise RuntimeError(f"the results could not be stored ({unkept})")
+        _say_evaluations(f"{who}: {spec.name}{at}, tested on {images.label}", spec, rows, apart)
+        stored = f"Stored in {record.path / store.EVALUATIONS_FILE}" if record is not None else ""
+        say(f"  Not stored: {unkept}." if unkept else f"  {stored}.")
+    if failure:
+        raise RuntimeError(f"the results could not be stored ({failure})")
+
+
+def _name(record: store.RunRecord) -> str:
+    return f"{record.study}/{record.name}"
 
 
 def _protocols(asked: str, crop: int | None, spec: config.Network) -> list[str]:
@@ -139,44 +139,36 @@ def _not_comparable(
     record: store.RunRecord | None, spec: config.Network, rows: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """Why these tests cannot stand beside the paper's, each reason once."""
-    recipe = record.config.recipe if record is not None else None
-    trained_on = record.config.data.label if record is not None else None
-    label = recipe.label if recipe is not None else None
-    reasons = [
-        reason
-        for row in rows
-        for reason in verdict.not_comparable(trained_on, label, network=spec, test=row)
-    ]
-    if recipe is not None and rows[0]["step"] != recipe.steps:
-        reasons.insert(0, f"the checkpoint is of step {rows[0]['step']:,} of {recipe.steps:,}")
+    labels, reasons = (None, None), list[str]()
+    if record is not None:
+        recipe, step = record.config.recipe, rows[0]["step"]
+        labels = record.config.data.label, recipe.label
+        if step != recipe.steps:
+            reasons.append(f"the checkpoint is of step {step:,} of {recipe.steps:,}")
+    for row in rows:
+        reasons += verdict.not_comparable(*labels, network=spec, test=row)
     return list(dict.fromkeys(reasons))
 
 
 def _paper_beside(spec: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     """The paper's errors for that network by that protocol; its 50 layers stride in the 1x1."""
     name = config.Network.parse(spec.model_dump() | {"stride_in": "1x1", "zeros": "split"}).name
-    out: dict[str, Any] = {"paper_source": None}
-    for quantity in ("top1_error", "top5_error"):
-        record = paper.reported(name, quantity, protocol=row["protocol"])
-        out[f"paper_{quantity}"] = record.value if record else None
-        if record and out["paper_source"] is None:
-            out["paper_source"] = record.source
-    return out
+    errors = ("top1_error", "top5_error")
+    records = [paper.reported(name, quantity, protocol=row["protocol"]) for quantity in errors]
+    source = next((record.source for record in records if record), None)
+    values = {f"paper_{what}": one and one.value for what, one in zip(errors, records, strict=True)}
+    return {"paper_source": source} | values
 
 
 def _say_evaluations(
     title: str, spec: config.Network, rows: Sequence[Mapping[str, Any]], apart: Sequence[str]
 ) -> None:
     names = ("top1_error", "top5_error", "paper_top1_error", "paper_top5_error")
-    cells = [
-        [
-            protocol_in_words(row),
-            f"{row['images']:,}",
-            *(number(row[name]) for name in names),
-            row["paper_source"] or "–",
-        ]
-        for row in rows
-    ]
+    cells = []
+    for row in rows:
+        errors = [number(row[name]) for name in names]
+        source = row["paper_source"] or "–"
+        cells.append([protocol_in_words(row), f"{row['images']:,}", *errors, source])
     headings = ("protocol", ">images", ">top-1 %", ">top-5 %", ">paper: top-1 %", ">top-5 %", "source")
     say(title, table(headings, cells))
     beside = [row for row in rows if row["paper_source"]]
