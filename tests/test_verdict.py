@@ -904,7 +904,9 @@ def test_enough_shortcut_is_where_all_larger_ones_are_as_good_as_the_whole() -> 
     assert said[1] == "The mean does not only fall: it rises from a = 0 to 0.25."
     assert said[2] == "From a = 0.75 on it is within 1 point of a = 1, with 95 % confidence."
     unsure = on_dial(turned({0.75: [0.0, 5.0, 0.0], 1.0: [0.0, 0.0, 0.0]}))
-    assert unsure[-1] == "No scale below 1 is within 1 point of the full shortcut for sure."
+    assert (
+        unsure[-1] == "No scale below 1 is within 1 point of the full shortcut, with 95 % confidence."
+    )
     assert "Too few seeds" in on_dial(turned({0.5: [3.0], 1.0: [0.0]}))[-1]
     assert "nothing can be compared" in on_dial(turned({0.5: [3.0, 2.0, 1.0]}))[-1]
     assert on_dial(turned({})) == ["No scaled shortcuts trained yet: nothing can be said."]

@@ -156,7 +156,8 @@ def say_depth(effects: Any, recipe: str) -> None:
     """Deep minus shallow, paired by seed, on each error."""
     if effects.empty:
         return
-    rows = []
+    interval_title = f"{verdict.CONFIDENCE * 100:g} % interval"
+    titles, rows = ("deep minus shallow", "error", ">points", interval_title, ">n"), []
     for row in effects.to_dict("records"):
         points = f"{row['mean']:+.2f}" + (f" ± {row['sd']:.2f}" if row["n"] > 1 else "")
         known = row["low"] == row["low"]
@@ -164,7 +165,7 @@ def say_depth(effects: Any, recipe: str) -> None:
         rows.append([f"{row['deep']} - {row['shallow']}", row["error"], points, interval, row["n"]])
     say(
         f"Paired by seed, final errors{f', by {recipe}' if recipe else ''}",
-        table(("deep minus shallow", "error", ">points", "95 % interval", ">n"), rows),
+        table(titles, rows),
     )
 
 

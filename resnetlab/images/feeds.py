@@ -55,7 +55,7 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
     def share(self, share: Share) -> Split:
-        """Every so-manieth image: together the shares are the split."""
+        """This process's images, one in every `count`: together the shares are the split."""
         if share.ranks == 1:
             return self
         return Split(self.images[share.rank :: share.ranks], self.labels[share.rank :: share.ranks])

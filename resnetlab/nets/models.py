@@ -2,7 +2,7 @@
 
 Two dials make a network: `depth` and `shortcut`. A plain network is the same class with shortcut
 "none", so plain-n and resnet-n (option A) have the same parameters, by name and by count. `spec`, a
-`config.Network`, holds both dials and the few choices that the paper leaves open.
+`config.Network`, holds both dials, the block, and what differs between published networks.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PaddedIdentity(nn.Module):
         self.stride = stride
         new = out_channels - in_channels
         before = new // 2 if zeros == "split" else 0
-        self.padding = (0, 0, 0, 0, before, new - before)
+        self.padding = (0, 0, 0, 0, before, new - before)  # last axis first: W, H, then C
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         return pad(x[:, :, :: self.stride, :: self.stride], self.padding)  # (B, 2C, H/2, W/2)
@@ -63,7 +63,7 @@ class Projection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         projected: Tensor = self.bn(self.conv(x))
-        return projected  # (B, 2C, H/2, W/2), or (B, C, H, W) within a stage
+        return projected  # (B, 2C, H/2, W/2); elsewhere (B, C, H, W) or, in stage 1, (B, 4C, H, W)
 
 
 def make_shortcut(
@@ -265,7 +265,9 @@ Network = CifarNetwork | ImageNetNetwork
 
 
 def initialise(network: nn.Module, generator: torch.Generator | None = None) -> None:
-    """He et al. 2015 (fan-in, gain of ReLU) for every weight; batch norms start as the identity.
+    """Random weights of variance 2 / fan-in (He et al., arXiv:1502.01852), biases of 0.
+
+    Batch norms stay as torch makes them: scale 1, shift 0.
 
     With a generator the weights depend on it alone, not on torch's global random state.
     """

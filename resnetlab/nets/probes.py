@@ -59,7 +59,7 @@ class Weights:
 
     A batch norm behind a layer hides the length of its weights w from the function, not from the
     step: the gradient falls as 1/|w|, and what turns the layer is the relative step |dw|/|w|, which
-    no scale of w changes. About 1e-3 is usual of networks that learn.
+    no scale of w changes. About 1e-3 is usual for networks that learn.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -148,8 +148,8 @@ def finish(
     """House style: title left, legend below, one grid; legend line and hover texts.
 
     `legend` says what colours, dashes and markers mean, a few words each. It stands under title and
-    subtitle; every line beyond the first of them makes the figure higher. A trace's `hovertemplate` is
-    who it is: what is shown of its values follows from titles and units of the axes.
+    subtitle; every line beyond the first of them makes the figure higher. A trace's `hovertemplate`
+    names it: what is shown of its values follows from titles and units of the axes.
     """
     background, ink = THEMES[theme]
     said = ". ".join(words[0].upper() + words[1:] for words in legend)

@@ -98,7 +98,7 @@ SCHEMA: dict[str, dict[str, str]] = {
         "images": "number of images",
         "top1_error": "percent whose class does not score highest",
         "top5_error": "percent whose class is not among the five highest; null with few classes",
-        "seconds": "that the test took",
+        "seconds": "seconds that the test took",
         "time": "UTC time, ISO 8601",
     },
     SUMMARY_FILE: {

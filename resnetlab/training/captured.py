@@ -49,7 +49,8 @@ class CapturedTraining(Training):
         self._rates = torch.zeros(self._size, device=device)
         self._lr = torch.zeros((), device=device)  # the optimizer's
         self._row = torch.zeros(1, dtype=torch.int64, device=device)
-        self._block, self._events = range(0), config.Events()  # the steps that lie there, and why so
+        # The steps whose draws and rates lie there, and the schedule's events that these assume.
+        self._block, self._events = range(0), config.Events()
         self._graph: torch.cuda.CUDAGraph | None = None
         self._capturable, self._made = device.type == "cuda", 0
         self._stream = torch.cuda.Stream(device) if self._capturable else None

@@ -38,7 +38,7 @@ def fit(
     after the current step with a checkpoint, status `interrupted`; a loss that is not finite ends it as
     `diverged`. Weights that a run starts from are found in `results_folder` or its reference runs, and
     are needed once: a resumed run has its own. Raises UsageError before anything is written for a
-    request that cannot be met, and whatever went wrong later, after marking the run `failed`.
+    request that cannot be met. Whatever goes wrong later marks the run `failed` and is raised too.
 
     Started by torchrun, all processes train this one run (`ranks`): the batch and the order of images
     stay the same, the first process writes, batch norm sees each process's share. A run that began with
@@ -153,7 +153,7 @@ class Loop:
         return evaluate.single_view(training.network, self._images(split), training.group.total)
 
     def _images(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """A split's images, with signs of life: a pass over 50,000 takes minutes on a CPU."""
+        """A split's images, and the writer's heartbeat: a pass over 50,000 takes minutes on a CPU."""
         for batch in self.training.feed.plain(split):
             self._beat()
             yield batch

@@ -50,8 +50,8 @@ def image_side(run: config.Run, dataset: feeds.Dataset | photographs.Photos) -> 
     return run.recipe.crop
 
 
-def _weights_to_decay(network: nn.Module, recipe: config.Recipe) -> list[dict[str, Any]]:
-    """All parameters, as in the paper; or, `decay_norm` off, batch norms' scales and shifts without."""
+def _parameter_groups(network: nn.Module, recipe: config.Recipe) -> list[dict[str, Any]]:
+    """The optimizer's groups: all weights decay, as in the paper; `decay_norm` off spares norms'."""
     norms = [module for module in network.modules() if isinstance(module, nets.BatchNorm)]
     spared = set() if recipe.decay_norm else {weight for norm in norms for weight in norm.parameters()}
     weights = list(network.parameters())
@@ -91,9 +91,9 @@ class Training:
         ).to(device=device, dtype=dtype, memory_format=how.memory_format)  # type: ignore[call-overload]
         nets.use_ghost_batches(self.network, recipe.ghost_batch)
         nets.recompute_activations(self.network, run.network.depth > RECOMPUTE_LAYERS)
-        self.model: nn.Module = self.network
+        self.model: nn.Module = self.network  # what a step calls: `spread` may wrap and compile it
         self.optimizer = torch.optim.SGD(
-            _weights_to_decay(self.network, recipe),
+            _parameter_groups(self.network, recipe),
             lr=recipe.lr,
             momentum=recipe.momentum,
             # One kernel for all parameters, which takes its rate from the device.
@@ -116,7 +116,7 @@ class Training:
         self._open_window()
 
     def spread(self) -> None:
-        """From here on the ranks train together. After `restore`: all begin with the same weights."""
+        """Once, after `restore`: all ranks begin with the same weights; steps are compiled if asked."""
         self.model = self.group.wrap(self.network, self.device)
         if self.engine.compiled:
             self.model = engines.compiled(self.model)

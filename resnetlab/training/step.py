@@ -13,9 +13,9 @@ from resnetlab import config
 
 
 class Step(NamedTuple):
-    """What a step saw: the batch's mean cross-entropy and number of wrong images, both before it.
+    """What a step saw: the batch's mean cross-entropy and number of wrong images, by the old weights.
 
-    `norm` is the L2 norm of the gradient over all parameters before clipping; None where none is done.
+    `norm` is the L2 norm of the gradient over all parameters before clipping; None without clipping.
     """
 
     loss: Tensor
@@ -26,15 +26,16 @@ class Step(NamedTuple):
 def train_step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    images: Tensor,  # (B, C, S, S)
+    images: Tensor,  # (B, C, S, S), squares of S pixels a side
     labels: Tensor,  # (B,)
     precision: config.Precision = "fp32",
     clip: float | None = None,
 ) -> Step:
     """One step: forward, backward, new weights. What is returned was measured with the old ones.
 
-    It stays on the device. The gradients stay in `.grad` until the next step, for the probes; with
-    `clip` they have been scaled down to that L2 norm over all parameters, if it was larger.
+    That stays on the device: no step waits for it. The gradients stay in `.grad` until the next step,
+    for the probes; with `clip` they have been scaled down to that L2 norm over all parameters, if it
+    was larger.
     """
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits = network(images)

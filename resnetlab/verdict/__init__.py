@@ -17,6 +17,7 @@ from resnetlab.verdict.gradients import (
     on_gradients,
 )
 from resnetlab.verdict.means import (
+    CONFIDENCE,
     ENOUGH_SEEDS,
     NEGLIGIBLE,
     Contrast,

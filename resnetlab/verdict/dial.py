@@ -7,7 +7,7 @@ import itertools
 import pandas as pd
 
 from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE, Contrast, plus_minus
-from resnetlab.verdict.words import seeds, too_few
+from resnetlab.verdict.words import SURELY, seeds, too_few
 
 
 def on_dial(frame: pd.DataFrame) -> list[str]:
@@ -42,11 +42,12 @@ def on_dial(frame: pd.DataFrame) -> list[str]:
     enough = [scale for at, scale in enumerate(below) if all(near[at:])]
     if enough:
         sentences.append(
-            f"From a = {enough[0]:g} on it is within {NEGLIGIBLE:g} point of a = 1, "
-            "with 95 % confidence."
+            f"From a = {enough[0]:g} on it is within {NEGLIGIBLE:g} point of a = 1, {SURELY}."
         )
     else:
-        sentences.append("No scale below 1 is within 1 point of the full shortcut for sure.")
+        sentences.append(
+            f"No scale below 1 is within {NEGLIGIBLE:g} point of the full shortcut, {SURELY}."
+        )
     return sentences
 
 

@@ -24,6 +24,7 @@ CONDITION = ["data", "recipe", "precision"]  # what runs must share to be averag
 GROUP = [*CONDITION, "family", "depth", "shortcut", "network"]
 MEASURED = {"train_error": "training", "train_error_clean": "clean training", "test_error": "test"}
 ENOUGH_SEEDS = 3
+CONFIDENCE = 0.95  # of every interval
 NEGLIGIBLE = 1.0  # percentage points of training error
 
 
@@ -32,8 +33,8 @@ def by_network(table: pd.DataFrame) -> pd.DataFrame:
 
     Columns: those of GROUP; n (finished runs), diverged, unfinished; for train_error,
     train_error_clean and test_error (percent, final): mean, and `_sd`, the sample standard deviation
-    (NaN for n = 1); paper_train_error, paper_test_error, paper_source and paper_how (in a single view,
-    by the paper's own data and schedule, whatever ours).
+    (NaN for n = 1); paper_train_error, paper_test_error, paper_source and paper_how (single view, on
+    the paper's data by its schedule, whatever data and schedule ours has).
     """
     rows = []
     for key, group in table.groupby(GROUP, sort=True):
@@ -157,26 +158,26 @@ class Contrast:
 
     @property
     def margin(self) -> float:
-        """Half the 95 % confidence interval of the mean (Student's t); NaN below three seeds."""
+        """Half the confidence interval of the mean (Student's t); NaN below three seeds."""
         if self.n < ENOUGH_SEEDS:
             return math.nan
-        return float(stdtrit(self.n - 1, 0.975)) * self.spread / math.sqrt(self.n)
+        return float(stdtrit(self.n - 1, (1 + CONFIDENCE) / 2)) * self.spread / math.sqrt(self.n)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % confidence interval of the mean (Student's t); NaN below three seeds."""
+        """The confidence interval of the mean (Student's t); NaN below three seeds."""
         return self.mean - self.margin, self.mean + self.margin
 
     @property
     def sign(self) -> int:
-        """+1 or -1 if three seeds or more all agree and the 95 % interval excludes 0, else 0."""
+        """+1 or -1 if three seeds or more all agree and the interval excludes 0, else 0."""
         agree = all(d > 0 for d in self.differences) or all(d < 0 for d in self.differences)
         # False for NaN, of fewer seeds
         return int(math.copysign(1, self.mean)) if agree and abs(self.mean) > self.margin else 0
 
     @property
     def negligible(self) -> bool:
-        """True if the 95 % interval lies within NEGLIGIBLE points of 0."""
+        """True if the interval lies within NEGLIGIBLE points of 0."""
         return abs(self.mean) + self.margin < NEGLIGIBLE  # False for NaN
 
     def __str__(self) -> str:
@@ -187,7 +188,7 @@ class Contrast:
         text = f"{self.mean:+.{digits}f} ± {self.spread:.{digits}f} points (mean ± standard deviation)"
         if self.n >= ENOUGH_SEEDS:
             low, high = (f"{end:+.{digits}f}" for end in self.interval)
-            text += f", 95 % [{low}, {high}]"
+            text += f", {CONFIDENCE * 100:g} % [{low}, {high}]"
         return f"{text}, n = {self.n}"
 
 

@@ -7,9 +7,9 @@ import itertools
 import pandas as pd
 
 from resnetlab.verdict.means import NEGLIGIBLE, conditions, contrast, ordinary
-from resnetlab.verdict.words import MIXED, NOTHING, diverged, settled
+from resnetlab.verdict.words import MIXED, NOTHING, SURELY, diverged, settled
 
-_NEAR = f"Less than {NEGLIGIBLE:g} point apart, with 95 % confidence."
+_NEAR = f"Less than {NEGLIGIBLE:g} point apart, {SURELY}."
 
 
 def on_shortcuts(table: pd.DataFrame) -> list[str]:

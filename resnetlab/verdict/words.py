@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE, Contrast, plus_minus
+from resnetlab.verdict.means import CONFIDENCE, ENOUGH_SEEDS, NEGLIGIBLE, Contrast, plus_minus
 
 NOTHING = "No finished run yet: nothing can be said."
 MIXED = "These runs differ in data set, recipe or precision; choose one of each for a verdict."
-WITHIN = f"Less than {NEGLIGIBLE:g} point, with 95 % confidence"
+SURELY = f"with {CONFIDENCE * 100:g} % confidence"
+WITHIN = f"Less than {NEGLIGIBLE:g} point, {SURELY}"
 
 
 def too_few(what: str = "seeds to say") -> str:
