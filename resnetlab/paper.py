@@ -7,6 +7,8 @@ Our names stand for networks throughout: resnet-34 is option A, resnet-50, 101 a
 from __future__ import annotations
 
 import csv
+import math
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -93,161 +95,35 @@ class Reported:
         return ", ".join(filter(None, (HOW[self.data, self.protocol], self.note)))
 
 
-# --- ImageNet ---------------------------------------------------------------------------------
-
-# Table 1 has one column a depth, which Sec. 4.1 uses for the plain and the residual network.
-TABLE_1: tuple[Reported, ...] = tuple(
-    Reported(network, "multiply_adds", value, "imagenet", "counted", "Table 1")
-    for network, value in (
-        ("plain-18", 1.8e9),
-        ("resnet-18", 1.8e9),
-        ("plain-34", 3.6e9),
-        ("resnet-34", 3.6e9),
-        ("resnet-50", 3.8e9),
-        ("resnet-101", 7.6e9),
-        ("resnet-152", 11.3e9),
-    )
-)
+def _records() -> Iterator[Reported]:
+    """The rows of `paper.toml`, which lies beside this file, in its order."""
+    text = (files(__package__) / "paper.toml").read_text(encoding="utf-8")
+    for table in tomllib.loads(text)["table"]:
+        same = {key: table[key] for key in ("data", "protocol", "source", "note") if key in table}
+        for network, values in table["rows"].items():
+            for quantity, value in zip(table["quantities"], values, strict=True):
+                number = value if isinstance(value, dict) else {"value": value}
+                if not math.isnan(number["value"]):
+                    yield Reported(network, quantity, **same | number)
 
 
-def _errors(
-    network: str, top1: float | None, top5: float | None, protocol: Protocol, source: str
-) -> Iterator[Reported]:
-    errors: dict[Quantity, float | None] = {"top1_error": top1, "top5_error": top5}
-    for quantity, value in errors.items():
-        if value is not None:
-            yield Reported(network, quantity, value, "imagenet", protocol, source)
+def _printed(source: str, *protocols: Protocol) -> tuple[Reported, ...]:
+    """Those of a table or figure, by all protocols if none is named."""
+    records = (record for record in RECORDS if record.source == source)
+    return tuple(record for record in records if record.protocol in protocols or not protocols)
 
 
-TABLE_2: tuple[Reported, ...] = (
-    *_errors("plain-18", 27.94, None, "ten-crop", "Table 2"),
-    *_errors("resnet-18", 27.88, None, "ten-crop", "Table 2"),
-    *_errors("plain-34", 28.54, None, "ten-crop", "Table 2"),
-    *_errors("resnet-34", 25.03, None, "ten-crop", "Table 2"),
-)
-
-TABLE_3: tuple[Reported, ...] = (
-    *_errors("VGG-16", 28.07, 9.33, "ten-crop", "Table 3"),
-    *_errors("GoogLeNet", None, 9.15, "ten-crop", "Table 3"),
-    *_errors("PReLU-net", 24.27, 7.38, "ten-crop", "Table 3"),
-    *_errors("plain-34", 28.54, 10.02, "ten-crop", "Table 3"),
-    *_errors("resnet-34", 25.03, 7.76, "ten-crop", "Table 3"),
-    *_errors("resnet-34-B", 24.52, 7.46, "ten-crop", "Table 3"),
-    *_errors("resnet-34-C", 24.19, 7.40, "ten-crop", "Table 3"),
-    *_errors("resnet-50", 22.85, 6.71, "ten-crop", "Table 3"),
-    *_errors("resnet-101", 21.75, 6.05, "ten-crop", "Table 3"),
-    *_errors("resnet-152", 21.43, 5.71, "ten-crop", "Table 3"),
-)
-
-TABLE_4: tuple[Reported, ...] = (
-    *_errors("VGG v5", 24.4, 7.1, "own", "Table 4"),
-    *_errors("PReLU-net", 21.59, 5.71, "own", "Table 4"),
-    *_errors("BN-inception", 21.99, 5.81, "own", "Table 4"),
-    *_errors("resnet-34-B", 21.84, 5.71, "multi-scale", "Table 4"),
-    *_errors("resnet-34-C", 21.53, 5.60, "multi-scale", "Table 4"),
-    *_errors("resnet-50", 20.74, 5.25, "multi-scale", "Table 4"),
-    *_errors("resnet-101", 19.87, 4.60, "multi-scale", "Table 4"),
-    *_errors("resnet-152", 19.38, 4.49, "multi-scale", "Table 4"),
-)
-
-TABLE_5: tuple[Reported, ...] = (*_errors("ensemble of six", None, 3.57, "ensemble", "Table 5"),)
-
-
-def _ends(
-    curves: dict[str, tuple[float, float]], data: str, tested: Quantity, source: str, after: str = ""
-) -> Iterator[Reported]:
-    """Of curves at their end, (training, test) error, the two records each."""
-    note = ", ".join(filter(None, (after, "mean of the last three points of the curve")))
-    for network, (train, test) in curves.items():
-        yield Reported(network, "train_error", train, data, "single", source, note=note)
-        yield Reported(network, tested, test, data, "single", source, note=note)
-
-
-# Figure 4 at the end: (train, validation). "The validation error of the center crops".
-_FIGURE_4_ENDS = {
-    "plain-18": (31.2, 31.4),
-    "plain-34": (32.4, 32.4),
-    "resnet-18": (30.1, 31.1),
-    "resnet-34": (24.6, 28.3),
-}
-
-FIGURE_4 = tuple(_ends(_FIGURE_4_ENDS, "imagenet", "top1_error", "Figure 4", "550,000 steps"))
-
+RECORDS = tuple(_records())
+TABLE_2, TABLE_3, TABLE_4 = _printed("Table 2"), _printed("Table 3"), _printed("Table 4")
+TABLE_6, TABLE_6_OTHERS = _printed("Table 6", "single"), _printed("Table 6", "own")
+TABLE_6_PARAMETERS = _printed("Table 6", "counted")
+FIGURE_6, FIGURE_7 = _printed("Figure 6"), _printed("Figure 7")
 
 # When the paper's own errors ended the warm-up of 110 layers ("about 400 iterations", Sec. 4.2) and let
 # the rate fall on ImageNet: Figure 4 drops at 15.0-15.5 and 30.0-30.5 x 10^4, of 60 x 10^4 at most.
 WARM_UNTIL = 400
 FIGURE_4_DROPS = (150_000, 300_000)
 FIGURE_4_STEPS = 600_000
-
-
-# --- CIFAR-10 ---------------------------------------------------------------------------------
-
-# Figure 6, left and middle, at the end of training: (train, test).
-_FIGURE_6_ENDS = {
-    "plain-20": (1.4, 9.7),
-    "plain-32": (1.1, 10.1),
-    "plain-44": (2.9, 11.4),
-    "plain-56": (5.8, 13.2),
-    "resnet-20": (0.67, 8.82),
-    "resnet-32": (0.25, 7.51),
-    "resnet-44": (0.18, 7.15),
-    "resnet-56": (0.09, 7.04),
-    "resnet-110": (0.05, 6.56),
-    "resnet-1202": (0.09, 7.86),
-}
-
-FIGURE_6: tuple[Reported, ...] = tuple(_ends(_FIGURE_6_ENDS, "cifar10", "test_error", "Figure 6"))
-
-_FIVE = "mean of 5 runs"
-
-# Table 6 leads with the best of five runs for 110 layers and for the highway network.
-TABLE_6: tuple[Reported, ...] = (
-    Reported("resnet-20", "test_error", 8.75, "cifar10", "single", "Table 6"),
-    Reported("resnet-32", "test_error", 7.51, "cifar10", "single", "Table 6"),
-    Reported("resnet-44", "test_error", 7.17, "cifar10", "single", "Table 6"),
-    Reported("resnet-56", "test_error", 6.97, "cifar10", "single", "Table 6"),
-    Reported("resnet-110", "test_error", 6.61, "cifar10", "single", "Table 6", 0.16, 6.43, _FIVE),
-    Reported("resnet-1202", "test_error", 7.93, "cifar10", "single", "Table 6"),
-)
-
-# Not trained by this paper.
-TABLE_6_OTHERS: tuple[Reported, ...] = (
-    Reported("Maxout", "test_error", 9.38, "cifar10", "own", "Table 6"),
-    Reported("NIN", "test_error", 8.81, "cifar10", "own", "Table 6"),
-    Reported("DSN", "test_error", 8.22, "cifar10", "own", "Table 6"),
-    Reported("FitNet", "test_error", 8.39, "cifar10", "own", "Table 6"),
-    Reported("Highway", "test_error", 7.72, "cifar10", "own", "Table 6", 0.16, 7.54, _FIVE),
-)
-
-_SIZES = {20: 0.27e6, 32: 0.46e6, 44: 0.66e6, 56: 0.85e6, 110: 1.7e6, 1202: 19.4e6}
-
-# Sec. 4.2: the residual networks have "exactly the same depth, width, and number of parameters as the
-# plain counterparts", of which the paper has those up to 110 layers.
-_EQUAL = "the residual network's (Sec. 4.2)"
-TABLE_6_PARAMETERS: tuple[Reported, ...] = tuple(
-    Reported(f"{family}-{depth}", "parameters", value, "cifar10", "counted", "Table 6", note=note)
-    for family, note in (("resnet", ""), ("plain", _EQUAL))
-    for depth, value in _SIZES.items()
-    if family == "resnet" or depth <= 110
-)
-
-_RESPONSES = "mean over the 6n+1 layers of the response after batch norm, before ReLU or addition"
-
-FIGURE_7: tuple[Reported, ...] = tuple(
-    Reported(network, "response_std", value, "cifar10", "single", "Figure 7", note=_RESPONSES)
-    for network, value in (
-        ("plain-20", 1.82),
-        ("plain-56", 1.51),
-        ("resnet-20", 1.62),
-        ("resnet-56", 1.13),
-        ("resnet-110", 0.98),
-    )
-)
-
-# Where a number stands both in a table and in a figure, the table comes first.
-_OF_TABLES = TABLE_1 + TABLE_3 + TABLE_2 + TABLE_4 + TABLE_5 + TABLE_6 + TABLE_6_OTHERS
-RECORDS: tuple[Reported, ...] = _OF_TABLES + TABLE_6_PARAMETERS + FIGURE_4 + FIGURE_6 + FIGURE_7
 
 
 def reported(
