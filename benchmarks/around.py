@@ -1,4 +1,4 @@
-"""What lies around the updates: first update, testing, a study's share of a run, resuming, memory.
+"""What lies around the steps: first step, testing, a study's share of a run, resuming, memory.
 
     python benchmarks/around.py
 
@@ -45,8 +45,8 @@ print(time.perf_counter() - began)
 """
 
 
-def first_update() -> float:
-    """Seconds to the first update on the digits in a fresh process: import, data, step."""
+def first_step() -> float:
+    """Seconds to the first step on the digits in a fresh process: import, data, step."""
     out = subprocess.run(
         [sys.executable, "-c", START, "digits"], capture_output=True, text=True, check=True
     )
@@ -138,7 +138,7 @@ def testing(rounds: int) -> tuple[float, float]:
 
 
 def decoding(rounds: int) -> tuple[float, float]:
-    """Seconds for the augmented batches of 50 updates: ours, and the DataLoader's."""
+    """Seconds for the augmented batches of 50 steps: ours, and the DataLoader's."""
     images = images_32()
     run = config.run_from_parameters(network="resnet-20", data="cifar10", recipe="paper")
     feed = streaming.feed(images, Setting(run.recipe, 0, torch.device("cpu"), torch.float32))
@@ -161,7 +161,7 @@ def decoding(rounds: int) -> tuple[float, float]:
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    starts = [first_update() for _ in range(rounds)]
+    starts = [first_step() for _ in range(rounds)]
     runs: list[dict[str, float]] = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -171,16 +171,16 @@ def main() -> None:
     resumed = [resuming() for _ in range(rounds)]
     first_row = {which: statistics.median(one[which] for one in resumed) for which in resumed[0]}
     rows: list[dict[str, Any]] = [
-        {"what": "import, digits, first update of resnet-20", "seconds": statistics.median(starts)},
-        {"what": "resnetlab train resnet-20, 20 updates, digits", "seconds": medians["train"]},
+        {"what": "import, digits, first step of resnet-20", "seconds": statistics.median(starts)},
+        {"what": "resnetlab train resnet-20, 20 steps, digits", "seconds": medians["train"]},
         {
             "what": "the same through a study: papermill, its notebook, the report",
             "seconds": medians["study"],
         },
         {"what": "the study again: nothing to train, the report", "seconds": medians["study again"]},
         {"what": "test of 2,000 images 32x32, resnet-20", "seconds": test[0], "peer": test[1]},
-        {"what": "augmented batches of 50 updates, 32x32", "seconds": decode[0], "peer": decode[1]},
-        {"what": "a fresh run to its first row (1 update)", "seconds": first_row["fresh"]},
+        {"what": "augmented batches of 50 steps, 32x32", "seconds": decode[0], "peer": decode[1]},
+        {"what": "a fresh run to its first row (1 step)", "seconds": first_row["fresh"]},
         {"what": "a resumed one (checkpoint checked and read)", "seconds": first_row["resumed"]},
     ]
     rows += [

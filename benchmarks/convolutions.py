@@ -23,7 +23,7 @@ NETWORKS = ("resnet-20", "resnet-56")
 
 
 def seconds(network: str, dtype: torch.dtype, layout: torch.memory_format, rounds: int) -> float:
-    """Of all convolutions of one update."""
+    """Of all convolutions of one step."""
     built = nets.build(network, num_classes=10, in_channels=3).to(dtype).to(memory_format=layout)
     met: list[tuple[nn.Conv2d, torch.Size]] = []
     for layer in built.modules():
@@ -68,7 +68,7 @@ def main() -> None:
         [str(row["network"]), str(row["precision"]), str(row["layout"]), f"{row['ms']:.0f} ms"]
         for row in rows
     ]
-    table = tables.markdown(["network", "precision", "memory", "convolutions of one update"], lines)
+    table = tables.markdown(["network", "precision", "memory", "convolutions of one step"], lines)
     remark = (
         f"{torch.get_num_threads()} threads; batch {BATCH}, 32x32 images; medians of {rounds} rounds."
     )

@@ -46,7 +46,7 @@ def main() -> None:
     )
     options.add_argument("--data", default="digits", help="digits, or folder:PATH")
     options.add_argument("--networks", default="plain-56,resnet-56")
-    options.add_argument("--steps", type=int, default=0, help="updates [default: the recipe's]")
+    options.add_argument("--steps", type=int, default=0, help="steps [default: the recipe's]")
     options.add_argument("--seeds", type=int, default=3)
     asked = options.parse_args()
     from resnetlab import config, machine
@@ -99,7 +99,7 @@ def main() -> None:
     ]
     columns = ["network", "precision", "engine", "training error", "seed by seed", "less fp32 eager"]
     remark = (
-        f"{run.data.label}, {run.recipe.steps} updates, batch {run.recipe.batch_size}, one thread; "
+        f"{run.data.label}, {run.recipe.steps} steps, batch {run.recipe.batch_size}, one thread; "
         f"mean ± sd over {asked.seeds} seeds."
     )
     name = "learnt" if asked.data == "digits" else "learnt_images"

@@ -45,7 +45,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 class Loop:
-    """`step()` is one update of the reference loop, data included."""
+    """`step()` is one step of the reference loop, data included."""
 
     def __init__(
         self, network: nn.Module, images: Tensor, labels: Tensor, device: torch.device

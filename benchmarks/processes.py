@@ -23,7 +23,7 @@ from overhead import images_32
 
 ROUNDS, WARM_UP = 5, 3
 DATA = {8: "digits", 32: "cifar10", 224: "digits-large"}  # in place of CIFAR-10 random images
-CASES = (  # network, pixels a side, batch of both together, updates with the clock
+CASES = (  # network, pixels a side, batch of both together, steps with the clock
     ("resnet-20", 32, 128, 20),
     ("resnet-56", 32, 128, 8),
     ("resnet-18", 224, 32, 5),

@@ -1,4 +1,4 @@
-"""Two runs of one thread each against one run of two threads, on the digits: updates a second in all.
+"""Two runs of one thread each against one run of two threads, on the digits: steps per second in all.
 
     python benchmarks/side_by_side.py        # prints a table; needs two idle cores
 
@@ -17,8 +17,8 @@ from multiprocessing.synchronize import Barrier
 ROUNDS, WARM_UP, STEPS = 3, 5, 40
 
 
-def updates(network: str, threads: int, ready: Barrier, speeds: Queue[float]) -> None:
-    """Child: put its updates a second, measured while the others of its arrangement work too."""
+def steps(network: str, threads: int, ready: Barrier, speeds: Queue[float]) -> None:
+    """Child: put its steps per second, measured while the others of its arrangement work too."""
     import torch
 
     from resnetlab import config, training
@@ -37,12 +37,11 @@ def updates(network: str, threads: int, ready: Barrier, speeds: Queue[float]) ->
 
 
 def measure(network: str, processes: int, threads: int) -> float:
-    """Updates a second of all processes together."""
+    """Steps per second of all processes together."""
     context = multiprocessing.get_context("spawn")
     ready, speeds = context.Barrier(processes), context.Queue()
     children = [
-        context.Process(target=updates, args=(network, threads, ready, speeds))
-        for _ in range(processes)
+        context.Process(target=steps, args=(network, threads, ready, speeds)) for _ in range(processes)
     ]
     for child in children:
         child.start()
@@ -60,7 +59,7 @@ def main() -> None:
         pairs = [(measure(network, 2, 1), measure(network, 1, 2)) for _ in range(rounds)]
         two, one = (statistics.median(values) for values in zip(*pairs, strict=True))
         ratio = statistics.median(a / b for a, b in pairs)
-        print(f"| {network} | {two:.1f} updates/s | {one:.1f} updates/s | {ratio:.2f} |")
+        print(f"| {network} | {two:.1f} steps/s | {one:.1f} steps/s | {ratio:.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Updates a second of each engine against the plain reference loop (`peer.py`), in the same run.
+"""Steps per second of each engine against the plain reference loop (`peer.py`), in the same run.
 
     python benchmarks/speed.py                        # two cores: minutes, most of them compiling
     python benchmarks/speed.py --device cuda
     python benchmarks/speed.py --cases resnet-20,32,2 --rounds 3
 
 Each runs in a process of its own, so that none sees another's memory, and they take turns, `--rounds`
-times, a few updates each, while the others wait; medians, and the median of the ratios round by
+times, a few steps each, while the others wait; medians, and the median of the ratios round by
 round. The floor is the arithmetic alone: three times the forward pass's multiply-adds, at the rate
 at which a large matrix product runs here in that precision, measured between the rounds.
 """
@@ -66,7 +66,7 @@ def images_of(side: int) -> feeds.Dataset:
 def subject(
     network: str, precision: str, how: str, images: feeds.Dataset, device: torch.device
 ) -> Callable[[], None]:
-    """One update of our own training in that precision, by that engine."""
+    """One step of our own training in that precision, by that engine."""
     name = "cifar10" if images.size == 32 else "digits"
     run = config.run_from_parameters(network=network, data=name, recipe="paper", precision=precision)
     session = training.make_training(run, images, device, how=engine.parse(how))
@@ -102,7 +102,7 @@ def clock(step: Callable[[], Any], times: int, device: torch.device) -> float:
 
 
 def serve(pipe: Connection, case: Case, precision: str, how: str, place: str) -> None:
-    """In a process of its own: for every number that comes, so many updates, and the seconds of one."""
+    """In a process of its own: for every number that comes, so many steps, and the seconds of one."""
     network, side, threads = case
     torch.set_num_threads(threads)
     device, images = torch.device(place), images_of(side)
@@ -117,7 +117,7 @@ def serve(pipe: Connection, case: Case, precision: str, how: str, place: str) ->
 
 
 class Subject:
-    """A process that trains in one way, an update or more when asked."""
+    """A process that trains in one way, a step or more when asked."""
 
     def __init__(self, case: Case, precision: str, how: str, device: torch.device) -> None:
         context = multiprocessing.get_context("spawn")
@@ -128,8 +128,8 @@ class Subject:
         theirs.close()
         self.pipe.recv()
 
-    def updates(self, times: int) -> float:
-        """Seconds an update."""
+    def steps(self, times: int) -> float:
+        """Seconds per step."""
         self.pipe.send(times)
         seconds: float = self.pipe.recv()
         return seconds
@@ -144,21 +144,21 @@ def measure(case: Case, device: torch.device, rounds: int, steps: int) -> list[d
     channels = images_of(side).in_channels
     plain = nets.build(network, num_classes=10, in_channels=channels)
     work = 3 * 128 * nets.count_multiply_adds(plain, side)
-    steps *= (32 // side) ** 2 // 2 or 1  # a turn of some length also where an update has none
+    steps *= (32 // side) ** 2 // 2 or 1  # a turn of some length also where a step has none
     torch.set_num_threads(threads)
     keys = [("fp32", "peer"), *ENGINES[device.type]]
     subjects = {key: Subject(case, *key, device) for key in keys}
     first: dict[tuple[str, str], float] = {}
     for key, one in subjects.items():
-        first[key] = one.updates(1)  # compiling included
-        one.updates(4)  # a captured graph is there after these
+        first[key] = one.steps(1)  # compiling included
+        one.steps(4)  # a captured graph is there after these
     times: dict[tuple[str, str], list[float]] = {key: [] for key in subjects}
     rates: dict[str, list[float]] = {"fp32": [], "bf16": []}
     for _ in range(rounds):
         for key, one in subjects.items():
             # The first of a turn find caches cold and a DataLoader's queues full, as no long run does.
-            one.updates(PREFETCHED if key == ("fp32", "peer") else 1)
-            times[key].append(one.updates(steps))
+            one.steps(PREFETCHED if key == ("fp32", "peer") else 1)
+            times[key].append(one.steps(steps))
             time.sleep(REST)  # its workers fill their queues again: not in the next one's time
         for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
             training.set_precision("fp32")
@@ -177,10 +177,10 @@ def measure(case: Case, device: torch.device, rounds: int, steps: int) -> list[d
                 "threads": threads,
                 "precision": precision,
                 "engine": how,
-                "ms_per_update": 1e3 * median,
+                "ms_per_step": 1e3 * median,
                 "times_the_peer": statistics.median(ratios),
                 "share_of_the_floor": work / statistics.median(known) / median if known else None,
-                "first_update_seconds": first[precision, how],
+                "first_step_seconds": first[precision, how],
             }
         )
     return rows
@@ -210,10 +210,10 @@ def main() -> None:
         "threads",
         "precision",
         "engine",
-        "update",
+        "step",
         "times the peer",
         "of the floor",
-        "first update",
+        "first step",
     ]
     lines = [
         [
@@ -222,10 +222,10 @@ def main() -> None:
             str(row["threads"]),
             row["precision"],
             row["engine"],
-            f"{row['ms_per_update']:.{0 if row['ms_per_update'] > 20 else 2}f} ms",
+            f"{row['ms_per_step']:.{0 if row['ms_per_step'] > 20 else 2}f} ms",
             f"{row['times_the_peer']:.2f}",
             f"{100 * row['share_of_the_floor']:.0f} %" if row["share_of_the_floor"] else "",
-            f"{row['first_update_seconds']:.1f} s",
+            f"{row['first_step_seconds']:.1f} s",
         ]
         for row in rows
     ]
