@@ -320,17 +320,15 @@ def live(training: bool) -> None:
 # --- charts -----------------------------------------------------------------------------------
 
 
-def theme() -> plots.Theme:
-    """The ink of figures: that of the page, as far as the browser has told."""
+def for_page(figure: go.Figure) -> go.Figure:
+    """The figure, in place, in the page's ink, as far as the browser has told which.
+
+    With the projector on it is larger and in full contrast.
+    """
     kind = st.context.theme.type
-    return kind if kind in ("light", "dark") else "neutral"
-
-
-def for_hall(figure: go.Figure) -> go.Figure:
-    """The figure, in place: with the projector on, larger and in full contrast."""
+    plots.themed(figure, kind if kind in ("light", "dark") else "neutral")
     if projector():
-        dark = st.context.theme.type == "dark"
-        plots.enlarge(figure).update_layout(font_color="#ffffff" if dark else "#000000")
+        plots.enlarge(figure).update_layout(font_color="#ffffff" if kind == "dark" else "#000000")
     return figure
 
 
@@ -339,7 +337,7 @@ def chart(figure: go.Figure, key: str, config: Mapping[str, Any] | None = None) 
 
     It keeps the background of its theme, the page's, so that a saved picture can be read anywhere.
     """
-    for_hall(figure)
+    for_page(figure)
     points, logged = plots.thin_lines(figure)
     options = plots.CONFIG | dict(config or {})
     if st.session_state.get("live"):

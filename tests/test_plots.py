@@ -244,7 +244,7 @@ def test_the_frame_is_left_as_it_was(draw: Any, frame: Any) -> None:
 def test_every_figure_has_a_title_axes_conditions_and_strict_json(
     draw: Any, frame: Any, theme: Any
 ) -> None:
-    figure = draw(frame(("plain-20", 0)), theme=theme)
+    figure = plots.themed(draw(frame(("plain-20", 0))), theme)
     assert "<b>" in figure.layout.title.text
     for said in ("digits", "quick", "fp32"):
         assert said in figure.layout.title.text
@@ -335,7 +335,7 @@ def legend_line(figure: go.Figure) -> str:
 
 def test_every_figure_of_the_library_stands_in_the_table_of_the_grammar() -> None:
     drawn = {name for name, value in vars(plots).items() if callable(value) and name.islower()}
-    none = {"conditions", "depth_colour", "empty", "enlarge", "thin_lines", "part_label"}
+    none = {"conditions", "depth_colour", "empty", "enlarge", "themed", "thin_lines", "part_label"}
     own = {"at_initialisation", "error_by_condition"}  # drawn twice and by precision in FIGURES
     assert drawn - none - own == set(GRAMMAR) - {"draw_at_start", "draw_scales", "draw_by_precision"}
     assert set(GRAMMAR) == {name for name, _, _ in EVERY}

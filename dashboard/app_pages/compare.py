@@ -155,7 +155,6 @@ def draw(
     chosen: lines.Runs,
     curves: Sequence[series.Line],
     view: View,
-    theme: plots.Theme,
     bold: Sequence[str] = (),
 ) -> go.Figure:
     """The curves with what they are in the subtitle."""
@@ -174,7 +173,6 @@ def draw(
         smoothing=view.smoothing,
         bold=bold,
         subtitle="; ".join(filter(None, parts)),
-        theme=theme,
     )
 
 
@@ -185,7 +183,7 @@ def show_curves(chosen: lines.Runs, curves: Sequence[series.Line], view: View) -
     rows = st.session_state.get("numbers, as shown", [])
     selected = [rows[row] for row in selection.selection.rows if row < len(rows)] if selection else []
     bold = [line.name for line in curves if line.name in selected]
-    figure = draw(chosen, curves, view, frame.theme(), bold)
+    figure = draw(chosen, curves, view, bold)
     file = {"format": view.image, "filename": f"{view.quantity}-by-{view.axis}", "scale": 2}
     frame.chart(figure, "curves", {"toImageButtonOptions": file})
     counts = figure.layout.meta or {"shown": 0, "logged": 0, "off": 0}

@@ -47,7 +47,7 @@ def page() -> None:
         "The same runs at their last step. A line that rises to the right means that depth hurts; "
         "where it rises on the training error too, it is degradation and not overfitting.",
     )
-    frame.chart(cached.figure(plots.error_against_depth, table, theme=frame.theme()), "depth")
+    frame.chart(cached.figure(plots.error_against_depth, table), "depth")
     means = verdict.by_network(table)
     beside_the_paper(means, reason)
     limits(means)
@@ -93,13 +93,13 @@ def show_curves(metrics: pd.DataFrame, reason: str | None) -> None:
         "*lower*.",
     )
     hint = "Under ours where data set and recipe are the paper's, else in a figure of their own."
-    with_paper, theme = frame.switch("The paper's curves", "theirs", hint, on=True), frame.theme()
+    with_paper = frame.switch("The paper's curves", "theirs", hint, on=True)
     under_ours = with_paper and reason is None
-    curves = cached.figure(plots.error_curves, metrics, theme=theme, with_paper=under_ours)
+    curves = cached.figure(plots.error_curves, metrics, with_paper=under_ours)
     frame.chart(curves, "curves")
     if with_paper and reason is not None:
         frame.say(f"Not under our curves: {reason}. The paper's Figure 6 by itself:")
-        frame.chart(plots.paper_error_curves(theme=theme), "paper_curves")
+        frame.chart(plots.paper_error_curves(), "paper_curves")
 
 
 def beside_the_paper(means: pd.DataFrame, reason: str | None) -> None:

@@ -35,24 +35,23 @@ def page() -> None:
         f"network is healthy while the ratio stays between {verdict.VANISHING:g} and "
         f"{verdict.EXPLODING:g}."
     )
-    theme = frame.theme()
-    frame.chart(cached.figure(plots.gradient_ratio, probes, theme=theme), "ratio")
+    frame.chart(cached.figure(plots.gradient_ratio, probes), "ratio")
     frame.section(
         "Every layer, every step",
         "One panel per run, all on one logarithmic colour scale. Layer 1 is the first convolution, the "
         "last one the classifier. Read a column from bottom to top: an even colour "
         "means that no layer is starved of gradient.",
     )
-    frame.chart(cached.figure(plots.gradient_norm_heatmap, probes, theme=theme), "heatmap")
+    frame.chart(cached.figure(plots.gradient_norm_heatmap, probes), "heatmap")
     frame.section(
         "One step, layer by layer",
         "The same numbers at one step; move the slider through the training. Seeds are averaged.",
     )
-    by_layer(study, probes, theme)
+    by_layer(study, probes)
 
 
 @st.fragment
-def by_layer(study: store.Study, probes: pd.DataFrame, theme: plots.Theme) -> None:
+def by_layer(study: store.Study, probes: pd.DataFrame) -> None:
     """One moment of the training; the slider draws only this part again."""
     steps = [int(step) for step in np.sort(probes["step"].unique())]
     step = steps[-1]
@@ -64,7 +63,7 @@ def by_layer(study: store.Study, probes: pd.DataFrame, theme: plots.Theme) -> No
             key="step",
             bind="query-params",
         )
-    figure = plots.gradient_norm_profile(probes, [step], theme=theme)
+    figure = plots.gradient_norm_profile(probes, [step])
     # One scale for all steps, so that moving the slider moves the lines and not the axis.
     norms = np.log10(probes["value"][probes["value"] > 0])
     if len(norms):

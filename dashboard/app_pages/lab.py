@@ -274,14 +274,13 @@ def figures(study: store.Study, entries: Sequence[lab.Entry]) -> None:
         help="Hold the picture still. Without it, charts grow and keep your zoom.",
     )
     metrics, probes = held(runs, paused)
-    theme = frame.theme()
     groups: dict[tuple[str, ...], list[store.RunRecord]] = {}
     for run in runs:  # runs that cannot be averaged or subtracted get figures of their own
         condition = (run.config.data.label, run.config.recipe.label, run.config.precision)
         groups.setdefault(condition, []).append(run)
     for number, group in enumerate(groups.values()):
         names = [run.name for run in group]
-        figure = plots.error_curves(metrics[metrics["run"].isin(names)], theme=theme)
+        figure = plots.error_curves(metrics[metrics["run"].isin(names)])
         if len(groups) > 1:  # one scale, so that figures can be compared with one another
             figure.update_yaxes(range=[0, 100])
         frame.chart(figure, f"lab_curves_{number}")
@@ -290,7 +289,7 @@ def figures(study: store.Study, entries: Sequence[lab.Entry]) -> None:
         for sentence in dict.fromkeys(sentences):
             if " minus " in sentence:  # what is missing goes without saying while a lesson runs
                 frame.say(sentence, 2000)
-    frame.chart(plots.gradient_norm_heatmap(probes, theme=theme), "lab_gradients")
+    frame.chart(plots.gradient_norm_heatmap(probes), "lab_gradients")
 
 
 page()

@@ -152,7 +152,7 @@ def take_click() -> None:
 def draw(parts: Mapping[str, Sequence[Part]], block: str) -> None:
     """`frame.chart`, with clicks."""
     st.plotly_chart(
-        frame.for_hall(plots.network_drawing(parts, block, theme=frame.theme())),
+        frame.for_page(plots.network_drawing(parts, block)),
         key="drawing",
         width="stretch",
         theme=None,
@@ -260,7 +260,7 @@ def show_responses(study: store.Study, network: config.Network) -> pd.DataFrame:
         # Plain networks may answer far more strongly than residual ones.
         values = responses["value"][responses["value"] > 0]
         log = len(values) > 0 and values.max() > 20 * values.min()
-        frame.chart(plots.layer_responses(responses, lines, theme=frame.theme(), log=log), "responses")
+        frame.chart(plots.layer_responses(responses, lines, log=log), "responses")
     if conditions:
         st.text(f"Measured on test images in evaluation mode: {'; '.join(sorted(conditions))}.")
     if lines:

@@ -66,7 +66,7 @@ def one_run(study: store.Study) -> None:
     run = frame.choose("Run", runs, "run", first=first)
     for sentence in store.notes([run]):
         frame.say(sentence)
-    frame.chart(plots.run_curves(cached.metrics([run]), theme=frame.theme()), "run_curves")
+    frame.chart(plots.run_curves(cached.metrics([run])), "run_curves")
     with st.expander("How it was made: configuration, code, machine", icon=":material/description:"):
         st.code(json.dumps({k: v for k, v in run.info.items() if k != "layers"}, indent=1), "json")
 

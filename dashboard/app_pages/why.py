@@ -33,7 +33,7 @@ class Section:
     about: str
     notebook: str
     source: str | tuple[str, ...]
-    draw: Callable[[pd.DataFrame, plots.Theme], Sequence[go.Figure]]
+    draw: Callable[[pd.DataFrame], Sequence[go.Figure]]
     say: Callable[[pd.DataFrame], Sequence[str]]
 
 
@@ -57,15 +57,15 @@ def norms_said(values: pd.DataFrame) -> list[str]:
     ]
 
 
-def responses_drawn(values: pd.DataFrame, theme: plots.Theme) -> list[go.Figure]:
+def responses_drawn(values: pd.DataFrame) -> list[go.Figure]:
     far = bool(values["value"].max() > 10 * values["value"].median())  # as in notebook 07
-    return [plots.layer_responses(values, theme=theme, log=far)]
+    return [plots.layer_responses(values, log=far)]
 
 
-def rounding_drawn(values: pd.DataFrame, theme: plots.Theme) -> list[go.Figure]:
+def rounding_drawn(values: pd.DataFrame) -> list[go.Figure]:
     ends = values[values["depth"].isin([values["depth"].min(), values["depth"].max()])]
-    by_layer = plots.gradient_error_by_layer(ends, theme=theme)
-    return [by_layer, plots.gradient_error_by_depth(values, theme=theme)]
+    by_layer = plots.gradient_error_by_layer(ends)
+    return [by_layer, plots.gradient_error_by_depth(values)]
 
 
 STORY = (
@@ -75,7 +75,7 @@ STORY = (
         "the same error: the argument of Sec. 1, built by hand. Is it the same function?",
         "02_constructed_solution",
         "same-function",
-        lambda values, theme: [],
+        lambda values: [],
         verdict.on_same_function,
     ),
     Section(
@@ -84,7 +84,7 @@ STORY = (
         "paper says that solvers do not find one (Sec. 1), not what becomes of one.",
         "02_constructed_solution",
         "trained-on",
-        lambda values, theme: [plots.trained_on(values, theme=theme)],
+        lambda values: [plots.trained_on(values)],
         verdict.on_kept,
     ),
     Section(
@@ -94,7 +94,7 @@ STORY = (
         "with batch norm and without.",
         "03_gradient_norms",
         "at-initialisation",
-        lambda values, theme: [plots.at_initialisation(norms(values), "gradient_norm", theme=theme)],
+        lambda values: [plots.at_initialisation(norms(values), "gradient_norm")],
         norms_said,
     ),
     Section(
@@ -104,7 +104,7 @@ STORY = (
         "(Balduzzi et al. 2017; not in the paper).",
         "03_gradient_norms",
         "gradient-correlation",
-        lambda values, theme: [plots.gradient_correlation(values, theme=theme)],
+        lambda values: [plots.gradient_correlation(values)],
         verdict.on_correlations,
     ),
     Section(
@@ -113,7 +113,7 @@ STORY = (
         "(residual). Not in the paper.",
         "04_shortcut_dial",
         "shortcut-dial",
-        lambda values, theme: [plots.shortcut_dial(values, theme=theme)],
+        lambda values: [plots.shortcut_dial(values)],
         verdict.on_dial,
     ),
     Section(
@@ -122,7 +122,7 @@ STORY = (
         "Veit et al. 2016; not in the paper). Which networks need every block?",
         "04_shortcut_dial",
         "lesions",
-        lambda values, theme: [plots.lesions(values, theme=theme)],
+        lambda values: [plots.lesions(values)],
         verdict.on_lesions,
     ),
     Section(
@@ -132,7 +132,7 @@ STORY = (
         "hundreds of thousands of directions, and training followed neither.",
         "08_loss_surface",
         "loss-surface",
-        lambda values, theme: [plots.loss_surfaces(values, theme=theme)],
+        lambda values: [plots.loss_surfaces(values)],
         verdict.on_surfaces,
     ),
     Section(
@@ -150,7 +150,7 @@ STORY = (
         "concludes that more of them are no feasible way out.",
         "09_three_times_longer",
         (r"(.+)-times-\d+",),
-        lambda values, theme: [plots.error_by_condition(values, "steps_planned", theme=theme)],
+        lambda values: [plots.error_by_condition(values, "steps_planned")],
         verdict.on_more_steps,
     ),
     Section(
@@ -168,7 +168,7 @@ STORY = (
         "error is there in float64? Not in the paper.",
         "11_rounding",
         (r"(.+)-fp64", "{}-bf16", "{}-tf32"),
-        lambda values, theme: [plots.error_by_condition(values, "precision", theme=theme)],
+        lambda values: [plots.error_by_condition(values, "precision")],
         verdict.on_precisions,
     ),
 )
@@ -251,7 +251,7 @@ def show(section: Section) -> None:
     label = next(label for label, item in known.items() if item is read)
     try:
         values, origin = read()
-        figures, sentences = section.draw(values, frame.theme()), section.say(values)
+        figures, sentences = section.draw(values), section.say(values)
     except UsageError as problem:
         refuse(str(problem), command)
         return

@@ -46,15 +46,15 @@ def figures(
     probes = store.probes_of(
         [run for run in runs if run.config.seed == seed and run.network.depth in ends]
     )
+    drawn = {
+        "error_curves": plots.error_curves(store.metrics_of(runs)),
+        "error_against_depth": plots.error_against_depth(table),
+        "gradient_norms": plots.gradient_norm_heatmap(probes),
+    }
     for theme in ("light", "dark"):
-        drawn = {
-            "error_curves": plots.error_curves(store.metrics_of(runs), theme=theme),
-            "error_against_depth": plots.error_against_depth(table, theme=theme),
-            "gradient_norms": plots.gradient_norm_heatmap(probes, theme=theme),
-        }
         for name, figure in drawn.items():
             target = folder / f"{name}-{theme}.png"
-            files.atomic_write(target, png(figure))
+            files.atomic_write(target, png(plots.themed(figure, theme)))
             print(target)
 
 

@@ -166,9 +166,9 @@ def _write_figure(
 
     frame = pd.DataFrame([stretch._asdict() for stretch in rates])
     picture = path.suffix == ".png"
-    figure = plots.learning_rate(
-        frame, recipe.name, "; ".join(scripted), theme="light" if picture else "neutral"
-    )
+    figure = plots.learning_rate(frame, recipe.name, "; ".join(scripted))
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = png(figure) if picture else figure.to_html(config=plots.CONFIG).encode()
+    content = (
+        png(plots.themed(figure, "light")) if picture else figure.to_html(config=plots.CONFIG).encode()
+    )
     files.atomic_write(path, content)

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from resnetlab.plots import draw, series, style
-from resnetlab.plots.style import Look, Theme, empty, finish
+from resnetlab.plots.style import Look, empty, finish
 
 _MOST_DRAWN = 200_000  # points of one figure: a browser draws them in about a second
 _MOST_IN_LEGEND = 40
@@ -28,7 +28,6 @@ def compare_curves(
     smoothing: float = 0.0,
     bold: Collection[str] = (),
     subtitle: str = "",
-    theme: Theme = "neutral",
 ) -> go.Figure:
     """Curves of any runs in one panel: one colour a line, its runs thin under their mean and band.
 
@@ -39,7 +38,7 @@ def compare_curves(
     """
     drawn = [line for line in lines if any(len(curve) for curve in line.curves)]
     if not drawn:
-        return empty(f"No values of {quantity} logged yet.", theme)
+        return empty(f"No values of {quantity} logged yet.")
     title = series.QUANTITIES.get(quantity, quantity)
     figure = draw.panels((), series.AXES[axis], title)
     chart, (looks, words) = _Chart(figure, axis, log_y, smoothing > 0), _looks(drawn, quantity)
@@ -68,10 +67,10 @@ def compare_curves(
     in_legend = len(drawn) <= _MOST_IN_LEGEND
     room = 22 * (min(rows, 20) - 1) if in_legend else 0
     title = title[0].upper() + title[1:]
-    finish(figure, title, escape(subtitle, quote=False), words, theme, 520 + room)
+    finish(figure, title, escape(subtitle, quote=False), words, 520 + room, 104 + room)
     # Zoom and hidden lines stay while the same axes are drawn, whatever is added to them.
     kept = f"{quantity} {axis} {log_x} {log_y}"
-    return figure.update_layout(margin_b=104 + room, showlegend=in_legend, uirevision=kept, meta=counts)
+    return figure.update_layout(showlegend=in_legend, uirevision=kept, meta=counts)
 
 
 def _looks(lines: Sequence[series.Line], quantity: str) -> tuple[list[Look], list[str]]:

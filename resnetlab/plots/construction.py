@@ -6,19 +6,19 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import DASHED_TRAIN, Look, Theme, conditions, empty, finish
+from resnetlab.plots.style import DASHED_TRAIN, Look, conditions, empty, finish
 
 ENDS = {"test_error": "test error", "train_error_clean": "training error"}
 
 
-def trained_on(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def trained_on(frame: pd.DataFrame) -> go.Figure:
     """Error after training a constructed solution on, by learning rate: plain left, residual right.
 
     `frame` has the columns of `store.IDENTITY`, lr, train_error_clean and test_error in percent, and
     start_train_error_clean, the solution's own training error, which stands as a dotted line.
     """
     if frame.empty:
-        return empty("Nothing trained on yet.", theme)
+        return empty("Nothing trained on yet.")
     families = [name for name in draw.FAMILIES if (frame["family"] == name).any()]
     figure = draw.panels(families, "learning rate", "error (%)")
     frame = frame.assign(lr=draw.in_words(frame["lr"], sorted(frame["lr"].unique()), "{:g}"))
@@ -34,4 +34,4 @@ def trained_on(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
         look, name = Look(style.GREY, style.DOTTED, style.TRAIN), "training error before"
         draw.line(figure, rates, before, look, name, mode="lines", col=column)
     legend = ["colour: depth", DASHED_TRAIN, "dotted: training error before", style.MEANS]
-    return finish(figure, "After training on", conditions(frame), legend, theme)
+    return finish(figure, "After training on", conditions(frame), legend)

@@ -6,12 +6,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import DASHED_PLAIN, Theme, conditions, empty, finish
+from resnetlab.plots.style import DASHED_PLAIN, conditions, empty, finish
 
 _NOTHING = "No correlation of gradients measured yet."
 
 
-def gradient_correlation(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def gradient_correlation(frame: pd.DataFrame) -> go.Figure:
     """Mean cosine of the gradients at neighbouring inputs against depth: every seed, and the mean.
 
     `frame` has the columns of `store.IDENTITY` and value (`probes.gradient_correlation`, its entries
@@ -19,7 +19,7 @@ def gradient_correlation(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go
     """
     values = frame.dropna(subset=["value"]) if len(frame) else frame
     if values.empty:
-        return empty(_NOTHING, theme)
+        return empty(_NOTHING)
     figure = draw.panels((), draw.DEPTH, "cosine")
     figure.update_xaxes(tickvals=sorted(values["depth"].unique()))
     figure.update_yaxes(range=[min(-0.12, values["value"].min() - 0.05), 1.04])
@@ -28,17 +28,17 @@ def gradient_correlation(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go
     draw.limit(figure, 0)
     title = "How alike are the gradients at neighbouring inputs?"
     legend = [style.BY_OPTION, DASHED_PLAIN, style.MEANS]
-    return finish(figure, title, conditions(values), legend, theme)
+    return finish(figure, title, conditions(values), legend)
 
 
-def correlation_matrices(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def correlation_matrices(frame: pd.DataFrame) -> go.Figure:
     """Cosine of the gradients at every pair of points of a segment, a panel a run, one scale.
 
     `frame` has the columns of `store.IDENTITY`, i and j (0-based points) and value
     (`probes.gradient_correlation`). At most six runs, plain before residual.
     """
     if frame.empty:
-        return empty(_NOTHING, theme)
+        return empty(_NOTHING)
     shown = draw.pick_runs(frame.assign(i=frame["i"] + 1, j=frame["j"] + 1))[:6]
     columns = min(3, len(shown)) if len(shown) != 4 else 2
     bar = {"title": {"text": "cosine"}}
@@ -47,5 +47,4 @@ def correlation_matrices(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go
     figure = draw.maps(shown, columns, ("j", "i", "value"), scale, titles)
     title = "Cosine of the gradients at every two points between two images"
     legend, height = ["plain before residual, colour: cosine"], 130 + 330 * -(-len(shown) // columns)
-    finish(figure, title, conditions(frame), legend, theme, height)
-    return figure.update_layout(margin_b=60)
+    return finish(figure, title, conditions(frame), legend, height, below=60)

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from resnetlab import paper, verdict
 from resnetlab.config import edit_of
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import DASHED_TRAIN, Keywords, Look, Theme, conditions, empty, finish
+from resnetlab.plots.style import DASHED_TRAIN, Keywords, Look, conditions, empty, finish
 
 FIGURE_6 = tuple(
     f"{family}-{depth}" for family in ("plain", "resnet") for depth in (20, 32, 44, 56, 110)
@@ -19,9 +19,7 @@ FIGURE_6 = tuple(
 _FINAL = {"train_error": "training error", "test_error": "test error"}
 
 
-def error_curves(
-    metrics: pd.DataFrame, *, theme: Theme = "neutral", with_paper: bool = False
-) -> go.Figure:
+def error_curves(metrics: pd.DataFrame, *, with_paper: bool = False) -> go.Figure:
     """Figure 6: error against step, plain left, residual right; mean over seeds, band from min to max.
 
     `metrics` as `store.metrics_of`. Dashed: running training error (augmented, training mode). Bold:
@@ -29,7 +27,7 @@ def error_curves(
     faint underneath; ValueError if data set or recipe are not the paper's (`verdict.not_comparable`).
     """
     if metrics.empty or metrics["train_error"].isna().all():
-        return empty("No errors logged yet.", theme)
+        return empty("No errors logged yet.")
     held_out = metrics["validation_error"].notna().any()
     tested = "validation_error" if held_out else "test_error"
     # Once: of a thousand runs each look for what differs takes its time.
@@ -62,7 +60,7 @@ def error_curves(
                 draw.band(figure, own["step"], own["min"], own["max"], look.colour, **place)
                 legend = [*legend[:2], style.BANDS]
     legend += ["thin and pale: the paper's"] if with_paper else []
-    return finish(figure, "Error during training", conditions(who), legend, theme, 520)
+    return finish(figure, "Error during training", conditions(who), legend, 520)
 
 
 def _over_seeds(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -88,7 +86,7 @@ def _draw_papers(figure: go.Figure, name: str, *, faint: bool) -> list[paper.Cur
     return shown
 
 
-def paper_error_curves(names: Sequence[str] = FIGURE_6, *, theme: Theme = "neutral") -> go.Figure:
+def paper_error_curves(names: Sequence[str] = FIGURE_6) -> go.Figure:
     """The paper's own error curves of these networks, plain left, residual right: nothing of ours.
 
     Names without a curve in Figure 4 or 6 are left out. Those figures end at 20 % (6) and 63 % (4).
@@ -98,10 +96,10 @@ def paper_error_curves(names: Sequence[str] = FIGURE_6, *, theme: Theme = "neutr
     sources = sorted({(curve.source, paper.HOW[curve.data, "single"]) for curve in shown})
     subtitle = escape("; ".join(f"{source}: {where}" for source, where in sources))
     legend = ["colour: depth", DASHED_TRAIN]
-    return finish(figure, "The paper's own curves", subtitle, legend, theme, 520)
+    return finish(figure, "The paper's own curves", subtitle, legend, 520)
 
 
-def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def error_against_depth(table: pd.DataFrame) -> go.Figure:
     """Final error against depth, plain and residual: every finished run a point, the mean a line.
 
     `table` as `Study.table`. Left training error (running), right test error. The paper's values stand
@@ -111,7 +109,7 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
     finished = verdict.ordinary(table[table["status"] == "finished"])
     if finished.empty:
         edited = (table["status"] == "finished").any()
-        return empty(f"No finished run{' of an unedited network' if edited else ''} yet.", theme)
+        return empty(f"No finished run{' of an unedited network' if edited else ''} yet.")
     figure = draw.panels(list(_FINAL.values()), draw.DEPTH, "final error (%)")
     figure.update_xaxes(tickvals=sorted(finished["depth"].unique()))
     reason = next(iter(verdict.reasons_apart(finished)), None)
@@ -138,10 +136,10 @@ def error_against_depth(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.
     if reason:
         subtitle += f"<br>The paper's values are not drawn: {escape(reason).replace(': ', ':<br>')}"
     legend = [style.BY_OPTION, DASHED_TRAIN, style.MEANS]
-    return finish(figure, "Error against depth", subtitle, legend, theme)
+    return finish(figure, "Error against depth", subtitle, legend)
 
 
-def error_by_network(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def error_by_network(table: pd.DataFrame) -> go.Figure:
     """Final error of each network side by side: every finished run a point, the mean a bar.
 
     `table` as `Study.table`. Left training error (running), right test error; by depth, then by
@@ -149,7 +147,7 @@ def error_by_network(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Fig
     """
     finished = table[table["status"] == "finished"]
     if finished.empty:
-        return empty("No finished run yet.", theme)
+        return empty("No finished run yet.")
     own_axes: Keywords = {"shared_yaxes": False, "horizontal_spacing": 0.08}
     figure = draw.panels(list(_FINAL.values()), "network", "final error (%)", **own_axes)
     shown, colours = draw.networks(finished, marked=True)
@@ -172,16 +170,16 @@ def error_by_network(table: pd.DataFrame, *, theme: Theme = "neutral") -> go.Fig
             x = [network.name] * len(own)
             draw.runs(figure, own, x, own[quantity], look._replace(dash=style.SOLID), **place)
     legend = [colours, "bars: means over seeds, points: runs"]
-    return finish(figure, "Final error of each network", conditions(finished), legend, theme)
+    return finish(figure, "Final error of each network", conditions(finished), legend)
 
 
-def run_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def run_curves(metrics: pd.DataFrame) -> go.Figure:
     """One run while it trains: training and test error above, learning rate below.
 
     `metrics` as `store.metrics_of` of one run.
     """
     if metrics.empty:
-        return empty("No row logged yet.", theme)
+        return empty("No row logged yet.")
     below: Keywords = {"shared_xaxes": True, "row_heights": [0.78, 0.22], "vertical_spacing": 0.06}
     figure = draw.panels((), draw.STEP, "error (%)", rows=2, **below)
     row = metrics.iloc[0]
@@ -197,4 +195,4 @@ def run_curves(metrics: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     title = f"{row['network']} on {escape(row['data'])}"
     subtitle = f"recipe {escape(row['recipe'])}, {row['precision']}, seed {row['seed']}"
     legend = ["colour: depth", DASHED_TRAIN, "grey: learning rate"]
-    return finish(figure, title, subtitle, legend, theme, 480)
+    return finish(figure, title, subtitle, legend, 480)

@@ -7,16 +7,16 @@ import plotly.graph_objects as go
 
 from resnetlab.plots import draw, style
 from resnetlab.plots.construction import ENDS
-from resnetlab.plots.style import DASHED_PLAIN, DASHED_TRAIN, Theme, conditions, empty, finish
+from resnetlab.plots.style import DASHED_PLAIN, DASHED_TRAIN, conditions, empty, finish
 
 
-def shortcut_dial(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def shortcut_dial(frame: pd.DataFrame) -> go.Figure:
     """Final error against the scale of the shortcuts, 0 (plain) to 1 (residual): seeds and their mean.
 
     `frame` has the columns of `store.IDENTITY`, scale, train_error_clean and test_error in percent.
     """
     if frame.empty:
-        return empty("No scaled shortcuts trained yet.", theme)
+        return empty("No scaled shortcuts trained yet.")
     figure = draw.panels((), "a in y = F(x) + a x (0 plain, 1 residual)", "final error (%)")
     figure.update_xaxes(tickvals=sorted(frame["scale"].unique()))
     for quantity, word in ENDS.items():
@@ -26,10 +26,10 @@ def shortcut_dial(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure
     title = f"How much shortcut is enough? {depths} layers"
     one_network = conditions(frame.assign(network=frame["scale"]))
     legend = ["colour: depth", DASHED_TRAIN, style.MEANS]
-    return finish(figure, title, one_network, legend, theme)
+    return finish(figure, title, one_network, legend)
 
 
-def lesions(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def lesions(frame: pd.DataFrame) -> go.Figure:
     """Test error with blocks removed: left one at a time, by place; right several at random, by number.
 
     `frame` has the columns of `store.IDENTITY`, removed (how many), place (0-based, of the one block;
@@ -37,7 +37,7 @@ def lesions(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
     percent. Lines are means over seeds, points single removals.
     """
     if frame.empty:
-        return empty("No blocks removed yet.", theme)
+        return empty("No blocks removed yet.")
     several = frame["removed"] > 1
     titles = ["one block", "several at random"][: 1 + int(several.any())]
     figure = draw.panels(titles, "number of removed blocks", "test error (%)")
@@ -61,4 +61,4 @@ def lesions(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
             draw.runs(figure, own, own[key], own["test_error"], look, "%{text}", **point)
     legend = [colours, DASHED_PLAIN, "lines: means over seeds, points: removals"]
     title = "Blocks removed from trained networks"
-    return finish(figure, title, conditions(frame), legend, theme, 500)
+    return finish(figure, title, conditions(frame), legend, 500)

@@ -13,14 +13,14 @@ import plotly.graph_objects as go
 from resnetlab import verdict
 from resnetlab.config import edit_of
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import DASHED_PLAIN, Keywords, Theme, conditions, empty, finish
+from resnetlab.plots.style import DASHED_PLAIN, Keywords, conditions, empty, finish
 
 NORMS = ("with batch norm", "without batch norm")
 _MOST_STEPS = 5  # of a profile
 _NOTHING = "No gradient norms logged yet."
 
 
-def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def gradient_norm_heatmap(probes: pd.DataFrame) -> go.Figure:
     """Layer against step, colour the gradient's norm, every run a panel, all on one log scale.
 
     `probes` as `store.probes_of`. Layer 1 is the first convolution, the last the classifier. Plain
@@ -28,7 +28,7 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
     are two.
     """
     if probes.empty:
-        return empty(_NOTHING, theme)
+        return empty(_NOTHING)
     runs = draw.pick_runs(probes.assign(layer=probes["layer"] + 1))
     sides = [list(side) for _, side in itertools.groupby(runs, key=lambda run: run[0])]
     # A run of one family without a partner leaves a place empty.
@@ -40,13 +40,10 @@ def gradient_norm_heatmap(probes: pd.DataFrame, *, theme: Theme = "neutral") -> 
     legend = ["plain left, residual right"] if len(sides) > 1 else []
     legend += ["colour: gradient norm, log scale"]
     title, height = "Gradient norm of every weighted layer (L2)", 160 + 290 * -(-len(shown) // columns)
-    finish(figure, title, conditions(probes), legend, theme, height)
-    return figure.update_layout(margin_b=60)
+    return finish(figure, title, conditions(probes), legend, height, below=60)
 
 
-def gradient_norm_profile(
-    probes: pd.DataFrame, steps: Sequence[int] | None = None, *, theme: Theme = "neutral"
-) -> go.Figure:
+def gradient_norm_profile(probes: pd.DataFrame, steps: Sequence[int] | None = None) -> go.Figure:
     """Gradient norm against layer at chosen steps (default: first, middle, last), log axis.
 
     `probes` as `store.probes_of`; plain left, residual right (one panel if there is one family). Later
@@ -54,7 +51,7 @@ def gradient_norm_profile(
     nearest logged one.
     """
     if probes.empty:
-        return empty(_NOTHING, theme)
+        return empty(_NOTHING)
     logged = np.sort(probes["step"].unique())
     if steps is None:
         steps = [int(logged[0]), int(logged[len(logged) // 2]), int(logged[-1])]
@@ -72,10 +69,10 @@ def gradient_norm_profile(
     draw.log_axis(figure, probes["value"])
     figure.update_yaxes(title_standoff=14, automargin=True, col=1)
     legend = [colours, DASHED_PLAIN, *(["darker: later step"] if len(chosen) > 1 else [])]
-    return finish(figure, "Gradient norm by layer", conditions(probes), legend, theme, 500)
+    return finish(figure, "Gradient norm by layer", conditions(probes), legend, 500)
 
 
-def gradient_ratio(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def gradient_ratio(probes: pd.DataFrame) -> go.Figure:
     """Gradient norm of the first weighted layer over that of the last, against step, log axis.
 
     `probes` as `store.probes_of`. Lines are geometric means over seeds, bands reach from the lowest
@@ -83,7 +80,7 @@ def gradient_ratio(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figu
     """
     ratios = verdict.gradient_ratios(probes)
     if ratios.empty:
-        return empty(_NOTHING, theme)
+        return empty(_NOTHING)
     figure = draw.panels((), draw.STEP, "norm, first layer / last")
     shown, colours = draw.networks(ratios)
     for network in shown:
@@ -104,7 +101,7 @@ def gradient_ratio(probes: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figu
     draw.log_axis(figure, dtick=None)
     title = "Gradient norm of the first layer over that of the last"
     legend = [colours, DASHED_PLAIN, style.BANDS]
-    return finish(figure, title, conditions(probes), legend, theme)
+    return finish(figure, title, conditions(probes), legend)
 
 
 _AT_START = {
@@ -118,10 +115,7 @@ _AT_START = {
 
 
 def at_initialisation(
-    frame: pd.DataFrame,
-    quantity: Literal["gradient_norm", "activation_scale"],
-    *,
-    theme: Theme = "neutral",
+    frame: pd.DataFrame, quantity: Literal["gradient_norm", "activation_scale"]
 ) -> go.Figure:
     """A quantity by layer before the first step: left with batch norm, right without, log axes.
 
@@ -131,7 +125,7 @@ def at_initialisation(
     """
     positive = frame[frame["value"] > 0] if len(frame) else frame
     if positive.empty:
-        return empty("Nothing measured at initialisation yet.", theme)
+        return empty("Nothing measured at initialisation yet.")
     title, y_title, x_title = _AT_START[quantity]
     halves = [norm for norm in NORMS if (positive["norm"] == norm).any()]
     figure = draw.panels(halves, x_title, y_title, shared_yaxes=False)
@@ -142,4 +136,4 @@ def at_initialisation(
     for column, norm in enumerate(halves, start=1):
         draw.log_axis(figure, positive[positive["norm"] == norm]["value"], narrow="D2", col=column)
     figure.update_yaxes(title_standoff=14, automargin=True, col=1)
-    return finish(figure, title, conditions(positive), [colours, DASHED_PLAIN], theme, 500)
+    return finish(figure, title, conditions(positive), [colours, DASHED_PLAIN], 500)

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import Keywords, Look, Theme, empty, finish
+from resnetlab.plots.style import Look, empty, finish
 
 Part = Mapping[str, Any]  # an entry of `nets.parts`
 _SHORTCUTS = {
@@ -31,16 +31,14 @@ def part_label(part: Part) -> str:
     return f"stage {part['stage']}, block {int(part['name'].rpartition('.')[2]) + 1}"
 
 
-def network_drawing(
-    networks: Mapping[str, Sequence[Part]], chosen: str = "", *, theme: Theme = "neutral"
-) -> go.Figure:
+def network_drawing(networks: Mapping[str, Sequence[Part]], chosen: str = "") -> go.Figure:
     """Networks side by side: a row a stage, a box a block, an arc a shortcut; data flow downwards.
 
     `networks` has name -> `nets.parts`; one or two. The block named `chosen` is outlined. Every
     box carries its module's name as customdata.
     """
     if not networks:
-        return empty("No network to draw.", theme)
+        return empty("No network to draw.")
     titles = [escape(name) for name in networks]
     figure = draw.panels(titles, horizontal_spacing=0.04, shared_yaxes=False)
     last = max(part["stage"] for parts in networks.values() for part in parts)
@@ -53,9 +51,8 @@ def network_drawing(
             if row:
                 _add_path(figure, len(row), stage, stage < end, place)
                 colour = style.STAGE_COLOURS[stage - 1] if 0 < stage < last else style.STAGE_ENDS
-                outline: Keywords = {"color": style.THEMES[theme][1]}
-                outline |= {"width": [3.5 if part["name"] == chosen else 0 for part in row]}
-                marker = {"color": colour, "line": outline}
+                widths = [3.5 if part["name"] == chosen else 0 for part in row]
+                marker = {"color": colour, "line": {"width": widths}}
                 _add_boxes(figure, row, stage, marker, widest <= _MOST_WORDS, place)
                 _add_arcs(figure, row, stage, place)
                 _add_label(figure, row, stage, place)
@@ -63,7 +60,7 @@ def network_drawing(
     figure.update_yaxes(range=[-last - 0.55, 0.6], visible=False, fixedrange=True)
     legend = ["colour of a box: stage, colour of an arc: kind of shortcut"]
     title = "A box is a block, an arc its shortcut; images enter at the top"
-    finish(figure, title, "", legend, theme, 100 * (last + 1) + 156)
+    finish(figure, title, "", legend, 100 * (last + 1) + 156)
     margin = {"l": 10, "r": 10, "t": 106, "b": 50}
     return figure.update_layout(barmode="overlay", margin=margin, dragmode=False)
 
@@ -93,6 +90,7 @@ def _add_boxes(
         base=[-stage - 0.23] * len(row),
         width=0.62,
         marker=marker,
+        meta=style.INKED,
         selected=whole,
         unselected=whole,
         text=["<br>".join(_kernels(part)) if words else "" for part in row],

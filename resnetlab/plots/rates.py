@@ -9,14 +9,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import Look, Theme, finish
+from resnetlab.plots.style import Look, finish
 
 _RATE = "learning rate"
 
 
-def learning_rate(
-    rates: pd.DataFrame, name: str, subtitle: str = "", *, theme: Theme = "neutral"
-) -> go.Figure:
+def learning_rate(rates: pd.DataFrame, name: str, subtitle: str = "") -> go.Figure:
     """A recipe's learning rate against step on a log axis, with the rule behind every change.
 
     `rates` has a row for each stretch of one rate: step, until, lr, why (`schedule.stretches`).
@@ -43,12 +41,10 @@ def learning_rate(
     _log_axis(figure, rates, 0.4)
     title, words = f"Learning rate of recipe {escape(name)}", escape(subtitle, quote=False)
     legend = ["line: the rate of every step, words: the rule behind each change"]
-    return finish(figure, title, words, legend, theme, 420).update_layout(margin_b=60)
+    return finish(figure, title, words, legend, 420, below=60)
 
 
-def learning_rates(
-    rates: pd.DataFrame, zoom: int, title: str, subtitle: str = "", *, theme: Theme = "neutral"
-) -> go.Figure:
+def learning_rates(rates: pd.DataFrame, zoom: int, title: str, subtitle: str = "") -> go.Figure:
     """Several timelines of the learning rate on one log axis: the first `zoom` steps, and all of them.
 
     `rates` has a row for each stretch of one rate: schedule (its name), step, until, lr
@@ -66,7 +62,7 @@ def learning_rates(
     figure.update_xaxes(range=[0, zoom], col=1).update_xaxes(range=[0, 1.02 * end], col=2)
     _log_axis(figure, rates, 0.2)
     words = escape(subtitle, quote=False)
-    return finish(figure, escape(title), words, ["colour: schedule"], theme)
+    return finish(figure, escape(title), words, ["colour: schedule"])
 
 
 def _stairs(figure: go.Figure, rates: pd.DataFrame, look: Look, name: str = "", col: int = 1) -> None:

@@ -10,15 +10,11 @@ import plotly.graph_objects as go
 
 from resnetlab import paper
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import DASHED_PLAIN, Look, Theme, conditions, empty, finish
+from resnetlab.plots.style import DASHED_PLAIN, Look, conditions, empty, finish
 
 
 def layer_responses(
-    responses: pd.DataFrame,
-    papers: Sequence[paper.Curve] = (),
-    *,
-    theme: Theme = "neutral",
-    log: bool = False,
+    responses: pd.DataFrame, papers: Sequence[paper.Curve] = (), *, log: bool = False
 ) -> go.Figure:
     """Figure 7: deviation of each 3x3 layer's response; above in order, below sorted by magnitude.
 
@@ -28,7 +24,7 @@ def layer_responses(
     magnitude.
     """
     if responses.empty and not papers:
-        return empty("No layer responses measured yet.", theme)
+        return empty("No layer responses measured yet.")
     lines: list[tuple[str, Look, np.ndarray, np.ndarray]] = []
     for curve in papers:
         family, _, depth = curve.network.rpartition("-")
@@ -53,5 +49,4 @@ def layer_responses(
         figure.update_yaxes(type="log", dtick="D2")
     subtitle = conditions(responses) if len(responses) else "The paper's own lines; none of ours."
     legend = [colours, DASHED_PLAIN, *(["thin: the paper's"] if papers else [])]
-    finish(figure, "Layer responses after batch norm", subtitle, legend, theme, 800)
-    return figure.update_layout(margin_b=170)
+    return finish(figure, "Layer responses after batch norm", subtitle, legend, 800, below=170)

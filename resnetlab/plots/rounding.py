@@ -9,14 +9,14 @@ import plotly.graph_objects as go
 
 from resnetlab import verdict
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import DASHED_PLAIN, Keywords, Theme, conditions, empty, finish
+from resnetlab.plots.style import DASHED_PLAIN, Keywords, conditions, empty, finish
 
 _AXIS = "error (% of the gradient)"
 _NOTHING = "No gradient error measured yet."
 _LIMIT = "dotted: nothing of the gradient is left"
 
 
-def gradient_error_by_layer(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def gradient_error_by_layer(frame: pd.DataFrame) -> go.Figure:
     """How far gradients are from float64's, by layer, a panel an arithmetic, one logarithmic axis.
 
     `frame` has the columns of `store.IDENTITY`, arithmetic, layer (0-based), relative and norm
@@ -25,7 +25,7 @@ def gradient_error_by_layer(frame: pd.DataFrame, *, theme: Theme = "neutral") ->
     """
     positive = frame[frame["relative"] > 0] if len(frame) else frame
     if positive.empty:
-        return empty(_NOTHING, theme)
+        return empty(_NOTHING)
     ways = list(positive["arithmetic"].unique())
     columns = len(ways) if len(ways) < 4 else 2
     rows = -(-len(ways) // columns)
@@ -40,17 +40,17 @@ def gradient_error_by_layer(frame: pd.DataFrame, *, theme: Theme = "neutral") ->
     draw.log_axis(figure, dtick=2)
     figure.update_yaxes(automargin=True, col=1)
     title, legend = "Rounding: gradients of one batch against float64", [colours, DASHED_PLAIN, _LIMIT]
-    return finish(figure, title, conditions(positive), legend, theme, 220 + 300 * rows)
+    return finish(figure, title, conditions(positive), legend, 220 + 300 * rows)
 
 
-def gradient_error_by_depth(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def gradient_error_by_depth(frame: pd.DataFrame) -> go.Figure:
     """The same against depth: median over the layers, every seed, and the geometric mean; log axis.
 
     `frame` as for `gradient_error_by_layer`. Colour is the arithmetic.
     """
     positive = frame[frame["relative"] > 0] if len(frame) else frame
     if positive.empty:
-        return empty(_NOTHING, theme)
+        return empty(_NOTHING)
     medians = verdict.median_errors(positive)
     medians = medians.assign(percent=100 * medians["relative"])
     figure = draw.panels((), draw.DEPTH, _AXIS)
@@ -65,13 +65,10 @@ def gradient_error_by_depth(frame: pd.DataFrame, *, theme: Theme = "neutral") ->
     draw.log_axis(figure)
     title = "Rounding against depth: median error over the layers"
     legend = ["colour: arithmetic, marker: shortcut option", DASHED_PLAIN, style.MEANS, _LIMIT]
-    finish(figure, title, conditions(positive), legend, theme, 540)
-    return figure.update_layout(margin_b=130)
+    return finish(figure, title, conditions(positive), legend, 540, below=130)
 
 
-def error_by_condition(
-    table: pd.DataFrame, by: Literal["precision", "steps_planned"], *, theme: Theme = "neutral"
-) -> go.Figure:
+def error_by_condition(table: pd.DataFrame, by: Literal["precision", "steps_planned"]) -> go.Figure:
     """Final training error under two or more conditions: faint a seed each, and their mean.
 
     `table` as `store.table_of`; only finished runs are drawn, plain left, residual right.
@@ -79,7 +76,7 @@ def error_by_condition(
     finished = table[table["status"] == "finished"] if len(table) else table
     finished = finished.dropna(subset=["train_error"])
     if finished.empty:
-        return empty("No finished run yet.", theme)
+        return empty("No finished run yet.")
     every = verdict.PRECISIONS if by == "precision" else sorted(finished[by].unique())
     order = [value for value in every if (finished[by] == value).any()]
     labels = draw.in_words(finished[by], order, "{}" if by == "precision" else "{:,}")
@@ -100,4 +97,4 @@ def error_by_condition(
         mean, who = look._replace(width=style.MAIN), f"{network.name}, mean"
         draw.line(figure, places, means, mean, network.name, who, **group)
     legend = [colours, "dashed: training", "faint: one seed each, strong: their mean"]
-    return finish(figure, f"Final training error by {word}", conditions(finished), legend, theme)
+    return finish(figure, f"Final training error by {word}", conditions(finished), legend)

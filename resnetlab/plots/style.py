@@ -68,6 +68,7 @@ THEMES: dict[Theme, tuple[str, str]] = {
     "light": ("#ffffff", "#24292f"),
     "dark": ("#0d1117", "#e6edf3"),
 }
+INKED = "outline in ink"  # `meta` of a trace whose outline is drawn like text
 _WIDE = 90  # letters of a legend line in the narrowest notebook
 _LINE = 26  # pixels a line of a title or subtitle takes at the usual size: 1.3 x 1.4 x 14
 _GRID = "rgba(128,128,128,0.25)"
@@ -142,27 +143,25 @@ def finish(
     title: str,
     subtitle: str,
     legend: Sequence[str],
-    theme: Theme,
     height: int = 460,
+    below: int = 104,
 ) -> go.Figure:
     """House style: title left, legend below, one grid; legend line and hover texts.
 
     `legend` says what colours, dashes and markers mean, a few words each. It stands under title and
-    subtitle; every line beyond the first of them makes the figure higher. A trace's `hovertemplate`
-    names it: what is shown of its values follows from titles and units of the axes.
+    subtitle; every line beyond the first of them makes the figure higher. `below` is the room under the
+    axes in pixels. A trace's `hovertemplate` names it: what is shown of its values follows from
+    titles and units of the axes.
     """
-    background, ink = THEMES[theme]
     said = ". ".join(words[0].upper() + words[1:] for words in legend)
     small = "<br>".join(filter(None, [subtitle, *textwrap.wrap(f"{said}." if said else "", _WIDE)]))
     text = f"<b>{title}</b>" + (f"<br><span style='font-size:13px'>{small}</span>" if small else "")
     more = _LINE * small.count("<br>")
     figure.update_layout(
         title={"text": text, "x": 0, "xref": "paper", "y": 1, "yanchor": "top", "pad": {"t": 30}},
-        font={"size": 14, "color": ink, "family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif"},
-        paper_bgcolor=background,
-        plot_bgcolor=background,
+        font={"size": 14, "family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif"},
         height=height + more,
-        margin={"l": 70, "r": 20, "t": 96 + more, "b": 104},
+        margin={"l": 70, "r": 20, "t": 96 + more, "b": below},
         legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
         hoverlabel={"namelength": -1},
     )
@@ -172,7 +171,14 @@ def finish(
     figure.data = sorted(figure.data, key=_on_top)
     _name_once(figure)
     _derive_hover(figure)
-    return figure
+    return themed(figure)
+
+
+def themed(figure: go.Figure, theme: Theme = "neutral") -> go.Figure:
+    """The figure, in place, on the paper and in the ink of a theme; every figure is drawn neutral."""
+    background, ink = THEMES[theme]
+    figure.update_layout(paper_bgcolor=background, plot_bgcolor=background, font_color=ink)
+    return figure.update_traces(marker_line_color=ink, selector={"meta": INKED})
 
 
 def _on_top(trace: Any) -> int:
@@ -226,12 +232,12 @@ def _derive_hover(figure: go.Figure) -> None:
         trace.hovertemplate = ", ".join(filter(None, [who, words])) + "<extra></extra>"
 
 
-def empty(message: str, theme: Theme = "neutral") -> go.Figure:
+def empty(message: str) -> go.Figure:
     """A figure that says why there is nothing to draw."""
     figure = go.Figure()
     figure.add_annotation(text=message, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
-    return finish(figure, "", "", [], theme, height=220)
+    return finish(figure, "", "", [], height=220)
 
 
 def conditions(frame: pd.DataFrame) -> str:

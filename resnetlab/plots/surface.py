@@ -7,17 +7,17 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from resnetlab.plots import draw, style
-from resnetlab.plots.style import DASHED_PLAIN, Keywords, Theme, conditions, empty, finish
+from resnetlab.plots.style import DASHED_PLAIN, Keywords, conditions, empty, finish
 
 
-def loss_lines(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def loss_lines(frame: pd.DataFrame) -> go.Figure:
     """Loss against the distance along a line of weights, a line a run, log axis.
 
     `frame` has the columns of `store.IDENTITY`, distance and loss (`landscape.loss_on_plane`). Losses
     that are not finite are gaps.
     """
     if frame.empty or not np.isfinite(frame["loss"]).any():
-        return empty("No loss along a line measured yet.", theme)
+        return empty("No loss along a line measured yet.")
     distance = "distance (filter-normalised: 1 = as long as the weights)"
     figure = draw.panels((), distance, "mean cross-entropy")
     shown, colours = draw.networks(frame)
@@ -27,10 +27,10 @@ def loss_lines(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
             draw.line(figure, own["distance"], loss, network.by_family(), name, connectgaps=False)
     draw.log_axis(figure)
     title = "Loss along a line through the trained weights"
-    return finish(figure, title, conditions(frame), [colours, DASHED_PLAIN], theme)
+    return finish(figure, title, conditions(frame), [colours, DASHED_PLAIN])
 
 
-def loss_surfaces(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure:
+def loss_surfaces(frame: pd.DataFrame) -> go.Figure:
     """Loss over a plane through the trained weights, a panel a run, all on one logarithmic scale.
 
     `frame` has the columns of `store.IDENTITY`, x and y (distances along two directions) and loss
@@ -39,7 +39,7 @@ def loss_surfaces(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure
     """
     positive = frame[np.isfinite(frame["loss"]) & (frame["loss"] > 0)] if len(frame) else frame
     if positive.empty:
-        return empty("No loss over a plane measured yet.", theme)
+        return empty("No loss over a plane measured yet.")
     shown = draw.pick_runs(frame)[:6]
     columns = min(2 if len(shown) in (2, 4) else 3, len(shown))
     low, high = draw.log_range(positive["loss"])
@@ -55,5 +55,4 @@ def loss_surfaces(frame: pd.DataFrame, *, theme: Theme = "neutral") -> go.Figure
     title = "Loss over a plane through the trained weights"
     legend = ["plain before residual, colour: loss, log scale, cross: the trained weights"]
     height = 130 + 380 * -(-len(shown) // columns)
-    finish(figure, title, conditions(frame), legend, theme, height)
-    return figure.update_layout(margin_b=60)
+    return finish(figure, title, conditions(frame), legend, height, below=60)
