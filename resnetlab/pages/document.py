@@ -72,8 +72,7 @@ pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px
 
 _DRAW = """
 for (const place of document.querySelectorAll(".plot")) {
-  const drawn = JSON.parse(document.getElementById(place.dataset.figure).textContent);
-  place.textContent = "";
+  const drawn = JSON.parse(place.parentElement.querySelector("script").textContent);
   Plotly.newPlot(place, drawn.data, drawn.layout, drawn.config);
 }
 """
@@ -117,28 +116,23 @@ def table(
     return f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
-class Figures:
-    """The figures of a page: each a place to draw into, and its data as JSON in the page."""
+def drawn(figure: go.Figure, label: str, *, caption: bool = True) -> str:
+    """The figure as HTML: a place to draw into, and its data as JSON beside it.
 
-    def __init__(self) -> None:
-        self._count = 0
-
-    def add(self, figure: go.Figure, label: str, *, caption: bool = True) -> str:
-        """The figure as HTML; its label is read aloud, and stands below it as `caption`."""
-        self._count += 1
-        name = f"figure-{self._count}"
-        # Transparent, in the page's ink (the style sheet): one figure for light, dark and paper.
-        figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", autosize=True)
-        whole = json.loads(figure.to_json())
-        settings = plots.CONFIG | {"responsive": True, "plotlyServerURL": ""}
-        data = json.dumps({"data": whole["data"], "layout": whole["layout"], "config": settings})
-        data = data.replace("<", "\\u003c")  # nothing in it can end the element
-        label = escape(label)
-        return (
-            f'<figure><div class="plot" data-figure="{name}" role="img" aria-label="{label}"></div>'
-            f"{f'<figcaption>{label}</figcaption>' if caption else ''}\n"
-            f'<script type="application/json" id="{name}">{data}</script></figure>'
-        )
+    Its label is read aloud, and stands below it as `caption`.
+    """
+    # Transparent, in the page's ink (the style sheet): one figure for light, dark and paper.
+    figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", autosize=True)
+    parts = json.loads(figure.to_json())
+    settings = plots.CONFIG | {"responsive": True, "plotlyServerURL": ""}
+    data = json.dumps({"data": parts["data"], "layout": parts["layout"], "config": settings})
+    data = data.replace("<", "\\u003c")  # nothing in it can end the element
+    label = escape(label)
+    return (
+        f'<figure><div class="plot" role="img" aria-label="{label}"></div>'
+        f"{f'<figcaption>{label}</figcaption>' if caption else ''}\n"
+        f'<script type="application/json">{data}</script></figure>'
+    )
 
 
 # --- the document -----------------------------------------------------------------------------
@@ -163,8 +157,8 @@ def check_target(path: Path, kind: str) -> None:
 
 def whole(kind: str, title: str, body: str) -> bytes:
     """The file: `body` is HTML, `title` any text. `kind` marks it as ours: it may be replaced."""
-    drawn = '<div class="plot"' in body
-    scripts = (get_plotlyjs(), _DRAW) if drawn else ()
+    has_figures = '<div class="plot"' in body
+    scripts = (get_plotlyjs(), _DRAW) if has_figures else ()
     hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
     # No source but these two scripts may run; images are the figures that the reader saves.
@@ -186,7 +180,7 @@ def whole(kind: str, title: str, body: str) -> bytes:
 </head>
 <body>
 <main>
-{f"<noscript>{without}</noscript>" if drawn else ""}
+{f"<noscript>{without}</noscript>" if has_figures else ""}
 {body}
 </main>
 {elements}

@@ -79,8 +79,8 @@ TABLES: dict[str, dict[str, str]] = {
     | {"images_seen": "training images seen: step times batch size"}
     | _meaning(store.TIMING_FILE, "seconds", "images_per_second")
     | {
-        name: said
-        for name, said in store.SCHEMA[store.METRICS_FILE].items()
+        name: meaning
+        for name, meaning in store.SCHEMA[store.METRICS_FILE].items()
         if name not in ("step", "epoch", "nonfinite")
     },
     "probes": _WHO
@@ -138,18 +138,15 @@ def _table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(cells, schema=schema)
 
 
-def runs_table(runs: Iterable[store.RunRecord]) -> pa.Table:
-    """One row a run: who it is, its outcome, where it ran, its configuration, its problems."""
-    rows = []
-    for run in map(replace, runs):  # copies: what they read goes with them
-        info = run.info
-        versions, execution = (_mapping(info.get(key)) for key in ("versions", "execution"))
-        device = [str(execution[key]) for key in ("device", "device_name") if execution.get(key)]
-        rows.append(run.as_row() | {key: info.get(key) for key in _NOTED})
-        rows[-1] |= {"device": ", ".join(device) or None, "torch": versions.get("torch")}
-        rows[-1] |= {"config": json.dumps(run.config.model_dump(mode="json"))}
-        rows[-1] |= {"problems": "; ".join(run.problems)}
-    return _table("runs", rows)
+def runs_table(run: store.RunRecord) -> pa.Table:
+    """One row: who the run is, its outcome, where it ran, its configuration, its problems."""
+    info = run.info
+    versions, execution = (_mapping(info.get(key)) for key in ("versions", "execution"))
+    device = [str(execution[key]) for key in ("device", "device_name") if execution.get(key)]
+    row = run.as_row() | {key: info.get(key) for key in _NOTED}
+    row |= {"device": ", ".join(device) or None, "torch": versions.get("torch")}
+    row |= {"config": json.dumps(run.config.model_dump(mode="json"))}
+    return _table("runs", [row | {"problems": "; ".join(run.problems)}])
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -221,8 +218,6 @@ def evaluations_table(run: store.RunRecord) -> pa.Table:
     rows = []
     for row in run.evaluations.to_dict("records"):
         known = {str(key): None if value != value else value for key, value in row.items()}
-        for name in ("step", "crop", "images"):  # a column with gaps holds its numbers as floats
-            known[name] = int(v) if isinstance(v := known[name], float) and v == int(v) else v
         sides = known["sides"]
         known["sides"] = " ".join(map(str, sides)) if isinstance(sides, list) else sides
         rows.append(run.identity() | known)
@@ -230,6 +225,7 @@ def evaluations_table(run: store.RunRecord) -> pa.Table:
 
 
 _BY_RUN: dict[str, Callable[[store.RunRecord], pa.Table]] = {
+    "runs": runs_table,
     "metrics": metrics_table,
     "probes": probes_table,
     "evaluations": evaluations_table,
@@ -238,9 +234,6 @@ _BY_RUN: dict[str, Callable[[store.RunRecord], pa.Table]] = {
 
 def _parts(name: str, runs: Sequence[store.RunRecord]) -> Iterator[pa.Table]:
     """A table in parts, a run each: of a thousand runs no more than one is held."""
-    if name == "runs":
-        yield runs_table(runs)
-        return
     for run in runs:
         yield _BY_RUN[name](replace(run))  # a copy: what it read goes with it
 
@@ -339,11 +332,9 @@ def event_file(run: store.RunRecord) -> bytes:
 
     buffer = io.BytesIO()
     writer = RecordWriter(buffer)
-    first = True
-    for time, step, values in scalars(run):
-        if first:
+    for number, (time, step, values) in enumerate(scalars(run)):
+        if number == 0:
             writer.write(Event(wall_time=time, file_version="brain.Event:2").SerializeToString())
-            first = False
         with np.errstate(over="ignore"):
             points = [
                 Summary.Value(tag=tag, simple_value=float(np.float32(value)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -11,10 +11,13 @@ from markdown_it import MarkdownIt
 
 from resnetlab.pages import document, executed
 
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+# A picture would ask a server: its text stands instead.
+_MARKDOWN.add_render_rule("image", lambda _, tokens, at, *rest: escape(tokens[at].content))
+
 
 def body(content: Mapping[str, Any]) -> str:
     """The body of that page, as HTML that asks no network."""
-    figures = document.Figures()
     parts = []
     for cell in executed.cells(content):
         source = executed.text_of(cell.get("source"))
@@ -27,7 +30,7 @@ def body(content: Mapping[str, Any]) -> str:
             elif "injected-parameters" not in tags and source.strip():
                 code = escape(source[: executed.MOST_TEXT])
                 parts.append(f"<details><summary>Code</summary><pre>{code}</pre></details>")
-            parts += [_output(output, figures) for output in executed.outputs(cell)]
+            parts += [_output(output) for output in executed.outputs(cell)]
     return "\n".join(parts)
 
 
@@ -41,29 +44,19 @@ def _parameters(content: Mapping[str, Any]) -> str:
 
 def prose(source: str) -> str:
     """Markdown as HTML. Of HTML in it only what folds out an answer stays; pictures are their text."""
-    html = str(_markdown().render(source))
+    html = str(_MARKDOWN.render(source))
     for tag in ("details", "summary"):
         for mark in (tag, f"/{tag}"):
             html = html.replace(f"&lt;{mark}&gt;", f"<{mark}>")
     return html
 
 
-def _markdown() -> MarkdownIt:
-    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    markdown.add_render_rule("image", _text_of_image)  # a picture would ask a server
-    return markdown
-
-
-def _text_of_image(renderer: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
-    return escape(tokens[at].content)
-
-
-def _output(output: object, figures: document.Figures) -> str:
+def _output(output: object) -> str:
     """One output as HTML: a figure, a picture, a table, words or text."""
     kind, content = executed.block(output)
     if kind == "figure":
         title = getattr(content.layout.title, "text", None) or "figure"
-        return figures.add(content, str(title).partition("<br>")[0], caption=False)
+        return document.drawn(content, str(title).partition("<br>")[0], caption=False)
     if kind == "picture":
         data = base64.b64encode(content).decode()
         return f'<img alt="a picture" src="data:image/png;base64,{data}">'

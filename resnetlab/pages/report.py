@@ -149,7 +149,7 @@ _HEALTHY = (
 )
 
 
-def _measured(runs: Sequence[store.RunRecord], title: str, figures: document.Figures) -> str:
+def _measured(runs: Sequence[store.RunRecord], title: str) -> str:
     """Verdict, figures, means and limits of runs that share data set, recipe and precision."""
     table, metrics = store.table_of(runs), store.metrics_of(runs)
     answers = f'<div class="said">{document.items(verdict.answers(table))}</div>'
@@ -160,24 +160,24 @@ def _measured(runs: Sequence[store.RunRecord], title: str, figures: document.Fig
         curves = plots.error_curves(metrics, with_paper=theirs)
         plots.thin_lines(curves, series.MOST_POINTS // 2)
         caption = "Error during training, plain left, residual right, as in Figure 6 of the paper."
-        parts.append(figures.add(curves, caption))
+        parts.append(document.drawn(curves, caption))
     if (table["status"] == "finished").any():
         if table["depth"].nunique() > 1:
             caption = "Final error against depth: points are runs, lines their means."
-            parts.append(figures.add(plots.error_against_depth(table), caption))
+            parts.append(document.drawn(plots.error_against_depth(table), caption))
         else:
             caption = "Final error of each network: a bar is the mean, a point is a run."
-            parts.append(figures.add(plots.error_by_network(table), caption))
+            parts.append(document.drawn(plots.error_by_network(table), caption))
     probes, which = _probed(runs)
     if len(probes):
         caption = (
             f"Gradient norms of {which}. Layer 1 is the first convolution, the last the classifier."
         )
-        parts.append(figures.add(plots.gradient_norm_heatmap(probes), caption))
+        parts.append(document.drawn(plots.gradient_norm_heatmap(probes), caption))
         caption = (
             f"Gradient norm by layer at the first, the middle and the last measured step: {which}."
         )
-        parts.append(figures.add(plots.gradient_norm_profile(probes), caption))
+        parts.append(document.drawn(plots.gradient_norm_profile(probes), caption))
         parts += ["<h3>Are the gradients gone?</h3>", document.items(verdict.on_gradients(probes))]
         parts.append(document.soft(_HEALTHY))
     parts += ["<h3>Means</h3>", _means(table), _evaluations(runs)]
@@ -346,9 +346,8 @@ def page(study: store.Study) -> bytes:
             "<p>The runs differ in data set, recipe or precision and cannot be averaged: each kind has "
             "its own part.</p>"
         )
-    figures = document.Figures()
     for title, runs in sorted(conditions.items(), key=lambda item: -len(item[1])):
-        body.append(_measured(runs, "What the runs say" if len(conditions) == 1 else title, figures))
+        body.append(_measured(runs, "What the runs say" if len(conditions) == 1 else title))
     body += [f"<h2>{title}</h2>\n{section(study)}" for title, section in SECTIONS.items()]
     body.append(document.soft(f"Written by resnetlab {escape(version('resnetlab'))}."))
     return document.whole(KIND, f"{study.name}: {question}", "\n".join(body))

@@ -119,10 +119,7 @@ class _Chart:
             own = more | {"customdata": curve[["step"]].to_numpy(), "meta": "run"}
             if line.averaged:
                 own["opacity"] *= _FAINT
-                who, thin = (
-                    f"{name}, {_in_hover(run)}" if run else name,
-                    look._replace(width=style.HAIR),
-                )
+                who = f"{name}, {_in_hover(run)}" if run else name
                 self._add(curve["x"], curve["line"], thin, None, who, **own)
                 continue
             if self.raw:

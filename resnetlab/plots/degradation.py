@@ -43,32 +43,21 @@ def error_curves(metrics: pd.DataFrame, *, with_paper: bool = False) -> go.Figur
         option = network.option if apart else ""
         words = [f"{network.depth} layers", option, edit_of(network.name)]
         name = ", ".join(filter(None, words))
-        place: Keywords = {
-            "legendgroup": name,
-            "row": 1,
-            "col": draw.FAMILIES.index(network.family) + 1,
-        }
+        place: Keywords = {"legendgroup": name, "col": draw.FAMILIES.index(network.family) + 1}
         if with_paper:
             _draw_papers(figure, network.name, faint=True)
         for quantity in (tested, "train_error"):
-            own, look = _over_seeds(network.rows, quantity), network.by_error(quantity)
-            if own.empty:
+            seeds = draw.over_seeds(network.rows[quantity], network.rows["step"])
+            if seeds.empty:
                 continue
-            label = f"{network.name} {quantity.removesuffix('_error')}"
-            draw.line(figure, own["step"], own["mean"], look, name, label, **place)
-            if own["count"].max() > 1:
-                draw.band(figure, own["step"], own["min"], own["max"], look.colour, **place)
+            look, label = (
+                network.by_error(quantity),
+                f"{network.name} {quantity.removesuffix('_error')}",
+            )
+            if draw.mean_and_band(figure, seeds, look, name, label, **place):
                 legend = [*legend[:2], style.BANDS]
     legend += ["thin and pale: the paper's"] if with_paper else []
     return finish(figure, "Error during training", conditions(who), legend, 520)
-
-
-def _over_seeds(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """step, mean, min, max and count over the seeds that have the value there."""
-    values = frame.dropna(subset=[quantity])
-    out = values.groupby("step")[quantity].agg(["mean", "min", "max", "count"]).reset_index()
-    # A step that only some seeds have reached would bend the mean: keep the steps all have.
-    return pd.DataFrame(out[out["count"] == out["count"].max()])
 
 
 def _draw_papers(figure: go.Figure, name: str, *, faint: bool) -> list[paper.Curve]:
@@ -154,8 +143,7 @@ def error_by_network(table: pd.DataFrame) -> go.Figure:
     for column, quantity in enumerate(_FINAL, start=1):
         for network in shown:
             own, look = network.rows, network.by_error(quantity)
-            place: Keywords = {"row": 1, "col": column}
-            mean = own[quantity].mean()
+            place, mean = {"row": 1, "col": column}, own[quantity].mean()
             edge = {"color": look.colour, "width": 2}
             figure.add_bar(
                 x=[network.name],

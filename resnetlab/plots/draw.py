@@ -92,6 +92,15 @@ def geometric(values: pd.Series, by: pd.Series) -> pd.Series:
     return means
 
 
+def over_seeds(values: pd.Series, by: pd.Series) -> pd.DataFrame:
+    """mean, min, max and count of the values, group by group; no rows if there are no values.
+
+    A group that only some seeds have reached would bend the mean: those that all have stay.
+    """
+    groups = values.dropna().groupby(by).agg(["mean", "min", "max", "count"])
+    return groups[groups["count"] == groups["count"].max()]
+
+
 def in_words(values: pd.Series, order: Sequence[Any], form: str) -> pd.Series:
     """Numbers or names as labels of a category axis, which sort as `order` does."""
     words = [form.format(value) for value in order]
@@ -179,6 +188,18 @@ def band(
         hoverinfo="skip",
         **({"row": 1, "col": 1} | more),
     )
+
+
+def mean_and_band(
+    figure: go.Figure, seeds: pd.DataFrame, look: Look, name: str, who: str = "", **more: Any
+) -> bool:
+    """The mean of `over_seeds`, and a band from lowest to highest seed if there are several: are there?"""
+    line(figure, seeds.index, seeds["mean"], look, name, who, **more)
+    several = bool(seeds["count"].max() > 1)
+    if several:
+        edges = (seeds.index, seeds["min"], seeds["max"])
+        band(figure, *edges, look.colour, **({"legendgroup": name} | more))
+    return several
 
 
 def by_layer(

@@ -84,14 +84,9 @@ def gradient_ratio(probes: pd.DataFrame) -> go.Figure:
     figure = draw.panels((), draw.STEP, "norm, first layer / last")
     shown, colours = draw.networks(ratios)
     for network in shown:
-        own = network.rows
-        logged = np.log10(own["ratio"]).groupby(own["step"]).agg(["mean", "min", "max", "count"])
-        logged = logged[logged["count"] == logged["count"].max()]
-        mean, low, high = (10 ** logged[key] for key in ("mean", "min", "max"))
-        draw.line(figure, logged.index, mean, network.by_family(), network.name)
-        if logged["count"].max() > 1:
-            name = network.name
-            draw.band(figure, logged.index, low, high, network.colour, legendgroup=name)
+        seeds = draw.over_seeds(np.log10(network.rows["ratio"]), network.rows["step"])
+        ratios = (10 ** seeds[["mean", "min", "max"]]).join(seeds["count"])
+        draw.mean_and_band(figure, ratios, network.by_family(), network.name)
     for border, word in ((verdict.EXPLODING, "exploding"), (verdict.VANISHING, "vanishing")):
         draw.limit(figure, border)
         # On a log axis a line takes the value, an annotation its logarithm.

@@ -50,7 +50,7 @@ def network_drawing(networks: Mapping[str, Sequence[Part]], chosen: str = "") ->
             row = [part for part in parts if part["stage"] == stage]
             if row:
                 _add_path(figure, len(row), stage, stage < end, place)
-                colour = style.STAGE_COLOURS[stage - 1] if 0 < stage < last else style.STAGE_ENDS
+                colour = style.STAGE_COLOURS[stage - 1] if 0 < stage < last else style.PALE
                 widths = [3.5 if part["name"] == chosen else 0 for part in row]
                 marker = {"color": colour, "line": {"width": widths}}
                 _add_boxes(figure, row, stage, marker, widest <= _MOST_WORDS, place)

@@ -21,32 +21,19 @@ from plotly.colors import sample_colorscale
 
 from resnetlab.plots import series
 
-# Okabe-Ito, which colour-blind readers can tell apart; the paper's depths keep one colour everywhere.
-_DEPTH_COLOURS = {
-    8: "#999999",
-    14: "#0072B2",
-    18: "#56B4E9",
-    20: "#E69F00",
-    26: "#7A5195",
-    32: "#56B4E9",
-    34: "#D55E00",
-    38: "#8C6D31",
-    44: "#009E73",
-    50: "#009E73",
-    56: "#D55E00",
-    101: "#7A5195",
-    110: "#CC79A7",
-    152: "#8C6D31",
-}
-_OTHER_DEPTHS = ("#0072B2", "#7A5195", "#8C6D31", "#999999", "#CC79A7")
-SHORTCUT_COLOURS = {"none": "#D55E00", "A": "#0072B2", "B": "#009E73", "C": "#CC79A7"}
+# Okabe-Ito, which colour-blind readers can tell apart, and what it lacks.
+BLUE, RED, GREEN, PINK, ORANGE, SKY = "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9".split()
+PURPLE, BROWN, PALE, GREY = "#7A5195", "#8C6D31", "#999999", "#78808c"
+# The paper's depths keep one colour everywhere.
+_DEPTH_COLOURS = {8: PALE, 14: BLUE, 18: SKY, 20: ORANGE, 26: PURPLE, 32: SKY, 34: RED, 38: BROWN}
+_DEPTH_COLOURS |= {44: GREEN, 50: GREEN, 56: RED, 101: PURPLE, 110: PINK, 152: BROWN}
+_OTHER_DEPTHS = (BLUE, PURPLE, BROWN, PALE, PINK)
+SHORTCUT_COLOURS = {"none": RED, "A": BLUE, "B": GREEN, "C": PINK}
 SHORTCUT_MARKERS = {"none": "x", "A": "circle", "B": "square", "C": "triangle-up"}
 PAPER_MARKER = "diamond-open"
 # For lines that are neither depths nor options. As many as can be told apart at a glance.
-PALETTE = tuple("#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #7A5195 #8C6D31".split())
-STAGE_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7")  # of a drawn network; its ends are grey
-STAGE_ENDS = "#999999"
-GREY = "#78808c"
+PALETTE = (BLUE, RED, GREEN, PINK, ORANGE, SKY, PURPLE, BROWN)
+STAGE_COLOURS = (SKY, ORANGE, GREEN, PINK)  # of a drawn network; its ends are pale
 
 DASHED, SOLID, DOTTED = "dash", "solid", "dot"
 FURTHER_DASHES = ("dot", "dashdot", "longdash", "longdashdot")  # when the palette is used up
@@ -109,8 +96,8 @@ def edit_colours(edits: Iterable[str]) -> dict[str, str]:
 
     ordered = sorted(set(edits) - {""}, key=natural)
     places = [0.8 * index / max(1, len(ordered) - 1) for index in range(len(ordered))]
-    triples = [re.findall(r"[0-9.]+", colour) for colour in sample_colorscale("Plasma", places)]
-    colours = ["#" + "".join(f"{round(float(part)):02x}" for part in three[:3]) for three in triples]
+    shades = sample_colorscale("Plasma", places, colortype="tuple")
+    colours = ["#" + "".join(f"{round(255 * part):02x}" for part in shade) for shade in shades]
     return dict(zip(ordered, colours, strict=True))
 
 
