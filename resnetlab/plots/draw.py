@@ -193,7 +193,10 @@ def band(
 def mean_and_band(
     figure: go.Figure, seeds: pd.DataFrame, look: Look, name: str, who: str = "", **more: Any
 ) -> bool:
-    """The mean of `over_seeds`, and a band from lowest to highest seed if there are several: are there?"""
+    """The mean of `over_seeds`, with a band from the lowest to the highest of several seeds.
+
+    True if there are several.
+    """
     line(figure, seeds.index, seeds["mean"], look, name, who, **more)
     several = bool(seeds["count"].max() > 1)
     if several:
