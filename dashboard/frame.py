@@ -13,6 +13,7 @@ import streamlit as st
 
 from dashboard import cached, live_chart
 from resnetlab import plots, store
+from resnetlab.pages import document
 from resnetlab.plots import series
 
 LOOK_SECONDS = 2.0  # between two looks at the files while a run trains
@@ -22,6 +23,7 @@ FIRST = "digits"  # the committed study that a fresh clone opens on: what `make 
 STYLES = Path(__file__).parent / "styles"
 
 T = TypeVar("T")
+count = document.count  # `1 run`, `1,200 runs`
 shown = series.shown  # text that may hold anything on one line, for what does not interpret markup
 
 # --- text -------------------------------------------------------------------------------------
@@ -55,11 +57,6 @@ def labelled(items: Iterable[tuple[str, T]]) -> dict[str, T]:
     pairs = [(shown(name, 80), item) for name, item in items]
     labels = series.numbered([label for label, _ in pairs])
     return {label: item for label, (_, item) in zip(labels, pairs, strict=True)}
-
-
-def count(number: int, noun: str) -> str:
-    """`1 run`, `1,200 runs`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 # --- choices ----------------------------------------------------------------------------------

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 def project_root() -> Path:
@@ -18,16 +21,26 @@ def project_root() -> Path:
     return here
 
 
-def atomic_write(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write `path` whole or not at all: a temporary name in the same folder, then replace."""
+@contextlib.contextmanager
+def whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A temporary name beside `path`; what was written there takes its place when all went well."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            if durable:
+        yield temporary
+        if durable:
+            with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+def atomic_write(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write `path` whole or not at all: a temporary name in the same folder, then replace."""
+    with whole(path, durable=durable) as temporary:
+        temporary.write_bytes(content)
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """An object out of a JSON file; an empty one for anything else that stands there."""
+    return value if isinstance(value, dict) else {}

@@ -19,6 +19,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from bs4 import BeautifulSoup
 
+from resnetlab.files import mapping
+
 PLOTLY = "application/vnd.plotly.v1+json"
 MOST_BYTES = 40_000_000  # of a notebook
 MOST_CELLS = 300
@@ -67,41 +69,32 @@ def legible(text: str) -> str:
 
 def defaults(cells: list[Any]) -> dict[str, Any]:
     """Names and literal values of the cell tagged `parameters`."""
-    tagged = [cell for cell in cells if isinstance(cell, dict) and "parameters" in tags(cell)]
-    values: dict[str, Any] = {}
-    if not tagged:
-        return values
+    tagged = (cell for cell in cells if isinstance(cell, dict) and "parameters" in tags(cell))
     try:
-        statements = ast.parse(text_of(tagged[0].get("source"))).body
+        statements = ast.parse(text_of(next(tagged, {}).get("source"))).body
     except _NOT_PYTHON:
-        return values
+        return {}
+    values: dict[str, Any] = {}
     for item in statements:
-        if isinstance(item, ast.AnnAssign):
-            target: ast.expr = item.target
-        elif isinstance(item, ast.Assign) and len(item.targets) == 1:
-            target = item.targets[0]
-        else:
+        if not isinstance(item, ast.Assign | ast.AnnAssign):
             continue
-        if isinstance(target, ast.Name):
-            try:
-                values[target.id] = ast.literal_eval(item.value) if item.value else None
-            except _NOT_PYTHON:
-                values[target.id] = "(computed)"
+        for target in item.targets if isinstance(item, ast.Assign) else [item.target]:
+            if isinstance(target, ast.Name):
+                try:
+                    values[target.id] = ast.literal_eval(item.value) if item.value else None
+                except _NOT_PYTHON:
+                    values[target.id] = "(computed)"
     return values
 
 
 def noted(notebook: Mapping[str, Any]) -> dict[str, Any]:
     """What papermill noted about the execution: parameters, start_time, duration, ..."""
-    return _mapping(_mapping(notebook.get("metadata")).get("papermill"))
+    return mapping(mapping(notebook.get("metadata")).get("papermill"))
 
 
 def given(notebook: Mapping[str, Any]) -> dict[str, Any]:
     """The values that papermill gave it, by name."""
-    return _mapping(noted(notebook).get("parameters"))
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return mapping(noted(notebook).get("parameters"))
 
 
 def sources(notebook: Mapping[str, Any]) -> list[str]:
@@ -119,7 +112,7 @@ def cells(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def tags(cell: Mapping[str, Any]) -> Sequence[str]:
-    names = _mapping(cell.get("metadata")).get("tags")
+    names = mapping(cell.get("metadata")).get("tags")
     return names if isinstance(names, list) else []
 
 
@@ -137,7 +130,7 @@ def failure(notebook: Mapping[str, Any]) -> str | None:
     for cell in cells(notebook):
         if cell.get("cell_type") != "code":
             continue
-        for output in map(_mapping, outputs(cell)):
+        for output in map(mapping, outputs(cell)):
             if output.get("output_type") == "error":
                 message = f"{text_of(output.get('ename'))}: {text_of(output.get('evalue'))}"
                 return " ".join(message.split())
@@ -197,7 +190,7 @@ def _block(output: object) -> tuple[str, Any]:
     if output.get("output_type") == "error":
         short = f"{output.get('ename')}: {output.get('evalue')}"
         return "text", legible(text_of(output.get("traceback")) or short)
-    data = _mapping(output.get("data"))
+    data = mapping(output.get("data"))
     texts = {name: text_of(value) for name, value in data.items()}
     if PLOTLY in data:
         return "figure", figure_of(data[PLOTLY])

@@ -7,14 +7,12 @@ does not say whether infinite or not a number). Every file is written whole or n
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import datetime as dt
 import importlib.util
 import io
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,9 +36,12 @@ TO_INSTALL = "event files need the package tensorboard: pip install 'resnetlab[e
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 _EXACT = 2**53  # whole numbers up to here are the same in every tool
 
-_IDENTITY_MEANING = {
-    "study": "name of the study folder",
-    "run": "name of the run folder",
+
+def _meaning(file: str, *names: str) -> dict[str, str]:
+    return {name: store.SCHEMA[file][name] for name in names}
+
+
+_IDENTITY_MEANING = _meaning(store.RUN_FILE, "study", "run") | {
     "network": "name of the network",
     "depth": "weighted layers",
     "shortcut": "none (plain), A, B or C",
@@ -51,12 +52,10 @@ _IDENTITY_MEANING = {
     "precision": "of training",
 }
 _WHO = {name: _IDENTITY_MEANING[name] for name in ("study", "run", "network", "seed")}
+_MEASURED = [
+    name for name in store.SCHEMA[store.METRICS_FILE] if name not in ("step", "epoch", "nonfinite")
+]
 _NOTED = ("created", "commit", "parameters", "config_hash")
-
-
-def _meaning(file: str, *names: str) -> dict[str, str]:
-    return {name: store.SCHEMA[file][name] for name in names}
-
 
 # table -> column -> meaning; they are written beside the tables, as the table `columns`.
 TABLES: dict[str, dict[str, str]] = {
@@ -78,11 +77,7 @@ TABLES: dict[str, dict[str, str]] = {
     | _meaning(store.METRICS_FILE, "step", "epoch")
     | {"images_seen": "training images seen: step times batch size"}
     | _meaning(store.TIMING_FILE, "seconds", "images_per_second")
-    | {
-        name: meaning
-        for name, meaning in store.SCHEMA[store.METRICS_FILE].items()
-        if name not in ("step", "epoch", "nonfinite")
-    },
+    | _meaning(store.METRICS_FILE, *_MEASURED),
     "probes": _WHO
     | _meaning(store.PROBES_FILE, "kind", "step")
     | {
@@ -95,15 +90,10 @@ TABLES: dict[str, dict[str, str]] = {
 _WHOLES = {"depth", "seed", "step", "steps", "steps_planned", "images_seen", "layer", "parameters"}
 _WHOLES |= {"crop", "images"}
 _REALS = {*store.FINAL, *store.SCHEMA[store.TIMING_FILE], "top1_error", "top5_error", "value"}
-_REALS |= {*store.SCHEMA[store.METRICS_FILE]} - {"nonfinite"}
-
-
-def _type(name: str) -> pa.DataType:
-    return _WHOLE if name in _WHOLES else _REAL if name in _REALS else _TEXT
-
-
+_TYPES = dict.fromkeys([*_REALS, "epoch", *_MEASURED], _REAL) | dict.fromkeys(_WHOLES, _WHOLE)
 SCHEMAS = {
-    table: pa.schema([(name, _type(name)) for name in columns]) for table, columns in TABLES.items()
+    table: pa.schema([(name, _TYPES.get(name, _TEXT)) for name in columns])
+    for table, columns in TABLES.items()
 }
 
 
@@ -141,16 +131,12 @@ def _table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 def runs_table(run: store.RunRecord) -> pa.Table:
     """One row: who the run is, its outcome, where it ran, its configuration, its problems."""
     info = run.info
-    versions, execution = (_mapping(info.get(key)) for key in ("versions", "execution"))
+    versions, execution = (files.mapping(info.get(key)) for key in ("versions", "execution"))
     device = [str(execution[key]) for key in ("device", "device_name") if execution.get(key)]
     row = run.as_row() | {key: info.get(key) for key in _NOTED}
     row |= {"device": ", ".join(device) or None, "torch": versions.get("torch")}
     row |= {"config": json.dumps(run.config.model_dump(mode="json"))}
     return _table("runs", [row | {"problems": "; ".join(run.problems)}])
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _logged(run: store.RunRecord) -> dict[str, set[int]]:
@@ -186,14 +172,10 @@ def metrics_table(run: store.RunRecord) -> pa.Table:
 
 def probes_table(run: store.RunRecord) -> pa.Table:
     """One row a probed layer and step of the run; NaN where the measured number was not finite."""
-    kinds = run.info.get("layers")
-    kinds = [kind for kind in kinds if isinstance(kind, str)] if isinstance(kinds, Mapping) else []
-    frames = [run.probe(kind).assign(kind=kind) for kind in sorted(kinds)]
-    frame = (
-        pd.concat(frames, ignore_index=True)
-        if frames
-        else pd.DataFrame(columns=SCHEMAS["probes"].names)
-    )
+    kinds = sorted(files.mapping(run.info.get("layers")))
+    frames = [run.probe(kind).assign(kind=kind) for kind in kinds]
+    frames = frames or [pd.DataFrame(columns=SCHEMAS["probes"].names)]
+    frame = pd.concat(frames, ignore_index=True)
     return _run_table("probes", run, frame.assign(layer=frame["layer"] + 1))
 
 
@@ -241,25 +223,12 @@ def _parts(name: str, runs: Sequence[store.RunRecord]) -> Iterator[pa.Table]:
 # --- files ------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; what was written there takes its place when all went well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _write_csv(path: Path, columns: Sequence[str], parts: Iterable[pa.Table]) -> None:
     """Numbers as Python's repr writes them: they read back as they were, to the last bit.
 
     Empty: there is no value; nan: it was not finite. Text is made safe by `series.safe_cell`.
     """
-    with _whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with files.whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for part in parts:
@@ -272,7 +241,7 @@ def _write_csv(path: Path, columns: Sequence[str], parts: Iterable[pa.Table]) ->
 
 
 def _write_parquet(path: Path, schema: pa.Schema, parts: Iterable[pa.Table]) -> None:
-    with _whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with files.whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for part in parts:
             if part.num_rows:
                 writer.write_table(part)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html import escape
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from resnetlab import config, paper, plots, store, verdict
+from resnetlab import config, files, paper, plots, store, verdict
 from resnetlab.config import UsageError, commands
 from resnetlab.pages import document
 from resnetlab.plots import series
@@ -238,16 +237,12 @@ def _setting(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _noted(run: store.RunRecord) -> Iterator[tuple[str, object]]:
     """Versions, code, machine and data set of a run."""
-    info, data = run.info, _mapping(run.info.get("dataset"))
-    yield from _mapping(info.get("versions")).items()
+    info, data = run.info, files.mapping(run.info.get("dataset"))
+    yield from files.mapping(info.get("versions")).items()
     yield "commit of the code", info.get("commit")
-    for name, value in _mapping(info.get("execution")).items():
+    for name, value in files.mapping(info.get("execution")).items():
         yield str(name).replace("_", " "), value
     for name in ("train", "validation", "test"):
         yield f"{name} images", data.get(name)

@@ -166,19 +166,6 @@ def better(quantity: str) -> Literal["min", "max"] | None:
     return "max" if quantity == "images_per_second" else None
 
 
-def outcome(own: pd.DataFrame, quantity: str, step: int | None) -> dict[str, float]:
-    """Of one curve, as logged: `last`, `best`, and the value `at` that very step; NaN where none is."""
-    if own.empty:
-        return {"last": math.nan, "best": math.nan, "at": math.nan}
-    end = better(quantity)
-    at_step = own["y"][own["step"] == step]
-    return {
-        "last": float(own["y"].iloc[-1]),
-        "best": float(getattr(own["y"], end)()) if end else math.nan,
-        "at": float(at_step.iloc[0]) if len(at_step) else math.nan,
-    }
-
-
 @dataclass(frozen=True)
 class Line:
     """What gets one colour: one run, or all chosen runs that have something in common (`groups`)."""
@@ -336,14 +323,19 @@ def table_of(lines: Sequence[Line], quantity: str, step: int | None) -> pd.DataF
     Values as logged, not smoothed; `_sd` is the sample standard deviation, NaN for one run. `at` is
     over the runs that logged that very step, `at_n` of them.
     """
-    rows = []
-    for own in lines:
-        values = pd.DataFrame([outcome(curve, quantity, step) for curve in own.curves if len(curve)])
-        values = values.reindex(columns=["last", "best", "at"])
-        row: dict[str, Any] = {"name": own.name, "n": len(values)}
-        for key in ("last", "best", "at"):
-            row |= {key: values[key].mean(), f"{key}_sd": values[key].std()}
-        rows.append(row | {"at_n": int(values["at"].notna().sum())})
+    end, rows = better(quantity), []
+    for line in lines:
+        curves = [curve for curve in line.curves if len(curve)]
+        values = {
+            "last": [curve["y"].iloc[-1] for curve in curves],
+            "best": [curve["y"].agg(end) for curve in curves if end],
+            "at": [y for curve in curves for y in curve["y"][curve["step"] == step]],
+        }
+        row: dict[str, Any] = {"name": line.name, "n": len(curves)}
+        for key, numbers in values.items():
+            of_runs = pd.Series(numbers, dtype=float)
+            row |= {key: of_runs.mean(), f"{key}_sd": of_runs.std()}
+        rows.append(row | {"at_n": len(values["at"])})
     columns = ["name", "n", "last", "last_sd", "best", "best_sd", "at", "at_sd", "at_n"]
     return pd.DataFrame(rows, columns=columns)
 
