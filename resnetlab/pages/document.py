@@ -24,58 +24,8 @@ from resnetlab.plots import series
 CELL, SENTENCE = 400, 4000  # characters of one text from disk at most
 SHORT = 24  # characters of a table's cell that are not broken into lines
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa;
-  --page: #ffffff; --accent: #0a58ab; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa4af; --line: #3a424c;
-  --card: #161b22; --page: #0d1117; --accent: #79b8ff; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink);
-  font: 16px/1.55 system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 32px 32px 64px; }
-h1 { font-size: 30px; line-height: 1.25; margin: 4px 0 12px; }
-h2 { font-size: 22px; margin: 48px 0 12px; padding-top: 16px; border-top: 1px solid var(--line); }
-h3 { font-size: 17px; margin: 28px 0 8px; }
-p, ul, ol { max-width: 82ch; margin: 8px 0 12px; }
-.over, .soft, figcaption { color: var(--soft); }
-.over { font-size: 14px; letter-spacing: .04em; text-transform: uppercase; }
-.soft, figcaption { font-size: 14px; }
-ol { padding-left: 24px; } ol h3 { margin: 24px 0 2px; } ol p { margin: 2px 0; }
-a { color: var(--accent); } summary { cursor: pointer; color: var(--soft); font-size: 14px; }
-.said { border-left: 4px solid var(--accent); background: var(--card); padding: 4px 20px; }
-.said ul { padding-left: 18px; max-width: none; }
-figure { margin: 24px 0; }
-.plot { min-height: 220px; }
-.plot svg text:not(.hoverlayer text) { fill: var(--ink) !important; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 14px; margin: 8px 0; font-variant-numeric: tabular-nums; }
-th, td { padding: 3px 16px 3px 0; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
-td:first-child { min-width: 13ch; }
-th { color: var(--soft); font-weight: 600; overflow-wrap: normal; }
-.n { text-align: right; }
-.n, .s { white-space: nowrap; }
-pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 12px 16px;
-  overflow-x: auto; font: 13px/1.5 ui-monospace, 'DejaVu Sans Mono', monospace; }
-@page { margin: 14mm; }
-@media print {
-  :root { color-scheme: light; --ink: #000000; --soft: #444444; --line: #bbbbbb; --card: #f4f4f4;
-    --page: #ffffff; --accent: #0a58ab; }
-  body { font-size: 12px; } main { max-width: none; padding: 0; } h1 { font-size: 22px; }
-  h2 { font-size: 17px; margin-top: 24px; } h3 { font-size: 14px; } h2, h3 { break-after: avoid; }
-  table, pre, .soft, figcaption { font-size: 10px; } th, td { padding-right: 8px; }
-  pre { white-space: pre-wrap; overflow-wrap: anywhere; } .scroll { overflow: visible; }
-  figure, tr, .said { break-inside: avoid; } .modebar-container { display: none !important; }
-  .plot { zoom: .64; }
-}
-"""
-
-_DRAW = """
-for (const place of document.querySelectorAll(".plot")) {
-  const drawn = JSON.parse(place.parentElement.querySelector("script").textContent);
-  Plotly.newPlot(place, drawn.data, drawn.layout, drawn.config);
-}
-"""
+# Style sheet and script of every document, which stand in it; beside this file.
+_STYLE, _DRAW = (Path(__file__).with_suffix(kind).read_text("utf-8") for kind in (".css", ".js"))
 
 
 def text(value: object, length: int = CELL) -> str:

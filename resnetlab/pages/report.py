@@ -58,7 +58,7 @@ def _probed(runs: Sequence[store.RunRecord]) -> tuple[pd.DataFrame, str]:
     depths: dict[str, set[int]] = {}
     for run in runs:
         depths.setdefault(run.network.family, set()).add(run.network.depth)
-    ends = {end for own in depths.values() for end in (min(own), max(own))}
+    ends = {end for known in depths.values() for end in (min(known), max(known))}
     chosen: dict[str, store.RunRecord] = {}
     for run in sorted(runs, key=lambda run: run.config.seed):
         wanted = run.network.depth in ends and run.config.network_name not in chosen
@@ -69,10 +69,10 @@ def _probed(runs: Sequence[store.RunRecord]) -> tuple[pd.DataFrame, str]:
     which = "every network" if all_ends else "the shallowest and the deepest networks"
     which += ", the lowest seed of each"
     parts = []
-    for _, own in probes.groupby("run", sort=False):
-        steps = np.sort(own["step"].unique())
+    for _, rows in probes.groupby("run", sort=False):
+        steps = np.sort(rows["step"].unique())
         every = -(-len(steps) // MOST_PROBED_STEPS)
-        parts.append(own[own["step"].isin([*steps[::every], steps[-1]])])
+        parts.append(rows[rows["step"].isin([*steps[::every], steps[-1]])])
         if every > 1 and ";" not in which:
             which += f"; of each {len(steps):,} measured steps one in {every} is drawn"
     return pd.concat(parts, ignore_index=True) if parts else probes, which
@@ -155,8 +155,8 @@ def _measured(runs: Sequence[store.RunRecord], title: str) -> str:
     parts = [f"<h2>{document.text(title)}</h2>", answers]
     if len(metrics):
         first = runs[0].config
-        theirs = not verdict.not_comparable(first.data.label, first.recipe.label)
-        curves = plots.error_curves(metrics, with_paper=theirs)
+        comparable = not verdict.not_comparable(first.data.label, first.recipe.label)
+        curves = plots.error_curves(metrics, with_paper=comparable)
         plots.thin_lines(curves, series.MOST_POINTS // 2)
         caption = "Error during training, plain left, residual right, as in Figure 6 of the paper."
         parts.append(document.drawn(curves, caption))
@@ -223,7 +223,9 @@ def _configurations(study: store.Study) -> str:
     """What all runs share, and what differs between them."""
     settings = {run.name: config.fields(run.config) for run in study.runs}
     keys = dict.fromkeys(key for values in settings.values() for key in values)
-    texts = {key: [_setting(own.get(key, config.USUAL)) for own in settings.values()] for key in keys}
+    texts = {
+        key: [_setting(of_run.get(key, config.USUAL)) for of_run in settings.values()] for key in keys
+    }
     common = [(key, values[0]) for key, values in texts.items() if len(set(values)) == 1]
     differ = [key for key, values in texts.items() if len(set(values)) > 1]
     parts = ["<h3>The same in all runs</h3>", document.table(["setting", "value"], common)]
@@ -297,8 +299,9 @@ def _again(study: store.Study) -> str:
 def _question(table: pd.DataFrame) -> tuple[str, str]:
     """By what the finished runs have, or all of them, as `verdict.answers` decides it."""
     finished = table[table["status"] == "finished"]
-    own = finished if len(finished) else table
-    return _SHORTCUTS if own["depth"].nunique() == 1 and own["shortcut"].nunique() > 1 else _DEGRADATION
+    rows = finished if len(finished) else table
+    one_depth = rows["depth"].nunique() == 1
+    return _SHORTCUTS if one_depth and rows["shortcut"].nunique() > 1 else _DEGRADATION
 
 
 def _facts(study: store.Study) -> str:
@@ -327,8 +330,8 @@ def page(study: store.Study) -> bytes:
         raise UsageError(f"{study.path} holds no readable run")
     conditions: dict[str, list[store.RunRecord]] = {}
     for run in study.runs:
-        own = run.config
-        title = f"{own.data.label}, recipe {own.recipe.label}, {own.precision}"
+        settings = run.config
+        title = f"{settings.data.label}, recipe {settings.recipe.label}, {settings.precision}"
         conditions.setdefault(title, []).append(run)
     question, why = _question(study.table())
     body = [

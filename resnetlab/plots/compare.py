@@ -116,15 +116,15 @@ class _Chart:
         for run, curve in zip(line.runs, line.curves, strict=True):
             if curve.empty:
                 continue
-            own = more | {"customdata": curve[["step"]].to_numpy(), "meta": "run"}
+            keywords = more | {"customdata": curve[["step"]].to_numpy(), "meta": "run"}
             if line.averaged:
-                own["opacity"] *= _FAINT
+                keywords["opacity"] *= _FAINT
                 who = f"{name}, {_in_hover(run)}" if run else name
-                self._add(curve["x"], curve["line"], thin, None, who, **own)
+                self._add(curve["x"], curve["line"], thin, None, who, **keywords)
                 continue
             if self.raw:
                 self._add_raw(curve["x"], curve["y"], look, more)
-            self._add(curve["x"], curve["line"], look, name, name, **own)
+            self._add(curve["x"], curve["line"], look, name, name, **keywords)
 
     def add_mean(self, line: series.Line, look: Look, more: dict[str, Any]) -> None:
         """The mean of a line's runs over their spread."""
@@ -141,6 +141,6 @@ class _Chart:
             draw.band(self.figure, band["x"], band["low"], band["high"], look.colour, **group)
         if self.raw:
             self._add_raw(line.raw["x"], line.raw["mean"], look, more)
-        own = more | {"customdata": mean[["step", "low", "high"]].to_numpy()}
+        keywords = more | {"customdata": mean[["step", "low", "high"]].to_numpy()}
         who = f"{name}, mean of {n}{spread}"
-        self._add(mean["x"], mean["mean"], look, f"{name} (n = {n})", who, **own)
+        self._add(mean["x"], mean["mean"], look, f"{name} (n = {n})", who, **keywords)

@@ -25,12 +25,12 @@ def trained_on(frame: pd.DataFrame) -> go.Figure:
     rates = list(frame["lr"].cat.categories)
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=rates)
     for column, family in enumerate(families, start=1):
-        own = frame[frame["family"] == family]
-        colour = style.depth_colour(int(own["depth"].max()))
+        rows = frame[frame["family"] == family]
+        colour = style.depth_colour(int(rows["depth"].max()))
         for quantity, word in ENDS.items():
             look, name = style.error_look(quantity, colour), f"{family}, {word}"
-            draw.mean_and_runs(figure, own, "lr", quantity, look, name, word, row=1, col=column)
-        before = [own["start_train_error_clean"].mean()] * len(rates)
+            draw.mean_and_runs(figure, rows, "lr", quantity, look, name, word, row=1, col=column)
+        before = [rows["start_train_error_clean"].mean()] * len(rates)
         look, name = Look(style.GREY, style.DOTTED, style.TRAIN), "training error before"
         draw.line(figure, rates, before, look, name, mode="lines", col=column)
     legend = ["colour: depth", DASHED_TRAIN, "dotted: training error before", style.MEANS]

@@ -23,8 +23,8 @@ def gradient_correlation(frame: pd.DataFrame) -> go.Figure:
     figure = draw.panels((), draw.DEPTH, "cosine")
     figure.update_xaxes(tickvals=sorted(values["depth"].unique()))
     figure.update_yaxes(range=[min(-0.12, values["value"].min() - 0.05), 1.04])
-    for option, name, own in draw.options(values):
-        draw.mean_and_runs(figure, own, "depth", "value", style.option_look(option), name)
+    for option, name, rows in draw.options(values):
+        draw.mean_and_runs(figure, rows, "depth", "value", style.option_look(option), name)
     draw.limit(figure, 0)
     title = "How alike are the gradients at neighbouring inputs?"
     legend = [style.BY_OPTION, DASHED_PLAIN, style.MEANS]

@@ -104,15 +104,15 @@ def error_against_depth(table: pd.DataFrame) -> go.Figure:
     reason = next(iter(verdict.reasons_apart(finished)), None)
     for column, quantity in enumerate(_FINAL, start=1):
         place: Keywords = {"row": 1, "col": column}
-        for option, name, own in draw.options(finished):
+        for option, name, rows in draw.options(finished):
             usual = style.option_look(option)
             look = style.error_look(quantity, usual.colour, usual.symbol)
-            seeds = own.groupby("depth")[quantity].agg(["min", "max", "count"])
+            seeds = rows.groupby("depth")[quantity].agg(["min", "max", "count"])
             if seeds["count"].max() > 1 and len(seeds) > 1:
                 edges = (seeds.index, seeds["min"], seeds["max"])
                 draw.band(figure, *edges, look.colour, legendgroup=name, **place)
-            draw.mean_and_runs(figure, own, "depth", quantity, look, name, **place)
-            networks = own[["depth", "network"]].drop_duplicates().itertuples(index=False)
+            draw.mean_and_runs(figure, rows, "depth", quantity, look, name, **place)
+            networks = rows[["depth", "network"]].drop_duplicates().itertuples(index=False)
             records = [(depth, paper.reported(network, quantity)) for depth, network in networks]
             papers = {depth: record for depth, record in records if record and reason is None}
             if papers:
@@ -142,8 +142,8 @@ def error_by_network(table: pd.DataFrame) -> go.Figure:
     shown, colours = draw.networks(finished, marked=True)
     for column, quantity in enumerate(_FINAL, start=1):
         for network in shown:
-            own, look = network.rows, network.by_error(quantity)
-            place, mean = {"row": 1, "col": column}, own[quantity].mean()
+            rows, look = network.rows, network.by_error(quantity)
+            place, mean = {"row": 1, "col": column}, rows[quantity].mean()
             edge = {"color": look.colour, "width": 2}
             figure.add_bar(
                 x=[network.name],
@@ -152,11 +152,11 @@ def error_by_network(table: pd.DataFrame) -> go.Figure:
                 text=[f"{mean:.1f}"],
                 textposition="outside",
                 cliponaxis=False,
-                hovertemplate=f"mean of {len(own)}",
+                hovertemplate=f"mean of {len(rows)}",
                 **place,
             )
-            x = [network.name] * len(own)
-            draw.runs(figure, own, x, own[quantity], look._replace(dash=style.SOLID), **place)
+            x = [network.name] * len(rows)
+            draw.runs(figure, rows, x, rows[quantity], look._replace(dash=style.SOLID), **place)
     legend = [colours, "bars: means over seeds, points: runs"]
     return finish(figure, "Final error of each network", conditions(finished), legend)
 
@@ -172,10 +172,10 @@ def run_curves(metrics: pd.DataFrame) -> go.Figure:
     figure = draw.panels((), draw.STEP, "error (%)", rows=2, **below)
     row = metrics.iloc[0]
     for quantity in ("train_error", "validation_error", "test_error"):
-        own = metrics.dropna(subset=[quantity])
-        if len(own):
+        rows = metrics.dropna(subset=[quantity])
+        if len(rows):
             look = style.error_look(quantity, style.depth_colour(int(row["depth"])))
-            draw.line(figure, own["step"], own[quantity], look, quantity.replace("_", " "))
+            draw.line(figure, rows["step"], rows[quantity], look, quantity.replace("_", " "))
     rate, name = Look(style.GREY, width=style.TRAIN), "learning rate"
     stairs: Keywords = {"shape": "vh", "mode": "lines", "row": 2}
     draw.line(figure, metrics["step"], metrics["lr"], rate, name, **stairs)

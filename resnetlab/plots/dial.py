@@ -48,17 +48,17 @@ def lesions(frame: pd.DataFrame) -> go.Figure:
     for network in shown:
         removed, look, name = network.rows["removed"], network.by_family(), network.name
         for column, key in enumerate(["place", "removed"], start=1):
-            own = network.rows[removed == 1 if key == "place" else removed > 1]
-            if own.empty:
+            rows = network.rows[removed == 1 if key == "place" else removed > 1]
+            if rows.empty:
                 continue
-            mean = own["test_error"].groupby(own[key]).mean()
+            mean = rows["test_error"].groupby(rows[key]).mean()
             if key == "removed":
                 intact = pd.Series({0: network.rows["intact_error"].mean()})
                 mean = pd.concat([intact, mean]).sort_index()
             place = {"row": 1, "col": column}
             draw.line(figure, mean.index, mean, look, name, f"{name}, mean", mode="lines", **place)
-            point = place | {"size": style.SMALL_POINT, "text": own["intact"], "legendgroup": name}
-            draw.runs(figure, own, own[key], own["test_error"], look, "%{text}", **point)
+            point = place | {"size": style.SMALL_POINT, "text": rows["intact"], "legendgroup": name}
+            draw.runs(figure, rows, rows[key], rows["test_error"], look, "%{text}", **point)
     legend = [colours, DASHED_PLAIN, "lines: means over seeds, points: removals"]
     title = "Blocks removed from trained networks"
     return finish(figure, title, conditions(frame), legend, 500)

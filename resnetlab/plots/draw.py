@@ -223,19 +223,19 @@ def points(figure: go.Figure, x: Any, y: Any, marker: dict[str, Any], who: str, 
 
 
 def runs(
-    figure: go.Figure, own: pd.DataFrame, x: Any, y: Any, look: Look, who: str = "", **more: Any
+    figure: go.Figure, rows: pd.DataFrame, x: Any, y: Any, look: Look, who: str = "", **more: Any
 ) -> None:
     """Every run a point that says its network and seed."""
     marker = look.marker(opacity=style.OPACITY, size=more.pop("size", style.POINT))
     if look.dash == style.DASHED:
         marker |= {"symbol": f"{look.symbol or 'circle'}-open", "line": {"width": 2}}
     who = ", ".join(filter(None, ["%{customdata[0]}, seed %{customdata[1]}", who]))
-    points(figure, x, y, marker, who, customdata=own[["network", "seed"]], **more)
+    points(figure, x, y, marker, who, customdata=rows[["network", "seed"]], **more)
 
 
 def mean_and_runs(
     figure: go.Figure,
-    own: pd.DataFrame,
+    rows: pd.DataFrame,
     x: str,
     y: str,
     look: Look,
@@ -246,9 +246,9 @@ def mean_and_runs(
     **place: Any,
 ) -> None:
     """A line through the means over seeds at every x (geometric with `log`), and every run a point."""
-    means = geometric(own[y], own[x]) if log else own[y].groupby(own[x], observed=True).mean()
+    means = geometric(rows[y], rows[x]) if log else rows[y].groupby(rows[x], observed=True).mean()
     line(figure, means.index, means, look, name, f"{name}, mean", mode="lines", **place)
-    runs(figure, own, own[x], own[y], look, who, legendgroup=name, **place)
+    runs(figure, rows, rows[x], rows[y], look, who, legendgroup=name, **place)
 
 
 # --- maps -------------------------------------------------------------------------------------

@@ -57,8 +57,8 @@ def learning_rates(rates: pd.DataFrame, zoom: int, title: str, subtitle: str = "
         # The later lines are thinner: where timelines agree, all of them are seen.
         look = Look(style.palette(index), width=max(2.5, 11 - 4 * index))
         for column in (1, 2):
-            own = rates[rates["schedule"] == name]
-            _stairs(figure, own, look, escape(str(name)), col=column)
+            rows = rates[rates["schedule"] == name]
+            _stairs(figure, rows, look, escape(str(name)), col=column)
     figure.update_xaxes(range=[0, zoom], col=1).update_xaxes(range=[0, 1.02 * end], col=2)
     _log_axis(figure, rates, 0.2)
     words = escape(subtitle, quote=False)

@@ -34,8 +34,8 @@ def gradient_error_by_layer(frame: pd.DataFrame) -> go.Figure:
     shown, colours = draw.networks(positive.assign(percent=100 * positive["relative"]))
     for network in shown:
         for way, place in zip(ways, draw.places(len(ways), columns), strict=True):
-            own = network.rows[network.rows["arithmetic"] == way]
-            draw.by_layer(figure, network, own, way, "percent", **place)
+            part = network.rows[network.rows["arithmetic"] == way]
+            draw.by_layer(figure, network, part, way, "percent", **place)
     draw.limit(figure, 100 * verdict.NOTHING_LEFT)
     draw.log_axis(figure, dtick=2)
     figure.update_yaxes(automargin=True, col=1)
@@ -58,9 +58,9 @@ def gradient_error_by_depth(frame: pd.DataFrame) -> go.Figure:
     for index, way in enumerate(medians["arithmetic"].unique()):
         # Where two agree the wider one shows beside the other.
         other: Keywords = {"colour": style.palette(index), "width": max(2.0, 6.5 - 1.5 * index)}
-        for option, family, own in draw.options(medians[medians["arithmetic"] == way]):
+        for option, family, rows in draw.options(medians[medians["arithmetic"] == way]):
             look, name = style.option_look(option)._replace(**other), f"{way}, {family}"
-            draw.mean_and_runs(figure, own, "depth", "percent", look, name, way, log=True)
+            draw.mean_and_runs(figure, rows, "depth", "percent", look, name, way, log=True)
     draw.limit(figure, 100 * verdict.NOTHING_LEFT)
     draw.log_axis(figure)
     title = "Rounding against depth: median error over the layers"
@@ -89,8 +89,8 @@ def error_by_condition(table: pd.DataFrame, by: Literal["precision", "steps_plan
     for network in shown:
         look, column = network.by_error("train_error"), families.index(network.family) + 1
         group: Keywords = {"legendgroup": network.name, "col": column, "mode": "lines+markers"}
-        for seed, own in network.rows.drop_duplicates(["place", "seed"]).groupby("seed"):
-            errors = own.set_index("place")["train_error"].reindex(places)
+        for seed, rows in network.rows.drop_duplicates(["place", "seed"]).groupby("seed"):
+            errors = rows.set_index("place")["train_error"].reindex(places)
             who, faint = f"{network.name}, seed {seed}", look._replace(width=style.FAINT)
             draw.line(figure, places, errors, faint, None, who, opacity=0.45, **group)
         means = network.rows.groupby("place", observed=True)["train_error"].mean().reindex(places)

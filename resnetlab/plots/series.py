@@ -186,7 +186,7 @@ def line(
     name: str, runs: Sequence[str], curves: Sequence[pd.DataFrame], depth: int, kind: Spread
 ) -> Line:
     """A Line, with mean and spread if it has several runs with values."""
-    several = sum(len(own) > 0 for own in curves) > 1
+    several = sum(len(curve) > 0 for curve in curves) > 1
     averaged = curves if several else []
     mean, raw = over_runs(averaged, kind, "line"), over_runs(averaged, "none", "y")
     return Line(name, tuple(runs), tuple(curves), depth, mean, raw)
@@ -194,11 +194,11 @@ def line(
 
 def smoothed(curves: Sequence[pd.DataFrame], weight: float) -> list[pd.DataFrame]:
     """The curves with `line`, y smoothed over one common span: what the axis of all of them shows."""
-    filled = [own["x"] for own in curves if len(own)]
+    filled = [curve["x"] for curve in curves if len(curve)]
     span = max(x.max() for x in filled) - min(x.min() for x in filled) if filled else 0.0
     return [
-        own.assign(line=smooth(own["x"].to_numpy(), own["y"].to_numpy(), weight, span))
-        for own in curves
+        curve.assign(line=smooth(curve["x"].to_numpy(), curve["y"].to_numpy(), weight, span))
+        for curve in curves
     ]
 
 

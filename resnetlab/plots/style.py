@@ -140,8 +140,10 @@ def finish(
     axes in pixels. A trace's `hovertemplate` names it: what is shown of its values follows from
     titles and units of the axes.
     """
-    said = ". ".join(words[0].upper() + words[1:] for words in legend)
-    small = "<br>".join(filter(None, [subtitle, *textwrap.wrap(f"{said}." if said else "", _WIDE)]))
+    grammar = ". ".join(words[0].upper() + words[1:] for words in legend)
+    small = "<br>".join(
+        filter(None, [subtitle, *textwrap.wrap(f"{grammar}." if grammar else "", _WIDE)])
+    )
     text = f"<b>{title}</b>" + (f"<br><span style='font-size:13px'>{small}</span>" if small else "")
     more = _LINE * small.count("<br>")
     figure.update_layout(

@@ -22,9 +22,9 @@ def loss_lines(frame: pd.DataFrame) -> go.Figure:
     figure = draw.panels((), distance, "mean cross-entropy")
     shown, colours = draw.networks(frame)
     for network in shown:
-        for _, name, own in draw.pick_runs(network.rows.sort_values("distance")):
-            loss = own["loss"].where(np.isfinite(own["loss"]) & (own["loss"] > 0))
-            draw.line(figure, own["distance"], loss, network.by_family(), name, connectgaps=False)
+        for _, name, rows in draw.pick_runs(network.rows.sort_values("distance")):
+            loss = rows["loss"].where(np.isfinite(rows["loss"]) & (rows["loss"] > 0))
+            draw.line(figure, rows["distance"], loss, network.by_family(), name, connectgaps=False)
     draw.log_axis(figure)
     title = "Loss along a line through the trained weights"
     return finish(figure, title, conditions(frame), [colours, DASHED_PLAIN])
