@@ -143,7 +143,8 @@ def error_by_network(table: pd.DataFrame) -> go.Figure:
     for column, quantity in enumerate(_FINAL, start=1):
         for network in shown:
             rows, look = network.rows, network.by_error(quantity)
-            place, mean = {"row": 1, "col": column}, rows[quantity].mean()
+            place: Keywords = {"row": 1, "col": column}
+            mean = rows[quantity].mean()
             edge = {"color": look.colour, "width": 2}
             figure.add_bar(
                 x=[network.name],

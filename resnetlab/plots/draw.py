@@ -98,7 +98,7 @@ def over_seeds(values: pd.Series, by: pd.Series) -> pd.DataFrame:
     A group that only some seeds have reached would bend the mean: those that all have stay.
     """
     groups = values.dropna().groupby(by).agg(["mean", "min", "max", "count"])
-    return groups[groups["count"] == groups["count"].max()]
+    return pd.DataFrame(groups[groups["count"] == groups["count"].max()])
 
 
 def in_words(values: pd.Series, order: Sequence[Any], form: str) -> pd.Series:
