@@ -186,16 +186,13 @@ def sidebar() -> None:
         if wanted:
             st.html(STYLES / f"{name}.css")
     if bare:
-        st.button("Show controls", icon=":material/tune:", type="tertiary", on_click=_show_controls)
+        look: dict[str, Any] = {"icon": ":material/tune:", "type": "tertiary"}
+        st.button("Show controls", on_click=lambda: st.session_state.update(bare=False), **look)
 
 
 def projector() -> bool:
     """Whether the page is shown to a hall."""
     return bool(st.session_state.get("projector"))
-
-
-def _show_controls() -> None:
-    st.session_state["bare"] = False
 
 
 def open_study(title: str, intro: str) -> store.Study:

@@ -297,31 +297,20 @@ def offer_files(chosen: lines.Runs, curves: Sequence[series.Line], view: View) -
         "and not thinned. The page of the figure needs no network. SVG and PNG: the camera above the "
         "chart.",
     )
-    csv, html, _ = st.columns([1, 1, 2])
-    words: dict[str, Any] = {"on_click": "ignore", "width": "stretch"}
-    csv.download_button(
-        "All points (CSV)",
-        lambda: series.to_csv(lines.points(chosen)),
-        "points.csv",
-        "text/csv",
-        key="csv",
-        icon=":material/table:",
-        **words,
-    )
+
+    def points() -> bytes:
+        return series.to_csv(lines.points(chosen))
 
     def figure() -> bytes:
         drawn = draw(chosen, curves, view, "light")
         return str(pio.to_html(drawn, config=plots.CONFIG, include_plotlyjs=True)).encode()
 
-    html.download_button(
-        "The figure (HTML)",
-        figure,
-        f"{view.quantity}-by-{view.axis}.html",
-        "text/html",
-        key="html",
-        icon=":material/code:",
-        **words,
-    )
+    csv, html, _ = st.columns([1, 1, 2])
+    words: dict[str, Any] = {"on_click": "ignore", "width": "stretch"}
+    icon, file = ":material/table:", "points.csv"
+    csv.download_button("All points (CSV)", points, file, "text/csv", key="csv", icon=icon, **words)
+    icon, file = ":material/code:", f"{view.quantity}-by-{view.axis}.html"
+    html.download_button("The figure (HTML)", figure, file, "text/html", key="html", icon=icon, **words)
 
 
 page()

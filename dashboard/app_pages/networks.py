@@ -177,7 +177,13 @@ def show_block(
         "what": frame.text("Whole block" if "." in block else "Whole part"),
         "value": frame.text(network.name, alignment="right"),
     }
-    frame.table(facts(part), f"facts {network.name}", columns)
+    facts = {
+        "in (channels × height × width)": " × ".join(f"{side:,}" for side in part["shape_in"]),
+        "out": " × ".join(f"{side:,}" for side in part["shape_out"]),
+        "parameters": f"{part['parameters']:,}",
+        "multiply-adds of one image": f"{part['multiply_adds']:,}",
+    }
+    frame.table(pd.DataFrame(facts.items(), columns=[*columns]), f"facts {network.name}", columns)
     norms = run.probe() if run else pd.DataFrame(columns=["step", "name", "value"])
     last = norms[norms["step"] == norms["step"].max()]
     gradients = dict(zip(last["name"], last["value"], strict=True))
@@ -211,18 +217,6 @@ def formula(part: Part, design: str) -> str:
         return FORMULAS.get(kind, FORMULAS[part["kind"]])
     lines = rf"{SHORTCUTS[part['shortcut']]}\\{RESIDUALS[part['kind']]}"
     return rf"\begin{{gathered}}{lines}\end{{gathered}}"
-
-
-def facts(part: Part) -> pd.DataFrame:
-    """The block as a whole."""
-    shapes = [" × ".join(f"{side:,}" for side in part[key]) for key in ("shape_in", "shape_out")]
-    rows = {
-        "in (channels × height × width)": shapes[0],
-        "out": shapes[1],
-        "parameters": f"{part['parameters']:,}",
-        "multiply-adds of one image": f"{part['multiply_adds']:,}",
-    }
-    return pd.DataFrame(rows.items(), columns=["what", "value"])
 
 
 # --- layer responses --------------------------------------------------------------------------

@@ -61,8 +61,4 @@ from resnetlab.store.schema import (
     significant,
     write_json,
 )
-from resnetlab.store.writer import (
-    RunWriter,
-    add_evaluation,
-    check_folder,
-)
+from resnetlab.store.writer import RunWriter, add_evaluation, check_folder

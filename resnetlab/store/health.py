@@ -8,14 +8,7 @@ from pathlib import Path
 
 from resnetlab.config import UsageError, commands
 from resnetlab.store.find import Study, unreadable
-from resnetlab.store.reader import (
-    STALE_SECONDS,
-    RunRecord,
-    Skipped,
-    read_lines,
-    silence,
-    torn_lines,
-)
+from resnetlab.store.reader import STALE_SECONDS, RunRecord, Skipped, read_lines, silence, torn_lines
 from resnetlab.store.schema import EVALUATIONS_FILE, REFERENCE, RUN_FILE, check_name, results_root
 
 # kind -> what it means and, where no more is known, what to do; the worst first
@@ -41,10 +34,7 @@ KINDS = {
         "The same command resumes it from its last checkpoint.",
     ),
     "failed": ("Stopped by an error.", "Fix the cause; the same command tries this run again."),
-    "interrupted": (
-        "Stopped before its end.",
-        "The same command resumes it from its last checkpoint.",
-    ),
+    "interrupted": ("Stopped before its end.", "The same command resumes it from its last checkpoint."),
     "diverged": (
         "The loss was not finite.",
         "Nothing to fix: in this study that is a result, and its data are kept.",

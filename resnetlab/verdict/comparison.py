@@ -155,15 +155,15 @@ class Ours:
 def _rows(run: store.RunRecord) -> Iterator[dict[str, Any]]:
     """A run's own single view at its last step, and what `resnetlab evaluate` kept of that step."""
     network, data, recipe = run.config.network, run.config.data.label, run.config.recipe.label
-    own_test: dict[str, Any] = {"protocol": "single", "data": data, "average": "softmax"}
-    own_test |= {"crop": None, "sides": None, "step": run.steps_done}
-    own_test |= {"top1_error": run.final("test_error"), "top5_error": None}
+    last_test: dict[str, Any] = {"protocol": "single", "data": data, "average": "softmax"}
+    last_test |= {"crop": None, "sides": None, "step": run.steps_done}
+    last_test |= {"top1_error": run.final("test_error"), "top5_error": None}
     evaluations = run.evaluations
     kept = evaluations.to_dict("records") if len(evaluations) else ()  # to_dict is slow
-    for test in (own_test, *kept):
+    for test in (last_test, *kept):
         if test["step"] != run.steps_done or str(test["protocol"]) not in paper.VIEWS:
             continue
-        if test is not own_test and (test["protocol"], test["data"]) == ("single", data):
+        if test is not last_test and (test["protocol"], test["data"]) == ("single", data):
             continue  # its own test once more
         yield {
             "network": run.config.network_name,
@@ -174,7 +174,7 @@ def _rows(run: store.RunRecord) -> Iterator[dict[str, Any]]:
             "protocol": test["protocol"],
             "details": ", ".join(ours for ours, _ in _unusual(test)),
             "reasons": tuple(not_comparable(data, recipe, network=network, test=test)),
-            "train": run.final("train_error") if test is own_test else None,
+            "train": run.final("train_error") if test is last_test else None,
             "top1": store.finite(test["top1_error"]),
             "top5": store.finite(test["top5_error"]),
         }

@@ -193,12 +193,7 @@ class Contrast:
 
 
 def contrast(
-    table: pd.DataFrame,
-    worse: str,
-    better: str,
-    quantity: str = "train_error",
-    *,
-    by: str = "network",
+    table: pd.DataFrame, worse: str, better: str, quantity: str = "train_error", *, by: str = "network"
 ) -> Contrast | None:
     """Paired over the seeds that both networks finished; None if there is none.
 
