@@ -15,7 +15,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,7 +57,6 @@ def slots() -> int:
 
 def data_sets() -> list[str]:
     """The data sets that a run may use: the digits, and what has been fetched. No paths."""
-
     fetched = files.project_root() / "data"
     return ["digits", *(name for name in ("cifar10", "cifar100") if any(fetched.glob(f"{name}/*/")))]
 
@@ -65,60 +64,47 @@ def data_sets() -> list[str]:
 # --- what may be asked for --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Request:
-    """One run as the page asks for it. Nothing is checked before `run`."""
-
-    depth: int
-    shortcut: str
-    lr: float = 0.1
-    data: str = "digits"
-    steps: int = 400
-    seed: int = 0
-
-    def run(self) -> config.Run:
-        """The strict run. Raises UsageError for what is no valid run or beyond the lab's limits."""
-        if self.data not in data_sets():
-            raise UsageError(
-                f"data {self.data!r} is not offered here: {', '.join(data_sets())} "
-                "(`resnetlab data download cifar10` fetches more)"
-            )
-        run = config.run_from_parameters(**asdict(self))
-        for what, value, most in (
-            ("depth", run.network.depth, MOST_DEPTH),
-            ("steps", run.recipe.steps, MOST_STEPS),
-            ("learning rate", run.recipe.lr, MOST_LR),
-        ):
-            if value > most:
-                raise UsageError(f"{what} {value:,} is more than the lab's limit of {most:,}")
-        return run
-
-    @classmethod
-    def parse(cls, values: object) -> Request:
-        """From the JSON of a queue file. UsageError if it is no request that may be run."""
-        names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
-            raise UsageError("is no request of the live lab")
-        request = cls(**values)
-        request.run()
-        return request
-
-    @classmethod
-    def like(cls, run: config.Run) -> Request | None:
-        """The request for exactly that run, None if the lab has none."""
-        recipe = run.recipe
-        request = cls(
-            run.network.depth, run.network.shortcut, recipe.lr, run.data.name, recipe.steps, run.seed
+def asked(
+    depth: int,
+    shortcut: str,
+    lr: float = 0.1,
+    data: str = "digits",
+    steps: int = 400,
+    seed: int = 0,
+) -> config.Run:
+    """The run that the page asks for. UsageError for no valid run, or one beyond the lab's limits."""
+    offered = data_sets()
+    if data not in offered:
+        raise UsageError(
+            f"data {data!r} is not offered here: {', '.join(offered)} "
+            "(`resnetlab data download cifar10` fetches more)"
         )
-        with contextlib.suppress(UsageError):
-            return request if request.run() == run else None
-        return None
+    run = config.run_from_parameters(
+        depth=depth, shortcut=shortcut, lr=lr, data=data, steps=steps, seed=seed
+    )
+    limits = {
+        "depth": (depth, MOST_DEPTH),
+        "steps": (steps, MOST_STEPS),
+        "learning rate": (lr, MOST_LR),
+    }
+    for what, (value, most) in limits.items():
+        if value > most:
+            raise UsageError(f"{what} {value:,} is more than the lab's limit of {most:,}")
+    return run
+
+
+def may_be_asked(run: config.Run) -> bool:
+    """Whether the page can ask for exactly that run."""
+    net, recipe = run.network, run.recipe
+    with contextlib.suppress(UsageError):
+        return run == asked(net.depth, net.shortcut, recipe.lr, run.data.name, recipe.steps, run.seed)
+    return False
 
 
 # 300 steps: with the digits' own 400 the three would not end within 90 seconds on two cores.
 LESSON_STEPS = 300
 LESSON = tuple(
-    Request(depth, shortcut, steps=LESSON_STEPS)
+    asked(depth, shortcut, steps=LESSON_STEPS)
     for depth, shortcut in ((20, "none"), (56, "none"), (56, "A"))
 )
 
@@ -135,13 +121,12 @@ class Entry:
     phase: Phase
 
 
-def submit(root: Path, requests: Sequence[Request]) -> list[Answer]:
-    """Put runs into the queue, all or none, and start what there is room for.
+def submit(root: Path, runs: Sequence[config.Run]) -> list[Answer]:
+    """Put runs, each as `asked` gives it, into the queue, all or none; start what there is room for.
 
     Returns for each what became of it; one that has ended, waits or trains is not queued again. Raises
-    UsageError for a bad request, a full queue and a results folder that cannot be written.
+    UsageError for a full queue and a results folder that cannot be written.
     """
-    runs = [request.run() for request in requests]
     queue = _Queue(store.prepare_root(root))
     with queue.locked():
         queue.advance()
@@ -152,9 +137,9 @@ def submit(root: Path, requests: Sequence[Request]) -> list[Answer]:
             raise UsageError(
                 f"{len(waiting)} runs wait and {MOST_WAITING} may: take one out, or wait for an end"
             )
-        for request, run, answer in zip(requests, runs, answers, strict=True):
+        for run, answer in zip(runs, answers, strict=True):
             if answer is None:
-                queue.add(run.default_name, request)
+                queue.add(run)
         left = queue.advance()
         active = queue.markers()
     if left:
@@ -198,7 +183,7 @@ def look(root: Path) -> list[Entry]:
     entries = []
     active = queue.markers()
     for name, marker in active.items():
-        run = _run_of(marker.get("request"), name)
+        run = _run_of(marker.get("run"), name)
         if run is None:
             continue
         phase: Phase = "starting"
@@ -255,7 +240,7 @@ class _Queue:
         return requests
 
     def markers(self) -> dict[str, dict[str, Any]]:
-        """Run name -> request, pid, created (process start, s since 1970) and stop (asked when)."""
+        """Run name -> run, pid, created (process start, s since 1970) and stop (asked when)."""
         markers = {path.stem: _json(path) for path in _files(self.folder / "running")}
         return {name: marker for name, marker in markers.items() if marker is not None}
 
@@ -271,10 +256,11 @@ class _Queue:
     def mark(self, name: str, marker: Mapping[str, Any]) -> None:
         store.write_json(self.folder / "running" / f"{name}.json", marker)
 
-    def add(self, name: str, request: Request) -> None:
+    def add(self, run: config.Run) -> None:
         numbers = [path.name.partition(".")[0] for path in _files(self.folder / "waiting")]
         number = max((int(n) for n in numbers if n.isdecimal()), default=0) + 1
-        store.write_json(self.folder / "waiting" / f"{number:08d}.{name}.json", asdict(request))
+        path = self.folder / "waiting" / f"{number:08d}.{run.default_name}.json"
+        store.write_json(path, run.model_dump(mode="json"))
 
     def note(self, name: str, text: str) -> None:
         store.write_json(self.folder / "notes" / f"{name}.json", {"note": text[:400]})
@@ -307,7 +293,7 @@ class _Queue:
 
     def work(self, name: str, marker: Mapping[str, Any]) -> processes.Local | None:
         """The process that trains for this marker; None if the marker is damaged."""
-        run = _run_of(marker.get("request"), name)
+        run = _run_of(marker.get("run"), name)
         if run is None:
             return None
         pid, created = marker.get("pid"), marker.get("created")
@@ -322,7 +308,7 @@ class _Queue:
 
     def _start(self, name: str, values: object) -> bool:
         """Start the run's process; False, with a note, if that cannot be."""
-        marker = {"request": values, "pid": None, "created": None, "stop": None}
+        marker = {"run": values, "pid": None, "created": None, "stop": None}
         work = self.work(name, marker)
         if work is None:
             self.note(name, "its request in the queue was damaged and has been removed")
@@ -370,9 +356,9 @@ def _environment() -> dict[str, str]:
 
 def _run_of(values: object, name: str) -> config.Run | None:
     """The run that a queue file asks for, None if the file is damaged or belongs to another name."""
-    with contextlib.suppress(UsageError, TypeError):
-        run = Request.parse(values).run()
-        return run if run.default_name == name else None
+    with contextlib.suppress(UsageError):
+        run = config.Run.parse(values)  # type: ignore[arg-type]
+        return run if run.default_name == name and may_be_asked(run) else None
     return None
 
 

@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from dashboard import lab
-from resnetlab import cli, files, store
+from resnetlab import cli, config, files, store
 from resnetlab.config import UsageError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -25,8 +25,8 @@ APP = PROJECT / "dashboard" / "app.py"
 PAGE = "app_pages/lab.py"
 PATIENCE = 240.0  # seconds; a loaded machine
 
-SHORT = lab.Request(8, "none", steps=4)
-LONG = lab.Request(8, "none", steps=lab.MOST_STEPS)
+SHORT = lab.asked(8, "none", steps=4)
+LONG = lab.asked(8, "none", steps=lab.MOST_STEPS)
 
 
 def processes(root: Path, word: str = "") -> list[psutil.Process]:
@@ -78,23 +78,23 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab, "_ensure_worker", lambda queue: None)
 
 
-def name_of(request: lab.Request) -> str:
-    return request.run().default_name
+def name_of(run: config.Run) -> str:
+    return run.default_name
 
 
-def record(root: Path, request: lab.Request) -> store.RunRecord | None:
+def record(root: Path, request: config.Run) -> store.RunRecord | None:
     try:
         return store.read_run(root / lab.STUDY / name_of(request))
     except UsageError:
         return None
 
 
-def has_status(root: Path, request: lab.Request, status: str) -> bool:
+def has_status(root: Path, request: config.Run, status: str) -> bool:
     found = record(root, request)
     return found is not None and found.status == status
 
 
-def logged(root: Path, request: lab.Request) -> int:
+def logged(root: Path, request: config.Run) -> int:
     found = record(root, request)
     return found.steps_done if found is not None else 0
 
@@ -128,7 +128,7 @@ def test_what_is_no_run_or_too_much_is_refused_with_the_reason(
 ) -> None:
     values = {"depth": 20, "shortcut": "none"} | changes
     with pytest.raises(UsageError, match=message):
-        lab.submit(root, [lab.Request(**values)])
+        lab.submit(root, [lab.asked(**values)])
     assert not list(root.iterdir())
 
 
@@ -138,15 +138,16 @@ def test_only_data_that_lie_here_are_offered(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "data" / "cifar10" / "cifar-10-batches-py").mkdir(parents=True)
     (tmp_path / "data" / "cifar100").mkdir()  # begun, never filled
     assert lab.data_sets() == ["digits", "cifar10"]
-    assert lab.Request(20, "A", data="cifar10", steps=100).run().recipe.name == "short"
+    assert lab.asked(20, "A", data="cifar10", steps=100).recipe.name == "short"
 
 
-def test_a_run_leads_back_to_its_request() -> None:
-    for request in (*lab.LESSON, lab.Request(50, "B", 0.25, "digits", 7, 3)):
-        assert lab.Request.like(request.run()) == request
-    large = lab.Request(20, "none").run()
-    changed = large.model_copy(update={"recipe": large.recipe.replace(batch_size=64)})
-    assert lab.Request.like(changed) is None
+def test_only_what_the_page_can_ask_for_goes_on() -> None:
+    for run in (*lab.LESSON, lab.asked(50, "B", 0.25, "digits", 7, 3)):
+        assert lab.may_be_asked(run)
+    usual = lab.asked(20, "none")
+    for changes in ({"batch_size": 64}, {"steps": lab.MOST_STEPS + 1}):
+        changed = usual.model_copy(update={"recipe": usual.recipe.replace(**changes)})
+        assert not lab.may_be_asked(changed)
 
 
 @pytest.mark.parametrize(
@@ -207,15 +208,15 @@ def test_the_command_refuses_what_is_no_address() -> None:
 
 
 def test_the_queue_keeps_its_order_and_has_a_limit(root: Path, nothing_starts: None) -> None:
-    requests = [lab.Request(8, "none", steps=4, seed=seed) for seed in range(lab.MOST_WAITING)]
+    requests = [lab.asked(8, "none", steps=4, seed=seed) for seed in range(lab.MOST_WAITING)]
     for request in requests:
         assert lab.submit(root, [request]) == ["waiting"]
     assert [entry.run.seed for entry in lab.look(root)] == list(range(lab.MOST_WAITING))
     with pytest.raises(UsageError, match="20 runs wait"):
-        lab.submit(root, [lab.Request(8, "A", steps=4)])
+        lab.submit(root, [lab.asked(8, "A", steps=4)])
     assert lab.submit(root, [requests[3]]) == ["under way"]  # asks for nothing new
     lab.stop(root, name_of(requests[3]))
-    assert lab.submit(root, [lab.Request(8, "A", steps=4)]) == ["waiting"]
+    assert lab.submit(root, [lab.asked(8, "A", steps=4)]) == ["waiting"]
     seeds = [entry.run.seed for entry in lab.look(root) if entry.run.network.shortcut == "none"]
     assert seeds == [seed for seed in range(lab.MOST_WAITING) if seed != 3]
 
@@ -230,7 +231,7 @@ def test_many_who_press_start_at_once_make_one_run_each(root: Path, nothing_star
 
 def test_a_lesson_that_does_not_fit_is_refused_whole(root: Path, nothing_starts: None) -> None:
     for seed in range(lab.MOST_WAITING - 1):
-        lab.submit(root, [lab.Request(8, "none", steps=4, seed=seed)])
+        lab.submit(root, [lab.asked(8, "none", steps=4, seed=seed)])
     with pytest.raises(UsageError, match="runs wait"):
         lab.submit(root, lab.LESSON)
     assert len(lab.look(root)) == lab.MOST_WAITING - 1
@@ -252,15 +253,17 @@ def test_damaged_files_in_the_queue_are_set_aside(root: Path, monkeypatch: pytes
         pass
     bad = {
         "00000001.torn.json": '{"depth": 8',
-        "00000002.other.json": json.dumps({"depth": 8, "shortcut": "none", "evil": 1}),
-        "00000003.path.json": json.dumps(vars(SHORT) | {"data": "folder:/"}),
-        "00000004.name-of-another.json": json.dumps(vars(SHORT)),
+        "00000002.other.json": json.dumps(SHORT.model_dump(mode="json") | {"evil": 1}),
+        "00000003.path.json": json.dumps(
+            SHORT.model_dump(mode="json") | {"data": {"name": "folder:/"}}
+        ),
+        "00000004.name-of-another.json": json.dumps(SHORT.model_dump(mode="json")),
         "nonsense.json": "[]",
     }
     for name, content in bad.items():
         (queue.folder / "waiting" / name).write_text(content)
     (queue.folder / "running" / "torn.json").write_text("{")
-    (queue.folder / "running" / "list.json").write_text('{"request": [], "pid": "1", "created": []}')
+    (queue.folder / "running" / "list.json").write_text('{"run": [], "pid": "1", "created": []}')
     assert lab.look(root) == []
     assert lab.tend(root) == []
     assert not list((queue.folder / "waiting").iterdir())
@@ -276,7 +279,8 @@ def test_only_the_process_that_was_started_is_signalled(
     monkeypatch.setattr("psutil.Process.kill", lambda *words: pytest.fail("killed"))
     queue = lab._Queue(root)
     me = psutil.Process()
-    marker = {"request": vars(SHORT), "pid": me.pid, "created": me.create_time(), "stop": None}
+    asked = SHORT.model_dump(mode="json")
+    marker = {"run": asked, "pid": me.pid, "created": me.create_time(), "stop": None}
     with queue.locked():
         queue.mark(name_of(SHORT), marker)
     lab.stop(root, name_of(SHORT))
@@ -315,7 +319,7 @@ def test_a_run_finishes_as_it_was_asked_for_and_the_worker_ends(root: Path) -> N
     wait_until(lambda: not lab.worker_lives(root), "its worker does not end")
     found = record(root, SHORT)
     assert found is not None
-    assert found.config == SHORT.run()
+    assert found.config == SHORT
     assert found.info["execution"]["threads"] == 1
     assert len(found.info["starts"]) == 1
     assert lab.tend(root) == []
@@ -352,7 +356,7 @@ def test_stop_ends_with_a_checkpoint_and_start_goes_on_from_it(root: Path) -> No
 
 @pytest.mark.slow
 def test_no_more_run_than_there_are_cores_and_the_rest_in_order(root: Path, one_slot: None) -> None:
-    requests = [lab.Request(8, "none", steps=4, seed=seed) for seed in (2, 0, 1)]
+    requests = [lab.asked(8, "none", steps=4, seed=seed) for seed in (2, 0, 1)]
     assert lab.submit(root, requests) == ["started", "waiting", "waiting"]
 
     def ended() -> bool:
@@ -367,7 +371,7 @@ def test_no_more_run_than_there_are_cores_and_the_rest_in_order(root: Path, one_
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_runs_are_kept(root: Path, one_slot: None) -> None:
-    other = lab.Request(8, "A", steps=4)
+    other = lab.asked(8, "A", steps=4)
     lab.submit(root, [LONG, other])
     wait_until(lambda: lab.worker_lives(root), "no worker")
     (worker,) = processes(root, "dashboard.lab")
@@ -396,7 +400,7 @@ def test_a_starter_killed_half_way_starts_nothing_twice(root: Path, one_slot: No
     queue = lab._Queue(root)
     with queue.locked():
         queue.mark(name_of(LONG), queue.markers()[name_of(LONG)] | {"pid": None, "created": None})
-        queue.add(name_of(LONG), LONG)
+        queue.add(LONG)
     lab.tend(root)
     assert len(processes(root, "train")) == 1
     assert not queue.waiting()

@@ -1,6 +1,7 @@
 """A network trained in front of the class: choose, start, watch it grow, stop."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ PHASES = {
     "running": "training",
     "stopping": "stopping after its step, with a checkpoint",
 }
-SAID = {
+ANSWERS = {
     "started": "started",
     "waiting": "waits for a free core and then starts by itself",
     "under way": "is under way already",
@@ -90,15 +91,15 @@ def message(icon: str, head: str, lines: Iterable[str]) -> None:
             frame.say(line, 1000)
 
 
-def ask(root: Path, requests: Sequence[lab.Request]) -> None:
-    """Hand the runs to the queue and say what became of them."""
+def ask(root: Path, wish: Callable[[], Sequence[config.Run]]) -> None:
+    """Hand the runs wished for to the queue and say what became of them."""
     try:
-        answers = lab.submit(root, requests)
+        runs = wish()
+        answers = lab.submit(root, runs)
     except UsageError as error:
         message("error", "Not started", str(error).splitlines())
         return
-    labels = [request.run().label for request in requests]
-    lines = (f"{label} {SAID[answer]}" for label, answer in zip(labels, answers, strict=True))
+    lines = (f"{run.label} {ANSWERS[answer]}" for run, answer in zip(runs, answers, strict=True))
     message("science", "In the lab", lines)
 
 
@@ -124,13 +125,9 @@ def controls(root: Path) -> None:
 
         layers = f"Weighted layers: 8, 14, 20, … at most {lab.MOST_DEPTH}."
         depth = number(top[0], "Depth (6n+2)", "lab_depth", 20, 6, layers)
-        shortcut = top[1].selectbox(
-            "Shortcut",
-            list(SHORTCUTS),
-            format_func=SHORTCUTS.__getitem__,
-            key="lab_shortcut",
-            bind="query-params",
-        )
+        words: dict[str, Any] = {"key": "lab_shortcut", "bind": "query-params"}
+        shown = SHORTCUTS.__getitem__
+        shortcut = top[1].selectbox("Shortcut", list(SHORTCUTS), format_func=shown, **words)
         images = {name: name for name in lab.data_sets()}
         fetched = "The digits, and CIFAR where `resnetlab data download` has fetched it."
         data = frame.choose("Data", images, "lab_data", fetched, place=top[2])
@@ -142,9 +139,9 @@ def controls(root: Path) -> None:
         seed = number(bottom[2], "Seed", "lab_seed", 0, 1, follows)
         start = st.button("Start", icon=":material/play_arrow:", key="start")
     if taught:
-        ask(root, lab.LESSON)
+        ask(root, lambda: lab.LESSON)
     if start:
-        ask(root, [lab.Request(depth, str(shortcut), lr, data, steps, seed)])
+        ask(root, lambda: [lab.asked(depth, str(shortcut), lr, data, steps, seed)])
 
 
 # --- what is under way ------------------------------------------------------------------------
@@ -174,28 +171,23 @@ def under_way(
         if may_start:
             label = "Take out" if entry.phase == "waiting" else "Stop"
             stopping = entry.phase == "stopping"
-            button(place, label, "stop", entry.name, lab.stop, root, entry.name, disabled=stopping)
+            action = partial(lab.stop, root, entry.name)
+            button(place, label, f"stop {entry.name}", "stop", action, disabled=stopping)
 
 
 def button(
-    place: Any,
-    label: str,
-    verb: str,
-    name: str,
-    action: Callable[..., object],
-    *words: object,
-    **how: Any,
+    place: Any, label: str, key: str, icon: str, action: Callable[[], object], **how: Any
 ) -> None:
-    """A button beside the run of that name; a refusal is said at the next drawing."""
+    """A button beside a run; a refusal is said at the next drawing."""
 
     def attempt() -> None:
         try:
-            action(*words)
+            action()
         except UsageError as error:
             st.session_state["lab refused"] = str(error).splitlines()
 
-    icon = f":material/{'stop' if verb == 'stop' else 'resume'}:"
-    place.button(label, icon=icon, key=f"{verb} {name}", width="stretch", on_click=attempt, **how)
+    words = {"icon": f":material/{icon}:", "key": key, "width": "stretch", "on_click": attempt}
+    place.button(label, **words | how)
 
 
 def title(run: config.Run) -> str:
@@ -215,14 +207,14 @@ def to_continue(
     for run in runs:
         if run.name in busy or run.status not in ("interrupted", "failed"):
             continue
-        request = lab.Request.like(run.config)
         reason = notes.get(run.name) or str(run.info.get("error") or "its process is gone")
         text, place = st.columns([6, 1], vertical_alignment="center")
         where = f"{run.status} after {run.steps_done:,}"
         with text:
             frame.say(f"{title(run.config)}: {where}; {reason}")
-        if may_start and request is not None:
-            button(place, "Continue", "continue", run.name, lab.submit, root, [request])
+        if may_start and lab.may_be_asked(run.config):
+            action = partial(lab.submit, root, [run.config])
+            button(place, "Continue", f"continue {run.name}", "resume", action)
 
 
 # --- the figures ------------------------------------------------------------------------------
@@ -255,24 +247,18 @@ def figures(study: store.Study, entries: Sequence[lab.Entry]) -> None:
     # The runs of the lesson that has just ended stay while the next one begins.
     offered = (live + [label for label in labels if label not in live])[: max(3, len(live))]
     pick, switch = st.columns([6, 1], vertical_alignment="bottom")
+    default = frame.follow("lab_runs", offered[:MOST_DRAWN], study)
+    hint = f"Up to {MOST_DRAWN}. At first what trains now, or the latest three."
+    words: dict[str, Any] = {"default": default, "help": hint, "bind": "query-params"}
     chosen = pick.multiselect(
-        "Runs to look at",
-        list(labels),
-        default=frame.follow("lab_runs", offered[:MOST_DRAWN], study),
-        key="lab_runs",
-        bind="query-params",
-        max_selections=MOST_DRAWN,
-        help=f"Up to {MOST_DRAWN}. At first what trains now, or the latest three.",
+        "Runs to look at", list(labels), key="lab_runs", max_selections=MOST_DRAWN, **words
     )
     runs = [labels[label] for label in chosen if label in labels][:MOST_DRAWN]
     if not runs:
         st.info("Choose runs to look at.", icon=":material/show_chart:")
         return
-    paused = bool(entries) and switch.toggle(
-        "Pause",
-        key="lab_pause",
-        help="Hold the picture still. Without it, charts grow and keep your zoom.",
-    )
+    still = "Hold the picture still. Without it, charts grow and keep your zoom."
+    paused = bool(entries) and switch.toggle("Pause", key="lab_pause", help=still)
     metrics, probes = held(runs, paused)
     groups: dict[tuple[str, ...], list[store.RunRecord]] = {}
     for run in runs:  # runs that cannot be averaged or subtracted get figures of their own

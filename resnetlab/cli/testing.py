@@ -109,7 +109,11 @@ def evaluate(
                 unkept = failure = str(error)
     apart = _not_comparable(record, spec, rows)
     if as_json:
-        info = {"run": record and _name(record), "weights": weights, "network": spec.name}
+        info: dict[str, Any] = {
+            "run": record and _name(record),
+            "weights": weights,
+            "network": spec.name,
+        }
         info |= {"step": subject.step, "evaluations": rows, "not_comparable": apart}
         print_json(info | {"stored": not unkept})
     else:
@@ -139,7 +143,8 @@ def _not_comparable(
     record: store.RunRecord | None, spec: config.Network, rows: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """Why these tests cannot stand beside the paper's, each reason once."""
-    labels, reasons = (None, None), list[str]()
+    labels: tuple[str | None, str | None] = (None, None)
+    reasons: list[str] = []
     if record is not None:
         recipe, step = record.config.recipe, rows[0]["step"]
         labels = record.config.data.label, recipe.label
