@@ -38,8 +38,8 @@ def test_a_sound_folder_is_counted_and_has_no_problem(folder: Path) -> None:
     assert found.problems == []
     train = found.splits["train"]
     assert (train.images, train.classes, train.kinds) == (6, ["cat", "dog"], {"JPEG RGB": 6})
-    assert (train.height.least, train.height.median, train.height.greatest) == (40, 41, 42)
-    assert (train.width.least, train.width.greatest) == (50, 50)
+    assert train.height == {"least": 40, "median": 41, "greatest": 42}
+    assert train.width == {"least": 50, "median": 50, "greatest": 50}
     assert train.bytes == sum(path.stat().st_size for path in (folder / "train").rglob("*.jpg"))
 
 

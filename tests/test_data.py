@@ -109,13 +109,11 @@ def numbered(count: int, size: int = 8, channels: int = 1) -> Split:
 @given(st.integers(2, 300).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n - 1))))
 def test_the_held_out_part_is_disjoint_and_nothing_is_lost(sizes: tuple[int, int]) -> None:
     total, held = sizes
-    whole = Dataset("x", ("a", "b"), numbered(total), numbered(3))
-    split = datasets._hold_out(whole, held)
-    assert split.validation is not None
-    assert (len(split.train), len(split.validation)) == (total - held, held)
-    assert sorted(rows(split.train) + rows(split.validation)) == sorted(rows(whole.train))
-    assert not set(rows(split.train)) & set(rows(split.validation))
-    assert split.test is whole.test
+    whole = numbered(total)
+    train, validation = (whole.take(which) for which in datasets.held_out(total, held, "x"))
+    assert (len(train), len(validation)) == (total - held, held)
+    assert sorted(rows(train) + rows(validation)) == sorted(rows(whole))
+    assert not set(rows(train)) & set(rows(validation))
 
 
 def test_every_run_of_a_study_holds_out_the_same_images(digits: Dataset) -> None:
@@ -145,9 +143,7 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def joined(blocks: list[Draws]) -> list[Tensor]:
-    return [
-        torch.cat([getattr(block, name) for block in blocks]) for name in ("index", "dy", "dx", "flip")
-    ]
+    return [torch.cat(parts) for parts in zip(*blocks, strict=True)]
 
 
 @given(st.integers(1, 60), st.integers(2, 25), st.integers(0, 5), st.integers(1, 4))

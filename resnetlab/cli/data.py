@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,15 +59,16 @@ def data_check(
         progress=progress,
     )
     if as_json:
-        print_json(report.as_dict())
+        print_json(asdict(report))
     else:
         for split in report.splits.values():
             kinds = ", ".join(f"{count:,} {name}" for name, count in split.kinds.items())
             print(f"{split.folder}/  {split.images:,} images in {len(split.classes):,} classes")
             spans = {"per class": split.per_class, "width": split.width, "height": split.height}
-            for what, numbers in spans.items():
-                span = f"{numbers.least:,} to {numbers.greatest:,}, median {numbers.median:,g}"
-                print(f"  {what:<9} {span}")
+            for what, span in spans.items():
+                print(
+                    f"  {what:<9} {span['least']:,} to {span['greatest']:,}, median {span['median']:,g}"
+                )
             print(f"  {'kinds':<9} {kinds or 'none'}; {split.bytes / 1e6:,.1f} MB")
         for word, sentences in (("note", report.notes), ("problem", report.problems)):
             for sentence in sentences:

@@ -126,10 +126,8 @@ class Network(_Strict):
         return "plain" if self.shortcut == "none" else "residual"
 
     @classmethod
-    def from_name(cls, name: str, **changes: Any) -> Network:
+    def from_name(cls, name: str) -> Network:
         """Parse `[cifar-]plain-N` or `[cifar-]resnet-N[-A|B|C][-single][-3x3][-zeros-end]`.
-
-        `changes` are fields.
 
         Raises UsageError on any other name, and on a network that the paper does not have.
         """
@@ -144,14 +142,14 @@ class Network(_Strict):
                 "110, ...) or 18, 34, 50, 101, 152; `resnetlab networks` lists the paper's"
             )
         cifar, kind, depth, option, single, stride, zeros = match.groups()
-        values: dict[str, Any] = {"depth": int(depth)}
-        values |= {"design": "cifar"} if cifar else {}
-        values |= {"shortcut": option} if option else {}
-        values |= {"shortcut": "none"} if kind == "plain" else {}
-        values |= {"block": "single"} if single else {}
-        values |= {"stride_in": "3x3"} if stride else {}
-        values |= {"zeros": "end"} if zeros else {}
-        return cls.parse(values | changes)
+        spelt_out = {
+            "design": cifar and "cifar",
+            "shortcut": "none" if kind == "plain" else option,
+            "block": single and "single",
+            "stride_in": stride and "3x3",
+            "zeros": zeros and "end",
+        }
+        return cls.parse({"depth": int(depth)} | {key: v for key, v in spelt_out.items() if v})
 
 
 def _usual_network(depth: int, design: Any = None) -> dict[str, Any]:

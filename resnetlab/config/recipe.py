@@ -6,9 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from resnetlab.config.strict import UsageError, _Strict, did_you_mean
+
+_Step = Annotated[int, Field(ge=1)]
+_Side = Annotated[int, Field(ge=8)]
+_FROM_JSON = Field(strict=False)  # which has lists, and no tuples
 
 
 class Recipe(_Strict):
@@ -38,7 +42,7 @@ class Recipe(_Strict):
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.9
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
-    milestones: tuple[Annotated[int, Field(ge=1)], ...] = (32_000, 48_000)
+    milestones: Annotated[tuple[_Step, ...], _FROM_JSON] = (32_000, 48_000)
     decay: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.1
     pad: Annotated[int, Field(ge=0)] = 4
     flip: bool = True
@@ -50,8 +54,8 @@ class Recipe(_Strict):
     plateau_margin: Annotated[float, Field(ge=0, le=100)] = 0.1
     plateau_drops: Annotated[int, Field(ge=1)] = 2
     clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    crop: Annotated[int, Field(ge=8)] | None = None
-    scale: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | None = None
+    crop: _Side | None = None
+    scale: Annotated[tuple[_Side, _Side] | None, _FROM_JSON] = None
     colour: Literal["none", "pca"] = "none"
     mean: Literal["pixel", "channel"] = "pixel"
     ghost_batch: Annotated[int, Field(ge=2)] | None = None
@@ -61,11 +65,6 @@ class Recipe(_Strict):
     test_every: Annotated[int, Field(ge=1)] = 500
     probe_every: Annotated[int, Field(ge=1)] = 500
     checkpoint_every: Annotated[int, Field(ge=1)] = 2_000
-
-    @field_validator("milestones", "scale", mode="before")
-    @classmethod
-    def _tuple_from_json(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value  # JSON has no tuples
 
     def _usual(self) -> Mapping[str, Any]:
         later = list(type(self).model_fields)

@@ -6,7 +6,7 @@ import functools
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,22 +17,15 @@ from resnetlab.images.pixels import CHECK, DataError, decode, in_threads, readin
 
 SHOWN = 5  # names of files that a sentence gives; the JSON has all
 
+Range = dict[str, float]  # least, median, greatest
 Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
-@dataclass
-class Range:
+def _range(numbers: Sequence[int]) -> Range:
     """The least, the median and the greatest of some numbers; all 0 if there are none."""
-
-    least: int
-    median: float
-    greatest: int
-
-    @classmethod
-    def of(cls, numbers: Sequence[int]) -> Range:
-        if not numbers:
-            return cls(0, 0, 0)
-        return cls(min(numbers), statistics.median(numbers), max(numbers))
+    numbers = numbers or [0]
+    middle = statistics.median(numbers)
+    return {"least": min(numbers), "median": middle, "greatest": max(numbers)}
 
 
 @dataclass
@@ -63,9 +56,6 @@ class Census:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 class _Facts(NamedTuple):
     """What is known about one file."""
@@ -95,17 +85,13 @@ def _facts(path: Path, headers_only: bool) -> _Facts:
         return _Facts(error=str(error).removeprefix(f"{path} ").removesuffix(CHECK))
 
 
-def _no_progress(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
-    return items
-
-
 def inspect(
     path: Path,
     *,
     classes: int | None = None,
     headers_only: bool = False,
     tiny: bool | None = None,
-    progress: Progress = _no_progress,
+    progress: Progress = lambda items, what, total: items,
 ) -> Census:
     """Look at every file of train/ and test/ (or val/) of `path`; nothing that is wrong is raised.
 
@@ -143,9 +129,9 @@ def inspect(
             classes=list(layout.images[split]),
             images=len(files),
             bytes=sum(fact.length for fact in whole),
-            per_class=Range.of(list(map(len, groups))),
-            width=Range.of([fact.width for fact in whole]),
-            height=Range.of([fact.height for fact in whole]),
+            per_class=_range(list(map(len, groups))),
+            width=_range([fact.width for fact in whole]),
+            height=_range([fact.height for fact in whole]),
             kinds=dict(Counter(fact.kind for fact in whole).most_common()),
             upright=sum(fact.turned for fact in whole),
             damaged={name: fact.error for name, fact in facts.items() if fact.error},

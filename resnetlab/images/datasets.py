@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import http.client
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,11 @@ def load(spec: config.Data, root: Path | None = None) -> Dataset:
         dataset = _digits()
     else:
         dataset = _cifar(spec.name, root)
-    return _hold_out(dataset, spec.validation)
+    if spec.validation:
+        train = dataset.train
+        kept, held = held_out(len(train), spec.validation, dataset.label)
+        dataset = replace(dataset, train=train.take(kept), validation=train.take(held))
+    return dataset
 
 
 def held_out(images: int, count: int, label: str) -> tuple[Tensor, Tensor]:
@@ -55,14 +60,6 @@ def held_out(images: int, count: int, label: str) -> tuple[Tensor, Tensor]:
         raise UsageError(f"validation {count} leaves no training image: {label} has {images}")
     order = torch.randperm(images, generator=generator(0, "validation"))
     return order[count:].sort().values, order[:count].sort().values
-
-
-def _hold_out(dataset: Dataset, count: int) -> Dataset:
-    if count == 0:
-        return dataset
-    kept, held = held_out(len(dataset.train), count, dataset.label)
-    train = dataset.train
-    return Dataset(dataset.label, dataset.classes, train.take(kept), dataset.test, train.take(held))
 
 
 def _digits() -> Dataset:

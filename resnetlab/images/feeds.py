@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -56,8 +56,6 @@ class Split:
 
     def share(self, share: Share) -> Split:
         """This process's images, one in every `count`: together the shares are the split."""
-        if share.ranks == 1:
-            return self
         return Split(self.images[share.rank :: share.ranks], self.labels[share.rank :: share.ranks])
 
     def take(self, indices: Tensor) -> Split:
@@ -120,8 +118,7 @@ def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-@dataclass(frozen=True)
-class Draws:
+class Draws(NamedTuple):
     """What a block of steps sees: image indices, crop offsets and flips, each (steps, batch)."""
 
     index: Tensor
@@ -129,21 +126,13 @@ class Draws:
     dx: Tensor
     flip: Tensor
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Draws:
-        return Draws(change(self.index), change(self.dy), change(self.dx), change(self.flip))
-
-    def to(self, device: torch.device) -> Draws:
-        return self._map(lambda t: t.to(device))
-
     def share(self, share: Share) -> Draws:
         rows = share.of(self.index.shape[1])
-        return self._map(lambda t: t[:, rows])
+        return Draws(*(t[:, rows] for t in self))
 
     def at(self, row: int | Tensor) -> Draws:
         """What one step sees, each (batch,). A `row` (1,) on the device is looked up there."""
-        if isinstance(row, int):
-            return self._map(lambda t: t[row])
-        return self._map(lambda t: t.index_select(0, row)[0])
+        return Draws(*(t[row] if isinstance(row, int) else t.index_select(0, row)[0] for t in self))
 
 
 def epochs(first: int, last: int, images: int) -> Iterator[tuple[int, slice]]:
@@ -251,7 +240,8 @@ class Resident:
 
     def draw(self, start: int, stop: int) -> Draws:
         """This process's share of what steps [start, stop) see, on the device."""
-        return self._order.draws(start, stop).share(self.share).to(self.device)
+        shared = self._order.draws(start, stop).share(self.share)
+        return Draws(*(draws.to(self.device) for draws in shared))
 
     def batch(self, draws: Draws, row: int | Tensor) -> tuple[Tensor, Tensor]:
         """Batch `row` of the drawn block: images (B, C, S, S), labels (B,)."""
@@ -279,6 +269,5 @@ class Resident:
         size = 500
         if self.device.type == "cpu":  # 500 of 32x32 take twice as long as 100 (around.py)
             size = max(1, min(size, 100 * 32**2 // part.images.shape[-1] ** 2))
-        for start in range(0, len(part), size):
-            pixels, labels = (t[start : start + size] for t in (part.images, part.labels))
+        for pixels, labels in zip(part.images.split(size), part.labels.split(size), strict=True):
             yield self.normalise(pixels), labels

@@ -294,11 +294,7 @@ def layer_responses(network: nn.Module, images: Tensor) -> Tensor:
     statistics, gradients, modes and RNG are left as they were, also after an error. ValueError for a
     network without such layers and for images that it does not take.
     """
-    norms = response_layers(network)
-
-    def deviation(_: Tensor, response: Tensor) -> Tensor:
-        return response.double().std(correction=0)
-
+    norms = response_layers(network).values()
     with in_mode(network, training=False):
-        deviations = observe(network, norms.values(), images, deviation)
+        deviations = observe(network, norms, images, lambda _, y: y.double().std(correction=0))
     return torch.stack(list(deviations.values()))

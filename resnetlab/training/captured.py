@@ -85,8 +85,8 @@ class CapturedTraining(Training):
         self._events = self.schedule.events
         rows = len(self._block)
         draws = self._resident.draw(self._block.start, self._block.stop)
-        for name in ("index", "dy", "dx", "flip"):
-            getattr(self._draws, name)[:rows].copy_(getattr(draws, name))
+        for kept, drawn in zip(self._draws, draws, strict=True):
+            kept[:rows].copy_(drawn)
         self._rates[:rows].copy_(torch.tensor([self.schedule.lr(step) for step in self._block]))
         self._row.zero_()
         for group in self.optimizer.param_groups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -50,18 +50,16 @@ def single_view(
     over the processes that each test a share. The network's mode is left as it was. Raises ValueError
     if there is no image.
     """
-    wrong: Tensor | float = 0.0  # sums stay on the device: no batch waits for the one before
-    loss: Tensor | float = 0.0
-    count: float = 0
+    # Sums stay on the device: no batch waits for the one before.
+    wrong, loss = torch.zeros(2, dtype=torch.float64, device=next(network.parameters()).device)
+    count = 0
     with nets.in_mode(network, training=False):
         for images, labels in batches:
             logits = network(images)
             wrong = wrong + (logits.argmax(dim=1) != labels).sum()
             loss = loss + cross_entropy(logits, labels, reduction="sum").double()
             count += len(labels)
-    device = wrong.device if isinstance(wrong, Tensor) else None
-    values = [float(wrong), float(loss), float(count)]
-    sums = total(torch.tensor(values, dtype=torch.float64, device=device))
+    sums = total(torch.stack([wrong, loss, torch.full_like(loss, count)]))
     wrong_images, summed_loss, images_seen = sums.tolist()
     if images_seen == 0:
         raise ValueError("no images to test on")
@@ -262,10 +260,9 @@ def evaluate(
     }
 
 
-def _as_they_are(split: feeds.Split, side: int, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+def _as_they_are(split: feeds.Split, side: int) -> Images:
     """Small images in batches, whatever `side` is asked for."""
-    for start in range(0, len(split), size):
-        yield split.images[start : start + size], split.labels[start : start + size]
+    return zip(split.images.split(500), split.labels.split(500), strict=True)
 
 
 def _check_sides(spec: config.Network, protocol: str, crop: int, sides: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,8 +84,23 @@ def begin(
             if payload := group.tell(b""):
                 training.restore(payload)
         training.spread()
-        if writer is not None:
-            _write_beginning(writer, training, described, execution, checkpoint)
+        if writer is not None:  # run.json, and the logs cut: the first change on disk
+            writer.begin(
+                execution=execution,
+                versions={
+                    "python": platform.python_version(),
+                    "torch": torch.__version__,
+                    "numpy": np.__version__,
+                    "resnetlab": __version__,
+                },
+                dataset=described,
+                layers=state.probe_layers(training.network),
+                parameters=nets.count_parameters(training.network),
+            )
+            if checkpoint is not None:
+                writer.resume_from(checkpoint)
+            else:
+                writer.start_over()
         yield Begun(training, writer)
 
 
@@ -133,9 +148,8 @@ def _execution(
     resident, alone = isinstance(dataset, feeds.Dataset), group.count == 1
     asked = began.get("engine", "auto") if engine == "auto" else engine
     if asked == "auto":
-        chosen = engines.choose(
-            run, place, state.image_side(run, dataset), resident=resident, alone=alone
-        )
+        side = state.image_side(run, dataset)
+        chosen = engines.choose(run, place, side, resident=resident, alone=alone)
     else:
         chosen = engines.parse(asked)
     for key, now, words, advice in (
@@ -230,29 +244,3 @@ def _start_from_weights(training: Training, root: Path) -> bool:
     grown = surgery.append_identity_layers(network, run.network.depth, images)
     training.network.load_state_dict(grown.state_dict())
     return True
-
-
-def _write_beginning(
-    writer: store.RunWriter,
-    training: Training,
-    described: Mapping[str, Any],
-    execution: Mapping[str, Any],
-    checkpoint: store.Checkpoint | None,
-) -> None:
-    """run.json, and the logs cut to where the training stands: the first change on disk."""
-    writer.begin(
-        execution=execution,
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "resnetlab": __version__,
-        },
-        dataset=described,
-        layers=state.probe_layers(training.network),
-        parameters=nets.count_parameters(training.network),
-    )
-    if checkpoint is not None:
-        writer.resume_from(checkpoint)
-    else:
-        writer.start_over()
