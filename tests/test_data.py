@@ -152,7 +152,7 @@ def test_every_image_comes_exactly_once_an_epoch(
 ) -> None:
     order = Order(images, recipe(batch_size=batch), seed)
     steps = -(-epochs * images // batch)
-    stream = order.draws(0, steps).index.flatten()
+    stream = order.draws(0, steps).which.flatten()
     for epoch in range(epochs):
         own = stream[epoch * images : (epoch + 1) * images]
         assert sorted(own.tolist()) == list(range(images))
@@ -160,8 +160,8 @@ def test_every_image_comes_exactly_once_an_epoch(
 
 def test_a_batch_straddles_two_epochs_and_stays_full() -> None:
     draws = Order(10, recipe(batch_size=8), 0).draws(0, 5)  # 40 images: four epochs of ten
-    assert draws.index.shape == draws.dy.shape == draws.dx.shape == draws.flip.shape == (5, 8)
-    assert torch.bincount(draws.index.flatten(), minlength=10).tolist() == [4] * 10
+    assert draws.which.shape == draws.dy.shape == draws.dx.shape == draws.flip.shape == (5, 8)
+    assert torch.bincount(draws.which.flatten(), minlength=10).tolist() == [4] * 10
 
 
 @given(
@@ -179,7 +179,7 @@ def test_what_a_step_sees_does_not_depend_on_where_blocks_begin(
     for one, other in zip(joined([whole]), joined(pieces), strict=True):
         assert torch.equal(one, other)
     from_zero = Order(images, own, 7).draws(0, cuts[-1])
-    assert torch.equal(from_zero.index[cuts[0] :], whole.index)
+    assert torch.equal(from_zero.which[cuts[0] :], whole.which)
     assert torch.equal(from_zero.flip[cuts[0] :], whole.flip)
 
 
@@ -187,14 +187,14 @@ def test_the_order_is_the_seeds_alone_and_leaves_the_global_state() -> None:
     before = torch.get_rng_state()
     first = Order(100, recipe(), 0).draws(0, 50)
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(first.index, Order(100, recipe(), 0).draws(0, 50).index)
+    assert torch.equal(first.which, Order(100, recipe(), 0).draws(0, 50).which)
     other = Order(100, recipe(), 1).draws(0, 50)
     for name in ("index", "dy", "dx", "flip"):
         assert not torch.equal(getattr(first, name), getattr(other, name))
 
 
 def test_epochs_differ_from_one_another() -> None:
-    index = Order(64, recipe(batch_size=64), 0).draws(0, 3).index
+    index = Order(64, recipe(batch_size=64), 0).draws(0, 3).which
     assert not torch.equal(index[0], index[1])
     assert not torch.equal(index[1], index[2])
 
@@ -203,7 +203,7 @@ def test_the_images_come_in_one_order_whatever_the_augmentation() -> None:
     # So that a run with and without augmentation differ in nothing else.
     plain = Order(50, recipe(pad=0, flip=False), 3).draws(0, 20)
     augmented = Order(50, recipe(), 3).draws(0, 20)
-    assert torch.equal(plain.index, augmented.index)
+    assert torch.equal(plain.which, augmented.which)
     assert not plain.flip.any()
     assert not plain.dy.any()
     assert not plain.dx.any()
@@ -291,7 +291,7 @@ def test_without_augmentation_a_training_batch_is_the_plain_image() -> None:
     plain = torch.cat([images for images, _ in batches.plain("train")])
     for row in range(3):
         images, _ = batches.batch(draws, row)
-        assert torch.equal(images, plain[draws.index[row]])
+        assert torch.equal(images, plain[draws.which[row]])
 
 
 def test_plain_passes_over_each_image_once_in_order_with_the_training_mean() -> None:

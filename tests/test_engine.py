@@ -192,7 +192,7 @@ def test_fixed_memory_stays_where_it_is_from_block_to_block(monkeypatch: pytest.
 
     def places() -> list[int]:
         draws = session._draws
-        parts = (draws.index, draws.dy, draws.flip, session._rates, session._lr, session._row)
+        parts = (draws.which, draws.dy, draws.flip, session._rates, session._lr, session._row)
         counted = (session.loss_sum, session.wrong_sum, session.steps_counted, session.diverged_at)
         return [part.data_ptr() for part in (*parts, *counted)]
 

@@ -68,7 +68,7 @@ def test_shares_are_the_batch_in_order() -> None:
     order = feeds.Order(1442, config.QUICK, seed=0).draws(0, 15)
     for count in (2, 4):
         parts = [order.share(feeds.Share(rank, count)) for rank in range(count)]
-        assert torch.equal(torch.cat([part.index for part in parts], dim=1), order.index)
+        assert torch.equal(torch.cat([part.which for part in parts], dim=1), order.which)
         assert torch.equal(torch.cat([part.flip for part in parts], dim=1), order.flip)
 
 

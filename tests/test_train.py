@@ -56,7 +56,7 @@ def test_fit_equals_a_plain_loop_written_out(undisturbed):
     mean = digits.train.images.double().mean(0)
     velocity, wrong = {}, []
     for step in range(run.recipe.steps):
-        index = feeds.Order(len(digits.train), run.recipe, run.seed).draws(step, step + 1).index[0]
+        index = feeds.Order(len(digits.train), run.recipe, run.seed).draws(step, step + 1).which[0]
         images = ((digits.train.images[index].float() - mean.float()) / 255).float()
         network.zero_grad()
         logits = network(images)

@@ -121,13 +121,13 @@ def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
 class Draws(NamedTuple):
     """What a block of steps sees: image indices, crop offsets and flips, each (steps, batch)."""
 
-    index: Tensor
+    which: Tensor
     dy: Tensor
     dx: Tensor
     flip: Tensor
 
     def share(self, share: Share) -> Draws:
-        rows = share.of(self.index.shape[1])
+        rows = share.of(self.which.shape[1])
         return Draws(*(t[:, rows] for t in self))
 
     def at(self, row: int | Tensor) -> Draws:
@@ -152,21 +152,21 @@ class Order:
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
 
     def _draw_epoch(self, epoch: int) -> Tensor:
-        """int64 (4, images): index, dy, dx, flip of every image of the epoch, in order."""
+        """int64 (4, images): which, dy, dx, flip of every image of the epoch, in order."""
         random, count = generator(self.seed, "epoch", epoch), self.images
         shifts = 2 * self.recipe.pad + 1
-        index = torch.randperm(count, generator=random)
+        which = torch.randperm(count, generator=random)
         dy, dx = (torch.randint(shifts, (count,), generator=random) for _ in "yx")
         flip = torch.randint(2, (count,), generator=random) * int(self.recipe.flip)
-        return torch.stack([index, dy, dx, flip])
+        return torch.stack([which, dy, dx, flip])
 
     def draws(self, start: int, stop: int) -> Draws:
         """Steps [start, stop), on the CPU."""
         batch = self.recipe.batch_size
         parts = epochs(start * batch, stop * batch, self.images)
         stream = torch.cat([self._epoch(epoch)[:, part] for epoch, part in parts], dim=1)
-        index, dy, dx, flip = stream.view(4, stop - start, batch)
-        return Draws(index, dy, dx, flip.bool())
+        which, dy, dx, flip = stream.view(4, stop - start, batch)
+        return Draws(which, dy, dx, flip.bool())
 
 
 @dataclass(frozen=True)
@@ -246,15 +246,15 @@ class Resident:
     def batch(self, draws: Draws, row: int | Tensor) -> tuple[Tensor, Tensor]:
         """Batch `row` of the drawn block: images (B, C, S, S), labels (B,)."""
         seen, split, p = draws.at(row), self._splits["train"], self.pad
-        images = self.normalise(split.images[seen.index])  # (B, C, S, S)
+        images = self.normalise(split.images[seen.which])  # (B, C, S, S)
         if p:
             size = images.shape[-1]
             padded = pad(images, (p, p, p, p))  # (B, C, S+2p, S+2p)
             windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # (B, C, 2p+1, 2p+1, S, S), a view
-            each = torch.arange(len(seen.index), device=self.device)
+            each = torch.arange(len(seen.which), device=self.device)
             images = windows[each, :, seen.dy, seen.dx]  # (B, C, S, S)
         mirrored = seen.flip.view(-1, 1, 1, 1)
-        return torch.where(mirrored, images.flip(-1), images), split.labels[seen.index]
+        return torch.where(mirrored, images.flip(-1), images), split.labels[seen.which]
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         for begin in range(start, stop, self.BLOCK):

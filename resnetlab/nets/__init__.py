@@ -11,7 +11,7 @@ from resnetlab.nets.anatomy import (
     weighted_layers,
 )
 from resnetlab.nets.mode import in_mode
-from resnetlab.nets.models import CifarNetwork, ImageNetNetwork, Network, build
+from resnetlab.nets.models import CifarNetwork, Network, build
 from resnetlab.nets.norms import BatchNorm, recompute_norm, use_ghost_batches, without_norm
 from resnetlab.nets.sizes import check_size
 from resnetlab.nets.torchvision_weights import load_torchvision, to_torchvision

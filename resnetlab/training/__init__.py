@@ -4,15 +4,8 @@ from resnetlab.training.captured import make_training
 from resnetlab.training.device import check_precision, device_name, resolve_device, set_precision
 from resnetlab.training.loop import fit
 from resnetlab.training.memory import OutOfMemoryError, bytes_needed
-from resnetlab.training.start import STATISTICS_BATCHES, beginning
-from resnetlab.training.state import (
-    RECOMPUTE_LAYERS,
-    Training,
-    check_run,
-    load_data,
-    probe_layers,
-    weights_sha256,
-)
-from resnetlab.training.step import Step, train_step
+from resnetlab.training.start import beginning
+from resnetlab.training.state import Training, check_run, load_data, probe_layers, weights_sha256
+from resnetlab.training.step import train_step
 from resnetlab.training.together import fit_together
 from resnetlab.training.trained import Trained, from_torchvision, load_trained

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -260,7 +260,7 @@ def evaluate(
     }
 
 
-def _as_they_are(split: feeds.Split, side: int) -> Images:
+def _as_they_are(split: feeds.Split, side: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Small images in batches, whatever `side` is asked for."""
     return zip(split.images.split(500), split.labels.split(500), strict=True)
 
