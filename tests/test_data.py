@@ -189,7 +189,7 @@ def test_the_order_is_the_seeds_alone_and_leaves_the_global_state() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.which, Order(100, recipe(), 0).draws(0, 50).which)
     other = Order(100, recipe(), 1).draws(0, 50)
-    for name in ("index", "dy", "dx", "flip"):
+    for name in ("which", "dy", "dx", "flip"):
         assert not torch.equal(getattr(first, name), getattr(other, name))
 
 
@@ -269,7 +269,7 @@ def test_batches_are_what_the_slow_reference_gives(
         assert images.dtype == dtype
         assert images.shape == (8, channels, 8, 8)
         for i, image in enumerate(images):
-            index, dy, dx = (int(getattr(draws, name)[row, i]) for name in ("index", "dy", "dx"))
+            index, dy, dx = (int(getattr(draws, name)[row, i]) for name in ("which", "dy", "dx"))
             wanted = slowly(split, pad, index, dy, dx, bool(draws.flip[row, i]))
             assert np.abs(image.numpy() - wanted).max() <= tolerance
             assert labels[i] == split.labels[index]

@@ -225,22 +225,6 @@ def test_the_dial_turns_from_plain_to_residual(name: str) -> None:
     assert not torch.allclose(half, network(x))
 
 
-@pytest.mark.parametrize(
-    ("name", "scale", "message"),
-    [
-        ("plain-8", 0.5, "has no shortcuts"),
-        ("resnet-8", 1.5, r"0 \(plain\) to 1"),
-        ("resnet-8", float("nan"), r"0 \(plain\) to 1"),
-    ],
-)
-def test_what_cannot_be_dialled_is_refused(name: str, scale: float, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        surgery.scale_shortcuts(nets.build(name), scale)
-    scaled = surgery.scale_shortcuts(nets.build("resnet-8"), 0.5)
-    with pytest.raises(UsageError, match="scaled already"):
-        surgery.scale_shortcuts(scaled, 0.5)
-
-
 def test_spec_of_an_edit_is_that_of_the_network() -> None:
     network = nets.build("resnet-8")
     assert surgery.scale_shortcuts(network, 0.5).spec == config.Network.from_name("resnet-8")

@@ -161,15 +161,9 @@ def scale_shortcuts(network: Network, scale: float) -> Network:
     """The network with y = relu(F(x) + scale * shortcut(x)): 0 is plain, 1 the residual network.
 
     Not in the paper: a dial between its two families. (Constant scaling of shortcuts is the subject of
-    He et al. 2016, Sec. 3.1.) Raises UsageError for a plain network and a scale outside [0, 1].
+    He et al. 2016, Sec. 3.1.) A `config.Run` refuses a plain network, and a scale outside (0, 1).
     """
-    if network.spec.shortcut == "none":
-        raise UsageError(f"{network.spec.name} has no shortcuts to scale; take the residual network")
-    if not 0 <= scale <= 1:
-        raise UsageError(f"a shortcut is scaled by 0 (plain) to 1 (residual), got {scale}")
     edited = copy.deepcopy(network)
     for block in blocks(edited).values():
-        if isinstance(block.shortcut, ScaledShortcut):
-            raise UsageError("these shortcuts are scaled already; scale those of the network itself")
         block.shortcut = ScaledShortcut(block.shortcut, scale)
     return edited
