@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from resnetlab import config, files, paper
 from resnetlab.cli.options import JsonOption, app, list_of
@@ -73,8 +72,7 @@ def _scripted(
     if by_error:
         source = "--warm-until"
         if warm_until is None:
-            warm_until = paper.WARM_UNTIL
-            source = 'the paper\'s "about 400 iterations" (Sec. 4.2)'
+            warm_until, source = paper.WARM_UNTIL, 'the paper\'s "about 400 iterations" (Sec. 4.2)'
         what = f"end of the warm-up at step {warm_until:,}"
         sentences.append(f"{what}: scripted, {source}; a run decides itself")
     if by_plateau:
@@ -89,11 +87,9 @@ def _scripted(
         if list(drops) != sorted(set(drops)) or len(drops) > recipe.plateau_drops:
             raise UsageError(f"--drops: at most {recipe.plateau_drops} steps that increase are needed")
     events = Events(warm_until, tuple(drops or ()))
-    warm = () if warm_until is None else (warm_until,)
-    for option, steps in (("--warm-until", warm), ("--drops", events.drops)):
-        for step in steps:
-            if not 1 <= step <= recipe.steps:
-                raise UsageError(f"{option}: {step} is not a step of 1 to {recipe.steps:,}")
+    for option, step in (("--warm-until", warm_until), *(("--drops", step) for step in events.drops)):
+        if step is not None and not 1 <= step <= recipe.steps:
+            raise UsageError(f"{option}: {step} is not a step of 1 to {recipe.steps:,}")
     return events, sentences
 
 
@@ -149,9 +145,9 @@ def _recipe_in_words(recipe: config.Recipe) -> dict[str, str]:
 def _say_recipe(
     recipe: config.Recipe, rates: Sequence[schedule.Stretch], scripted: Sequence[str]
 ) -> None:
-    settings = table(("", ""), (), wrap=True, box=None, show_header=False)
-    for key, value in _recipe_in_words(recipe).items():
-        settings.add_row(Text(key, style="bold"), Text(value))
+    words = _recipe_in_words(recipe).items()
+    settings = table(("", ""), words, wrap=True, box=None, show_header=False)
+    settings.columns[0].style = "bold"
     rows = [(f"{s.step:,}", f"{s.until - 1:,}", f"{s.lr:g}", s.why) for s in rates]
     shown = table((">from step", ">to step", ">rate", "why"), rows, wrap=True)
     say(f"recipe {recipe.name}\n", settings, shown, *(f"  {line}" for line in scripted), width=100)
@@ -164,11 +160,9 @@ def _write_figure(
 
     from resnetlab import plots
 
-    frame = pd.DataFrame([stretch._asdict() for stretch in rates])
-    picture = path.suffix == ".png"
-    figure = plots.learning_rate(frame, recipe.name, "; ".join(scripted))
+    figure = plots.learning_rate(pd.DataFrame(rates), recipe.name, "; ".join(scripted))
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = (
-        png(plots.themed(figure, "light")) if picture else figure.to_html(config=plots.CONFIG).encode()
-    )
+    content = figure.to_html(config=plots.CONFIG).encode()
+    if path.suffix == ".png":
+        content = png(plots.themed(figure, "light"))
     files.atomic_write(path, content)

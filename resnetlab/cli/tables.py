@@ -43,9 +43,9 @@ def list_command(
     cells = []
     for row in rows:
         recipe = row["recipe"] + ("" if row["precision"] == "fp32" else f", {row['precision']}")
-        cells.append([f"{row['study']}/{row['run']}", row["data"], recipe, row["status"]])
-        cells[-1] += [f"{row['steps']}/{row['steps_planned']}"]
-        cells[-1] += [number(row["train_error"]), number(row["test_error"])]
+        who, steps = f"{row['study']}/{row['run']}", f"{row['steps']}/{row['steps_planned']}"
+        errors = number(row["train_error"]), number(row["test_error"])
+        cells.append([who, row["data"], recipe, row["status"], steps, *errors])
     headings = ("run", "data", "recipe", "status", ">steps", ">train %", ">test %")
     say(table(headings, cells) if runs else "No runs yet: `make study` makes some.")
     say(*(f"{run.study}/{run.name}: {problem}" for run in runs for problem in run.problems))
@@ -120,10 +120,8 @@ def _compare_networks(runs: Sequence[store.RunRecord], as_json: bool) -> None:
     runs_table = store.table_of(runs)
     means, sentences = verdict.by_network(runs_table), verdict.answers(runs_table)
     sentences = [*sentences, *store.notes(runs)]
-    depth = {
-        recipe: verdict.depth_effects(group)
-        for recipe, group in runs_table.groupby("recipe", sort=False)
-    }
+    by_recipe = runs_table.groupby("recipe", sort=False)
+    depth = {recipe: verdict.depth_effects(group) for recipe, group in by_recipe}
     if as_json:
         effects = [
             {"recipe": name} | row for name, group in depth.items() for row in group.to_dict("records")
@@ -219,8 +217,8 @@ def networks(
         kept = ("design", "depth", "shortcut", "block", "stride_in", "zeros")
         row = {"name": spec.name} | {key: getattr(spec, key) for key in kept}
         row |= {"image_size": spec.native_size, **census(spec)}
-        for ours, theirs in (("parameters", "parameters"), ("macs", "multiply_adds")):
-            record = paper.reported(spec.name, theirs, protocol="counted")
+        for ours, quantity in (("parameters", "parameters"), ("macs", "multiply_adds")):
+            record = paper.reported(spec.name, quantity, protocol="counted")
             row[f"paper_{ours}"] = round(record.value) if record else None
             row[f"paper_{ours}_source"] = record.source if record else None
         rows.append(row)
@@ -239,10 +237,10 @@ def _network_cells(row: Mapping[str, Any]) -> list[object]:
     block = "3x3 stride" if row["stride_in"] == "3x3" else row["block"]
     large = row["macs"] >= 1e9
     macs = f"{row['macs'] / 1e9:.3f} G" if large else f"{row['macs'] / 1e6:.2f} M"
-    theirs = []
-    if row["paper_parameters"]:
-        theirs.append(f"{row['paper_parameters'] / 1e6:g} M ({row['paper_parameters_source']})")
-    if row["paper_macs"]:
-        theirs.append(f"{row['paper_macs'] / 1e9:g} G ({row['paper_macs_source']})")
+    papers = [
+        f"{row[key] / size:g} {unit} ({row[f'{key}_source']})"
+        for key, size, unit in (("paper_parameters", 1e6, "M"), ("paper_macs", 1e9, "G"))
+        if row[key]
+    ]
     cells = [row["name"], row["depth"], row["shortcut"], block, f"{row['layers']}{projections}"]
-    return [*cells, row["image_size"], f"{row['parameters']:,}", macs, ", ".join(theirs) or "–"]
+    return [*cells, row["image_size"], f"{row['parameters']:,}", macs, ", ".join(papers) or "–"]

@@ -60,17 +60,9 @@ class StudyProgress(studies.Watcher):
         self._tasks: dict[str, Any] = {}
         self._looked: dict[str, float] = {}
 
-    def begin(
-        self,
-        todo: Sequence[studies.Execution],
-        done: Sequence[store.RunRecord],
-        jobs: int,
-        threads: int,
-    ) -> None:
-        unit = "thread" if threads == 1 else "threads"
-        say(
-            f"{len(todo)} runs to do, {len(done)} ended before; {jobs} at a time, {threads} {unit} each"
-        )
+    def begin(self, todo: Sequence[object], done: Sequence[object], jobs: int, threads: int) -> None:
+        each = f"{threads} thread{'' if threads == 1 else 's'} each"
+        say(f"{len(todo)} runs to do, {len(done)} ended before; {jobs} at a time, {each}")
         if self._live:
             self._bars.start()
 
@@ -163,10 +155,7 @@ def say_depth(effects: Any, recipe: str) -> None:
         known = row["low"] == row["low"]
         interval = f"[{row['low']:+.2f}, {row['high']:+.2f}]" if known else "three seeds are needed"
         rows.append([f"{row['deep']} - {row['shallow']}", row["error"], points, interval, row["n"]])
-    say(
-        f"Paired by seed, final errors{f', by {recipe}' if recipe else ''}",
-        table(titles, rows),
-    )
+    say("Paired by seed, final errors" + (f", by {recipe}" if recipe else ""), table(titles, rows))
 
 
 def print_json(value: Any) -> None:

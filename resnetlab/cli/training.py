@@ -20,14 +20,7 @@ from resnetlab.cli.options import (
     list_of,
     with_training_options,
 )
-from resnetlab.cli.terminal import (
-    StudyProgress,
-    errors_of,
-    first_process,
-    print_json,
-    say,
-    say_means,
-)
+from resnetlab.cli.terminal import StudyProgress, errors_of, first_process, print_json, say, say_means
 from resnetlab.config import commands
 from resnetlab.studies import notebook
 
@@ -157,16 +150,8 @@ def train(
         if not as_json:
             print(notebook.progress_line(row, asked), flush=True)
 
-    record = fit(
-        asked,
-        study=study,
-        name=run,
-        results_folder=results,
-        device=device,
-        threads=threads,
-        engine=engine,
-        on_row=on_row,
-    )
+    how: dict[str, Any] = {"device": device, "threads": threads, "engine": engine, "on_row": on_row}
+    record = fit(asked, study=study, name=run, results_folder=results, **how)
     if as_json and first_process():
         print_json(record.as_row())
     elif first_process():

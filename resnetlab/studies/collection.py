@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from resnetlab import config, machine, store
@@ -71,20 +71,16 @@ def _ended(
 ) -> dict[str, store.RunRecord]:
     """Those of the runs that have ended, by their names in the grid."""
     names = {run.hash(): name for name, run in wanted.items()}
-
-    def look(places: Iterable[Path]) -> dict[str, store.RunRecord]:
-        records: dict[str, store.RunRecord] = {}
-        for record in (record for place in places for record in store.read_study(place).runs):
+    records: dict[str, store.RunRecord] = {}
+    # Those of the study's name first; a place that comes again adds nothing.
+    for place in (root / study, root / store.REFERENCE / study, *store.find_studies(root)):
+        if len(records) == len(wanted):
+            break
+        for record in store.read_study(place).runs:
             name = names.get(record.config.hash())
             usable = record.status in store.ENDED and (record.has_weights or not weights)
             if name is not None and usable:
                 records.setdefault(name, record)
-        return records
-
-    named = (root / study, root / store.REFERENCE / study)
-    records = look(named)
-    if len(records) < len(wanted):
-        records = look(place for place in store.find_studies(root) if place not in named) | records
     return records
 
 
@@ -101,13 +97,13 @@ def _train_here(
     }
     watcher.begin(list(executions.values()), [], len(runs), machine.usable_cores())
     ended = training.fit_together(runs, study=folder.name, results_folder=folder.parent, device=device)
-    failed = []
+    failed, statuses = list[str](), dict[str, store.Status]()
     for name, result in ended.items():
         if isinstance(result, Exception):
             failed.append(f"{name}: {result}")
-        watcher.ended(executions[name], "failed" if isinstance(result, Exception) else result.status)
+        statuses[name] = "failed" if isinstance(result, Exception) else result.status
+        watcher.ended(executions[name], statuses[name])
     if failed:
         raise RuntimeError("\n".join(failed))
-    whole = [one for one in ended.values() if not isinstance(one, Exception)]
-    if len(ended) < len(runs) or any(record.status not in store.ENDED for record in whole):
+    if any(statuses.get(name) not in store.ENDED for name in runs):
         raise KeyboardInterrupt

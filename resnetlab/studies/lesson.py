@@ -109,23 +109,23 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any], root: Pat
     store.prepare_root(root)
     # The project's own folder needs no path: what is executed can then be shared as it is.
     place = {} if root == store.results_root() else {"results": str(root)}
-    error = runner.execute(source, target, place | dict(parameters))
-    return error or failure(target) or ""
+    return runner.execute(source, target, place | dict(parameters)) or opened(target)[1]
 
 
-def failure(copy: Path) -> str | None:
-    """Why an executed copy is none, or what ended its execution; None for a whole one."""
+def opened(copy: Path) -> tuple[dict[str, Any] | None, str]:
+    """An executed copy, None if it cannot be read; and what ended its execution, "" for a whole one."""
     try:
-        return executed.failure(executed.parse(copy.read_bytes()))
+        content = executed.parse(copy.read_bytes())
     except (OSError, executed.UnreadableError) as error:
-        return f"its executed copy cannot be read: {error}"
+        return None, f"its executed copy cannot be read: {error}"
+    return content, executed.failure(content) or ""
 
 
 def is_there(source: Path, target: Path, parameters: Mapping[str, Any]) -> bool:
     """Whether this very notebook was executed with these parameters, to its end."""
-    if not target.is_file() or failure(target) is not None:
+    copy, problem = opened(target)
+    if copy is None or problem:
         return False
-    copy = executed.parse(target.read_bytes())
     given = {key: value for key, value in executed.given(copy).items() if key != "results"}
     same = executed.sources(copy) == executed.sources(executed.parse(source.read_bytes()))
     return same and given == dict(parameters)
@@ -207,7 +207,7 @@ def from_reference(root: Path, folder: Path) -> list[Part]:
         )
         for copy in copies:
             page = chapter.name + (f"-{copy.parent.name}" if len(copies) > 1 else "")
-            parts.append(Part(chapter, page, copy, failure(copy) or "", "there"))
+            parts.append(Part(chapter, page, copy, opened(copy)[1], "there"))
         if not copies:
             parts.append(Part(chapter, chapter.name))
     if not any(part.copy for part in parts):
@@ -235,19 +235,16 @@ def check_folder(folder: Path) -> None:
 
 def write_page(folder: Path, part: Part) -> None:
     """PAGE.html and, beside it, the executed notebook itself; nothing where there is no copy."""
-    if part.copy is None:
-        return
-    try:
-        content = part.copy.read_bytes()
-        body = lesson_pages.body(executed.parse(content))
-    except (OSError, executed.UnreadableError):
+    content = opened(part.copy)[0] if part.copy is not None else None
+    if part.copy is None or content is None:
         return  # the index says why
     head = f'<p class="over"><a href="{INDEX}">{escape(TITLE)}</a></p>'
     target = folder / f"{part.page}.html"
     document.check_target(target, KIND)
-    files.atomic_write(target, document.whole(KIND, part.chapter.question, f"{head}\n{body}"))
+    body = f"{head}\n{lesson_pages.body(content)}"
+    files.atomic_write(target, document.whole(KIND, part.chapter.question, body))
     if part.copy.parent != folder:
-        files.atomic_write(folder / f"{part.page}.ipynb", content)
+        files.atomic_write(folder / f"{part.page}.ipynb", part.copy.read_bytes())
 
 
 def write_index(folder: Path, parts: Sequence[Part]) -> None:
@@ -283,9 +280,8 @@ def _notes(part: Part) -> Iterator[str]:
     if part.copy is None:
         yield f"not executed yet: resnetlab notebook {part.chapter.name}"
         return
-    try:
-        content = executed.parse(part.copy.read_bytes())
-    except (OSError, executed.UnreadableError):
+    content, _ = opened(part.copy)
+    if content is None:
         return
     noted = executed.noted(content)
     began, seconds = noted.get("start_time"), noted.get("duration")

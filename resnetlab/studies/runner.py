@@ -149,9 +149,9 @@ def run(
             watcher.reporting(question.name)
             values = grid.question_parameters() | {"results": results}
             final = Execution(question.name, question, folder / question.name, values)
-            for _ in _execute([final], 1, stopped, Watcher()):
-                if final.error:
-                    failed.append(f"{question.name}: {final.error}")
+            list(_execute([final], 1, stopped, Watcher()))
+            if final.error:
+                failed.append(f"{question.name}: {final.error}")
             executed = None if final.error or stopped else final.target
     return Outcome(folder, tuple(failed), tuple(notes), bool(stopped), executed)
 
@@ -161,9 +161,7 @@ def _side_by_side(runs: int, jobs: int | None, together: bool | None, device: st
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs must be at least 1, got {jobs}")
     if together and jobs not in (None, 1):
-        raise UsageError(
-            "runs that are trained together are one process: jobs and together exclude each other"
-        )
+        raise UsageError("runs trained together are one process: jobs and together exclude each other")
     on_gpu = device.startswith("cuda") or (device == "auto" and machine.has_gpu())
     together = on_gpu and jobs is None if together is None else together
     if together or (on_gpu and jobs is None):
@@ -172,10 +170,7 @@ def _side_by_side(runs: int, jobs: int | None, together: bool | None, device: st
 
 
 def _together(
-    todo: Sequence[Execution],
-    runs: Mapping[str, config.Run],
-    folder: Path,
-    place: Mapping[str, Any],
+    todo: Sequence[Execution], runs: Mapping[str, config.Run], folder: Path, place: Mapping[str, Any]
 ) -> Execution:
     """One execution that trains all of these, in one process."""
     values = {"runs": {name: config.parameters_of(run) for name, run in runs.items()}} | dict(place)
@@ -209,8 +204,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> str:
     """
     execution = Execution(source.stem, source, target, parameters)
     with machine.stop_signals() as stopped:
-        for _ in _execute([execution], 1, stopped, Watcher()):
-            pass
+        list(_execute([execution], 1, stopped, Watcher()))
     if stopped:
         raise KeyboardInterrupt
     return execution.error
