@@ -156,13 +156,12 @@ def stop(root: Path, name: str) -> None:
     if not queue.folder.is_dir():
         return
     with queue.locked():
-        for path in queue.waiting().get(name, ()):
-            path.unlink(missing_ok=True)
+        if waits := queue.waiting().get(name):
+            waits.unlink(missing_ok=True)
         marker = queue.markers().get(name)
         if marker is not None and marker.get("stop") is None:
             queue.mark(name, marker | {"stop": time.time()})
-            work = queue.work(name, marker)
-            if work is not None:
+            if work := queue.work(name, marker):
                 work.stop()
 
 
@@ -193,8 +192,8 @@ def look(root: Path) -> list[Entry]:
             if record.status == "running" and record.info.get("pid") == marker.get("pid"):
                 phase = "running"
         entries.append(Entry(name, run, "stopping" if marker.get("stop") is not None else phase))
-    for name, paths in queue.waiting().items():
-        run = _run_of(_json(paths[0]), name)
+    for name, path in queue.waiting().items():
+        run = _run_of(_json(path), name)
         if run is not None and name not in active:
             entries.append(Entry(name, run, "waiting"))
     return entries
@@ -232,12 +231,9 @@ class _Queue:
     def worker_lock(self) -> filelock.BaseFileLock:
         return filelock.FileLock(self.folder / "worker.lock")
 
-    def waiting(self) -> dict[str, list[Path]]:
-        """Run name -> its request files, in the order of asking. NUMBER.NAME.json is a file's name."""
-        requests: dict[str, list[Path]] = {}
-        for path in _files(self.folder / "waiting"):
-            requests.setdefault(path.stem.partition(".")[2], []).append(path)
-        return requests
+    def waiting(self) -> dict[str, Path]:
+        """Run name -> its file, in the order of asking. NUMBER.NAME.json is a file's name."""
+        return {path.stem.partition(".")[2]: path for path in _files(self.folder / "waiting")}
 
     def markers(self) -> dict[str, dict[str, Any]]:
         """Run name -> run, pid, created (process start, s since 1970) and stop (asked when)."""
@@ -280,15 +276,14 @@ class _Queue:
             if isinstance(asked, int | float) and time.time() - asked > STOP_SECONDS:
                 work.kill()
         left = 0
-        for name, paths in self.waiting().items():
+        for name, path in self.waiting().items():
             alive = (self.folder / "running" / f"{name}.json").exists()
             if not alive and active >= slots():
                 left += 1
                 continue
             if not alive:  # else its starter was killed before it could remove the request
-                active += self._start(name, _json(paths[0]))
-            for path in paths:
-                path.unlink(missing_ok=True)
+                active += self._start(name, _json(path))
+            path.unlink(missing_ok=True)
         return active + left > 0
 
     def work(self, name: str, marker: Mapping[str, Any]) -> processes.Local | None:

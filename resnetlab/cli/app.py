@@ -10,6 +10,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from resnetlab import config, files, store
 
@@ -29,7 +30,7 @@ VERBS = (training, testing, tables, recipes, pages, data)
 @app.command()
 def bench(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="Scripts in benchmarks/, such as speed (default: all)")
+        list[str] | None, Argument(help="Scripts in benchmarks/, such as speed (default: all)")
     ] = None,
 ) -> None:
     """Measure speed here and write the tables of benchmarks/. Leave the machine alone meanwhile."""
@@ -52,16 +53,16 @@ def bench(
 
 @app.command()
 def dashboard(
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
+    port: Annotated[int, Option(min=1, max=65535)] = 8501,
     listen: Annotated[
-        str, typer.Option(help="Address to listen on; another than this machine's opens it to others")
+        str, Option(help="Address to listen on; another than this machine's opens it to others")
     ] = "127.0.0.1",
     lab: Annotated[
         bool | None,
-        typer.Option("--lab/--no-lab", help="Start runs from the page (default: only on 127.0.0.1)"),
+        Option("--lab/--no-lab", help="Start runs from the page (default: only on 127.0.0.1)"),
     ] = None,
     results: ResultsOption = None,
-    browser: Annotated[bool, typer.Option(help="Open the page")] = True,
+    browser: Annotated[bool, Option(help="Open the page")] = True,
 ) -> None:
     """Open the dashboard on 127.0.0.1. It reads results and never loads torch."""
     script = files.project_root() / "dashboard" / "app.py"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from resnetlab import config
 from resnetlab.cli.options import DATA_HELP, JsonOption, data_app
@@ -15,9 +16,7 @@ from resnetlab.cli.terminal import print_json
 
 
 @data_app.command("download")
-def data_download(
-    name: Annotated[str, typer.Argument(help="cifar10, cifar100 or tiny-imagenet")],
-) -> None:
+def data_download(name: Annotated[str, Argument(help="cifar10, cifar100 or tiny-imagenet")]) -> None:
     """Fetch CIFAR-10, CIFAR-100 (170 MB) or Tiny ImageNet (248 MB) into data/, checksums verified."""
     from resnetlab.images import datasets
 
@@ -33,9 +32,9 @@ def data_download(
 @data_app.command("check")
 def data_check(
     path: Annotated[
-        str, typer.Argument(help="A folder with train/ and test/ or val/; KIND:PATH; tiny-imagenet")
+        str, Argument(help="A folder with train/ and test/ or val/; KIND:PATH; tiny-imagenet")
     ],
-    fast: Annotated[bool, typer.Option("--fast", help="Read headers only, decode nothing")] = False,
+    fast: Annotated[bool, Option("--fast", help="Read headers only, decode nothing")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Look at every image of a folder before a long run; exit code 1 if something would spoil it."""
@@ -79,10 +78,7 @@ def data_check(
 
 
 @data_app.command("show")
-def data_show(
-    name: Annotated[str, typer.Argument(help=DATA_HELP)],
-    as_json: JsonOption = False,
-) -> None:
+def data_show(name: Annotated[str, Argument(help=DATA_HELP)], as_json: JsonOption = False) -> None:
     """Classes, image shape, sizes and hash of a data set, read whole."""
     from resnetlab.images import datasets, photographs
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from resnetlab.config import Precision, UsageError
 
@@ -23,39 +24,37 @@ INTERRUPTED = 130
 
 DATA_HELP = "digits, cifar10, cifar100, digits-large, tiny-imagenet[:PATH], folder:PATH, imagenet:PATH"
 ResultsOption = Annotated[
-    str | None, typer.Option("--results", help="Results folder (default: results/ of the project)")
+    str | None, Option("--results", help="Results folder (default: results/ of the project)")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+JsonOption = Annotated[bool, Option("--json", help="Machine-readable output")]
+DeviceOption = Annotated[str, Option(help="auto, cpu, cuda or cuda:N")]
 EngineOption = Annotated[
-    str, typer.Option(help="auto, eager, or compiled, graph (CUDA), channels_last joined by +")
+    str, Option(help="auto, eager, or compiled, graph (CUDA), channels_last joined by +")
 ]
 
 
 def training_options(
     recipe: Annotated[
-        str | None, typer.Option(help="`resnetlab recipe` lists them (default: the data set's)")
+        str | None, Option(help="`resnetlab recipe` lists them (default: the data set's)")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Optimizer steps; milestones move along (default: the recipe's)")
+        int | None, Option(help="Optimizer steps; milestones move along (default: the recipe's)")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate (default: the recipe's 0.1)")] = None,
+    lr: Annotated[float | None, Option(help="Learning rate (default: the recipe's 0.1)")] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="(default: the recipe's 128)")
+        int | None, Option("--batch-size", help="(default: the recipe's 128)")
     ] = None,
     clip: Annotated[
-        float | None,
-        typer.Option(help="Largest L2 norm of a step's gradient (default: none, as the paper)"),
+        float | None, Option(help="Largest L2 norm of a step's gradient (default: none, as the paper)")
     ] = None,
     crop: Annotated[
-        int | None,
-        typer.Option(help="Pixels a side that large-image recipes cut out; the scale moves along"),
+        int | None, Option(help="Pixels a side that large-image recipes cut out; the scale moves along")
     ] = None,
     validation: Annotated[
-        int | None, typer.Option(help="Training images held out and followed instead of the test set")
+        int | None, Option(help="Training images held out and followed instead of the test set")
     ] = None,
     precision: Annotated[
-        Precision | None, typer.Option(help="Precision of training (default: fp32, TF32 off)")
+        Precision | None, Option(help="Precision of training (default: fp32, TF32 off)")
     ] = None,
 ) -> None:
     """How a run is trained: options of `train` and of `study`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from resnetlab import files, store, verdict
 from resnetlab.cli.options import DeviceOption, ResultsOption, app, list_of
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 
 @app.command()
 def figures(
-    study: Annotated[str, typer.Argument(help="A study, or the folder of one")],
+    study: Annotated[str, Argument(help="A study, or the folder of one")],
     results: ResultsOption = None,
-    out: Annotated[str | None, typer.Option(help="Folder (default: figures/ in the study)")] = None,
-    data: Annotated[str, typer.Option(help="Only runs on this data set")] = "",
-    recipe: Annotated[str, typer.Option(help="Only runs with this recipe")] = "",
-    precision: Annotated[str, typer.Option(help="Only runs in this precision")] = "",
+    out: Annotated[str | None, Option(help="Folder (default: figures/ in the study)")] = None,
+    data: Annotated[str, Option(help="Only runs on this data set")] = "",
+    recipe: Annotated[str, Option(help="Only runs with this recipe")] = "",
+    precision: Annotated[str, Option(help="Only runs in this precision")] = "",
 ) -> None:
     """Draw a study's figures as PNG files, light and dark (needs the extra `figures` and Chromium)."""
     from resnetlab import plots
@@ -60,11 +61,9 @@ def figures(
 
 @app.command()
 def report(
-    study: Annotated[str, typer.Argument(help="A study, reference/STUDY, or the folder of one")],
+    study: Annotated[str, Argument(help="A study, reference/STUDY, or the folder of one")],
     results: ResultsOption = None,
-    out: Annotated[
-        str | None, typer.Option(help="File to write (default: report.html in the study)")
-    ] = None,
+    out: Annotated[str | None, Option(help="File to write (default: report.html in the study)")] = None,
 ) -> None:
     """Write a study as one HTML file that needs no network: figures, tables, verdict, versions."""
     from resnetlab.pages import document
@@ -81,10 +80,10 @@ def report(
 @app.command("notebook", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def notebook_command(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Such as 03_gradient_norms, or just 03")],
+    name: Annotated[str, Argument(help="Such as 03_gradient_norms, or just 03")],
     results: ResultsOption = None,
     out: Annotated[
-        str | None, typer.Option(help="Executed notebook to write (default: in its study's folder)")
+        str | None, Option(help="Executed notebook to write (default: in its study's folder)")
     ] = None,
 ) -> None:
     """Execute a question notebook into the results, as in: resnetlab notebook 03 -p seeds 0,1,2
@@ -128,17 +127,14 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
 
 @app.command("lesson")
 def lesson_command(
-    quick: Annotated[bool, typer.Option("--quick", help="A trial: tiny networks, few steps")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Execute what is there already, too")] = False,
+    quick: Annotated[bool, Option("--quick", help="A trial: tiny networks, few steps")] = False,
+    again: Annotated[bool, Option("--again", help="Execute what is there already, too")] = False,
     from_reference: Annotated[
-        bool,
-        typer.Option("--from-reference", help="Execute nothing: pages of the committed copies"),
+        bool, Option("--from-reference", help="Execute nothing: pages of the committed copies")
     ] = False,
     device: DeviceOption = "auto",
     results: ResultsOption = None,
-    out: Annotated[
-        str | None, typer.Option(help="Folder for the pages (default: results/lesson)")
-    ] = None,
+    out: Annotated[str | None, Option(help="Folder for the pages (default: results/lesson)")] = None,
 ) -> None:
     """Execute the question notebooks in teaching order and make pages of them, index.html first.
 
@@ -182,17 +178,13 @@ def lesson_command(
 
 @app.command()
 def export(
-    study: Annotated[str, typer.Argument(help="A study, reference/STUDY, or the folder of one")],
+    study: Annotated[str, Argument(help="A study, reference/STUDY, or the folder of one")],
     formats: Annotated[
         str | None,
-        typer.Option(
-            "--format", help="csv, parquet, tensorboard, or several: csv,parquet (default: all)"
-        ),
+        Option("--format", help="csv, parquet, tensorboard, or several: csv,parquet (default: all)"),
     ] = None,
     results: ResultsOption = None,
-    out: Annotated[
-        str | None, typer.Option(help="Folder to write into (default: STUDY-export here)")
-    ] = None,
+    out: Annotated[str | None, Option(help="Folder to write into (default: STUDY-export here)")] = None,
 ) -> None:
     """Write every logged point of a study for other tools: CSV, Parquet, TensorBoard event files."""
     from resnetlab.pages import export as exports

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from resnetlab import config, files, paper
 from resnetlab.cli.options import JsonOption, app, list_of
@@ -16,14 +16,14 @@ from resnetlab.config import Events, UsageError, schedule
 
 @app.command()
 def recipe(
-    name: Annotated[str | None, typer.Argument(help="(default: all of them, one line each)")] = None,
+    name: Annotated[str | None, Argument(help="(default: all of them, one line each)")] = None,
     warm_until: Annotated[
-        int | None, typer.Option(help="Script when the training error ends the warm-up")
+        int | None, Option(help="Script when the training error ends the warm-up")
     ] = None,
     drops: Annotated[
-        str | None, typer.Option(help="Script the steps of the plateaus, such as 150000,300000")
+        str | None, Option(help="Script the steps of the plateaus, such as 150000,300000")
     ] = None,
-    out: Annotated[str | None, typer.Option(help="Write the figure: FILE.html or FILE.png")] = None,
+    out: Annotated[str | None, Option(help="Write the figure: FILE.html or FILE.png")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """What a recipe does: its settings in words, its learning rate as a table (--out: as a figure).

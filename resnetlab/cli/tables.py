@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich import box
 from rich.text import Text
+from typer import Argument
 
 from resnetlab import config, paper, store, verdict
 from resnetlab.cli.options import JsonOption, ResultsOption, app
@@ -18,21 +18,20 @@ from resnetlab.cli.testing import protocol_in_words
 from resnetlab.config import UsageError, commands
 
 
-def _studies(folder: str | None) -> list[store.Study]:
-    root = store.results_root(folder)
-    if not root.is_dir():
-        raise UsageError(f"no results folder {root}; run `make study`, or give one with --results")
-    return [store.read_study(path) for path in store.find_studies(root)]
-
-
 @app.command("list")
 def list_command(
-    study: Annotated[str | None, typer.Argument(help="Only this study")] = None,
+    study: Annotated[str | None, Argument(help="Only this study")] = None,
     results: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """All runs of all studies, one line each. Errors are final and in percent."""
-    studies = _studies(results) if study is None else [store.find_study(study, results)]
+    root = store.results_root(results)
+    if study is not None:
+        studies = [store.find_study(study, results)]
+    elif root.is_dir():
+        studies = [store.read_study(path) for path in store.find_studies(root)]
+    else:
+        raise UsageError(f"no results folder {root}; run `make study`, or give one with --results")
     for skipped in (folder for item in studies for folder in item.skipped):
         print(f"skipped {skipped.path}: {skipped.reason}", file=sys.stderr)
     runs = [run for item in studies for run in item.runs]
@@ -53,7 +52,7 @@ def list_command(
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(help="RUN, STUDY/RUN or a run's folder")],
+    run: Annotated[str, Argument(help="RUN, STUDY/RUN or a run's folder")],
     results: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -98,7 +97,7 @@ def _in_words(key: str, value: object) -> str:
 
 @app.command()
 def compare(
-    names: Annotated[list[str], typer.Argument(help="A study or several, or two or more runs")],
+    names: Annotated[list[str], Argument(help="A study or several, or two or more runs")],
     results: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -204,7 +203,7 @@ _NETWORKS_NOTE = (
 @app.command()
 def networks(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Any networks, such as resnet-50 plain-26 (default: all)")
+        list[str] | None, Argument(help="Any networks, such as resnet-50 plain-26 (default: all)")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from resnetlab import config, paper, store, verdict
 from resnetlab.cli.options import DATA_HELP, DeviceOption, JsonOption, ResultsOption, app, list_of
@@ -21,26 +21,24 @@ def _usual(protocol: str) -> str:
 
 @app.command()
 def evaluate(
-    run: Annotated[str | None, typer.Argument(help="RUN, STUDY/RUN or a run's folder")] = None,
+    run: Annotated[str | None, Argument(help="RUN, STUDY/RUN or a run's folder")] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Instead of a run: a file of torchvision's weights (with --network, --data)"),
+        Option(help="Instead of a run: a file of torchvision's weights (with --network, --data)"),
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="What the weights are of: resnet-34-B, resnet-50-3x3, ...")
+        str | None, Option(help="What the weights are of: resnet-34-B, resnet-50-3x3, ...")
     ] = None,
-    data: Annotated[str | None, typer.Option(help=f"{DATA_HELP} (default: the run's)")] = None,
-    protocol: Annotated[str, typer.Option(help="single, ten-crop, multi-scale or all")] = "single",
+    data: Annotated[str | None, Option(help=f"{DATA_HELP} (default: the run's)")] = None,
+    protocol: Annotated[str, Option(help="single, ten-crop, multi-scale or all")] = "single",
     average: Annotated[
-        str, typer.Option(help="Of ten crops, or of scales: softmax (the paper) or logits")
+        str, Option(help="Of ten crops, or of scales: softmax (the paper) or logits")
     ] = "softmax",
     scales: Annotated[
-        str | None,
-        typer.Option(help=f"Shorter sides of multi-scale (default: {_usual('multi-scale')})"),
+        str | None, Option(help=f"Shorter sides of multi-scale (default: {_usual('multi-scale')})")
     ] = None,
     side: Annotated[
-        int | None,
-        typer.Option(help=f"Shorter side of single and ten-crop (default: {_usual('single')})"),
+        int | None, Option(help=f"Shorter side of single and ten-crop (default: {_usual('single')})")
     ] = None,
     device: DeviceOption = "auto",
     results: ResultsOption = None,

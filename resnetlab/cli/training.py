@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.text import Text
+from typer import Argument, Option
 
 from resnetlab import config, store, studies, verdict
 from resnetlab.cli.options import (
@@ -29,29 +30,29 @@ from resnetlab.studies import notebook
 @with_training_options
 def study(
     name: Annotated[
-        str, typer.Argument(help="digits, short, depth-real, figure-6, shortcuts, imagenet-tiny, ...")
+        str, Argument(help="digits, short, depth-real, figure-6, shortcuts, imagenet-tiny, ...")
     ] = "digits",
-    depths: Annotated[str | None, typer.Option(help="Such as 20,56 or 18,34")] = None,
-    shortcuts: Annotated[str | None, typer.Option(help="Of none,A,B,C; none is plain")] = None,
+    depths: Annotated[str | None, Option(help="Such as 20,56 or 18,34")] = None,
+    shortcuts: Annotated[str | None, Option(help="Of none,A,B,C; none is plain")] = None,
     also: Annotated[
-        str | None, typer.Option(help="Further networks by name, such as resnet-50,resnet-101")
+        str | None, Option(help="Further networks by name, such as resnet-50,resnet-101")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2")] = None,
-    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
+    seeds: Annotated[str | None, Option(help="Such as 0,1,2")] = None,
+    data: Annotated[str | None, Option(help=DATA_HELP)] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     jobs: Annotated[
-        int | None, typer.Option(help="Processes side by side (default: one per core; one on a GPU)")
+        int | None, Option(help="Processes side by side (default: one per core; one on a GPU)")
     ] = None,
     together: Annotated[
         bool | None,
-        typer.Option(
+        Option(
             "--together/--apart",
             help="All runs in one process, in turn (default: on a GPU without --jobs)",
         ),
     ] = None,
     folder: Annotated[
-        str | None, typer.Option("--name", help="Study folder (default: NAME, or NAME-DATA)")
+        str | None, Option("--name", help="Study folder (default: NAME, or NAME-DATA)")
     ] = None,
     results: ResultsOption = None,
     **chosen: Any,
@@ -102,25 +103,23 @@ def _tell_outcome(outcome: studies.Outcome, ended: store.Study) -> None:
 @with_training_options
 def train(
     network: Annotated[
-        str, typer.Argument(help="plain-56, resnet-56-B, resnet-50, ...: `resnetlab networks`")
+        str, Argument(help="plain-56, resnet-56-B, resnet-50, ...: `resnetlab networks`")
     ],
-    data: Annotated[str, typer.Option(help=DATA_HELP)] = "digits",
-    seed: Annotated[int, typer.Option(help="Weights, order and augmentation follow from it")] = 0,
+    data: Annotated[str, Option(help=DATA_HELP)] = "digits",
+    seed: Annotated[int, Option(help="Weights, order and augmentation follow from it")] = 0,
     shortcut_scale: Annotated[
-        float | None,
-        typer.Option(help="y = F(x) + a x with this a, between 0 and 1 (nets/surgery.py)"),
+        float | None, Option(help="y = F(x) + a x with this a, between 0 and 1 (nets/surgery.py)")
     ] = None,
     start_from: Annotated[
-        str | None,
-        typer.Option(help="STUDY/RUN of a shallower network: begin with it, layers appended"),
+        str | None, Option(help="STUDY/RUN of a shallower network: begin with it, layers appended")
     ] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores)")] = None,
-    study: Annotated[str, typer.Option(help="Study folder to write into")] = "runs",
+    threads: Annotated[int | None, Option(help="CPU threads (default: all cores)")] = None,
+    study: Annotated[str, Option(help="Study folder to write into")] = "runs",
     run: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--run", "--run-name", help="Run folder (default: network, seed, data and recipe)"
         ),  # torchrun takes --run for an abbreviation of an option of its own
     ] = None,
