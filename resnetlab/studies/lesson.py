@@ -1,12 +1,13 @@
 """The lesson: the question notebooks in teaching order, executed, and as pages that need no computer.
 
-Which notebooks belong to it and in which order stands in STORY, once. A page is one HTML file that
-holds an executed notebook (`pages.lesson_pages`); `index.html` links them.
+Which notebooks belong to it and in which order stands in lesson.toml, once. A page is one HTML file
+that holds an executed notebook (`pages.lesson_pages`); `index.html` links them.
 """
 
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -47,28 +48,9 @@ class Chapter:
         return first.partition("\n")[0].lstrip("# ") or self.name
 
 
-# The order of the forty minutes (notebooks/README.md): what happens, what is not the cause, what may
-# be, the cure, what the blocks do; then what a class asks next, and the whole beside the paper.
-STORY = (
-    Chapter("01_degradation", "Deeper fails, on the training images.", looks=True),
-    Chapter("02_constructed_solution", "Yet a solution exists, and training leaves it."),
-    Chapter("03_gradient_norms", "Not by vanishing gradients. What breaks instead?"),
-    Chapter("04_shortcut_dial", "Dial in the cure; then take blocks away."),
-    Chapter("07_layer_responses", "What the blocks do: small changes, or not?"),
-    Chapter("08_loss_surface", "The famous picture, of your own networks."),
-    Chapter("09_three_times_longer", "A class asks: is it just slow?"),
-    Chapter("11_rounding", "A class asks: is it rounding?"),
-    Chapter(
-        "05_shortcut_options",
-        "A class asks: which shortcut?",
-        {"depths": [8], "seeds": [0], "steps": 10},
-    ),
-    Chapter(
-        "06_imagenet",
-        "The paper's other networks, on a stand-in.",
-        {"depths": [18], "also": [], "steps": 3, "overrides": {"batch_size": 8}},
-    ),
-    Chapter("10_ours_and_the_paper", "Everything measured, beside the paper."),
+STORY = tuple(
+    Chapter(**values)
+    for values in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["chapter"]
 )
 
 
