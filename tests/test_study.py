@@ -125,11 +125,21 @@ def make(*words, cwd):
     return subprocess.run(["make", *words], cwd=cwd, capture_output=True, text=True, check=False)
 
 
+def stand_in(project, command, code="0"):
+    """A project of the Makefile alone, with `command` in its environment: it logs its arguments."""
+    (project / ".venv" / "bin").mkdir(parents=True)
+    (project / "Makefile").write_text((Path(__file__).parents[1] / "Makefile").read_text())
+    program = project / ".venv" / "bin" / command
+    program.write_text(f'#!/bin/sh\necho "$@" >> {project / "log"}\nexit {code}\n')
+    program.chmod(0o755)
+    for name in ("pyproject.toml", "constraints.txt", ".venv/.ready"):  # in the order of making
+        (project / name).touch()
+
+
 def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
-    makefile = Path(__file__).parents[1] / "Makefile"
-    (here / "Makefile").write_text(makefile.read_text())
+    stand_in(here, "python")
     for run, ended in (("plain-8-seed1", True), ("plain-8-seed2", False)):
         folder = there / "results" / "depth-real" / run
         (folder / "checkpoints").mkdir(parents=True)
@@ -152,21 +162,15 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
     assert sorted(path.name for path in (kept / "plain-8-seed1").iterdir()) == sorted(
         ["run.json", "metrics.jsonl", "probes.jsonl", "timing.jsonl", "summary.json"]
     )
+    rewritten = "results/rewrite.py results/reference/depth-real/plain-8-seed1/"
+    assert (here / "log").read_text().splitlines() == [rewritten]
 
 
 @pytest.mark.parametrize(("codes", "code", "began"), [("0", 0, 5), ("1", 2, 5), ("130", 2, 1)])
 def test_the_long_runs_go_on_after_a_failure_stop_when_interrupted_and_tell(
     codes, code, began, tmp_path
 ):
-    makefile = Path(__file__).parents[1] / "Makefile"
-    (tmp_path / "Makefile").write_text(makefile.read_text())
-    command = tmp_path / ".venv" / "bin" / "resnetlab"
-    command.parent.mkdir(parents=True)
-    command.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "log"}\nexit {codes}\n')
-    command.chmod(0o755)
-    for name in ("pyproject.toml", "constraints.txt"):
-        (tmp_path / name).touch()
-    (tmp_path / ".venv" / ".ready").touch()
+    stand_in(tmp_path, "resnetlab", codes)
     done = make("long-runs", "IMAGES=folder:x", "TINY=tiny-imagenet:y", cwd=tmp_path)
     assert done.returncode == code, done.stderr
     asked = (tmp_path / "log").read_text().splitlines()
