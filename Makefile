@@ -87,12 +87,13 @@ FROM ?= ../long-runs
 keep: $(READY)
 	@for run in $(FROM)/results/depth-real*/*/ $(FROM)/results/imagenet-tiny*/*/; do \
 	    [ -f "$$run/summary.json" ] || continue; \
-	    here=results/reference/$${run#$(FROM)/results/}; mkdir -p "$$here"; \
+	    here=results/reference/$${run#$(FROM)/results/}; here=$${here%/}; new=$$here.new; \
+	    rm -rf "$$new"; mkdir -p "$$new"; \
 	    for file in run.json summary.json metrics.jsonl probes.jsonl timing.jsonl evaluations.jsonl; do \
-	        [ ! -f "$$run$$file" ] || cp "$$run$$file" "$$here" || exit 1; \
+	        [ ! -f "$$run$$file" ] || cp "$$run$$file" "$$new" || exit 1; \
 	    done; \
-	    $(BIN)/python results/rewrite.py "$$here" || exit 1; \
-	    echo "kept $$here"; \
+	    $(BIN)/python results/rewrite.py "$$new" || { rm -rf "$$new"; exit 1; }; \
+	    rm -rf "$$here" && mv "$$new" "$$here" && echo "kept $$here" || exit 1; \
 	done
 
 clean:

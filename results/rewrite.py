@@ -67,9 +67,9 @@ def measurement(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rewrite(folder: Path) -> list[Path]:
-    """The files below the folder that were rewritten. ValueError names one that cannot be."""
+    """The files below the folder that were rewritten: all, or none if one cannot be (ValueError)."""
     kinds = {store.RUN_FILE: run_json, store.SUMMARY_FILE: summary_json}
-    changed = []
+    changed = {}
     for path in sorted(folder.rglob("*.json")):
         kept = path.parent.parent.name == store.MEASUREMENTS
         form = measurement if kept else kinds.get(path.name)
@@ -81,14 +81,19 @@ def rewrite(folder: Path) -> list[Path]:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
         if list(after.items()) != list(before.items()):
-            (store.write_measurement if kept else store.write_json)(path, after)
-            changed.append(path)
-    return changed
+            changed[path] = (store.write_measurement if kept else store.write_json, after)
+    for path, (write, after) in changed.items():
+        write(path, after)
+    return list(changed)
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit("give the folders whose runs and measurements are to be rewritten")
     for name in sys.argv[1:]:
-        for path in rewrite(Path(name)):
+        try:
+            rewritten = rewrite(Path(name))
+        except ValueError as error:
+            sys.exit(f"error: {error}")
+        for path in rewritten:
             print(f"rewrote {path}")

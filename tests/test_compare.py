@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -511,6 +512,9 @@ def test_the_figure_as_a_page_needs_no_network(
     assert "<script src" not in page
     assert 'showSendToCloud": false' in page or 'showSendToCloud":false' in page
     assert len(page) > 1_000_000  # plotly itself is in it
+    drawn = page[page.rindex("Plotly.newPlot") :]
+    assert re.findall(r'"opacity": ?([0-9.]+)', drawn) == ["1.0"] * 2  # no line is faded
+    assert re.search(r'"paper_bgcolor": ?"#fff', drawn)
 
 
 def test_the_camera_saves_what_is_asked_for(folder: Path, open_page: Open) -> None:

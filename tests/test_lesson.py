@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import pytest
 
 from resnetlab import cli, config, store, studies
@@ -338,7 +339,10 @@ def test_only_the_same_notebook_with_the_same_parameters_counts_as_there(tmp_pat
 
 
 def test_a_page_holds_prose_figures_tables_and_answers() -> None:
-    figure = {"data": [{"type": "scatter", "y": [1, 2]}], "layout": {"title": {"text": "mine<br>x"}}}
+    figure = {
+        "data": [{"type": "scatter", "y": [1, 2]}],
+        "layout": {"title": {"text": "<b>mine</b><br>x"}},
+    }
     frame = "<table><thead><tr><th></th><th>run</th><th>error</th></tr></thead><tbody>"
     frame += "<tr><th>0</th><td>a &amp; b</td><td>1.50</td></tr></tbody></table>"
     body = lesson_pages.body(
@@ -366,6 +370,26 @@ def test_a_page_holds_prose_figures_tables_and_answers() -> None:
     assert "not this" not in body
     assert "<b>no</b>" not in body
     assert "injected" not in body
+
+
+@pytest.mark.parametrize(
+    ("index", "headings", "first"),
+    [
+        (None, ["error"], "1.5"),
+        (pd.Index(["plain-8", "resnet-8"]), ["", "error"], "plain-8"),
+        (pd.Index([100, 200], name="step"), ["step", "error"], "100"),
+        (pd.Index(["a", "b"], name="who"), ["who", "error"], "a"),
+    ],
+)
+def test_an_index_that_says_something_stays_with_its_table(
+    index: pd.Index | None, headings: list[str], first: str
+) -> None:
+    frame = pd.DataFrame({"error": [1.5, 2.5]}, index=index)
+    kind, table = executed.block(output(**{"text/html": frame.to_html()}))
+    assert kind == "table"
+    assert list(table.columns) == headings
+    assert len(table) == 2
+    assert table.iloc[0, 0] == first
 
 
 def test_nothing_of_a_hostile_notebook_runs_or_asks_a_server() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from resnetlab import files, store
 from resnetlab.config import Recipe, UsageError, run_from_parameters
@@ -164,6 +165,32 @@ def test_execute_refuses_unknown_names_and_leaves_nothing(tmp_path):
     with pytest.raises(UsageError, match="did you mean 'depth'"):
         notebook.execute(FOLDER / "train.ipynb", tmp_path / "out.ipynb", {"deph": 3})
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("failure", "kept"),
+    [
+        (lambda: PapermillExecutionError(3, 1, "fit()", "KeyboardInterrupt", "", []), True),
+        (lambda: RuntimeError("the kernel died"), True),
+        (lambda: PapermillExecutionError(3, 1, "fit()", "ValueError", "no", []), False),
+    ],
+)
+def test_an_execution_that_was_stopped_leaves_the_earlier_copy(failure, kept, tmp_path, monkeypatch):
+    source, target = FOLDER / "train.ipynb", tmp_path / "out.ipynb"
+    content = nbformat.read(source, as_version=4)
+
+    def execute(source, target, *words, **options):
+        nbformat.write(content, target)
+        raise failure()
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    for earlier in ("", "whole"):
+        if earlier:
+            target.write_text(earlier)
+        with pytest.raises((PapermillExecutionError, RuntimeError)):
+            notebook.execute(source, target, {})
+        assert (target.read_text() == earlier) is (kept and bool(earlier))
+        assert list(tmp_path.iterdir()) == [target]
 
 
 def papermill(target, *words, cwd, name="train.ipynb"):

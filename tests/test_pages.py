@@ -196,7 +196,7 @@ def test_the_command_of_an_interrupted_run_goes_on_with_that_run(folder: Path, o
     words = shlex.split(command)
     options = dict(zip(words[3::2], words[4::2], strict=True))
     assert words[:3] == ["resnetlab", "train", "plain-8"]
-    assert Path(options["--results"], options["--study"], options["--run"]) == path
+    assert Path(options["--results"], options["--study"], options["--run-name"]) == path
     done = CliRunner().invoke(cli.app.app, words[1:])
     assert done.exit_code == 0, done.output
     assert store.read_run(path).status == "finished"
@@ -387,6 +387,13 @@ def test_the_drawing_has_every_block_and_the_numbers_are_the_modules_own(
         assert {key: found[key] for key in wanted} == {key: f"{n:,}" for key, n in wanted.items()}
     formulas = [item.value for item in app.get("latex")] or [m.value for m in app.markdown]
     assert any(r"F(x) + \mathrm{pad}(x)" in text for text in formulas)
+
+
+def test_images_of_many_sizes_are_drawn_as_they_are_cropped(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "resnet-18", data="digits-large", recipe="imagenet-small", crop=56)
+    spoil(path, dataset={"name": "tiny", "classes": ["a"] * 7, "shape": [3, None, None]})
+    app = open_page(NETWORKS, network="resnet-18")
+    assert "3 × 56 × 56" in texts(app)
 
 
 def test_gradient_norms_are_those_of_the_last_logged_step(folder: Path, open_page: Open) -> None:

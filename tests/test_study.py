@@ -162,7 +162,7 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
     assert sorted(path.name for path in (kept / "plain-8-seed1").iterdir()) == sorted(
         ["run.json", "metrics.jsonl", "probes.jsonl", "timing.jsonl", "summary.json"]
     )
-    rewritten = "results/rewrite.py results/reference/depth-real/plain-8-seed1/"
+    rewritten = "results/rewrite.py results/reference/depth-real/plain-8-seed1.new"
     assert (here / "log").read_text().splitlines() == [rewritten]
 
 

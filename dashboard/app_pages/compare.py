@@ -74,7 +74,8 @@ def page() -> None:
     curves, members = lines.lines_of(
         lines.in_order(chosen), view.quantity, view.axis, view.by, view.band, view.smoothing
     )
-    show_curves(chosen, curves, view)
+    figure = draw(chosen, curves, view)
+    show_curves(figure, view)
     show_notes(lines.remarks(curves, members, view.axis))
     show_numbers(curves, members, view)
     if len(chosen) > 1:
@@ -84,7 +85,7 @@ def page() -> None:
         for sentence in store.notes(chosen.values()):
             frame.say(sentence)
     show_differences(curves, members, view)
-    offer_files(chosen, curves, view)
+    offer_files(chosen, figure, view)
 
 
 def watch_elsewhere(chosen: lines.Runs, study: store.Study) -> None:
@@ -151,13 +152,12 @@ def choose_view(quantities: Sequence[str]) -> View:
 # --- the chart --------------------------------------------------------------------------------
 
 
-def draw(
-    chosen: lines.Runs,
-    curves: Sequence[series.Line],
-    view: View,
-    bold: Sequence[str] = (),
-) -> go.Figure:
-    """The curves with what they are in the subtitle."""
+def draw(chosen: lines.Runs, curves: Sequence[series.Line], view: View) -> go.Figure:
+    """The curves with what they are in the subtitle, those of the selected rows of the table bold."""
+    # The table stands below the chart; which of its rows are selected is known from the last drawing.
+    selection = st.session_state.get("numbers")
+    rows = st.session_state.get("numbers, as shown", [])
+    selected = [rows[row] for row in selection.selection.rows if row < len(rows)] if selection else []
     parts = [frame.shown(series.common([run.config for run in chosen.values()]), 200)]
     parts += [f"smoothed, weight {view.smoothing:g}"] if view.smoothing else []
     if any(line.averaged for line in curves):
@@ -171,19 +171,13 @@ def draw(
         log_x=view.log_x,
         log_y=view.log_y,
         smoothing=view.smoothing,
-        bold=bold,
+        bold=[line.name for line in curves if line.name in selected],
         subtitle="; ".join(filter(None, parts)),
     )
 
 
-def show_curves(chosen: lines.Runs, curves: Sequence[series.Line], view: View) -> None:
-    """The chart, those of the selected rows of the table bold, and how many points it shows."""
-    # The table stands below the chart; which of its rows are selected is known from the last drawing.
-    selection = st.session_state.get("numbers")
-    rows = st.session_state.get("numbers, as shown", [])
-    selected = [rows[row] for row in selection.selection.rows if row < len(rows)] if selection else []
-    bold = [line.name for line in curves if line.name in selected]
-    figure = draw(chosen, curves, view, bold)
+def show_curves(figure: go.Figure, view: View) -> None:
+    """The chart, and how many points it shows."""
     file = {"format": view.image, "filename": f"{view.quantity}-by-{view.axis}", "scale": 2}
     frame.chart(figure, "curves", {"toImageButtonOptions": file})
     counts = figure.layout.meta or {"shown": 0, "logged": 0, "off": 0}
@@ -289,7 +283,7 @@ def show_differences(curves: Sequence[series.Line], members: Sequence[lines.Runs
     frame.table(differences, "differences", columns)
 
 
-def offer_files(chosen: lines.Runs, curves: Sequence[series.Line], view: View) -> None:
+def offer_files(chosen: lines.Runs, figure: go.Figure, view: View) -> None:
     """The points as a table and the figure as a page, made when they are asked for."""
     frame.section(
         "Take it with you",
@@ -301,8 +295,8 @@ def offer_files(chosen: lines.Runs, curves: Sequence[series.Line], view: View) -
     def points() -> bytes:
         return series.to_csv(lines.points(chosen))
 
-    def figure() -> bytes:
-        drawn = draw(chosen, curves, view, "light")
+    def as_page() -> bytes:
+        drawn = plots.themed(go.Figure(figure), "light")
         return str(pio.to_html(drawn, config=plots.CONFIG, include_plotlyjs=True)).encode()
 
     csv, html, _ = st.columns([1, 1, 2])
@@ -310,7 +304,9 @@ def offer_files(chosen: lines.Runs, curves: Sequence[series.Line], view: View) -
     icon, file = ":material/table:", "points.csv"
     csv.download_button("All points (CSV)", points, file, "text/csv", key="csv", icon=icon, **words)
     icon, file = ":material/code:", f"{view.quantity}-by-{view.axis}.html"
-    html.download_button("The figure (HTML)", figure, file, "text/html", key="html", icon=icon, **words)
+    html.download_button(
+        "The figure (HTML)", as_page, file, "text/html", key="html", icon=icon, **words
+    )
 
 
 page()

@@ -118,8 +118,10 @@ def run_of(study: store.Study, name: str) -> store.RunRecord | None:
 def images_of(run: store.RunRecord | None, network: config.Network) -> tuple[int, int, int, str]:
     """Classes, channels and pixels a side of the images to draw for, and whose they are."""
     match run.info.get("dataset") if run else None:
-        case {"classes": list(classes), "shape": [int(channels), int(height), _]} if run:
-            size = run.config.recipe.crop or height
+        case {"classes": list(classes), "shape": [int(channels), height, _]} if run:
+            size = run.config.recipe.crop or height  # files of many sizes have no height, but a crop
+            if type(size) is not int:
+                size = 0
             fits = network.smallest_image <= size <= MOST_PIXELS and 1 <= channels <= MOST_PIXELS
             if fits and 1 <= len(classes) <= MOST_CLASSES:
                 return len(classes), channels, size, f"the images of {run.config.data.label}"

@@ -179,14 +179,15 @@ def _decode_folder(path: Path, label: str, splits: dict[str, dict[str, list[Path
     arrays: Arrays = {}
     for name, files in paths.items():
         images = np.empty((len(files), 3, height, width), dtype=np.uint8)
-        bar = tqdm(in_threads(decode, files), f"decoding {label}/{name}", len(files), **BAR)
-        for index, image in enumerate(bar):
-            if image.shape[1:] != (height, width):
-                raise DataError(
-                    f"{files[index]} is {image.shape[2]}x{image.shape[1]}, the first image is "
-                    f"{width}x{height}: all images of a folder must have one size"
-                )
-            images[index] = image.numpy()
+        with contextlib.closing(in_threads(decode, files)) as decoded:
+            bar = tqdm(decoded, f"decoding {label}/{name}", len(files), **BAR)
+            for index, image in enumerate(bar):
+                if image.shape[1:] != (height, width):
+                    raise DataError(
+                        f"{files[index]} is {image.shape[2]}x{image.shape[1]}, the first image is "
+                        f"{width}x{height}: all images of a folder must have one size"
+                    )
+                images[index] = image.numpy()
         counts = [len(group) for group in splits[name].values()]
         labels = np.repeat(np.arange(len(counts)), counts)
         arrays |= {f"{name}_images": images, f"{name}_labels": labels}

@@ -73,13 +73,17 @@ def _classes(folder: Path, ignored: list[Path], problems: list[str]) -> dict[str
         )
         return {}
     classes = {}
-    for place in entries(folder):
-        if not place.is_dir():
-            ignored.append(place)
-            continue
-        inside = entries(place)
-        classes[place.name] = [file for file in inside if is_image(file)]
-        ignored += [file for file in inside if not is_image(file)]
+    try:
+        for place in entries(folder):
+            if not place.is_dir():
+                ignored.append(place)
+                continue
+            inside = entries(place)
+            classes[place.name] = [file for file in inside if is_image(file)]
+            ignored += [file for file in inside if not is_image(file)]
+    except OSError as error:
+        problems.append(f"{error.filename} cannot be read ({error.strerror})")
+        return {}
     empty = [folder / name for name, paths in classes.items() if not paths]
     if len(empty) == len(classes):
         problems.append(f"{folder} has no images {KINDS} in class folders")

@@ -6,7 +6,7 @@ import contextlib
 import io
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,10 +76,13 @@ def reading(path: str | Path) -> Iterator[None]:
         raise DataError(f"{path} is damaged or no image ({error}){CHECK}") from None
 
 
-def in_threads(function: Callable[[T], R], items: Sequence[T], together: int = 32) -> Iterator[R]:
+def in_threads(
+    function: Callable[[T], R], items: Sequence[T], together: int = 32
+) -> Generator[R, None, None]:
     """`function` of each item, in order, in as many threads as cores, `together` at a time.
 
-    Decoders leave Python's lock while they work. An error, or a loop that ends early, ends the rest.
+    Decoders leave Python's lock while they work. An error in one ends the rest, and so
+    does closing the generator.
     """
     tasks = [items[first : first + together] for first in range(0, len(items), together)]
     with ThreadPoolExecutor(machine.usable_cores()) as pool:

@@ -1,6 +1,6 @@
 """Every logged point of a study as files for other tools: CSV, Parquet, TensorBoard event files.
 
-Five tables (`TABLES`), one row a run, a logged step, a probed layer, a test; and the event files of
+Five tables (`TABLES`), one row per run, a logged step, a probed layer, a test; and the event files of
 each run. What the log has no value for is empty; what was measured and was not finite is NaN (the log
 does not say whether infinite or not a number). Every file is written whole or not at all.
 """
@@ -28,7 +28,7 @@ from resnetlab.config import UsageError, did_you_mean
 from resnetlab.plots import series
 
 FORMATS = ("csv", "parquet", "tensorboard")
-TENSORBOARD = "tensorboard"  # the folder of event files, a folder a run in it
+TENSORBOARD = "tensorboard"  # the folder of event files, a folder per run in it
 # A fixed name: exported again, the file is replaced, and TensorBoard shows no point twice.
 EVENTS_FILE = "events.out.tfevents.0.resnetlab"
 TO_INSTALL = "event files need the package tensorboard: pip install 'resnetlab[export]'"

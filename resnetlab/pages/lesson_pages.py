@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -56,7 +57,8 @@ def _output(output: object) -> str:
     kind, content = executed.block(output)
     if kind == "figure":
         title = getattr(content.layout.title, "text", None) or "figure"
-        return document.drawn(content, str(title).partition("<br>")[0], caption=False)
+        label = re.sub("<[^>]*>", "", str(title).partition("<br>")[0])
+        return document.drawn(content, label, caption=False)
     if kind == "picture":
         data = base64.b64encode(content).decode()
         return f'<img alt="a picture" src="data:image/png;base64,{data}">'

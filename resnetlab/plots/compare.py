@@ -29,7 +29,7 @@ def compare_curves(
     bold: Collection[str] = (),
     subtitle: str = "",
 ) -> go.Figure:
-    """Curves of any runs in one panel: one colour a line, its runs thin under their mean and band.
+    """Curves of any runs in one panel: one colour per line, its runs thin under their mean and band.
 
     `lines` as `series.line` makes them. With `smoothing` (only to say it and to draw the raw values
     faint beneath: the lines hold both). `bold`: names of lines to stand out, the others fade. Curves
@@ -81,10 +81,11 @@ def _looks(lines: Sequence[series.Line], quantity: str) -> tuple[list[Look], lis
     width = style.MAIN if len(lines) <= 12 else style.TRAIN
     looks = []
     for index, colour in enumerate(by_depth):
-        dash = dashes[index // len(style.PALETTE) % len(dashes)]
+        dash = dashes[0 if apart else index // len(style.PALETTE) % len(dashes)]
         looks.append(Look(colour if apart else style.palette(index), dash, width))
     words = ["colour: depth" if apart else "colour: one of the lines below"]
     words += ["dashed: training"] if dashes[0] == style.DASHED else []
+    words += ["other dashes: the colours again"] if len({look.dash for look in looks}) > 1 else []
     return looks, words + (["thin: single runs"] if any(line.averaged for line in lines) else [])
 
 

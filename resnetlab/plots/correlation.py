@@ -32,7 +32,7 @@ def gradient_correlation(frame: pd.DataFrame) -> go.Figure:
 
 
 def correlation_matrices(frame: pd.DataFrame) -> go.Figure:
-    """Cosine of the gradients at every pair of points of a segment, a panel a run, one scale.
+    """Cosine of the gradients at every pair of points of a segment, a panel per run, one scale.
 
     `frame` has the columns of `store.IDENTITY`, i and j (0-based points) and value
     (`probes.gradient_correlation`). At most six runs, plain before residual.

@@ -83,10 +83,11 @@ def gradient_ratio(probes: pd.DataFrame) -> go.Figure:
         return empty(_NOTHING)
     figure = draw.panels((), draw.STEP, "norm, first layer / last")
     shown, colours = draw.networks(ratios)
+    banded = False
     for network in shown:
         seeds = draw.over_seeds(np.log10(network.rows["ratio"]), network.rows["step"])
         ratios = (10 ** seeds[["mean", "min", "max"]]).join(seeds["count"])
-        draw.mean_and_band(figure, ratios, network.by_family(), network.name)
+        banded |= draw.mean_and_band(figure, ratios, network.by_family(), network.name)
     for border, word in ((verdict.EXPLODING, "exploding"), (verdict.VANISHING, "vanishing")):
         draw.limit(figure, border)
         # On a log axis a line takes the value, an annotation its logarithm.
@@ -95,7 +96,7 @@ def gradient_ratio(probes: pd.DataFrame) -> go.Figure:
         figure.add_annotation(text=word, showarrow=False, **place)
     draw.log_axis(figure, dtick=None)
     title = "Gradient norm of the first layer over that of the last"
-    legend = [colours, DASHED_PLAIN, style.BANDS]
+    legend = [colours, DASHED_PLAIN, *([style.BANDS] if banded else [])]
     return finish(figure, title, conditions(probes), legend)
 
 

@@ -29,7 +29,7 @@ QUANTITIES: dict[str, str] = {
     "validation_loss": "validation loss (cross-entropy)",
     "clipped": "steps whose gradient was clipped (percent, since the previous row)",
     "lr": "learning rate",
-    "images_per_second": "training images a second",
+    "images_per_second": "training images per second",
     "gradient_norm_all": "gradient norm of all weighted layers (L2)",
     "gradient_norm_first": "gradient norm of the first weighted layer (L2)",
     "gradient_norm_last": "gradient norm of the last weighted layer (L2)",
@@ -172,7 +172,7 @@ class Line:
 
     name: str
     runs: tuple[str, ...]  # what tells each run from the others of the line
-    curves: tuple[pd.DataFrame, ...]  # one a run, as `curve`, with `line`: y smoothed
+    curves: tuple[pd.DataFrame, ...]  # one per run, as `curve`, with `line`: y smoothed
     depth: int
     mean: pd.DataFrame  # of `line`, as `over_runs`; empty for one run
     raw: pd.DataFrame  # of y

@@ -11,7 +11,7 @@ from resnetlab.plots.style import DASHED_PLAIN, Keywords, conditions, empty, fin
 
 
 def loss_lines(frame: pd.DataFrame) -> go.Figure:
-    """Loss against the distance along a line of weights, a line a run, log axis.
+    """Loss against the distance along a line of weights, a line per run, log axis.
 
     `frame` has the columns of `store.IDENTITY`, distance and loss (`landscape.loss_on_plane`). Losses
     that are not finite are gaps.
@@ -31,7 +31,7 @@ def loss_lines(frame: pd.DataFrame) -> go.Figure:
 
 
 def loss_surfaces(frame: pd.DataFrame) -> go.Figure:
-    """Loss over a plane through the trained weights, a panel a run, all on one logarithmic scale.
+    """Loss over a plane through the trained weights, a panel per run, all on one logarithmic scale.
 
     `frame` has the columns of `store.IDENTITY`, x and y (distances along two directions) and loss
     (`landscape.loss_on_plane`). At most six runs, plain before residual, shallow before deep; the cross

@@ -142,8 +142,10 @@ def _again(run: RunRecord, root: Path) -> str:
     command = commands.of_run(run.config, run.info.get("execution"))
     if command.startswith(commands.NO_COMMAND):
         return ""
-    places = {"study": run.study, "run": run.name}
+    notebook = command.startswith("papermill")
+    # torchrun takes --run for an abbreviation of an option of its own.
+    places = {"study": run.study, "run" if notebook else "run-name": run.name}
     if root.absolute() != results_root().absolute():
         places["results"] = str(root.absolute())
-    option = "-p {} {}" if command.startswith("papermill") else "--{} {}"
+    option = "-p {} {}" if notebook else "--{} {}"
     return " ".join([command, *(option.format(key, shlex.quote(v)) for key, v in places.items())])

@@ -308,10 +308,12 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
 
     Parameter names must be known to the notebook: papermill would only warn, and names are code.
     UsageError with the nearest one otherwise. A failing cell raises papermill's error after the
-    notebook, with the traceback in it, has been written.
+    notebook, with the traceback in it, has been written. An execution that was stopped, or whose
+    kernel died, is written only where there is no earlier copy.
     """
     import nbformat
     import papermill
+    from papermill.exceptions import PapermillExecutionError
 
     for name in parameters:
         known_parameter(source, name)
@@ -322,9 +324,16 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     # papermill formats paths, so braces in them are doubled.
     paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, temporary)]
     how = {"kernel_name": KERNEL, "language": LANGUAGE, "progress_bar": False, "log_output": False}
+    told = False  # how it went, by its last cell or by one that failed
     try:
         papermill.execute_notebook(*paths, dict(parameters), **how)
+        told = True
+    except PapermillExecutionError as error:
+        told = error.ename != "KeyboardInterrupt"
+        raise
     finally:
+        if not told and target.exists():
+            temporary.unlink(missing_ok=True)
         if temporary.exists():
             # It notes absolute paths of this machine: only the names belong in what is shared.
             content = nbformat.read(temporary, as_version=4)

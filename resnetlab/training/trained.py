@@ -38,13 +38,16 @@ def newest(
 ) -> T | None:
     """What `load` makes of the newest checkpoint that is whole; None if none is.
 
-    `load` raises ValueError for one that it cannot read; each such is said on standard error.
+    `load` raises ValueError for one that it cannot read; each such is said on standard error. Its
+    UsageError is raised: the checkpoint before would meet it too.
     """
     for checkpoint in checkpoints:
         problem = checkpoint if isinstance(checkpoint, str) else ""
         if not isinstance(checkpoint, str):
             try:
                 return load(checkpoint)
+            except UsageError:
+                raise  # no checkpoint can help
             except ValueError as error:
                 problem = f"{checkpoint.path.name} {error}"
         note(f"{who}: {problem}; trying the checkpoint before it")
@@ -70,6 +73,8 @@ def load_trained(record: store.RunRecord, device: torch.device) -> Trained:
             )
             network = network.to(device, next(iter(weights.values())).dtype)
             network.load_state_dict(weights)
+        except UsageError:
+            raise
         except Exception as error:  # torch, pickle and zipfile raise many kinds
             raise ValueError(f"is no checkpoint of it ({type(error).__name__})") from None
         return Trained(network, normalise, checkpoint.step)
