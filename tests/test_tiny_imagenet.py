@@ -466,7 +466,10 @@ def test_without_network_the_message_says_what_to_do(server: Server, tmp_path: P
         tiny_imagenet.download(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["tiny-imagenet-200/../../evil", "/evil", "tiny\\..\\evil", "evil"])
+@pytest.mark.parametrize(
+    "name",
+    ["tiny-imagenet-200/../../evil", "/evil", "tiny\\..\\evil", "evil", "__MACOSX/evil"],
+)
 def test_a_path_that_leads_out_of_the_archive_writes_nothing(
     name: str, folder: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

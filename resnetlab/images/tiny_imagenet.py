@@ -146,9 +146,12 @@ def unpack(archive: Path, folder: Path) -> Path:
                     raise DataError(f"{archive} is refused: {name!r} leads out of its folder")
                 if len(path.parts) < 2 and not name.endswith("/"):
                     raise DataError(f"{archive} is refused: {name!r} lies in no folder")
+            tops = {PurePosixPath(name).parts[0] for name in packed.namelist()}
+            if len(tops) != 1:
+                raise DataError(f"{archive} is refused: one top folder is needed, it has {len(tops)}")
             packed.extractall(folder)  # checks each member's CRC
-        return next(folder.iterdir())
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, StopIteration) as error:
+        return folder / tops.pop()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DataError(f"{archive} is damaged ({error})") from None
 
 
