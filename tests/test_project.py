@@ -200,6 +200,22 @@ def test_the_readmes_numbers_are_those_of_the_committed_runs(study, heading):
         assert cells.split(" | ") == wanted
 
 
+def test_what_the_readme_says_of_the_real_images_is_what_the_runs_logged():
+    study = store.read_study(PROJECT / "results" / "reference" / "depth-cpu")
+    final, fallen = {}, {}
+    for run in study.runs:
+        errors = run.metrics.set_index("step")["train_error"]
+        final[run.network.name] = errors[3200]
+        fallen[run.network.name] = round(errors[800] - errors[3200])
+    behind = {family: final[f"{family}-56"] - final[f"{family}-20"] for family in ("plain", "resnet")}
+    assert behind["resnet"] > 0
+    assert round(behind["plain"] / behind["resnet"]) == 3, "three times as far behind"
+    slow = fallen.pop("plain-56")
+    text = " ".join(README.split())
+    assert f"falls by {slow} points, those of the other three by {min(fallen.values())} to " in text
+    assert f" to {max(fallen.values())}." in text
+
+
 def test_the_committed_runs_reproduce_the_finding():
     """The claim of the README's first lines, seed by seed (three agree on the ordering)."""
     table = store.read_study(PROJECT / "results" / "reference" / "digits").table()
