@@ -101,7 +101,7 @@ def main() -> None:
     digits, large = datasets.load(config.Data()), images_32()
     rows = [
         measure(network, dataset, recipe, max(3, rounds // divide))
-        for dataset, recipe, divide in ((digits, config.QUICK, 1), (large, config.SHORT, 5))
+        for dataset, recipe, divide in ((digits, config.PAPER_400, 1), (large, config.SHORT, 5))
         for network in ("plain-20", "resnet-20", "plain-56", "resnet-56")
     ]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -2,7 +2,8 @@
 
     python results/rewrite.py results/reference     # everything below a folder, as often as one likes
 
-Nothing that decides or measures a run changes: configuration, hash and logs stay as they are. What an
+Nothing that decides or measures a run changes: only a recipe that has another name now is called by it,
+in configuration and hash, and logs stay as they are. What an
 earlier resnetlab did not record is written as null (host, device and job of a start but the last, whose
 host and device run.json has; test images that are training images), and what there was only one way of
 then as that (one process, activations kept). A file that is in form already is left alone.
@@ -21,6 +22,7 @@ from resnetlab.config import Run
 
 NO_EVENTS = {"warm_until": None, "drops": []}
 START = {"time": None, "commit": None, "torch": None, "host": None, "device": None, "job": None}
+RENAMED = {"quick": "tuned-on-resnet-56"}  # recipes
 GONE = ("norm",)  # of `execution`: batch norm is over each process's own images, always
 DAMAGED = "skipped_images"  # of summary.json: a damaged image is an error
 
@@ -38,6 +40,12 @@ def ordered(file: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in fields}
 
 
+def labelled(value: Any) -> Any:
+    """A measured table's cell: the label of a renamed recipe by its name of today."""
+    name = value.partition(" (")[0] if isinstance(value, str) else None
+    return RENAMED[name] + value.removeprefix(name) if name in RENAMED else value
+
+
 def run_json(info: Mapping[str, Any]) -> dict[str, Any]:
     if Run.parse(info["config"]).hash() != info["config_hash"]:
         raise ValueError("its configuration is not the one that its config_hash names")
@@ -46,7 +54,11 @@ def run_json(info: Mapping[str, Any]) -> dict[str, Any]:
     if starts:  # what run.json says of itself, it says of its last start
         starts[-1]["host"] = starts[-1]["host"] or info["host"]
         starts[-1]["device"] = starts[-1]["device"] or execution["device_name"]
+    recipe = info["config"]["recipe"]
+    config = info["config"] | {"recipe": recipe | {"name": labelled(recipe["name"])}}
     changes = {
+        "config": config,
+        "config_hash": Run.parse(config).hash(),
         "starts": starts,
         "execution": filled(execution, {"ranks": 1, "activations": "kept"}),
         "dataset": filled(info["dataset"], {"in_both": None}),
@@ -63,6 +75,7 @@ def summary_json(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def measurement(values: Mapping[str, Any]) -> dict[str, Any]:
     renamed = {"choices" if key == "conditions" else key: value for key, value in values.items()}
+    renamed["rows"] = [[labelled(cell) for cell in row] for row in renamed["rows"]]
     return ordered(f"{store.MEASUREMENTS}/STUDY/NAME.json", renamed)
 
 

@@ -40,7 +40,7 @@ def test_help_and_reading_load_no_torch():
         (["train", "plain-21"], "nearest valid depths are 20 and 26"),
         (["train", "resnet56"], "did you mean 'resnet-56'?"),
         (["train", "plain-8", "--data", "cifr10"], "did you mean 'cifar10'?"),
-        (["train", "plain-8", "--recipe", "quik"], "did you mean 'quick'?"),
+        (["train", "plain-8", "--recipe", "paper-40"], "did you mean 'paper-400'?"),
         (["train", "plain-8", "--steps", "0"], "steps"),
         (["train", "plain-8", "--lr", "-1"], "lr"),
         (["train", "plain-8", "--lr", "nan"], "lr"),
@@ -141,7 +141,7 @@ def test_list_json_has_what_others_build_on(resnetlab, trained):
 def test_tables_show_the_runs_and_what_was_skipped(resnetlab, trained, tmp_path):
     _, out, _ = resnetlab("list", "--results", trained)
     assert "runs/plain-8-x" in out
-    assert "quick (steps 12)" in out
+    assert "paper-400 (steps 12)" in out
     (tmp_path / "study" / "half-made").mkdir(parents=True)
     code, _, error = resnetlab("list", "--results", tmp_path)
     assert code == 0
@@ -163,10 +163,10 @@ def test_two_studies_are_compared_as_one_table(resnetlab, tmp_path):
     assert len(json.loads(out)["networks"]) == 4
     head = "plain-8: final training error "
     assert any(sentence.startswith(head) and "clip 0.5" in sentence for sentence in said)
-    assert any("plain-14 minus plain-8" in sentence and "by quick" in sentence for sentence in said)
+    assert any("plain-14 minus plain-8" in sentence and "by paper-400" in sentence for sentence in said)
     shown = " ".join(resnetlab("compare", "bare", "clipped", "--results", tmp_path)[1].split())
     assert " ".join(said[0].split()) in shown
-    assert "plain-8 (digits, quick (steps 2, batch_size 32, clip 0.5), fp32)" in shown
+    assert "plain-8 (digits, paper-400 (steps 2, batch_size 32, clip 0.5), fp32)" in shown
     one = resnetlab("compare", "bare", "--results", tmp_path)[1]
     assert "clip" not in one
 

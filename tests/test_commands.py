@@ -144,7 +144,7 @@ def test_the_command_of_each_committed_run_makes_that_run(name: str, read: Read)
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"lr": 0.2}, "resnetlab train plain-8 --data digits --recipe quick --seed 0 --lr 0.2"),
+        ({"lr": 0.2}, "resnetlab train plain-8 --data digits --recipe paper-400 --seed 0 --lr 0.2"),
         ({"pad": 2, "flip": True}, "papermill notebooks/train.ipynb out.ipynb -p network plain-8"),
         ({"milestones": [3]}, "papermill notebooks/train.ipynb out.ipynb -p network plain-8"),
         ({"ghost_batch": 64, "decay_norm": False}, "papermill notebooks/train.ipynb out.ipynb -p"),

@@ -17,7 +17,7 @@ from resnetlab import config
 from resnetlab.config import (
     IMAGENET,
     PAPER,
-    QUICK,
+    PAPER_400,
     RECIPES,
     SHORT,
     SHORTCUTS,
@@ -37,7 +37,7 @@ networks = st.builds(Network, depth=depths, shortcut=st.sampled_from(SHORTCUTS))
 steps = st.integers(1, 100_000)
 recipes = st.builds(
     Recipe,
-    name=st.sampled_from(["paper", "quick", "mine"]),
+    name=st.sampled_from(["paper", "paper-400", "mine"]),
     steps=steps,
     batch_size=st.integers(2, 512),
     lr=st.floats(1e-6, 10),
@@ -376,7 +376,7 @@ def test_an_unknown_key_like_none_lists_the_known_ones() -> None:
         ("recipe.milestones", "32000"),
         ("recipe.milestones", 32_000),
         ("recipe", None),
-        ("recipe", "quick"),
+        ("recipe", "paper-400"),
         ("seed", True),
         ("seed", 0.0),
         ("seed", "0"),
@@ -413,7 +413,7 @@ def test_every_mistake_is_named_not_only_the_first() -> None:
 
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        QUICK.lr = 1.0  # type: ignore[misc]
+        PAPER_400.lr = 1.0  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,9 @@ def test_choices_that_came_later_stay_unwritten_and_old_runs_keep_their_hash() -
     run = Run.parse(old)
     assert run.hash() == "98e6b23ae45e"
     assert run.model_dump(mode="json") == old
-    assert run == Run(network=Network(depth=20, shortcut="none"))
+    same = recipe_named("tuned-on-resnet-56").model_dump() | {"name": "quick"}  # its name then
+    network = Network(depth=20, shortcut="none")
+    assert run == Run(network=network, recipe=Recipe.parse(same))
     longer = old | {"network": {"depth": 20, "shortcut": "none", "design": "cifar", "block": "basic"}}
     assert Run.parse(longer).hash() == "98e6b23ae45e"
 
@@ -595,18 +597,13 @@ def test_the_papers_learning_rates_exactly(step: int, rate: float) -> None:
         ("short", 2_399, 0.01),
         ("short", 2_400, 0.001),
         ("short", 3_199, 0.001),
+        ("paper-400", 199, 0.1),
+        ("paper-400", 200, 0.01),
+        ("paper-400", 399, 0.001),
     ],
 )
 def test_the_short_recipes_learning_rates(recipe: str, step: int, rate: float) -> None:
     assert lr_at(step, recipe) == rate
-
-
-def test_the_quick_recipes_learning_rates() -> None:
-    first, second = QUICK.milestones  # tuned on the digits; the two drops by ten are the paper's
-    assert 0 < first < second < QUICK.steps
-    table = {0: 0.1, first - 1: 0.1, first: 0.01, second - 1: 0.01, second: 0.001}
-    table[QUICK.steps - 1] = 0.001
-    assert {step: lr_at(step, "quick") for step in table} == table
 
 
 @given(recipes)
@@ -637,21 +634,24 @@ def test_the_paper_recipe_is_the_papers() -> None:
 
 
 def test_derived_recipes_train_as_the_paper_does_but_for_what_they_say() -> None:
-    for recipe in (SHORT, QUICK):
+    for recipe in (SHORT, PAPER_400):
         assert recipe.steps < PAPER.steps
+        assert [m / recipe.steps for m in recipe.milestones] == [
+            m / PAPER.steps for m in PAPER.milestones
+        ]
         for same in ("batch_size", "lr", "momentum", "weight_decay", "decay"):
             assert getattr(recipe, same) == getattr(PAPER, same)
     assert (SHORT.pad, SHORT.flip) == (4, True)
-    assert (QUICK.pad, QUICK.flip) == (0, False)  # a mirrored 2 is not a 2
-    assert config.default_recipe("digits") is QUICK
+    assert (PAPER_400.pad, PAPER_400.flip) == (0, False)  # a mirrored 2 is not a 2
+    assert config.default_recipe("digits") is PAPER_400
     assert config.default_recipe("cifar10") is SHORT
 
 
 def test_presets_are_found_by_their_own_names() -> None:
     assert {name: recipe.name for name, recipe in RECIPES.items()} == {n: n for n in RECIPES}
     assert recipe_named("short") is SHORT
-    with pytest.raises(UsageError, match="did you mean 'quick'"):
-        recipe_named("quik")
+    with pytest.raises(UsageError, match="did you mean 'paper-400'"):
+        recipe_named("paper-40")
 
 
 @given(recipes, st.integers(1, 10_000))
@@ -699,12 +699,12 @@ def test_replace_refuses_an_unknown_field_whatever_its_value(value: Any) -> None
     ("recipe", "label"),
     [
         (PAPER, "paper"),
-        (QUICK, "quick"),
-        (QUICK.replace(steps=777), "quick (steps 777)"),
-        (QUICK.replace(lr=0.05), "quick (lr 0.05)"),
-        (QUICK.replace(test_every=3, probe_every=1), "quick"),
-        (QUICK.replace(log_every=1), "quick (log_every 1)"),
-        (QUICK.replace(milestones=[10]), "quick (milestones [10])"),
+        (PAPER_400, "paper-400"),
+        (PAPER_400.replace(steps=777), "paper-400 (steps 777)"),
+        (PAPER_400.replace(lr=0.05), "paper-400 (lr 0.05)"),
+        (PAPER_400.replace(test_every=3, probe_every=1), "paper-400"),
+        (PAPER_400.replace(log_every=1), "paper-400 (log_every 1)"),
+        (PAPER_400.replace(milestones=[10]), "paper-400 (milestones [10])"),
         (PAPER.replace(steps=640, flip=False), "paper (steps 640, flip False)"),
         (PAPER.shrink(640, "mine"), "mine"),
     ],
@@ -725,7 +725,7 @@ def test_a_runs_label_always_says_another_precision() -> None:
 def test_flat_parameters_make_the_run_they_name() -> None:
     run = run_from_parameters(depth=56, shortcut="none", seed=2, steps=40, lr=0.05)
     assert run.network.name == "plain-56"
-    assert run.recipe == QUICK.replace(steps=40, lr=0.05)
+    assert run.recipe == PAPER_400.replace(steps=40, lr=0.05)
     assert run == run_from_parameters(network="plain-56", seed=2, steps=40, lr=0.05)
     assert run_from_parameters(network="resnet-20", data="cifar10").recipe == SHORT
     assert run_from_parameters(network="resnet-20", data="cifar10", recipe="paper").recipe == PAPER

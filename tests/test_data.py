@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from resnetlab.config import PAPER, QUICK, Data, Recipe, UsageError
+from resnetlab.config import PAPER, PAPER_400, Data, Recipe, UsageError
 from resnetlab.images import datasets, feeds
 from resnetlab.images.feeds import Dataset, Draws, Order, Resident, Setting, Split
 from resnetlab.images.pixels import DataError
@@ -786,7 +786,7 @@ def test_a_folder_too_large_for_memory_is_refused_before_it_is_decoded(
 
 
 def test_recipes_that_are_used_on_each_data_set_fit_its_images(digits: Dataset) -> None:
-    for own in (QUICK, PAPER):
+    for own in (PAPER_400, PAPER):
         batches = Resident(digits, Setting(own, 0, CPU, torch.float32))
         images, _ = batches.batch(Order(1442, own, 0).draws(0, 1), 0)
         assert images.shape == (own.batch_size, 1, 8, 8)

@@ -379,7 +379,7 @@ def test_the_command_trains_shows_and_tests_them(root: Path, tmp_path: Path, res
     words = ["--steps", 5, "--threads", 1, "--study", "t", *place]
     code, out, error = resnetlab("train", "plain-14", "--start-from", "s/plain-8-source", *words)
     assert code == 0, error
-    assert "t/plain-14-from-plain-8-lr0.1-seed0-digits-quick-" in out
+    assert "t/plain-14-from-plain-8-lr0.1-seed0-digits-paper-400-" in out
     code, _, error = resnetlab("train", "resnet-8", "--shortcut-scale", 0.5, "--run", "dial", *words)
     assert code == 0, error
     code, out, _ = resnetlab("show", "t/dial", "--json", *place)

@@ -242,7 +242,7 @@ def test_only_the_papers_data_with_the_papers_recipe_are_comparable() -> None:
     assert comparable("imagenet", IMAGENET_RECIPE.label) is None
     for data in ("digits", "cifar100", "a folder", "digits-large", "cifar10 (5000 held out)"):
         assert data in str(comparable(data, PAPER.label))
-    for recipe in ("quick", "short", PAPER.replace(steps=100).label, PAPER.replace(lr=0.2).label):
+    for recipe in ("paper-400", "short", PAPER.replace(steps=100).label, PAPER.replace(lr=0.2).label):
         assert recipe in str(comparable("cifar10", recipe))
         assert recipe in str(comparable("imagenet", recipe))
     assert "imagenet-small" in str(comparable("imagenet", "imagenet-small"))
@@ -309,11 +309,18 @@ def test_what_is_unusual_in_a_test_or_a_network_is_the_reason(network, test, rea
 
 
 def test_the_reasons_of_many_runs_are_named_once_each() -> None:
-    labels = [("cifar10", "paper"), ("digits", "quick"), ("digits", "short"), ("cifar10", "quick")]
+    labels = [
+        ("cifar10", "paper"),
+        ("digits", "paper-400"),
+        ("digits", "short"),
+        ("cifar10", "paper-400"),
+    ]
     frame = pd.DataFrame([*labels, *labels], columns=["data", "recipe"])
     reasons = reasons_apart(frame)
     assert len(reasons) == 2
-    assert reasons == sorted({*not_comparable("digits", "short"), *not_comparable("cifar10", "quick")})
+    assert reasons == sorted(
+        {*not_comparable("digits", "short"), *not_comparable("cifar10", "paper-400")}
+    )
     assert reasons_apart(frame[:1]) == reasons_apart(frame[:0]) == []
 
 

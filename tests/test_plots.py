@@ -28,7 +28,7 @@ def identity(name: str, seed: int = 0, **changes: Any) -> dict[str, Any]:
         "shortcut": network.shortcut,
         "family": network.family,
         "data": "digits",
-        "recipe": "quick",
+        "recipe": "paper-400",
         "seed": seed,
         "precision": "fp32",
     } | changes
@@ -246,7 +246,7 @@ def test_every_figure_has_a_title_axes_conditions_and_strict_json(
 ) -> None:
     figure = plots.themed(draw(frame(("plain-20", 0))), theme)
     assert "<b>" in figure.layout.title.text
-    for said in ("digits", "quick", "fp32"):
+    for said in ("digits", "paper-400", "fp32"):
         assert said in figure.layout.title.text
     axes = [*figure.select_xaxes(), *figure.select_yaxes()]
     assert any(axis.title.text for axis in figure.select_xaxes())
@@ -575,7 +575,7 @@ def diamonds(figure: go.Figure) -> list[Any]:
     ("changes", "reason"),
     [
         ({}, "these runs on digits"),
-        ({"data": "cifar10"}, "quick"),
+        ({"data": "cifar10"}, "paper-400"),
         ({"data": "pets", "recipe": "paper"}, "these runs on pets"),
     ],
 )
@@ -954,6 +954,6 @@ def test_single_and_several_removed_blocks_have_a_panel_each() -> None:
 
 def test_many_recipes_do_not_fill_the_title() -> None:
     frame = trained_on(("plain-56", 0))
-    frame["recipe"] = [f"quick (lr {lr:g})" for lr in frame["lr"]]
+    frame["recipe"] = [f"paper-400 (lr {lr:g})" for lr in frame["lr"]]
     assert "3 recipes" in plots.conditions(frame)
-    assert "recipe quick (lr 0.001) and quick (lr 0.01)" in plots.conditions(frame.head(2))
+    assert "recipe paper-400 (lr 0.001) and paper-400 (lr 0.01)" in plots.conditions(frame.head(2))

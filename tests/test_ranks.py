@@ -65,7 +65,7 @@ def largest_difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Te
 
 
 def test_shares_are_the_batch_in_order() -> None:
-    order = feeds.Order(1442, config.QUICK, seed=0).draws(0, 15)
+    order = feeds.Order(1442, config.PAPER_400, seed=0).draws(0, 15)
     for count in (2, 4):
         parts = [order.share(feeds.Share(rank, count)) for rank in range(count)]
         assert torch.equal(torch.cat([part.which for part in parts], dim=1), order.which)

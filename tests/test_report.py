@@ -151,8 +151,8 @@ def test_runs_that_cannot_be_averaged_have_parts_of_their_own(tmp_path):
     page = page_of(store.read_study(tmp_path / "mixed"))
     headings = re.findall(r"<h2>(.*?)</h2>", page)
     assert headings[:2] == [
-        "digits, recipe quick (steps 40), fp32",
-        "digits, recipe quick (steps 40, lr 0.01), fp32",
+        "digits, recipe paper-400 (steps 40), fp32",
+        "digits, recipe paper-400 (steps 40, lr 0.01), fp32",
     ]
     assert page.count("<h3>Means</h3>") == 2
     assert "No single command makes this set of runs" in text_of(page)

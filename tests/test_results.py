@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnetlab import files, store
-from resnetlab.config import QUICK, Network, Run, UsageError
+from resnetlab.config import PAPER_400, Network, Run, UsageError
 from resnetlab.files import atomic_write
 from resnetlab.store import (
     Checkpoint,
@@ -45,7 +45,7 @@ from resnetlab.store import (
 )
 from resnetlab.store.writer import AnotherWriterError
 
-RUN = Run(network=Network(depth=8), recipe=QUICK.replace(steps=40))
+RUN = Run(network=Network(depth=8), recipe=PAPER_400.replace(steps=40))
 LAYERS = ["conv", "classifier"]
 git_commit = store.schema.git_commit
 
@@ -403,9 +403,9 @@ def test_a_file_where_the_study_or_run_should_be_is_named(tmp_path: Path, in_the
 HOLD = """
 import sys, time
 from pathlib import Path
-from resnetlab.config import QUICK, Network, Run
+from resnetlab.config import PAPER_400, Network, Run
 from resnetlab.store import RunWriter
-run = Run(network=Network(depth=8), recipe=QUICK.replace(steps=40))
+run = Run(network=Network(depth=8), recipe=PAPER_400.replace(steps=40))
 with RunWriter(Path(sys.argv[1]), "s", "r", run) as writer:
     writer.begin(execution={}, versions={}, dataset={}, layers={}, parameters=0)
     print("ready", flush=True)

@@ -232,7 +232,7 @@ def test_names_say_only_what_differs() -> None:
     assert named(plain, deep | {"seed": 1}, seeds=False) == ["plain-8", "plain-14"]
     assert named(plain, plain | {"lr": 0.05}) == ["lr 0.1", "lr 0.05"]
     assert named(plain, deep | {"precision": "bf16"}) == ["plain-8 · fp32", "plain-14 · bf16"]
-    assert named(plain, plain | {"recipe": "short"}) == ["recipe quick", "recipe short"]
+    assert named(plain, plain | {"recipe": "short"}) == ["recipe paper-400", "recipe short"]
 
 
 def test_names_of_equal_runs_say_where_they_lie() -> None:
@@ -247,7 +247,7 @@ def test_names_of_equal_runs_say_where_they_lie() -> None:
 
 
 def test_recipes_of_one_label_are_told_apart_by_what_they_measure() -> None:
-    runs = ({"recipe": "quick", "test_every": 20}, {"recipe": "quick", "test_every": 40})
+    runs = ({"recipe": "paper-400", "test_every": 20}, {"recipe": "quick", "test_every": 40})
     others = {"network": "plain-8", "recipe": "short"}
     found = named(*({"network": "plain-8"} | one for one in runs), others)
     assert len(set(found)) == 3
@@ -257,8 +257,8 @@ def test_recipes_of_one_label_are_told_apart_by_what_they_measure() -> None:
 
 def test_what_all_share_is_said_once() -> None:
     runs = [run_from_parameters(network=name) for name in ("plain-8", "plain-14")]
-    assert series.common(runs) == "digits, recipe quick, fp32"
-    assert series.common(runs[:1]) == "plain-8, digits, recipe quick, fp32"
+    assert series.common(runs) == "digits, recipe paper-400, fp32"
+    assert series.common(runs[:1]) == "plain-8, digits, recipe paper-400, fp32"
 
 
 # --- tables and files -------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def rows(name: str, errors: dict[int, float | None], **changes: Any) -> list[dic
             "shortcut": network.shortcut,
             "family": network.family,
             "data": "digits",
-            "recipe": "quick",
+            "recipe": "paper-400",
             "seed": seed,
             "precision": "fp32",
             "status": "diverged" if error is None else "finished",
@@ -607,7 +607,7 @@ def test_a_slice_with_holes_says_so():
 
 def lengths(name: str, short: list[float], long: list[float]) -> list[dict[str, Any]]:
     return rows(name, dict(enumerate(short)), steps_planned=400, recipe="quick") + rows(
-        name, dict(enumerate(long)), steps_planned=1200, recipe="quick (steps 1200)"
+        name, dict(enumerate(long)), steps_planned=1200, recipe="paper-400 (steps 1200)"
     )
 
 
@@ -631,7 +631,7 @@ def test_more_steps_are_judged_seed_by_seed_and_then_the_degradation_that_is_lef
     assert on_more_steps(frame.sample(frac=1, random_state=1)) == said
 
 
-CLIP = "quick (clip 1.0)"
+CLIP = "paper-400 (clip 1.0)"
 CLIPPED = table(
     rows("plain-20", {1: 2.0, 2: 3.0, 3: 4.0, 4: 90.0}),  # seed 4 stands in no pair
     rows("plain-44", {1: 12.0, 2: 14.0, 3: 13.0}),  # deep minus shallow: 10, 11, 9
@@ -644,15 +644,15 @@ CLIPPED = table(
 def test_a_clipped_study_is_paired_with_the_same_without_by_seed() -> None:
     found = "\n".join(on_recipes(CLIPPED))
     assert (
-        f"plain-20: final training error 3.0 ± 1.0 % by quick and 2.0 ± 1.0 % by {CLIP}; the "
+        f"plain-20: final training error 3.0 ± 1.0 % by paper-400 and 2.0 ± 1.0 % by {CLIP}; the "
         "second minus the first -1.00 ± 0.00 points (mean ± standard deviation), 95 % [-1.00, -1.00], "
         "n = 3. Lower."
     ) in found
-    assert "plain-44: final training error 13.0 ± 1.0 % by quick and 5.0 ± 1.0 % by" in found
+    assert "plain-44: final training error 13.0 ± 1.0 % by paper-400 and 5.0 ± 1.0 % by" in found
     # What depth costs under each, over shared seeds and depths, and how much of it the other leaves.
     assert (
         "Final training error of plain-44 minus plain-20: +10.0 ± 1.0 points (mean ± standard "
-        "deviation), 95 % [+7.5, +12.5], n = 3 by quick; +3.00 ± 1.00 points (mean ± standard "
+        "deviation), 95 % [+7.5, +12.5], n = 3 by paper-400; +3.00 ± 1.00 points (mean ± standard "
         f"deviation), 95 % [+0.52, +5.48], n = 3 by {CLIP}; the second minus the first "
         "-7.00 ± 0.00 points"
     ) in found
@@ -666,7 +666,7 @@ def test_the_shorter_label_is_the_base_whichever_has_more_runs() -> None:
     few = table(rows("plain-20", {1: 5.0}), rows("plain-20", {1: 4.0, 2: 4.0, 3: 4.0}, recipe=CLIP))
     (_, _, *rest) = found = on_recipes(few)
     assert found[0] == (
-        f"plain-20: final training error 5.0 % by quick and 4.0 % by {CLIP}; the second minus the "
+        f"plain-20: final training error 5.0 % by paper-400 and 4.0 % by {CLIP}; the second minus the "
         "first -1.00 points, n = 1. Too few seeds to say: 3 are needed."
     )
     assert not [sentence for sentence in rest if "minus plain" in sentence]
@@ -701,7 +701,7 @@ def test_only_networks_of_both_studies_are_set_against_each_other() -> None:
     base = [rows(name, {1: 2.0}) for name in ("resnet-20", "resnet-44")]
     found = on_recipes(table(*base, end, rows("resnet-20", {1: 2.0}, recipe=CLIP)))
     assert not [
-        sentence for sentence in found if "resnet-44 minus" in sentence and " by quick;" in sentence
+        sentence for sentence in found if "resnet-44 minus" in sentence and " by paper-400;" in sentence
     ]
 
 

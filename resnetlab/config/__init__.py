@@ -9,7 +9,7 @@ from resnetlab.config.recipe import (
     IMAGENET_TINY,
     PAPER,
     PAPER_110,
-    QUICK,
+    PAPER_400,
     RECIPES,
     SHORT,
     Recipe,

@@ -1,14 +1,16 @@
-"""A grid of runs: every depth with every shortcut option and seed, on one recipe; the presets."""
+"""A grid of runs: every depth with every shortcut option and seed, on one recipe."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from typing import Any
 
 from resnetlab.config.data import images_named
 from resnetlab.config.network import Network
-from resnetlab.config.recipe import IMAGENET_SMALL, IMAGENET_TINY, PAPER_110
+from resnetlab.config.recipe import IMAGENET_SMALL
 from resnetlab.config.run import Run, run_from_parameters
 from resnetlab.config.strict import UsageError, did_you_mean
 
@@ -80,36 +82,17 @@ class Grid:
 
 _COMMON = ("data", "recipe", "precision", "validation")  # to all runs of a grid
 
-# What several presets share.
-_LARGE: dict[str, Any] = {"depths": (18, 34), "question": "06_imagenet.ipynb"}
-_TINY: dict[str, Any] = {"data": "tiny-imagenet", "recipe": IMAGENET_TINY.name, **_LARGE}
-_EIGHTH: dict[str, Any] = {"data": "cifar10", "recipe": "paper-8k", "seeds": (1, 2, 3)}
-_WARMED = {"network": "resnet-110", "recipe": PAPER_110.name}  # Sec. 4.2: a warm-up
-_FURTHER = [{"depth": depth, "shortcut": "A", "seed": seed} for seed in (4, 5) for depth in (44, 20, 8)]
-GRIDS: dict[str, Grid] = {
-    grid.name: grid
-    for grid in (
-        Grid("digits"),
-        Grid("short", data="cifar10", recipe="short", depths=(20, 56)),
-        Grid("figure-6", data="cifar10", recipe="paper", edited=(_WARMED,)),
-        # The paper's two halves in an eighth of its steps. Residual networks, whose gain with depth
-        # is small in the paper too, have two seeds more. 8 layers give the curves their left end.
-        Grid("depth-real", **_EIGHTH, depths=(8, 20, 44), edited=tuple(_FURTHER)),
-        Grid(
-            "depth-real-clip", **_EIGHTH, depths=(20, 44), shortcuts=("none",), overrides={"clip": 1.0}
-        ),
-        Grid("imagenet-tiny", **_TINY, seeds=(1, 2, 3), overrides={"clip": 1.0}),
-        Grid("imagenet-tiny-unclipped", **_TINY, shortcuts=("none",), seeds=(1,)),
-        Grid(
-            "shortcuts",
-            depths=(56,),
-            shortcuts=("none", "A", "B", "C"),
-            seeds=(0, 1, 2),
-            question="05_shortcut_options.ipynb",
-        ),
-        Grid("imagenet", data="digits-large", also=("resnet-50",), **_LARGE),
-    )
-}
+
+def _presets() -> dict[str, Grid]:
+    tables = tomllib.loads((files("resnetlab") / "config/grids.toml").read_text("utf-8"))
+    lists = {name for name, usual in vars(Grid).items() if isinstance(usual, tuple)}
+    return {
+        name: Grid(name, **{key: tuple(v) if key in lists else v for key, v in table.items()})
+        for name, table in tables.items()
+    }
+
+
+GRIDS: dict[str, Grid] = _presets()
 
 
 def grid_named(

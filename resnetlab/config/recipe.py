@@ -1,9 +1,11 @@
-"""How to train, as a value, and the presets."""
+"""How to train, as a value; the presets are in recipes.toml."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -138,7 +140,7 @@ class Recipe(_Strict):
 
     @property
     def label(self) -> str:
-        """The preset's name, with what was changed in it: `quick`, `quick (steps 600)`."""
+        """The preset's name, with what was changed in it: `short`, `short (steps 600)`."""
         preset = RECIPES.get(self.name)
         if preset is None:
             return self.name
@@ -153,74 +155,16 @@ class Recipe(_Strict):
         return f"{self.name} ({', '.join(parts)})" if parts else self.name
 
 
-PAPER = Recipe()
-# The schedule's shape is the paper's; what changes is its length and how often it is measured.
-SHORT = PAPER.shrink(3_200, "short").replace(
-    log_every=20, test_every=400, probe_every=50, checkpoint_every=200
-)
-# An eighth of the paper's steps: where its own residual networks of 20 and 44 layers have crossed
-# (Figure 6: between 3,000 and 4,000 steps) and both rates after the first have had their time.
-PAPER_8K = PAPER.shrink(8_000, "paper-8k").replace(
-    log_every=50, test_every=500, probe_every=50, checkpoint_every=200
-)
-# 8x8 digits: a mirrored 2 is not a 2, and with shifts of one pixel resnet-56 was still at 40 % training
-# error after 300 steps. The rate drops late because 56 layers need most of these steps at 0.1.
-QUICK = PAPER.shrink(400, "quick").replace(
-    milestones=(350, 380),
-    pad=0,
-    flip=False,
-    log_every=10,
-    test_every=20,
-    probe_every=10,
-    checkpoint_every=100,
-)
-# Sec. 4.2, 110 layers: 0.1 is slightly too large to start converging.
-PAPER_110 = PAPER.replace(name="paper-110", warmup_lr=0.01)
-# Sec. 3.4. The paper drops the rate "when the error plateaus"; Figure 4 shows two drops. A test is an
-# epoch of ImageNet, 5,005 steps, rounded; how many without progress make a plateau is our choice.
-IMAGENET_RECIPE = Recipe(
-    name="imagenet",
-    steps=600_000,
-    batch_size=256,
-    milestones=(),
-    plateau_patience=5,
-    pad=0,
-    crop=224,
-    scale=(256, 480),
-    colour="pca",
-    test_every=5_000,
-    probe_every=5_000,
-    checkpoint_every=5_000,
-)
-# The same for Tiny ImageNet's 64x64 photographs on two cores: 56 of 64 to 120 pixels are the paper's
-# 224 of 256 to 480. Ten epochs: the rate falls at fixed steps, so that no rule looks at the test set,
-# and the colours stay, since so short a training overfits little.
-IMAGENET_TINY = Recipe(
-    name="imagenet-tiny",
-    steps=4_000,
-    milestones=(2_000, 3_000),
-    pad=0,
-    crop=56,
-    scale=(64, 120),
-    log_every=50,
-    test_every=400,
-    probe_every=50,
-    checkpoint_every=100,
-)
-# The same in small, for folders of small pictures on two cores: minutes instead of weeks. Digits and
-# the like: a mirrored 2 is not a 2, and a crop of a small picture sees less of it.
-IMAGENET_SMALL = IMAGENET_RECIPE.at_resolution(32).replace(
-    name="imagenet-small",
-    steps=400,
-    batch_size=64,
-    flip=False,
-    log_every=10,
-    test_every=25,
-    probe_every=25,
-    checkpoint_every=200,
-)
-_PRESETS = (PAPER, PAPER_110, PAPER_8K, SHORT, QUICK, IMAGENET_RECIPE, IMAGENET_TINY, IMAGENET_SMALL)
-RECIPES: dict[str, Recipe] = {preset.name: preset for preset in _PRESETS}
+def _presets() -> dict[str, Recipe]:
+    tables = tomllib.loads((files("resnetlab") / "config/recipes.toml").read_text("utf-8"))
+    return {name: Recipe.parse({"name": name} | table) for name, table in tables.items()}
+
+
+RECIPES: dict[str, Recipe] = _presets()
+PAPER, PAPER_110, SHORT = RECIPES["paper"], RECIPES["paper-110"], RECIPES["short"]
+PAPER_400 = RECIPES["paper-400"]
+IMAGENET_RECIPE, IMAGENET_TINY = RECIPES["imagenet"], RECIPES["imagenet-tiny"]
+IMAGENET_SMALL = RECIPES["imagenet-small"]
 
 
 def without_warmup(label: str) -> str:
@@ -239,6 +183,6 @@ def recipe_named(name: str) -> Recipe:
 
 
 def default_recipe(data: str) -> Recipe:
-    """`quick` for the digits, the ImageNet ones for larger images, `short` for every other data set."""
-    kinds = {"digits": QUICK, "digits-large": IMAGENET_SMALL, "tiny-imagenet": IMAGENET_TINY}
+    """`paper-400` for the digits, the ImageNet ones for larger images, `short` for all others."""
+    kinds = {"digits": PAPER_400, "digits-large": IMAGENET_SMALL, "tiny-imagenet": IMAGENET_TINY}
     return kinds.get(data.partition(":")[0], IMAGENET_RECIPE if data.startswith("imagenet:") else SHORT)

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from resnetlab.config.data import Data, images_named
 from resnetlab.config.network import IMAGENET, Network
-from resnetlab.config.recipe import QUICK, RECIPES, Recipe, default_recipe, recipe_named
+from resnetlab.config.recipe import PAPER_400, RECIPES, Recipe, default_recipe, recipe_named
 from resnetlab.config.strict import UsageError, _Strict
 
 Precision = Literal["fp32", "fp64", "tf32", "bf16"]
@@ -84,7 +84,7 @@ class Run(_Strict):
 
     network: Network
     data: Data = Data()
-    recipe: Recipe = QUICK
+    recipe: Recipe = PAPER_400
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Precision = "fp32"
     surgery: Surgery | None = None
@@ -106,7 +106,7 @@ class Run(_Strict):
         if crop is not None and images.large is False:
             yield (
                 f"recipe {name} crops larger images, {images.label} has small ones; use paper, short "
-                "or quick, or data digits-large, tiny-imagenet, folder:PATH, imagenet:PATH"
+                "or paper-400, or data digits-large, tiny-imagenet, folder:PATH, imagenet:PATH"
             )
         if crop is not None and crop < network.smallest_image:
             yield (
