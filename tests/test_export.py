@@ -151,6 +151,9 @@ def test_every_column_is_described(resnetlab, root, tmp_path):
         assert header == [column for table, column in described if table == name]
     logged = set(store.SCHEMA[store.METRICS_FILE]) | set(store.SCHEMA[store.TIMING_FILE])
     assert logged - {"nonfinite"} <= set(export.TABLES["metrics"])
+    assert set(store.SCHEMA[store.EVALUATIONS_FILE]) <= set(export.TABLES["evaluations"])
+    kinds = {field.name: str(field.type) for field in export.SCHEMAS["metrics"]}
+    assert {kinds[name] for name in logged - {"nonfinite", "step"}} == {"double"}
 
 
 def test_evaluations_are_exported(resnetlab, root, tmp_path):

@@ -13,13 +13,13 @@ import importlib.util
 import io
 import json
 import math
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -36,61 +36,15 @@ TO_INSTALL = "event files need the package tensorboard: pip install 'resnetlab[e
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 _EXACT = 2**53  # whole numbers up to here are the same in every tool
 
-
-def _meaning(file: str, *names: str) -> dict[str, str]:
-    return {name: store.SCHEMA[file][name] for name in names}
-
-
-_IDENTITY_MEANING = _meaning(store.RUN_FILE, "study", "run") | {
-    "network": "name of the network",
-    "depth": "weighted layers",
-    "shortcut": "none (plain), A, B or C",
-    "family": "plain or residual",
-    "data": "data set trained on",
-    "recipe": "how it was trained: the preset, with what was changed in it",
-    "seed": "from which weights, order and augmentation follow",
-    "precision": "of training",
-}
-_WHO = {name: _IDENTITY_MEANING[name] for name in ("study", "run", "network", "seed")}
-_MEASURED = [
-    name for name in store.SCHEMA[store.METRICS_FILE] if name not in ("step", "epoch", "nonfinite")
-]
-_NOTED = ("created", "commit", "parameters", "config_hash")
-
+_COLUMNS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+_WORDS = store.SCHEMA | _COLUMNS["tables"]
 # table -> column -> meaning; they are written beside the tables, as the table `columns`.
 TABLES: dict[str, dict[str, str]] = {
-    "runs": _IDENTITY_MEANING
-    | {
-        "status": "finished, diverged, running, interrupted or failed",
-        "steps": "optimizer steps done",
-        "steps_planned": "optimizer steps of the recipe",
-    }
-    | _meaning(store.SUMMARY_FILE, *store.FINAL)
-    | _meaning(store.RUN_FILE, *_NOTED)
-    | {
-        "device": "kind of device and its name",
-        "torch": "version of torch at the first start",
-        "config": "the full configuration as JSON",
-        "problems": "what was skipped or is wrong, in sentences",
-    },
-    "metrics": _IDENTITY_MEANING
-    | _meaning(store.METRICS_FILE, "step", "epoch")
-    | {"images_seen": "training images seen: step times batch size"}
-    | _meaning(store.TIMING_FILE, "seconds", "images_per_second")
-    | _meaning(store.METRICS_FILE, *_MEASURED),
-    "probes": _WHO
-    | _meaning(store.PROBES_FILE, "kind", "step")
-    | {
-        "layer": "its number in forward order; 1 is the first convolution",
-        "name": "its name in the network",
-        "value": "the measured number",
-    },
-    "evaluations": _WHO | store.SCHEMA[store.EVALUATIONS_FILE],
+    table: {column: _WORDS.get(words, {}).get(column, words) for column, words in columns.items()}
+    for table, columns in _COLUMNS["tables"].items()
 }
-_WHOLES = {"depth", "seed", "step", "steps", "steps_planned", "images_seen", "layer", "parameters"}
-_WHOLES |= {"crop", "images"}
-_REALS = {*store.FINAL, *store.SCHEMA[store.TIMING_FILE], "top1_error", "top5_error", "value"}
-_TYPES = dict.fromkeys([*_REALS, "epoch", *_MEASURED], _REAL) | dict.fromkeys(_WHOLES, _WHOLE)
+_TYPES = dict.fromkeys(_COLUMNS["types"]["whole"], _WHOLE)
+_TYPES |= dict.fromkeys(_COLUMNS["types"]["real"], _REAL)
 SCHEMAS = {
     table: pa.schema([(name, _TYPES.get(name, _TEXT)) for name in columns])
     for table, columns in TABLES.items()
@@ -122,34 +76,23 @@ def _cell(value: Any, kind: pa.DataType) -> Any:
     return number if math.isfinite(number) else math.nan
 
 
-def _table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    schema = SCHEMAS[name]
-    cells = [{field.name: _cell(row.get(field.name), field.type) for field in schema} for row in rows]
+def _table(name: str, run: store.RunRecord, rows: Iterable[Mapping[Any, Any]]) -> pa.Table:
+    """What the rows and the run's identity have of that table's columns."""
+    schema, who = SCHEMAS[name], run.identity()
+    cells = [
+        {field.name: _cell(row.get(field.name), field.type) for field in schema}
+        for row in (who | dict(row) for row in rows)
+    ]
     return pa.Table.from_pylist(cells, schema=schema)
 
 
 def runs_table(run: store.RunRecord) -> pa.Table:
     """One row: who the run is, its outcome, where it ran, its configuration, its problems."""
-    info = run.info
-    versions, execution = (files.mapping(info.get(key)) for key in ("versions", "execution"))
+    versions, execution = (files.mapping(run.info.get(key)) for key in ("versions", "execution"))
     device = [str(execution[key]) for key in ("device", "device_name") if execution.get(key)]
-    row = run.as_row() | {key: info.get(key) for key in _NOTED}
+    row = dict(run.info) | run.as_row() | {"problems": "; ".join(run.problems)}
     row |= {"device": ", ".join(device) or None, "torch": versions.get("torch")}
-    row |= {"config": json.dumps(run.config.model_dump(mode="json"))}
-    return _table("runs", [row | {"problems": "; ".join(run.problems)}])
-
-
-def _logged(run: store.RunRecord) -> dict[str, set[int]]:
-    """Metric -> the steps at which the log has a value for it, finite or not."""
-    steps: dict[str, set[int]] = {}
-    rows, _ = store.read_lines(run.path / store.METRICS_FILE)
-    for row in rows:
-        unsound = row.get("nonfinite")
-        names = [key for key, value in row.items() if value is not None]
-        for name in names + (unsound if isinstance(unsound, list) else []):
-            if isinstance(name, str):
-                steps.setdefault(name, set()).add(row["step"])
-    return steps
+    return _table("runs", run, [row | {"config": json.dumps(run.config.model_dump(mode="json"))}])
 
 
 def metrics_table(run: store.RunRecord) -> pa.Table:
@@ -157,53 +100,40 @@ def metrics_table(run: store.RunRecord) -> pa.Table:
 
     null: the log has no such value at this step; NaN: it has, and the value was not finite.
     """
-    logged = _logged(run)
-    # Every step sees a whole batch.
-    frame = run.metrics.assign(images_seen=run.metrics["step"] * run.config.recipe.batch_size)
-    # Times are never noted as not finite: a missing one is missing.
-    absent = {
-        str(name): (
-            frame[name].isna() & ~frame["step"].isin(list(logged.get(str(name), ())))
-        ).to_numpy()
-        for name in frame
-    }
-    return _run_table("metrics", run, frame, absent)
+    logged, rows = set[tuple[int, str]](), []
+    for line in store.read_lines(run.path / store.METRICS_FILE)[0]:
+        unsound = line.get("nonfinite")
+        names = [key for key, value in line.items() if value is not None]
+        names += unsound if isinstance(unsound, list) else []
+        logged |= {(line["step"], name) for name in names if isinstance(name, str)}
+    for row in run.metrics.to_dict("records"):
+        step = row["step"]
+        # Times are never noted as not finite: a missing one is missing.
+        known = {name: value for name, value in row.items() if value == value or (step, name) in logged}
+        # Every step sees a whole batch.
+        rows.append(known | {"images_seen": step * run.config.recipe.batch_size})
+    return _table("metrics", run, rows)
 
 
 def probes_table(run: store.RunRecord) -> pa.Table:
     """One row a probed layer and step of the run; NaN where the measured number was not finite."""
-    kinds = sorted(files.mapping(run.info.get("layers")))
-    frames = [run.probe(kind).assign(kind=kind) for kind in kinds]
-    frames = frames or [pd.DataFrame(columns=SCHEMAS["probes"].names)]
-    frame = pd.concat(frames, ignore_index=True)
-    return _run_table("probes", run, frame.assign(layer=frame["layer"] + 1))
-
-
-def _run_table(
-    table: str, run: store.RunRecord, frame: pd.DataFrame, absent: Mapping[str, Any] | None = None
-) -> pa.Table:
-    """The frame's columns with the run's identity; null where `absent` is true."""
-    who, arrays = run.identity(), []
-    for name, kind in zip(SCHEMAS[table].names, SCHEMAS[table].types, strict=True):
-        if name in who:
-            arrays.append(pa.array([_cell(who[name], kind)] * len(frame), kind))
-        elif kind == _TEXT:
-            arrays.append(pa.array([printable(value) for value in frame[name]], kind))
-        else:
-            values = frame[name].to_numpy(dtype="int64" if kind == _WHOLE else "float64")
-            arrays.append(pa.array(values, kind, mask=(absent or {}).get(name)))
-    return pa.Table.from_arrays(arrays, schema=SCHEMAS[table])
+    rows = [
+        row | {"kind": kind, "layer": row["layer"] + 1}
+        for kind in sorted(files.mapping(run.info.get("layers")))
+        for row in run.probe(kind).to_dict("records")
+    ]
+    return _table("probes", run, rows)
 
 
 def evaluations_table(run: store.RunRecord) -> pa.Table:
     """One row a test protocol by which the run was tested (`resnetlab evaluate`)."""
     rows = []
     for row in run.evaluations.to_dict("records"):
-        known = {str(key): None if value != value else value for key, value in row.items()}
+        known = {key: None if value != value else value for key, value in row.items()}
         sides = known["sides"]
         known["sides"] = " ".join(map(str, sides)) if isinstance(sides, list) else sides
-        rows.append(run.identity() | known)
-    return _table("evaluations", rows)
+        rows.append(known)
+    return _table("evaluations", run, rows)
 
 
 _BY_RUN: dict[str, Callable[[store.RunRecord], pa.Table]] = {
@@ -214,30 +144,23 @@ _BY_RUN: dict[str, Callable[[store.RunRecord], pa.Table]] = {
 }
 
 
-def _parts(name: str, runs: Sequence[store.RunRecord]) -> Iterator[pa.Table]:
-    """A table in parts, a run each: of a thousand runs no more than one is held."""
-    for run in runs:
-        yield _BY_RUN[name](replace(run))  # a copy: what it read goes with it
-
-
 # --- files ------------------------------------------------------------------------------------
 
 
-def _write_csv(path: Path, columns: Sequence[str], parts: Iterable[pa.Table]) -> None:
+def _write_csv(path: Path, schema: pa.Schema, parts: Iterable[pa.Table]) -> None:
     """Numbers as Python's repr writes them: they read back as they were, to the last bit.
 
     Empty: there is no value; nan: it was not finite. Text is made safe by `series.safe_cell`.
     """
     with files.whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow(schema.names)
         for part in parts:
             cells = [column.to_pylist() for column in part.itercolumns()]
             for index, field in enumerate(part.schema):
                 if field.type == _TEXT:
                     cells[index] = [series.safe_cell(value) for value in cells[index]]
             writer.writerows(zip(*cells, strict=True))
-        file.flush()
 
 
 def _write_parquet(path: Path, schema: pa.Schema, parts: Iterable[pa.Table]) -> None:
@@ -247,13 +170,7 @@ def _write_parquet(path: Path, schema: pa.Schema, parts: Iterable[pa.Table]) -> 
                 writer.write_table(part)
 
 
-def _described() -> pa.Table:
-    rows = [
-        {"table": table, "column": column, "meaning": meaning}
-        for table, columns in TABLES.items()
-        for column, meaning in columns.items()
-    ]
-    return pa.Table.from_pylist(rows)
+_WRITERS = {"csv": _write_csv, "parquet": _write_parquet}
 
 
 # --- TensorBoard ------------------------------------------------------------------------------
@@ -282,7 +199,7 @@ def scalars(run: store.RunRecord) -> Iterator[tuple[float, int, dict[str, float]
     rows = metrics_table(run).to_pylist()
     timed = [(row["step"], row["seconds"]) for row in rows if row["seconds"] is not None]
     steps, seconds = zip(*timed, strict=True) if timed else ((0,), (0.0,))
-    names = [name for name in TABLES["metrics"] if name not in (*_IDENTITY_MEANING, "step")]
+    names = [name for name in TABLES["metrics"] if name not in (*store.IDENTITY, "step")]
     values: dict[int, dict[str, float]] = {}
     for row in rows:
         values[row["step"]] = {_tag(name): row[name] for name in names if row[name] is not None}
@@ -345,15 +262,19 @@ def write(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; give a folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
-    described = _described()
+    described = pa.Table.from_pylist(
+        [
+            {"table": table, "column": column, "meaning": meaning}
+            for table, columns in TABLES.items()
+            for column, meaning in columns.items()
+        ]
+    )
     for kind in (kind for kind in formats if kind != TENSORBOARD):
         for name, schema in (*SCHEMAS.items(), ("columns", described.schema)):
             path = folder / f"{name}.{kind}"
-            parts = iter([described]) if name == "columns" else _parts(name, study.runs)
-            if kind == "csv":
-                _write_csv(path, schema.names, parts)
-            else:
-                _write_parquet(path, schema, parts)
+            # Of a thousand runs no more than one is held: a copy, with which goes what it read.
+            parts = (_BY_RUN[name](replace(run)) for run in study.runs)
+            _WRITERS[kind](path, schema, [described] if name == "columns" else parts)
             note(path)
     if TENSORBOARD in formats:
         for run in study.runs:
