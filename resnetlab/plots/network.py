@@ -83,27 +83,11 @@ def _add_path(figure: go.Figure, blocks: int, stage: int, goes_on: bool, place: 
 def _add_boxes(
     figure: go.Figure, row: Sequence[Part], stage: int, marker: Any, words: bool, place: Any
 ) -> None:
-    whole = {"marker": {"opacity": 1}}  # a click is a selection: the others shall not fade
-    figure.add_bar(
-        x=list(range(len(row))),
-        y=[0.46] * len(row),
-        base=[-stage - 0.23] * len(row),
-        width=0.62,
-        marker=marker,
-        meta=style.INKED,
-        selected=whole,
-        unselected=whole,
-        text=["<br>".join(_kernels(part)) if words else "" for part in row],
-        textposition="inside",
-        insidetextanchor="middle",
-        textangle=0,
-        textfont={"color": "#111111", "size": 11},
-        constraintext="none",
-        customdata=[part["name"] for part in row],
-        hovertext=[_hover(part) for part in row],
-        hovertemplate="%{hovertext}<extra></extra>",
-        **place,
-    )
+    box = place | style.HOUSE["box"] | {"marker": marker, "meta": style.INKED}
+    box |= {"x": list(range(len(row))), "y": [0.46] * len(row), "base": [-stage - 0.23] * len(row)}
+    box["text"] = ["<br>".join(_kernels(part)) if words else "" for part in row]
+    names, hovers = [part["name"] for part in row], [_hover(part) for part in row]
+    figure.add_bar(**box, customdata=names, hovertext=hovers)
 
 
 def _add_arcs(figure: go.Figure, row: Sequence[Part], stage: int, place: Any) -> None:

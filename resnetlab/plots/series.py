@@ -5,7 +5,9 @@ Pure functions of frames and configurations; nothing here reads a file or draws.
 
 from __future__ import annotations
 
+import importlib.resources
 import math
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,27 +21,9 @@ from resnetlab.config import Recipe, Run
 Axis = Literal["step", "epoch", "seconds", "images"]
 Spread = Literal["sd", "range", "se", "none"]
 
-# quantity -> its name on an axis, with the unit
-QUANTITIES: dict[str, str] = {
-    "train_error": "training error, running (%)",
-    "test_error": "test error (%)",
-    "validation_error": "validation error (%)",
-    "train_loss": "training loss, running (cross-entropy)",
-    "test_loss": "test loss (cross-entropy)",
-    "validation_loss": "validation loss (cross-entropy)",
-    "clipped": "steps whose gradient was clipped (percent, since the previous row)",
-    "lr": "learning rate",
-    "images_per_second": "training images per second",
-    "gradient_norm_all": "gradient norm of all weighted layers (L2)",
-    "gradient_norm_first": "gradient norm of the first weighted layer (L2)",
-    "gradient_norm_last": "gradient norm of the last weighted layer (L2)",
-}
-AXES: dict[Axis, str] = {
-    "step": "step",
-    "epoch": "epoch (training images seen / there are)",
-    "seconds": "wall time of the training (s)",
-    "images": "training images seen",
-}
+_NAMES = tomllib.loads(importlib.resources.files(__package__).joinpath("series.toml").read_text("utf-8"))
+QUANTITIES: dict[str, str] = _NAMES["quantities"]  # quantity -> its name on an axis, with the unit
+AXES: dict[Axis, str] = _NAMES["axes"]
 MOST_POINTS = 2_000  # of one curve on a chart
 _VIEWPORT = 1_000  # steps across the axis, as in W&B's definition
 

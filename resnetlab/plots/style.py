@@ -8,8 +8,10 @@ a start to compare with. Every figure says in its legend line which of this it u
 
 from __future__ import annotations
 
+import importlib.resources
 import re
 import textwrap
+import tomllib
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any, Literal, NamedTuple
@@ -17,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
+from plotly.colors import hex_to_rgb, sample_colorscale
 
 from resnetlab.plots import series
 
@@ -49,18 +51,12 @@ BANDS = "lines: means over seeds, bands: from lowest to highest seed"
 
 Theme = Literal["neutral", "light", "dark"]
 Keywords = dict[str, Any]  # further arguments of plotly
-# neutral is drawn on whatever page it stands on; light and dark are for files.
-THEMES: dict[Theme, tuple[str, str]] = {
-    "neutral": ("rgba(0,0,0,0)", GREY),
-    "light": ("#ffffff", "#24292f"),
-    "dark": ("#0d1117", "#e6edf3"),
-}
+# What plotly calls the layout of every figure, its axes, themes and the boxes of a drawn network.
+HOUSE = tomllib.loads(importlib.resources.files(__package__).joinpath("style.toml").read_text("utf-8"))
+CONFIG: dict[str, Any] = HOUSE["config"]
 INKED = "outline in ink"  # `meta` of a trace whose outline is drawn like text
 _WIDE = 90  # letters of a legend line in the narrowest notebook
 _LINE = 26  # pixels a line of a title or subtitle takes at the usual size: 1.3 x 1.4 x 14
-_GRID = "rgba(128,128,128,0.25)"
-# For notebooks and HTML files: plotly's share button would upload the figure to a server.
-CONFIG: dict[str, Any] = {"showSendToCloud": False, "displaylogo": False}
 
 
 class Look(NamedTuple):
@@ -102,8 +98,7 @@ def edit_colours(edits: Iterable[str]) -> dict[str, str]:
 
 
 def rgba(colour: str, alpha: float) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{alpha})"
+    return f"rgba({','.join(map(str, hex_to_rgb(colour)))},{alpha})"
 
 
 def error_look(quantity: str, colour: str, symbol: str | None = None) -> Look:
@@ -140,23 +135,13 @@ def finish(
     axes in pixels. A trace's `hovertemplate` names it: what is shown of its values follows from
     titles and units of the axes.
     """
-    grammar = ". ".join(words[0].upper() + words[1:] for words in legend)
-    small = "<br>".join(
-        filter(None, [subtitle, *textwrap.wrap(f"{grammar}." if grammar else "", _WIDE)])
-    )
+    grammar = " ".join(f"{words[0].upper()}{words[1:]}." for words in legend)
+    small = "<br>".join(filter(None, [subtitle, *textwrap.wrap(grammar, _WIDE)]))
     text = f"<b>{title}</b>" + (f"<br><span style='font-size:13px'>{small}</span>" if small else "")
     more = _LINE * small.count("<br>")
-    figure.update_layout(
-        title={"text": text, "x": 0, "xref": "paper", "y": 1, "yanchor": "top", "pad": {"t": 30}},
-        font={"size": 14, "family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif"},
-        height=height + more,
-        margin={"l": 70, "r": 20, "t": 96 + more, "b": below},
-        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
-        hoverlabel={"namelength": -1},
-    )
-    frame = {"gridcolor": _GRID, "zeroline": False, "linecolor": _GRID}
-    frame |= {"ticks": "outside", "tickcolor": _GRID}
-    figure.update_xaxes(**frame).update_yaxes(**frame)
+    margin = {"l": 70, "r": 20, "t": 96 + more, "b": below}
+    figure.update_layout(HOUSE["layout"], title_text=text, height=height + more, margin=margin)
+    figure.update_xaxes(HOUSE["axis"]).update_yaxes(HOUSE["axis"])
     figure.data = sorted(figure.data, key=_on_top)
     _name_once(figure)
     _derive_hover(figure)
@@ -165,9 +150,8 @@ def finish(
 
 def themed(figure: go.Figure, theme: Theme = "neutral") -> go.Figure:
     """The figure, in place, on the paper and in the ink of a theme; every figure is drawn neutral."""
-    background, ink = THEMES[theme]
-    figure.update_layout(paper_bgcolor=background, plot_bgcolor=background, font_color=ink)
-    return figure.update_traces(marker_line_color=ink, selector={"meta": INKED})
+    figure.update_layout(HOUSE["themes"][theme])
+    return figure.update_traces(marker_line_color=figure.layout.font.color, selector={"meta": INKED})
 
 
 def _on_top(trace: Any) -> int:
