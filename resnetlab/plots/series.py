@@ -5,12 +5,12 @@ Pure functions of frames and configurations; nothing here reads a file or draws.
 
 from __future__ import annotations
 
-import importlib.resources
 import math
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from resnetlab.config import Recipe, Run
 Axis = Literal["step", "epoch", "seconds", "images"]
 Spread = Literal["sd", "range", "se", "none"]
 
-_NAMES = tomllib.loads(importlib.resources.files(__package__).joinpath("series.toml").read_text("utf-8"))
+_NAMES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 QUANTITIES: dict[str, str] = _NAMES["quantities"]  # quantity -> its name on an axis, with the unit
 AXES: dict[Axis, str] = _NAMES["axes"]
 MOST_POINTS = 2_000  # of one curve on a chart

@@ -8,12 +8,12 @@ a start to compare with. Every figure says in its legend line which of this it u
 
 from __future__ import annotations
 
-import importlib.resources
 import re
 import textwrap
 import tomllib
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -52,7 +52,7 @@ BANDS = "lines: means over seeds, bands: from lowest to highest seed"
 Theme = Literal["neutral", "light", "dark"]
 Keywords = dict[str, Any]  # further arguments of plotly
 # What plotly calls the layout of every figure, its axes, themes and the boxes of a drawn network.
-HOUSE = tomllib.loads(importlib.resources.files(__package__).joinpath("style.toml").read_text("utf-8"))
+HOUSE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 CONFIG: dict[str, Any] = HOUSE["config"]
 INKED = "outline in ink"  # `meta` of a trace whose outline is drawn like text
 _WIDE = 90  # letters of a legend line in the narrowest notebook
