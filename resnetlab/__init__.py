@@ -14,22 +14,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "RECIPES": "config",
-    "Run": "config",
-    "build": "nets",
-    "find_run": "store",
-    "fit": "training",
-    "load_torchvision": "nets",
-    "lr_at": "config",
-    "read_run": "store",
-    "read_study": "store",
-    "run_from_parameters": "config",
-    "to_torchvision": "nets",
-    "train_step": "training",
+_ROOMS = {
+    "config": ("RECIPES", "Run", "lr_at", "run_from_parameters"),
+    "nets": ("build", "load_torchvision", "to_torchvision"),
+    "store": ("find_run", "read_run", "read_study"),
+    "training": ("fit", "train_step"),
 }
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 
-__all__ = list(_HOMES)
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

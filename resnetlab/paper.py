@@ -12,20 +12,13 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 TITLE = "Deep Residual Learning for Image Recognition (He, Zhang, Ren, Sun, 2015)"
 
-Quantity = Literal[
-    "train_error",
-    "test_error",
-    "top1_error",
-    "top5_error",
-    "parameters",
-    "multiply_adds",
-    "response_std",
-]
+Error = Literal["train_error", "test_error", "top1_error", "top5_error"]
+Quantity = Literal[Error, "parameters", "multiply_adds", "response_std"]
 Protocol = Literal["single", "ten-crop", "multi-scale", "ensemble", "own", "counted"]
 
 
@@ -44,30 +37,15 @@ class Views:
         return [round(side * crop / self.crop) for side in self.sides]
 
 
-VIEWS: dict[str, Views] = {
-    views.protocol: views
-    for views in (
-        Views("single", "single view", 224, (256,), "Figure 4"),
-        Views("ten-crop", "10-crop", 224, (256,), "Sec. 3.4"),
-        Views("multi-scale", "multi-scale", 224, (224, 256, 384, 480, 640), "Sec. 3.4"),
-    )
-}
+_TOML = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+VIEWS = {row["protocol"]: Views(**row | {"sides": tuple(row["sides"])}) for row in _TOML["views"]}
 DATA_OF = {"cifar": "cifar10", "imagenet": "imagenet"}  # a network's design -> what it was trained on
 
-# How a number was had, in words for captions and tables.
-HOW: dict[tuple[str, Protocol], str] = {
-    ("cifar10", "single"): "CIFAR-10, 64,000 steps, single view",
-    ("cifar10", "own"): "CIFAR-10, as its authors trained and tested it",
-    ("cifar10", "counted"): "3x32x32 images",
-    ("imagenet", "single"): "ImageNet, single centre view",
-    ("imagenet", "ten-crop"): "ImageNet validation, 10-crop",
-    ("imagenet", "multi-scale"): (
-        "ImageNet validation, fully convolutional at shorter sides "
-        f"{', '.join(map(str, VIEWS['multi-scale'].sides))}, averaged"
-    ),
-    ("imagenet", "own"): "ImageNet validation, single model, as its authors tested it",
-    ("imagenet", "ensemble"): "ImageNet test, six models, multi-scale",
-    ("imagenet", "counted"): "3x224x224 images",
+# How a number was had, in words for captions and tables: by data and protocol.
+HOW: dict[tuple[str, str], str] = {
+    (data, protocol): words.format(sides=", ".join(map(str, VIEWS["multi-scale"].sides)))
+    for data, ways in _TOML["how"].items()
+    for protocol, words in ways.items()
 }
 
 
@@ -96,9 +74,8 @@ class Reported:
 
 
 def _records() -> Iterator[Reported]:
-    """The rows of `paper.toml`, which lies beside this file, in its order."""
-    text = (files(__package__) / "paper.toml").read_text(encoding="utf-8")
-    for table in tomllib.loads(text)["table"]:
+    """The rows of the tables in `paper.toml`, which lies beside this file, in its order."""
+    for table in _TOML["table"]:
         same = {key: table[key] for key in ("data", "protocol", "source", "note") if key in table}
         for network, values in table["rows"].items():
             for quantity, value in zip(table["quantities"], values, strict=True):
@@ -168,7 +145,7 @@ def curves() -> tuple[Curve, ...]:
     stand in the order of layers: the sorted ones hide points.
     """
     points: dict[tuple[str, str, str, str], list[tuple[float, float]]] = {}
-    with (files(__package__) / "figure_points.csv").open(encoding="utf-8") as file:
+    with Path(__file__).with_name("figure_points.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             line = row["network"], row["quantity"], row["data"], row["figure"]
             points.setdefault(line, []).append((int(row["x"]), float(row["y"])))

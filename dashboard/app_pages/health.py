@@ -67,7 +67,7 @@ def choose_kinds(rows: Sequence[Problem], looked: int) -> list[Problem]:
     kinds = [kind for kind in KINDS if counts[kind]]
     with st.container(horizontal=True):
         for kind in kinds:
-            number, meaning = f"{counts[kind]:,}", KINDS[kind][0]
+            number, meaning = f"{counts[kind]:,}", KINDS[kind]["meaning"]
             st.metric(kind.capitalize(), number, help=meaning, border=True, width=170)
     chosen = kinds
     if len(kinds) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,35 +12,8 @@ from resnetlab.store.find import Study, unreadable
 from resnetlab.store.reader import STALE_SECONDS, RunRecord, Skipped, read_lines, silence, torn_lines
 from resnetlab.store.schema import EVALUATIONS_FILE, REFERENCE, RUN_FILE, check_name, results_root
 
-# kind -> what it means and, where no more is known, what to do; the worst first
-KINDS = {
-    "damaged": (
-        "Its files cannot be read.",
-        "Move the folder away; the command that made the run makes it anew.",
-    ),
-    "unknown version": (
-        "Written by another version of resnetlab.",
-        "Read it with the resnetlab that wrote it, or update this one.",
-    ),
-    "no run": (
-        "A folder in a study that is no run.",
-        "If it is no run, move it out of the study's folder; if it was one, train it again.",
-    ),
-    "torn": (
-        "The run is there, but lines or files of it are torn.",
-        "Everything else of it was read; the same command resumes it.",
-    ),
-    "stale": (
-        "Said to run, without a sign of life.",
-        "The same command resumes it from its last checkpoint.",
-    ),
-    "failed": ("Stopped by an error.", "Fix the cause; the same command tries this run again."),
-    "interrupted": ("Stopped before its end.", "The same command resumes it from its last checkpoint."),
-    "diverged": (
-        "The loss was not finite.",
-        "Nothing to fix: in this study that is a result, and its data are kept.",
-    ),
-}
+# kind -> its meaning and remedy; the worst first
+KINDS: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 
 
 @dataclass(frozen=True)
@@ -81,14 +55,14 @@ def problems(name: str, study: Study, root: Path) -> list[Problem]:
 def _of_skipped(item: Skipped, root: Path) -> tuple[str, str, str, str]:
     """Kind, reason, remedy and command of a folder that is no readable run."""
     if item.reason.startswith(f"no {RUN_FILE}"):
-        return "no run", item.reason, KINDS["no run"][1], ""
+        return "no run", item.reason, KINDS["no run"]["remedy"], ""
     if "format is version" in item.reason:
-        return "unknown version", item.reason, KINDS["unknown version"][1], ""
+        return "unknown version", item.reason, KINDS["unknown version"]["remedy"], ""
     if _committed(item.path):
         return "damaged", item.reason, *_checkout(item.path)
     away = root.absolute().parent / f"{item.path.name}.damaged"
     command = shlex.join(["mv", str(item.path.absolute()), str(away)])
-    return "damaged", item.reason, KINDS["damaged"][1], command
+    return "damaged", item.reason, KINDS["damaged"]["remedy"], command
 
 
 def _committed(path: Path) -> bool:
@@ -129,7 +103,7 @@ def _remedy(kind: str, run: RunRecord, root: Path) -> tuple[str, str]:
     if kind == "stale" and run.status == "running":
         where = f"process {run.info.get('pid')} on {run.info.get('host')}"
         return f"See what {where} does; if it hangs, end it, and the command resumes the run.", command
-    return KINDS[kind][1], command
+    return KINDS[kind]["remedy"], command
 
 
 def _again(run: RunRecord, root: Path) -> str:
