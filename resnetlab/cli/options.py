@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
+from inspect import Parameter, signature
 from typing import Annotated, Any
 
 import typer
@@ -33,40 +33,28 @@ EngineOption = Annotated[
 ]
 
 
-def training_options(
-    recipe: Annotated[
-        str | None, Option(help="`resnetlab recipe` lists them (default: the data set's)")
-    ] = None,
-    steps: Annotated[
-        int | None, Option(help="Optimizer steps; milestones move along (default: the recipe's)")
-    ] = None,
-    lr: Annotated[float | None, Option(help="Learning rate (default: the recipe's 0.1)")] = None,
-    batch_size: Annotated[
-        int | None, Option("--batch-size", help="(default: the recipe's 128)")
-    ] = None,
-    clip: Annotated[
-        float | None, Option(help="Largest L2 norm of a step's gradient (default: none, as the paper)")
-    ] = None,
-    crop: Annotated[
-        int | None, Option(help="Pixels a side that large-image recipes cut out; the scale moves along")
-    ] = None,
-    validation: Annotated[
-        int | None, Option(help="Training images held out and followed instead of the test set")
-    ] = None,
-    precision: Annotated[
-        Precision | None, Option(help="Precision of training (default: fp32, TF32 off)")
-    ] = None,
-) -> None:
-    """How a run is trained: options of `train` and of `study`."""
+# How a run is trained, options of `train` and of `study`: name -> kind and help; None where not given.
+TRAINING: dict[str, tuple[Any, str]] = {
+    "recipe": (str, "`resnetlab recipe` lists them (default: the data set's)"),
+    "steps": (int, "Optimizer steps; milestones move along (default: the recipe's)"),
+    "lr": (float, "Learning rate (default: the recipe's 0.1)"),
+    "batch_size": (int, "(default: the recipe's 128)"),
+    "clip": (float, "Largest L2 norm of a step's gradient (default: none, as the paper)"),
+    "crop": (int, "Pixels a side that large-image recipes cut out; the scale moves along"),
+    "validation": (int, "Training images held out and followed instead of the test set"),
+    "precision": (Precision, "Precision of training (default: fp32, TF32 off)"),
+}
 
 
 def with_training_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with the training options too: its `**chosen` gets them, None where not given."""
-    signature = inspect.signature(verb, eval_str=True)
-    more = inspect.signature(training_options, eval_str=True).parameters.values()
-    named = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
-    verb.__signature__ = signature.replace(parameters=[*named, *more])  # type: ignore[attr-defined]
-    verb.__annotations__ = {one.name: one.annotation for one in (*named, *more)}
+    """The verb with the training options too: its `**chosen` gets them."""
+    given = signature(verb, eval_str=True)
+    options = [one for one in given.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    for name, (kind, words) in TRAINING.items():
+        option = Annotated[kind | None, Option(help=words)]  # type: ignore[valid-type]
+        options.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=option))
+    verb.__signature__ = given.replace(parameters=options)  # type: ignore[attr-defined]
+    verb.__annotations__ = {one.name: one.annotation for one in options}
     return verb
 
 

@@ -10,24 +10,15 @@ from rich.text import Text
 from typer import Argument, Option
 
 from resnetlab import config, store, studies, verdict
-from resnetlab.cli.options import (
-    DATA_HELP,
-    INTERRUPTED,
-    DeviceOption,
-    EngineOption,
-    JsonOption,
-    ResultsOption,
-    app,
-    list_of,
-    with_training_options,
-)
+from resnetlab.cli import options
+from resnetlab.cli.options import DeviceOption, EngineOption, JsonOption, ResultsOption, app, list_of
 from resnetlab.cli.terminal import StudyProgress, errors_of, first_process, print_json, say, say_means
 from resnetlab.config import commands
 from resnetlab.studies import notebook
 
 
 @app.command()
-@with_training_options
+@options.with_training_options
 def study(
     name: Annotated[
         str, Argument(help="digits, short, depth-real, figure-6, shortcuts, imagenet-tiny, ...")
@@ -38,7 +29,7 @@ def study(
         str | None, Option(help="Further networks by name, such as resnet-50,resnet-101")
     ] = None,
     seeds: Annotated[str | None, Option(help="Such as 0,1,2")] = None,
-    data: Annotated[str | None, Option(help=DATA_HELP)] = None,
+    data: Annotated[str | None, Option(help=options.DATA_HELP)] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     jobs: Annotated[
@@ -79,7 +70,7 @@ def study(
     watcher.close()
     _tell_outcome(outcome, store.read_study(outcome.folder))
     if outcome.interrupted:
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(options.INTERRUPTED)
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -100,12 +91,12 @@ def _tell_outcome(outcome: studies.Outcome, ended: store.Study) -> None:
 
 
 @app.command()
-@with_training_options
+@options.with_training_options
 def train(
     network: Annotated[
         str, Argument(help="plain-56, resnet-56-B, resnet-50, ...: `resnetlab networks`")
     ],
-    data: Annotated[str, Option(help=DATA_HELP)] = "digits",
+    data: Annotated[str, Option(help=options.DATA_HELP)] = "digits",
     seed: Annotated[int, Option(help="Weights, order and augmentation follow from it")] = 0,
     shortcut_scale: Annotated[
         float | None, Option(help="y = F(x) + a x with this a, between 0 and 1 (nets/surgery.py)")
@@ -157,4 +148,4 @@ def train(
         head = f"{record.study}/{record.name}: {record.status} at step {record.steps_done}"
         print(f"{head}  {errors_of(record)}\n{record.path}")
     if record.status == "interrupted":
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(options.INTERRUPTED)
