@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
+from string import Template
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -24,8 +25,11 @@ from resnetlab.plots import series
 CELL, SENTENCE = 400, 4000  # characters of one text from disk at most
 SHORT = 24  # characters of a table's cell that are not broken into lines
 
-# Style sheet and script of every document, which stand in it; beside this file.
-_STYLE, _DRAW = (Path(__file__).with_suffix(kind).read_text("utf-8") for kind in (".css", ".js"))
+_MARK = "<!doctype html>\n<!-- a {} of resnetlab -->\n"  # the first lines of every document
+# What follows, and its style sheet and script, which stand in it; beside this file.
+_PAGE, _STYLE, _DRAW = (
+    Path(__file__).with_suffix(kind).read_text("utf-8") for kind in (".html", ".css", ".js")
+)
 
 
 def text(value: object, length: int = CELL) -> str:
@@ -88,17 +92,13 @@ def drawn(figure: go.Figure, label: str, *, caption: bool = True) -> str:
 # --- the document -----------------------------------------------------------------------------
 
 
-def _mark(kind: str) -> str:
-    return f"<!doctype html>\n<!-- a {kind} of resnetlab -->\n"
-
-
 def check_target(path: Path, kind: str) -> None:
     """UsageError, with the reason, if none can be written to `path`; one of its kind may be there."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give a file with --out")
     if not path.parent.is_dir():
         raise UsageError(f"folder {path.parent} does not exist")
-    mark = _mark(kind).encode()
+    mark = _MARK.format(kind).encode()
     if path.exists():
         with path.open("rb") as file:
             if file.read(len(mark)) != mark:
@@ -111,29 +111,13 @@ def whole(kind: str, title: str, body: str) -> bytes:
     scripts = (get_plotlyjs(), _DRAW) if has_figures else ()
     hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
-    # No source but these two scripts may run; images are the figures that the reader saves.
-    policy = (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
-    elements = "\n".join(f"<script>{script}</script>" for script in scripts)
     without = "<p>The figures need JavaScript, which is in this file; the tables do not.</p>"
-    return f"""{_mark(kind)}<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="referrer" content="no-referrer">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{text(title)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>
-{f"<noscript>{without}</noscript>" if has_figures else ""}
-{body}
-</main>
-{elements}
-</body>
-</html>
-""".encode()
+    page = Template(_PAGE).substitute(
+        allowed=allowed,  # no source but these two scripts may run; images are figures that are saved
+        title=text(title),
+        style=_STYLE,
+        without=f"<noscript>{without}</noscript>" if has_figures else "",
+        body=body,
+        scripts="\n".join(f"<script>{script}</script>" for script in scripts),
+    )
+    return f"{_MARK.format(kind)}{page}".encode()

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html import escape
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from resnetlab import config, files, paper, plots, store, verdict
 from resnetlab.config import UsageError, commands
@@ -27,19 +30,9 @@ FILE = "report.html"
 KIND = "report"
 MOST_PROBED_STEPS = 160  # of a heatmap: a screen has no more columns for it
 
-# What a study asks: the title of its page, and what the figures are looked at for.
-_DEGRADATION = (
-    "Do deeper plain networks train worse, and do residual ones not?",
-    "From some depth on, adding layers to a plain network raises its error on the training set. That "
-    "is not overfitting: the deeper network could copy the shallower one and let the added layers be "
-    "the identity. With shortcuts that is easy, and the problem goes away (Sec. 1, 4.1 and 4.2).",
-)
-_SHORTCUTS = (
-    "Does it matter how the shortcut grows: A, B, C or none?",
-    "Where a stage halves the map and doubles the channels, a block's input no longer fits its output. "
-    "A takes every second pixel and fills up with zeros, B projects there, C projects everywhere; none "
-    "is the plain network (Sec. 3.3 and 4.1, Table 3).",
-)
+# What it says beside the runs' own values: questions, captions, notes and limits.
+_WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+_CAPTIONS, _NOTES = _WORDS["captions"], _WORDS["notes"]
 
 
 def _number(value: object, form: str = "{:.2f}") -> str:
@@ -55,10 +48,8 @@ def _probed(runs: Sequence[store.RunRecord]) -> tuple[pd.DataFrame, str]:
 
     Of each network the lowest seed that has some; of many steps every k-th, and the last.
     """
-    depths: dict[str, set[int]] = {}
-    for run in runs:
-        depths.setdefault(run.network.family, set()).add(run.network.depth)
-    ends = {end for known in depths.values() for end in (min(known), max(known))}
+    families = store.table_of(runs).groupby("family")["depth"]
+    ends = {*families.min(), *families.max()}
     chosen: dict[str, store.RunRecord] = {}
     for run in sorted(runs, key=lambda run: run.config.seed):
         wanted = run.network.depth in ends and run.config.network_name not in chosen
@@ -80,29 +71,21 @@ def _probed(runs: Sequence[store.RunRecord]) -> tuple[pd.DataFrame, str]:
 
 def _limits(table: pd.DataFrame, runs: Sequence[store.RunRecord]) -> list[str]:
     """What these runs cannot say, in sentences."""
-    first = runs[0].config
+    first, words = runs[0].config, _WORDS["limits"]
     reasons = verdict.not_comparable(first.data.label, first.recipe.label)
     limits = [f"{reason[0].upper()}{reason[1:]}." for reason in reasons] + store.notes(runs)
     finished = table[table["status"] == "finished"]
     seeds = finished.groupby("network")["seed"].nunique()
     if few := ", ".join(seeds.index[seeds < verdict.ENOUGH_SEEDS]):
-        limits.append(
-            f"Whether the gaps of {few} would come again: fewer than {verdict.ENOUGH_SEEDS} seeds."
-        )
+        limits.append(words["seeds"].format(few=few, enough=verdict.ENOUGH_SEEDS))
     if left := len(table) - len(finished):
-        count = document.count(left, "run")
-        limits.append(f"{count} of {len(table)} did not finish and stand in no mean.")
-    limits.append(
-        f"Whether a network that is behind after {first.recipe.steps:,} steps is only slower."
-    )
+        limits.append(words["unfinished"].format(runs=document.count(left, "run"), all=len(table)))
+    limits.append(words["steps"].format(steps=first.recipe.steps))
     if first.recipe.ghost_batch is None:
-        limits.append(
-            f"What smaller groups in batch norm would change: it sees the {first.recipe.batch_size} "
-            "images of the batch here, the paper's two GPUs each saw 64 of 128 on CIFAR-10."
-        )
+        limits.append(words["batch"].format(batch=first.recipe.batch_size))
     if set(finished["shortcut"]) & {"B", "C"}:
-        limits.append("Whether B and C help because they project or because they add parameters.")
-    return [*limits, "Why it happens: the curves show that it does, not the cause."]
+        limits.append(words["projections"])
+    return [*limits, words["cause"]]
 
 
 def _means(table: pd.DataFrame) -> str:
@@ -119,9 +102,7 @@ def _means(table: pd.DataFrame) -> str:
         for _, row in means.iterrows()
     ]
     notes = [
-        "Final error in percent, mean ± sample standard deviation over finished runs (n in the column "
-        "finished). Train: running, in training mode. Clean: a full pass over the training images in "
-        "evaluation mode.",
+        _NOTES["means"],
         f"Ours: {plots.conditions(table)}.",  # escaped there
         *(f"The paper: {escape(how)}." for how in sorted(set(means["paper_how"]) - {""})),
     ]
@@ -141,13 +122,6 @@ def _evaluations(runs: Sequence[store.RunRecord]) -> str:
     return f"<h3>Other test protocols</h3>{table}" if rows else ""
 
 
-_HEALTHY = (
-    "The paper: with batch norm the backward gradients of its plain networks have healthy norms; "
-    "vanishing gradients are unlikely to be the cause (Sec. 4.1). Where healthy ends is this project's "
-    "convention, not the paper's."
-)
-
-
 def _measured(runs: Sequence[store.RunRecord], title: str) -> str:
     """Verdict, figures, means and limits of runs that share data set, recipe and precision."""
     table, metrics = store.table_of(runs), store.metrics_of(runs)
@@ -158,30 +132,23 @@ def _measured(runs: Sequence[store.RunRecord], title: str) -> str:
         comparable = not verdict.not_comparable(first.data.label, first.recipe.label)
         curves = plots.error_curves(metrics, with_paper=comparable)
         plots.thin_lines(curves, series.MOST_POINTS // 2)
-        caption = "Error during training, plain left, residual right, as in Figure 6 of the paper."
-        parts.append(document.drawn(curves, caption))
+        parts.append(document.drawn(curves, _CAPTIONS["error_curves"]))
     if (table["status"] == "finished").any():
-        if table["depth"].nunique() > 1:
-            caption = "Final error against depth: points are runs, lines their means."
-            parts.append(document.drawn(plots.error_against_depth(table), caption))
-        else:
-            caption = "Final error of each network: a bar is the mean, a point is a run."
-            parts.append(document.drawn(plots.error_by_network(table), caption))
+        several = table["depth"].nunique() > 1
+        parts.append(_drawn(plots.error_against_depth if several else plots.error_by_network, table))
     probes, which = _probed(runs)
     if len(probes):
-        caption = (
-            f"Gradient norms of {which}. Layer 1 is the first convolution, the last the classifier."
-        )
-        parts.append(document.drawn(plots.gradient_norm_heatmap(probes), caption))
-        caption = (
-            f"Gradient norm by layer at the first, the middle and the last measured step: {which}."
-        )
-        parts.append(document.drawn(plots.gradient_norm_profile(probes), caption))
+        for plot in (plots.gradient_norm_heatmap, plots.gradient_norm_profile):
+            parts.append(_drawn(plot, probes, which=which))
         parts += ["<h3>Are the gradients gone?</h3>", document.items(verdict.on_gradients(probes))]
-        parts.append(document.soft(_HEALTHY))
+        parts.append(document.soft(_NOTES["healthy"]))
     parts += ["<h3>Means</h3>", _means(table), _evaluations(runs)]
     parts += ["<h3>What the data cannot say</h3>", document.items(_limits(table, runs))]
     return "\n".join(parts)
+
+
+def _drawn(plot: Callable[[pd.DataFrame], go.Figure], frame: pd.DataFrame, **words: str) -> str:
+    return document.drawn(plot(frame), _CAPTIONS[plot.__name__].format(**words))
 
 
 # --- the runs themselves ----------------------------------------------------------------------
@@ -206,8 +173,8 @@ def _outcomes(study: store.Study) -> str:
         numbers = [_number(row[column], forms[name]) for name, column in _OUTCOMES.items()]
         rows.append([run.name, row["status"], steps, *numbers])
     headings = ["run", "status", "steps", *_OUTCOMES]
-    note = "Errors are final, at the last step, not the best. Time is training only."
-    return document.table(headings, rows, numbers=headings[2:]) + document.soft(note)
+    table = document.table(headings, rows, numbers=headings[2:])
+    return table + document.soft(_NOTES["outcomes"])
 
 
 def _problems(study: store.Study) -> str:
@@ -216,7 +183,7 @@ def _problems(study: store.Study) -> str:
     rows += [(item.path.name, f"left out: {item.reason}") for item in study.skipped]
     if rows:
         return document.table(["run", "what was skipped or is wrong"], rows)
-    return "<p>None: every folder of the study is a readable run, and no line of a log is damaged.</p>"
+    return f"<p>{_NOTES['no_problems']}</p>"
 
 
 def _configurations(study: store.Study) -> str:
@@ -278,30 +245,27 @@ def _again(study: store.Study) -> str:
         store.check_name("study", study.name)
         command = commands.of_study(study.name, {run.name: run.config for run in study.runs})
     if command is None:
-        words.append("<p>No single command makes this set of runs; these make them one by one.</p>")
+        words.append(f"<p>{_NOTES['no_command']}</p>")
         lines = [commands.of_run(run.config, run.info.get("execution")) for run in study.runs]
     else:
         lines = [command]
     shown = "\n".join(document.text(line, document.SENTENCE) for line in lines)
     words.append(f"<pre>{shown}</pre>")
     if command and study.skipped:
-        words.append("<p>It makes the runs above; folders that could not be read are not in it.</p>")
-    note = (
-        "The same numbers to the last bit need the same versions, kind of device and number of "
-        "threads; see above. <code>resnetlab show RUN</code> gives one run's command."
-    )
-    return "\n".join([*words, document.soft(note)])
+        words.append(f"<p>{_NOTES['not_in_it']}</p>")
+    return "\n".join([*words, document.soft(_NOTES["again"])])
 
 
 # --- the page ---------------------------------------------------------------------------------
 
 
-def _question(table: pd.DataFrame) -> tuple[str, str]:
+def _question(table: pd.DataFrame) -> dict[str, str]:
     """By what the finished runs have, or all of them, as `verdict.answers` decides it."""
     finished = table[table["status"] == "finished"]
     rows = finished if len(finished) else table
     one_depth = rows["depth"].nunique() == 1
-    return _SHORTCUTS if one_depth and rows["shortcut"].nunique() > 1 else _DEGRADATION
+    about = "shortcuts" if one_depth and rows["shortcut"].nunique() > 1 else "degradation"
+    return dict(_WORDS["questions"][about])
 
 
 def _facts(study: store.Study) -> str:
@@ -333,19 +297,16 @@ def page(study: store.Study) -> bytes:
         settings = run.config
         title = f"{settings.data.label}, recipe {settings.recipe.label}, {settings.precision}"
         conditions.setdefault(title, []).append(run)
-    question, why = _question(study.table())
+    question = _question(study.table())
     body = [
-        f'<p class="over">Study {document.text(study.name)}</p><h1>{escape(question)}</h1>',
-        f"<p>{escape(why)}</p>",
+        f'<p class="over">Study {document.text(study.name)}</p><h1>{escape(question["title"])}</h1>',
+        f"<p>{escape(question['why'])}</p>",
         document.soft(f"{escape(_facts(study))}. The paper: {escape(paper.TITLE)}."),
     ]
     if len(conditions) > 1:
-        body.append(
-            "<p>The runs differ in data set, recipe or precision and cannot be averaged: each kind has "
-            "its own part.</p>"
-        )
+        body.append(f"<p>{_NOTES['conditions']}</p>")
     for title, runs in sorted(conditions.items(), key=lambda item: -len(item[1])):
         body.append(_measured(runs, "What the runs say" if len(conditions) == 1 else title))
     body += [f"<h2>{title}</h2>\n{section(study)}" for title, section in SECTIONS.items()]
     body.append(document.soft(f"Written by resnetlab {escape(version('resnetlab'))}."))
-    return document.whole(KIND, f"{study.name}: {question}", "\n".join(body))
+    return document.whole(KIND, f"{study.name}: {question['title']}", "\n".join(body))
