@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -182,22 +183,8 @@ def study_named(name: str, folder: str | None) -> store.Study:
     return study
 
 
-_NETWORKS = (
-    *("plain-18", "resnet-18", "resnet-18-B", "resnet-18-C", "resnet-18-single"),
-    *("plain-34", "resnet-34", "resnet-34-B", "resnet-34-C"),
-    *("plain-50", "resnet-50", "resnet-50-A", "resnet-50-C", "resnet-50-3x3"),
-    *("plain-101", "resnet-101", "resnet-101-A", "resnet-101-C", "resnet-101-3x3"),
-    *("plain-152", "resnet-152", "resnet-152-A", "resnet-152-C", "resnet-152-3x3"),
-    *("plain-20", "resnet-20", "resnet-20-B", "resnet-20-C", "resnet-20-single"),
-    *("plain-32", "resnet-32", "plain-44", "resnet-44"),
-    *("plain-56", "resnet-56", "resnet-56-B", "resnet-56-C"),
-    *("plain-110", "resnet-110", "plain-1202", "resnet-1202"),
-)
-_NETWORKS_NOTE = (
-    "layers: weighted ones + projections. mult.-adds: the paper's FLOPs, of convolutions and the",
-    "classifier, for one image. 3x3 stride: bottlenecks that stride there, not in their first 1x1 as",
-    "in the paper. The paper: – where it prints no value for that network.",
-)
+# The paper's networks, and the note below their table.
+_PAPERS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 
 
 @app.command()
@@ -208,7 +195,7 @@ def networks(
     as_json: JsonOption = False,
 ) -> None:
     """The paper's networks: layers, parameters and multiply-adds, ours counted, beside the paper's."""
-    specs = [config.Network.from_name(name) for name in names or _NETWORKS]
+    specs = [config.Network.from_name(name) for name in names or _PAPERS["networks"]]
     from resnetlab.nets import census  # torch: only once the names are known to be good
 
     rows: list[dict[str, Any]] = []
@@ -228,7 +215,7 @@ def networks(
     shown = table([*headings, "the paper"], map(_network_cells, rows), padding=0, show_edge=False)
     for before, after, line in zip(rows, rows[1:], shown.rows, strict=False):
         line.end_section = before["design"] != after["design"]
-    say(shown, "", *_NETWORKS_NOTE)
+    say(shown, "", _PAPERS["note"])
 
 
 def _network_cells(row: Mapping[str, Any]) -> list[object]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from string import Template
 from typing import Any
 from urllib.parse import quote
 
@@ -244,14 +245,9 @@ def write_index(folder: Path, parts: Sequence[Part]) -> None:
             notes.append(f'<a href="{quote(part.page)}.ipynb">the notebook</a>')
         soft = f'<p class="soft">{" · ".join(notes)}</p>'
         lines.append(f"<li><h3>{title}</h3><p>{role}</p>{soft}</li>")
-    body = (
-        f'<p class="over">Lesson</p><h1>{escape(TITLE)}</h1>'
-        "<p>Each page is one question, asked of networks that were trained for it: what was measured, "
-        "in figures, tables and words computed from the values, and what the data cannot say. Answers "
-        "to the questions at the end can be folded out. The pages need no network; printed, they are "
-        "handouts.</p>"
-        f"<ol>{''.join(lines)}</ol>"
-        f'<p class="soft">Written {escape(store.now())}.</p>'
+    template = Template(Path(__file__).with_suffix(".html").read_text("utf-8"))
+    body = template.substitute(
+        title=escape(TITLE), chapters="".join(lines), written=escape(store.now())
     )
     files.atomic_write(folder / INDEX, document.whole(KIND, TITLE, body))
 
