@@ -63,6 +63,7 @@ figures: $(READY)
 	@echo "drawing the README's figures and photographing its pages, from the committed runs"
 	@$(BIN)/resnetlab figures results/reference/digits
 	@$(BIN)/resnetlab figures results/reference/depth-cpu
+	@$(BIN)/python -m resnetlab.pages.pictures results/reference/digits/plain-56-seed0/train.ipynb
 	@$(BIN)/python dashboard/photograph.py
 
 bench: $(READY)

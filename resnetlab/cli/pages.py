@@ -14,7 +14,6 @@ from typer import Argument, Option
 from resnetlab import files, store, verdict
 from resnetlab.cli.options import DeviceOption, ResultsOption, app, list_of
 from resnetlab.cli.tables import study_named
-from resnetlab.cli.terminal import png
 from resnetlab.config import UsageError
 from resnetlab.studies import notebook
 
@@ -33,6 +32,7 @@ def figures(
 ) -> None:
     """Draw a study's figures as PNG files, light and dark (needs the extra `figures` and Chromium)."""
     from resnetlab import plots
+    from resnetlab.pages import pictures
 
     read = study_named(study, results)
     table = verdict.one_condition(read.table(), data, recipe, precision)
@@ -53,10 +53,10 @@ def figures(
         "gradient_norms": plots.gradient_norm_heatmap(probes),
     }
     for theme in ("light", "dark"):
-        for name, figure in drawn.items():
-            target = folder / f"{name}-{theme}.png"
-            files.atomic_write(target, png(plots.themed(figure, theme)))
-            print(target)
+        shown = [plots.themed(figure, theme) for figure in drawn.values()]
+        for name, picture in zip(drawn, pictures.pngs(shown, width=1100, scale=1.5), strict=True):
+            files.atomic_write(folder / f"{name}-{theme}.png", picture)
+            print(folder / f"{name}-{theme}.png")
 
 
 @app.command()

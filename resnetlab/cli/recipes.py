@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from resnetlab import config, files, paper
 from resnetlab.cli.options import JsonOption, app, list_of
-from resnetlab.cli.terminal import png, print_json, say, table
+from resnetlab.cli.terminal import print_json, say, table
 from resnetlab.config import Events, UsageError, schedule
 
 
@@ -159,10 +159,11 @@ def _write_figure(
     import pandas as pd
 
     from resnetlab import plots
+    from resnetlab.pages import pictures
 
     figure = plots.learning_rate(pd.DataFrame(rates), recipe.name, "; ".join(scripted))
     path.parent.mkdir(parents=True, exist_ok=True)
     content = figure.to_html(config=plots.CONFIG).encode()
     if path.suffix == ".png":
-        content = png(plots.themed(figure, "light"))
+        (content,) = pictures.pngs([plots.themed(figure, "light")], width=1100, scale=1.5)
     files.atomic_write(path, content)

@@ -165,17 +165,6 @@ def print_json(value: Any) -> None:
     print(json.dumps(known, indent=1))
 
 
-def png(figure: Any) -> bytes:
-    """A figure as a picture. RuntimeError, with what to install, where nothing can draw it."""
-    try:
-        drawn: bytes = figure.to_image("png", width=1100, scale=1.5)
-    except (ImportError, ValueError, RuntimeError) as error:
-        raise RuntimeError(
-            f"figures need `pip install 'resnetlab[figures]'` and Chromium or Chrome ({error})"
-        ) from None
-    return drawn
-
-
 def first_process() -> bool:
     """Whether this process prints: under torchrun the others keep quiet, and a message stands once."""
     return os.environ.get("RANK", "0") == "0"

@@ -18,6 +18,7 @@ from typing import Any
 
 from resnetlab import config, machine, store
 from resnetlab.config import Grid, UsageError
+from resnetlab.pages import pictures
 from resnetlab.studies import notebook, processes
 
 TRAIN_NOTEBOOK, TOGETHER_NOTEBOOK = "train.ipynb", "train_together.ipynb"
@@ -150,6 +151,7 @@ def run(
             values = grid.question_parameters() | {"results": results}
             final = Execution(question.name, question, folder / question.name, values)
             list(_execute([final], 1, stopped, Watcher()))
+            pictures.add_to(final.target)
             if final.error:
                 failed.append(f"{question.name}: {final.error}")
             executed = None if final.error or stopped else final.target
@@ -198,7 +200,7 @@ def _settle(
 
 
 def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> str:
-    """Execute one notebook in a process of its own: "" or why it failed, one line.
+    """Execute one question notebook in a process of its own: "" or why it failed, one line.
 
     KeyboardInterrupt if a signal asked to stop. Runs that it was training go on from their checkpoints.
     """
@@ -207,6 +209,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> str:
         list(_execute([execution], 1, stopped, Watcher()))
     if stopped:
         raise KeyboardInterrupt
+    pictures.add_to(target)
     return execution.error
 
 
