@@ -153,9 +153,11 @@ def _responses(path: bytes, seen: Stamp) -> dict[str, Any]:
 
 
 def weights(run: store.RunRecord) -> Stamp:
-    """The run's checkpoints as they look from outside; empty if it came without."""
+    """The run's checkpoints as they look from outside, or the package's file; empty without weights."""
     folder = run.path / store.CHECKPOINTS
-    return stamp(folder, sorted(path.name for path in folder.glob("*.pt")))
+    checkpoints = stamp(folder, sorted(path.name for path in folder.glob("*.pt")))
+    along = run.shipped
+    return checkpoints or (stamp(along.parent, [along.name]) if along else checkpoints)
 
 
 # --- figures ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from resnetlab.config import RECIPES, Run, lr_at, run_from_parameters
     from resnetlab.nets import build, load_torchvision, to_torchvision
     from resnetlab.store import find_run, read_run, read_study
-    from resnetlab.training import fit, train_step
+    from resnetlab.training import fit, pretrained, train_step
 
 __version__ = "0.1.0"
 
@@ -18,7 +18,7 @@ _ROOMS = {
     "config": ("RECIPES", "Run", "lr_at", "run_from_parameters"),
     "nets": ("build", "load_torchvision", "to_torchvision"),
     "store": ("find_run", "read_run", "read_study"),
-    "training": ("fit", "train_step"),
+    "training": ("fit", "pretrained", "train_step"),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -238,13 +238,17 @@ def test_the_committed_studies_are_described():
     assert len(named) == len(set(named))
 
 
-def test_the_manuals_python_example_runs(tmp_path, monkeypatch, capsys):
-    (example,) = re.findall(
+def test_the_manuals_python_examples_run(tmp_path, monkeypatch, capsys):
+    examples = re.findall(
         r"```python\n(.*?)```", (PROJECT / "docs" / "library.md").read_text(), re.DOTALL
     )
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "library.md", "exec"), {})
-    assert "finished" in capsys.readouterr().out
+    names = {}
+    for example in examples:
+        exec(compile(example, "library.md", "exec"), names)
+    said = capsys.readouterr().out
+    assert "finished" in said
+    assert float(said.split()[-1]) == pytest.approx(names["network"].scored["test_error"], abs=1e-3)
 
 
 def test_nothing_committed_names_a_private_place():

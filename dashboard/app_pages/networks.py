@@ -285,13 +285,13 @@ def choose_measured(
     """The runs whose responses are to be measured now; without weights what makes some."""
     if not with_weights:
         st.info(
-            "No weights of this study are on this machine, so nothing can be measured here. The "
-            "reference studies ship without them; a study that you train keeps its checkpoints:",
+            "No weights of this study are on this machine, so nothing can be measured here. Most "
+            "reference runs come without them; a study that you train keeps its checkpoints:",
             icon=":material/straighten:",
         )
         st.code(f"resnetlab train {network.name} --study mine --data digits", language="bash")
         return []
-    hint = f"Those with a checkpoint on this machine, up to {MOST_RUNS}."
+    hint = f"Those whose weights are on this machine, up to {MOST_RUNS}."
     runs = frame.choose_runs("Runs to measure", with_weights, study, "measured", MOST_RUNS, hint)
     hint = "Loads the newest checkpoint of each run: a few seconds per run, then remembered."
     return [*runs.values()] if frame.switch("Measure", "measure", hint) else []

@@ -1,9 +1,10 @@
-"""The verb `evaluate`: the paper's test protocols on a run or on torchvision's weights."""
+"""Verbs on trained weights: `evaluate` by the paper's test protocols, `weights` as files."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, Option
@@ -121,6 +122,39 @@ def evaluate(
         say(f"  Not stored: {unkept}." if unkept else f"  {stored}.")
     if failure:
         raise RuntimeError(f"the results could not be stored ({failure})")
+
+
+@app.command("weights")
+def weights_command(
+    runs: Annotated[list[str] | None, Argument(help="RUN, STUDY/RUN or a run's folder")] = None,
+    out: Annotated[str, Option(help="Folder to write into")] = ".",
+    results: ResultsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write runs' trained weights as safetensors files; without a run, list those that come along.
+
+    `resnetlab.pretrained(NAME)` loads one that comes along. Its run is in the file's header.
+    """
+    if runs:
+        records = [store.find_run(name, results) for name in runs]
+        from resnetlab import training  # torch: only once the runs are known
+
+        for record in records:
+            print(training.save_weights(record, Path(out).expanduser()))
+        return
+    rows = []
+    for path in sorted(store.shipped().values()):
+        record = store.shipped_run(path)
+        row: dict[str, Any] = {"name": path.stem, "run": _name(record)}
+        row["recipe"] = record.config.recipe.label
+        row |= {name: record.final(name) for name in ("train_error", "train_error_clean", "test_error")}
+        rows.append(row | {"sha256": record.weights_sha256})
+    if as_json:
+        print_json(rows)
+        return
+    headings = ("weights", "run", "recipe", ">train %", ">clean %", ">test %", "SHA-256")
+    cells = [[number(v) if "error" in k else str(v) for k, v in row.items()] for row in rows]
+    say("Final errors in percent; never trained on the test images", table(headings, cells))
 
 
 def _name(record: store.RunRecord) -> str:

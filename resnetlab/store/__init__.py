@@ -2,6 +2,7 @@
 
 from resnetlab.store.checkpoints import Checkpoint, whole_ones
 from resnetlab.store.find import (
+    WITHOUT_WEIGHTS,
     Study,
     find_run,
     find_studies,
@@ -10,6 +11,7 @@ from resnetlab.store.find import (
     notes,
     probes_of,
     read_study,
+    start_of,
     table_of,
     unreadable,
     weights_named,
@@ -22,15 +24,18 @@ from resnetlab.store.measurements import (
     save_measurement,
     write_measurement,
 )
+from resnetlab.store.pretrained import header, shipped
 from resnetlab.store.reader import (
     RunRecord,
     Skipped,
     finite,
     identity_of,
     is_alive,
+    pretrained_run,
     read_folder,
     read_lines,
     read_run,
+    shipped_run,
 )
 from resnetlab.store.schema import (
     CHECKPOINTS,

@@ -13,7 +13,12 @@ import pandas as pd
 from resnetlab import config as configs
 from resnetlab.config import Data, Start, UsageError
 from resnetlab.store import schema
-from resnetlab.store.reader import RunRecord, Skipped, read_folder, read_run
+from resnetlab.store.pretrained import shipped
+from resnetlab.store.reader import RunRecord, Skipped, read_folder, read_run, shipped_run
+
+WITHOUT_WEIGHTS = (
+    "most committed runs come without; train it again (`resnetlab show` gives the command)"
+)
 
 
 @dataclass(frozen=True)
@@ -166,20 +171,21 @@ def notes(runs: Iterable[RunRecord]) -> list[str]:
 
 
 def weights_named(name: str, root: str | Path | None = None) -> dict[str, str]:
-    """The `start_from` of `config.run_from_parameters` for a run's trained weights: see `find_run`.
+    """The `start_from` of `config.run_from_parameters` for a run's trained weights: see `find_run`."""
+    return start_of(find_run(name, root))
 
-    Raises UsageError for a run that has not ended, has no checkpoint, or is of an edited network whose
+
+def start_of(record: RunRecord) -> dict[str, str]:
+    """The `start_from` of `config.run_from_parameters` for the trained weights of this run.
+
+    Raises UsageError for a run that has not ended, has no weights, or is of an edited network whose
     layers are not the ordinary ones.
     """
-    record = find_run(name, root)
     who = f"{record.study}/{record.name}"
     if record.weights_sha256 is None:
         raise UsageError(f"{who} is {record.status}: only a run that has ended can be started from")
     if not record.has_weights:
-        raise UsageError(
-            f"{who} has no checkpoint to start from: committed reference runs come without weights; "
-            "train it again (`resnetlab show` gives the command)"
-        )
+        raise UsageError(f"{who} has no weights to start from: {WITHOUT_WEIGHTS}")
     if _scaled(record):
         raise UsageError(f"{who} has scaled shortcuts: no ordinary network continues it")
     start = {"study": record.study, "run": record.name, "network": record.network.name}
@@ -191,14 +197,16 @@ def _scaled(record: RunRecord) -> bool:
 
 
 def weights_of(start: Start, data: Data, root: Path) -> RunRecord:
-    """The run whose trained weights `start` names, the user's own before a reference one.
+    """The run whose trained weights `start` names: the user's own, a reference one, the package's.
 
     By what its summary says; whether the checkpoint holds them, its reader checks. Raises UsageError
     with what was found instead: no run, another network or data set, other weights, no checkpoint.
     """
     refused = []
-    for study in (root / start.study, root / schema.REFERENCE / start.study):
-        record = read_folder(study / start.run)
+    studies = (root / start.study, root / schema.REFERENCE / start.study)
+    found = [read_folder(study / start.run) for study in studies]
+    found += [shipped_run(path) for path in [shipped().get(start.sha256)] if path]
+    for record in found:
         if isinstance(record, Skipped):
             refused.append(f"{record.path}: {record.reason}")
             continue

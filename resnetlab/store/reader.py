@@ -16,8 +16,9 @@ from typing import Any
 import pandas as pd
 import psutil
 
-from resnetlab.config import Network, Run, UsageError
+from resnetlab.config import Network, Run, UsageError, did_you_mean
 from resnetlab.store import schema
+from resnetlab.store.pretrained import FOLDER, read_header, shipped
 
 STALE_SECONDS = 180.0
 HERE_STALE_SECONDS = 3600.0
@@ -351,8 +352,14 @@ class RunRecord:
 
     @property
     def has_weights(self) -> bool:
-        """Whether a checkpoint lies with it; committed reference runs come without."""
-        return any((self.path / schema.CHECKPOINTS).glob("step-*.pt"))
+        """Whether a checkpoint lies with it, or its weights come with the package."""
+        checkpoints = (self.path / schema.CHECKPOINTS).glob("step-*.pt")
+        return any(checkpoints) or self.shipped is not None
+
+    @property
+    def shipped(self) -> Path | None:
+        """The file of its weights in the package: of a few committed runs, see `pretrained`."""
+        return shipped().get(self.weights_sha256 or "")
 
     def as_row(self) -> dict[str, Any]:
         """The run as one flat record, for tables and `resnetlab list --json`. Errors in percent."""
@@ -392,3 +399,21 @@ def read_run(path: str | Path) -> RunRecord:
     if isinstance(record, Skipped):
         raise UsageError(f"{path} is not a readable run: {record.reason}")
     return record
+
+
+def shipped_run(path: Path) -> RunRecord:
+    """The run of a file of weights in the package, as it lay on disk, but for its logs."""
+    info, summary = read_header(path)
+    return RunRecord(FOLDER / info["study"] / info["run"], info, Run.parse(info["config"]), summary)
+
+
+def pretrained_run(name: str) -> RunRecord:
+    """The run whose weights come with the package under that name, such as plain-56-digits.
+
+    Its configuration, where it ran and what it scored; its logs lie in the results only. UsageError,
+    with the nearest name, if there is none.
+    """
+    known = {path.stem: path for path in shipped().values()}
+    if name not in known:
+        raise UsageError(f"no weights {name!r} come along{did_you_mean(name, known)}")
+    return shipped_run(known[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def collect(
 
     A run counts if it is the same configuration, in the study's own folder of the results, else in
     that of the reference results, else in any other study, whatever its name there; with `weights`,
-    only if a checkpoint lies with it. Runs of at most BRIEF_STEPS are trained in this process,
+    only if it has some: a checkpoint, or those that come with the package, which then need no run in
+    the results (such a run has no logs). Runs of at most BRIEF_STEPS are trained in this process,
     together: to start one for each would take longer than they do.
 
     Raises RuntimeError, with the reasons, if one fails, UsageError if one that has ended has lost its
@@ -73,14 +75,16 @@ def _ended(
     names = {run.hash(): name for name, run in wanted.items()}
     records: dict[str, store.RunRecord] = {}
     # Those of the study's name first; a place that comes again adds nothing.
-    for place in (root / study, root / store.REFERENCE / study, *store.find_studies(root)):
+    places = (root / study, root / store.REFERENCE / study, *store.find_studies(root))
+    there = (record for place in places for record in store.read_study(place).runs)
+    along = (store.shipped_run(path) for path in store.shipped().values()) if weights else ()
+    for record in itertools.chain(there, along):
+        name = names.get(record.config.hash())
+        usable = record.status in store.ENDED and (record.has_weights or not weights)
+        if name is not None and usable:
+            records.setdefault(name, record)
         if len(records) == len(wanted):
             break
-        for record in store.read_study(place).runs:
-            name = names.get(record.config.hash())
-            usable = record.status in store.ENDED and (record.has_weights or not weights)
-            if name is not None and usable:
-                records.setdefault(name, record)
     return records
 
 

@@ -8,4 +8,10 @@ from resnetlab.training.start import beginning
 from resnetlab.training.state import Training, check_run, load_data, probe_layers, weights_sha256
 from resnetlab.training.step import train_step
 from resnetlab.training.together import fit_together
-from resnetlab.training.trained import Trained, from_torchvision, load_trained
+from resnetlab.training.trained import (
+    Trained,
+    from_torchvision,
+    load_trained,
+    pretrained,
+    save_weights,
+)

@@ -1,21 +1,24 @@
-"""Which weights are tested or measured: a run's newest checkpoint, or torchvision's from a file."""
+"""Which weights are tested or measured: a run's newest checkpoint, the package's, or torchvision's."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from resnetlab import config, nets, store
+from resnetlab import config, files, nets, store
 from resnetlab.config import UsageError
 from resnetlab.images import feeds
 from resnetlab.nets import surgery
-from resnetlab.training.device import note
+from resnetlab.training.device import note, resolve_device
+from resnetlab.training.state import weights_sha256
 
 T = TypeVar("T")
 
@@ -55,7 +58,7 @@ def newest(
 
 
 def load_trained(record: store.RunRecord, device: torch.device) -> Trained:
-    """The network of a run as its newest whole checkpoint has it.
+    """The network of a run as its newest whole checkpoint has it, else as it came with the package.
 
     A damaged one is said on standard error and the one before it serves. UsageError if there is none.
     """
@@ -65,14 +68,7 @@ def load_trained(record: store.RunRecord, device: torch.device) -> Trained:
         try:
             state = torch.load(io.BytesIO(checkpoint.payload), map_location=device, weights_only=True)
             weights, normalise = state["network"], feeds.Normalise(**state["normalise"])
-            images = record.info["dataset"]
-            network = surgery.build(
-                record.config,
-                num_classes=len(images["classes"]),
-                in_channels=images["shape"][0],
-            )
-            network = network.to(device, next(iter(weights.values())).dtype)
-            network.load_state_dict(weights)
+            network = _network(record, weights, device)
         except UsageError:
             raise
         except Exception as error:  # torch, pickle and zipfile raise many kinds
@@ -80,16 +76,83 @@ def load_trained(record: store.RunRecord, device: torch.device) -> Trained:
         return Trained(network, normalise, checkpoint.step)
 
     trained = newest(store.whole_ones(record.path, record.config), load, who)
+    if trained is None and record.shipped is not None:
+        trained = _from_package(record, record.shipped, device)
     if trained is not None:
         return trained
     if record.has_weights:
         raise UsageError(
             f"{who} has no whole checkpoint to test; the command that trained it resumes it"
         )
-    raise UsageError(
-        f"{who} has no checkpoint to test: committed reference runs come without weights; train it "
-        "again (`resnetlab show` gives the command)"
+    raise UsageError(f"{who} has no weights to test: {store.WITHOUT_WEIGHTS}")
+
+
+def _network(
+    record: store.RunRecord, weights: Mapping[str, Tensor], device: torch.device
+) -> nets.Network:
+    """The run's network with these weights; torch's errors where they are another's."""
+    images = record.info["dataset"]
+    network = surgery.build(
+        record.config, num_classes=len(images["classes"]), in_channels=images["shape"][0]
     )
+    network = network.to(device, next(v.dtype for v in weights.values() if v.is_floating_point()))
+    network.load_state_dict(weights)
+    return network
+
+
+_NORMALISE = "normalise."  # before the names of what is no weight
+
+
+def _from_package(record: store.RunRecord, path: Path, device: torch.device) -> Trained:
+    """UsageError if the file has not the weights that the run's summary names."""
+    try:
+        tensors = safetensors.torch.load_file(path, device=str(device))
+        parts = {name: tensors.pop(_NORMALISE + name) for name in ("mean", "divisor")}
+        network = _network(record, tensors, device)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise UsageError(f"{path} is no whole file of weights ({type(error).__name__})") from None
+    if weights_sha256(network) != record.weights_sha256:
+        raise UsageError(f"{path} is damaged: its weights have another SHA-256 than the run's")
+    return Trained(network, feeds.Normalise(**parts), record.steps_done)
+
+
+def save_weights(record: store.RunRecord, folder: Path) -> Path:
+    """Write a finished run's last weights as folder/NETWORK-DATA.safetensors, its run in the header.
+
+    Beside the weights lies what its images are normalised by. UsageError
+    for a run that has not ended, and if its newest checkpoint is not of its end.
+    """
+    trained = load_trained(record, torch.device("cpu"))
+    if record.summary is None or weights_sha256(trained.network) != record.weights_sha256:
+        raise UsageError(f"{record.study}/{record.name} has not the weights of a run that has ended")
+    tensors = {name: value.contiguous() for name, value in trained.network.state_dict().items()}
+    parts = trained.normalise
+    tensors |= {_NORMALISE + "mean": parts.mean, _NORMALISE + "divisor": parts.divisor}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{record.config.network_name}-{record.config.data.slug}.safetensors"
+    noted = store.header(record.info, record.summary)
+    files.atomic_write(path, safetensors.torch.save(tensors, noted))
+    return path
+
+
+def pretrained(name: str, device: str = "cpu") -> nets.Network:
+    """A trained network that comes with resnetlab, in evaluation mode.
+
+    `name` is plain-20-digits, resnet-20-digits, plain-56-digits or resnet-56-digits. The weights are a
+    committed run's own (study digits, seed 0), checked by their SHA-256; a deep plain network comes as
+    badly trained as it ended. Attributes that only these networks have: `run`, the `Run` that trained
+    it; `scored`, its final errors in percent (train_error over the last logged steps, train_error_clean
+    in a full pass, test_error); `normalise`, which turns uint8 images (N, 1, 8, 8) into what it was
+    trained on. It was never trained on the data set's test images. UsageError, with the nearest name,
+    for an unknown one.
+    """
+    record = store.pretrained_run(name)
+    trained = load_trained(record, resolve_device(device))
+    errors = ("train_error", "train_error_clean", "test_error")
+    scored = {quantity: record.final(quantity) for quantity in errors}
+    # Plain attributes: to torch's modules they are neither weights nor parts.
+    vars(trained.network).update(run=record.config, scored=scored, normalise=trained.normalise)
+    return trained.network.eval()
 
 
 def from_torchvision(path: str | Path, name: str, device: torch.device) -> Trained:
