@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from resnetlab import files, store
+from resnetlab import config, files, store
 from resnetlab.config import Recipe, UsageError, run_from_parameters
 from resnetlab.pages import executed
 from resnetlab.studies import notebook
@@ -309,6 +309,30 @@ def test_degradation_notebook_has_a_trial_where_nothing_was_run(tmp_path):
     assert len(figures(cells)) == 5
     assert "too few seeds" in said(cells).lower()
     assert [path.name for path in store.find_studies(root)] == ["digits-trial"]
+
+
+@pytest.mark.slow
+def test_the_first_step_notebook_pairs_every_arm_with_the_recipe_as_it_is(tmp_path):
+    words = ["-p", "results", str(tmp_path / "here"), "-p", "quick", "True"]
+    done = papermill(tmp_path / "out.ipynb", *words, cwd=FOLDER.parent, name="12_first_step.ipynb")
+    assert done.returncode == 0, done.stderr
+    cells = read(tmp_path / "out.ipynb").cells
+    assert len(figures(cells)) == 3
+    for change in ("clip 1.0", "lr 0.01", "warmup_lr 0.001, warmup_steps 3"):
+        assert f"by paper-400 (steps 10, {change}); the second minus the first" in said(cells)
+    assert said(cells).count("the first step changes a layer by up to") == 4
+    assert "no seed of both studies yet" in said(cells)
+
+
+def test_the_first_step_notebook_asks_for_the_runs_of_the_committed_studies():
+    """Its arms by their defaults are the presets: a run of one is found by the other."""
+    rate = config.default_recipe("digits").lr
+    arms = {"clip": {"clip": 1.0}, "tenth": {"lr": rate / 10}}
+    arms["warm-up"] = {"warmup_lr": rate / 100, "warmup_steps": 30}
+    for arm, change in arms.items():
+        preset = config.GRIDS[f"first-step-{arm}"]
+        assert preset.overrides == change
+        assert (preset.depths, preset.shortcuts, preset.seeds) == ((20, 56), ("none",), (0, 1, 2, 3, 4))
 
 
 @pytest.mark.slow

@@ -211,7 +211,7 @@ FIGURES: list[tuple[Callable[..., go.Figure], Callable[..., pd.DataFrame]]] = [
     (plots.error_against_depth, finals),
     (plots.run_curves, metrics),
     (plots.gradient_norm_heatmap, probes),
-    (plots.gradient_norm_profile, probes),
+    (plots.layer_profile, probes),
     (plots.gradient_ratio, probes),
     (plots.error_by_network, finals),
     (draw_at_start, at_start),
@@ -276,7 +276,7 @@ GRAMMAR = {
     "trained_on": ERRORS,
     "paper_error_curves": ERRORS,
     "compare_curves": "dashed: training",
-    "gradient_norm_profile": LAYERS,
+    "layer_profile": LAYERS,
     "gradient_ratio": LAYERS,
     "draw_at_start": LAYERS,
     "draw_scales": LAYERS,
@@ -390,7 +390,7 @@ def options(several_depths: bool) -> tuple[tuple[str, int], ...]:
     ("draw", "frame"),
     [
         (plots.error_curves, metrics),
-        (plots.gradient_norm_profile, probes),
+        (plots.layer_profile, probes),
         (plots.gradient_ratio, probes),
         (draw_at_start, at_start),
         (plots.gradient_error_by_layer, gradient_errors),
@@ -419,7 +419,7 @@ NOTHING: list[tuple[Callable[..., go.Figure], Any]] = [
     (plots.error_curves, metrics(("plain-20", 0)).assign(train_error=np.nan)),
     (plots.run_curves, store.metrics_of([])),
     (plots.gradient_norm_heatmap, store.probes_of([])),
-    (plots.gradient_norm_profile, store.probes_of([])),
+    (plots.layer_profile, store.probes_of([])),
     (plots.gradient_ratio, store.probes_of([])),
     (plots.gradient_ratio, probes(("plain-20", 0), scale=0.0)),
     (plots.error_by_network, finals()),
@@ -680,7 +680,7 @@ def test_norms_that_are_zero_or_missing_are_holes_not_colours() -> None:
 def test_norms_that_are_all_missing_still_make_a_figure() -> None:
     frame = probes(("plain-20", 0)).assign(value=np.nan)
     plots.gradient_norm_heatmap(frame).to_json()
-    plots.gradient_norm_profile(frame).to_json()
+    plots.layer_profile(frame).to_json()
 
 
 def test_two_runs_of_one_name_in_two_studies_are_two_panels() -> None:
@@ -692,7 +692,7 @@ def test_two_runs_of_one_name_in_two_studies_are_two_panels() -> None:
 
 def test_the_profile_draws_chosen_steps_by_layer() -> None:
     frame = probes(*FOUR)
-    figure = plots.gradient_norm_profile(frame, steps=[10, 40])
+    figure = plots.layer_profile(frame, steps=[10, 40])
     assert len(lines(figure, "x")) == len(lines(figure, "x2")) == 4
     for trace in lines(figure):
         step = int(trace.name.split("step ")[1])
@@ -704,15 +704,28 @@ def test_the_profile_draws_chosen_steps_by_layer() -> None:
 
 
 def test_a_step_that_was_not_logged_takes_the_nearest_and_is_named_by_it() -> None:
-    figure = plots.gradient_norm_profile(probes(("plain-20", 0)), steps=[0, 33, 999])
+    figure = plots.layer_profile(probes(("plain-20", 0)), steps=[0, 33, 999])
     assert [trace.name for trace in lines(figure)] == [
         f"20 layers, step {step}" for step in (10, 30, 40)
     ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "title", "axis"),
+    [
+        ("weight_norm", "Length of the weights by layer", "|w| (L2)"),
+        ("relative_update", "Step over weights by layer", "|\u0394w| / |w|"),
+    ],
+)
+def test_a_profile_names_what_it_shows(kind, title, axis):
+    figure = plots.layer_profile(probes(("plain-20", 0)), kind=kind)
+    assert title in figure.layout.title.text
+    assert figure.layout.yaxis.title.text == axis
+
+
 def test_seeds_of_a_profile_are_averaged_geometrically() -> None:
     frame = pd.concat([probes(("plain-20", 0)), probes(("plain-20", 1), scale=100)])
-    line = lines(plots.gradient_norm_profile(frame, steps=[10]))[0]
+    line = lines(plots.layer_profile(frame, steps=[10]))[0]
     assert numbers(line.y) == pytest.approx([100, 200, 300, 400])  # sqrt(1 * 100) = 10 times
 
 
@@ -916,7 +929,7 @@ def test_timelines_share_one_axis_and_are_stairs() -> None:
 def test_options_of_one_depth_have_colours_of_their_own() -> None:
     study = store.read_study(files.project_root() / "results" / "reference" / "shortcuts")
     probes = store.probes_of([run for run in study.runs if run.config.seed == 0])
-    for figure in (plots.gradient_norm_profile(probes, [0]), plots.gradient_ratio(probes)):
+    for figure in (plots.layer_profile(probes, [0]), plots.gradient_ratio(probes)):
         lines = [trace for trace in figure.data if trace.showlegend is not False]
         assert len({trace.line.color for trace in lines}) == len(lines) == 4
 

@@ -247,7 +247,7 @@ def test_names_of_equal_runs_say_where_they_lie() -> None:
 
 
 def test_recipes_of_one_label_are_told_apart_by_what_they_measure() -> None:
-    runs = ({"recipe": "paper-400", "test_every": 20}, {"recipe": "quick", "test_every": 40})
+    runs = ({"recipe": "paper-400", "test_every": 20}, {"recipe": "paper-400", "test_every": 40})
     others = {"network": "plain-8", "recipe": "short"}
     found = named(*({"network": "plain-8"} | one for one in runs), others)
     assert len(set(found)) == 3

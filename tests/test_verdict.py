@@ -36,9 +36,10 @@ from resnetlab.verdict import (
     on_same_function,
     on_shortcuts,
     on_surfaces,
+    on_turning,
     one_condition,
 )
-from resnetlab.verdict.conditions import on_recipes
+from resnetlab.verdict.conditions import between_recipes, on_recipes
 
 
 def rows(name: str, errors: dict[int, float | None], **changes: Any) -> list[dict[str, Any]]:
@@ -465,29 +466,51 @@ def norms(name: str, ratios: dict[int, float], seed: int = 0) -> pd.DataFrame:
 
 
 def test_gradients_are_named_by_their_numbers() -> None:
-    frame = norms("plain-56", {0: 2400.0, 10: 1e-4, 20: 0.5, 30: 0.5})
-    (said,) = on_gradients(frame)
-    assert "plain-56 (1 seed): at step 0" in said
-    assert "2,400 times the last one's, exploding towards the input (more than 100)" in said
-    assert "from step 20 on 0.5 times, healthy" in said
-    assert "at step 10 0.0001 times, vanishing towards the input (less than 1/100)" in said
+    frame = norms("plain-56", {0: 2400.0, 10: 1e-4, 20: 0.5, 30: 200.0, 40: 0.5})
+    assert on_gradients(frame) == [
+        "plain-56 (1 seed): at step 0 the first layer's gradient is 2,400 times the last one's, "
+        "exploding towards the input (more than 100); at 25 % of the later logged steps vanishing "
+        "towards the input (less than 1/100), down to 0.0001 times; at 25 % of the later logged steps "
+        "exploding towards the input (more than 100), up to 200 times."
+    ]
 
 
-def test_gradients_over_seeds_are_averaged_geometrically() -> None:
+def test_gradients_over_seeds_are_averaged_at_the_start_and_counted_later() -> None:
     frame = pd.concat([norms("resnet-20", {0: 1.0, 5: 1.0}), norms("resnet-20", {0: 16.0, 5: 4.0}, 1)])
     (said,) = on_gradients(frame)
     assert said == (
         "resnet-20 (2 seeds): at step 0 the first layer's gradient is 4 times the last one's, healthy; "
-        "from step 5 on 2 times, healthy."
+        "at all later logged steps between 1 and 4 times, healthy."
     )
+    frame = pd.concat([frame, norms("resnet-20", {10: 1e-3}, 1)])
+    assert "at 33 % of the later logged steps (0 % to 50 % by seed) vanishing" in on_gradients(frame)[0]
 
 
-def test_norms_of_zero_or_none_have_no_ratio() -> None:
+def test_a_norm_of_exactly_zero_has_vanished_and_one_that_is_none_has_no_ratio() -> None:
     frame = norms("plain-8", {0: 1.0, 5: 0.0})
-    assert gradient_ratios(frame)["step"].tolist() == [0]
+    assert gradient_ratios(frame)["ratio"].tolist() == [1.0, 0.0]
+    assert "at 100 % of the later logged steps vanishing" in on_gradients(frame)[0]
+    assert on_gradients(frame)[0].endswith("down to exactly 0.")
     frame["value"] = math.nan
     assert on_gradients(frame) == ["No gradient norms logged yet: nothing can be said."]
     assert on_gradients(store.probes_of([])) == on_gradients(frame)
+
+
+def layered(name: str, values: dict[int, tuple[float, ...]], seed: int = 0) -> pd.DataFrame:
+    """As `store.probes_of`: at each step a value per layer."""
+    frame = norms(name, dict.fromkeys(values, 1.0), seed)
+    return frame.assign(value=[value for layers in values.values() for value in layers])
+
+
+def test_a_step_is_measured_against_the_length_of_what_it_changes() -> None:
+    weights = layered("plain-56", {0: (2.0, 1.0, 1.0), 10: (6.0, 90.0, 1.0), 20: (6.0, 80.0, 1.5)})
+    steps = layered("plain-56", {0: (5.0, 89.0, 0.1), 10: (1e-4, 1.0, 2e-3), 20: (3e-4, 1.0, 2e-3)})
+    assert on_turning(weights, steps) == [
+        "plain-56 (1 seed): the first step changes a layer by up to 89 times its length, and a layer's "
+        "weights grow up to 90 times; at later steps the first third of the layers changes 0.1 times "
+        "as much of its length as the last third (0.0002 and 0.002)."
+    ]
+    assert "nothing can be said" in on_turning(store.probes_of([]), store.probes_of([]))[0]
 
 
 # --- correlation of gradients, layer responses ----------------------------------------------------
@@ -606,7 +629,7 @@ def test_a_slice_with_holes_says_so():
 
 
 def lengths(name: str, short: list[float], long: list[float]) -> list[dict[str, Any]]:
-    return rows(name, dict(enumerate(short)), steps_planned=400, recipe="quick") + rows(
+    return rows(name, dict(enumerate(short)), steps_planned=400, recipe="paper-400") + rows(
         name, dict(enumerate(long)), steps_planned=1200, recipe="paper-400 (steps 1200)"
     )
 
@@ -658,7 +681,9 @@ def test_a_clipped_study_is_paired_with_the_same_without_by_seed() -> None:
     ) in found
     assert "Final test error of plain-44 minus plain-20:" in found
     assert f"By {CLIP}: Final training error of plain-44 minus plain-20: +3.00 ± 1.00 points" in found
-    assert "By quick: Final training error of plain-44 minus plain-20" in found  # 20 stands for shallow
+    assert (
+        "By paper-400: Final training error of plain-44 minus plain-20" in found
+    )  # 20 stands for shallow
     assert answers(CLIPPED) == on_recipes(CLIPPED)
 
 
@@ -692,7 +717,7 @@ def test_a_study_whose_partner_has_not_ended_says_so_and_goes_on() -> None:
         partner = rows("plain-44", {1: 9.0}, recipe=CLIP, status=status)
         found = answers(table(rows("plain-20", {1: 2.0}), rows("plain-44", {1: 8.0}), partner))
         assert f"By {CLIP}: No finished run yet: nothing can be said." in found
-        assert any(one.startswith("By quick: Final training error of plain-44") for one in found)
+        assert any(one.startswith("By paper-400: Final training error of plain-44") for one in found)
 
 
 def test_only_networks_of_both_studies_are_set_against_each_other() -> None:
@@ -703,6 +728,28 @@ def test_only_networks_of_both_studies_are_set_against_each_other() -> None:
     assert not [
         sentence for sentence in found if "resnet-44 minus" in sentence and " by paper-400;" in sentence
     ]
+
+
+def test_two_recipes_are_set_against_one_another_on_the_error_that_is_asked_for() -> None:
+    frame = pd.concat(
+        table(rows(name, errors, recipe=recipe))
+        for recipe, by_name in (
+            (
+                "paper-400",
+                {"plain-20": {0: 1.0, 1: 1.0, 2: 1.0}, "plain-56": {0: 61.0, 1: 62.0, 2: 63.0}},
+            ),
+            (CLIP, {"plain-20": {0: 1.0, 1: 1.0, 2: 1.0}, "plain-56": {0: 11.0, 1: 12.0, 2: 13.0}}),
+        )
+        for name, errors in by_name.items()
+    )
+    shallow, deep, cost = between_recipes(frame, "paper-400", CLIP, ["train_error"])
+    assert "+0.00 ± 0.00" in shallow
+    assert (
+        f"plain-56: final training error 62.0 ± 1.0 % by paper-400 and 12.0 ± 1.0 % by {CLIP}" in deep
+    )
+    assert "the second minus the first -50.0 ± 0.0 points" in deep
+    assert cost.startswith("Final training error of plain-56 minus plain-20: +61.0 ± 1.0 points")
+    assert "n = 3 by paper-400; +11.0 ± 1.0 points" in cost
 
 
 def test_the_warm_up_of_110_layers_is_no_second_recipe() -> None:

@@ -63,7 +63,7 @@ def by_layer(study: store.Study, probes: pd.DataFrame) -> None:
             key="step",
             bind="query-params",
         )
-    figure = plots.gradient_norm_profile(probes, [step])
+    figure = plots.layer_profile(probes, [step])
     # One scale for all steps, so that moving the slider moves the lines and not the axis.
     norms = np.log10(probes["value"][probes["value"] > 0])
     if len(norms):

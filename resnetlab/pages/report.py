@@ -138,7 +138,7 @@ def _measured(runs: Sequence[store.RunRecord], title: str) -> str:
         parts.append(_drawn(plots.error_against_depth if several else plots.error_by_network, table))
     probes, which = _probed(runs)
     if len(probes):
-        for plot in (plots.gradient_norm_heatmap, plots.gradient_norm_profile):
+        for plot in (plots.gradient_norm_heatmap, plots.layer_profile):
             parts.append(_drawn(plot, probes, which=which))
         parts += ["<h3>Are the gradients gone?</h3>", document.items(verdict.on_gradients(probes))]
         parts.append(document.soft(_NOTES["healthy"]))

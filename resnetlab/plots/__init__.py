@@ -16,8 +16,8 @@ from resnetlab.plots.gradients import (
     NORMS,
     at_initialisation,
     gradient_norm_heatmap,
-    gradient_norm_profile,
     gradient_ratio,
+    layer_profile,
 )
 from resnetlab.plots.network import network_drawing, part_label
 from resnetlab.plots.rates import learning_rate, learning_rates

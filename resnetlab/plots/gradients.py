@@ -43,21 +43,31 @@ def gradient_norm_heatmap(probes: pd.DataFrame) -> go.Figure:
     return finish(figure, title, conditions(probes), legend, height, below=60)
 
 
-def gradient_norm_profile(probes: pd.DataFrame, steps: Sequence[int] | None = None) -> go.Figure:
-    """Gradient norm against layer at chosen steps (default: first, middle, last), log axis.
+_PROFILES = {
+    "gradient_norm": ("Gradient norm by layer", "gradient norm (L2)"),
+    "weight_norm": ("Length of the weights by layer", "|w| (L2)"),
+    "relative_update": ("Step over weights by layer", "|\u0394w| / |w|"),
+}
 
-    `probes` as `store.probes_of`; plain left, residual right (one panel if there is one family). Later
-    steps are drawn darker. Seeds are averaged geometrically. A step that was not logged takes the
-    nearest logged one.
+
+def layer_profile(
+    probes: pd.DataFrame, steps: Sequence[int] | None = None, kind: str = "gradient_norm"
+) -> go.Figure:
+    """What a run logs of every layer, against layer at chosen steps (first, middle, last); log axis.
+
+    `probes` as `store.probes_of`, of one kind: gradient_norm, weight_norm or relative_update; plain
+    left, residual right (one panel if there is one family). Later steps are drawn darker. Seeds are
+    averaged geometrically. A step that was not logged takes the nearest logged one.
     """
     if probes.empty:
         return empty(_NOTHING)
+    title, y_title = _PROFILES[kind]
     logged = np.sort(probes["step"].unique())
     if steps is None:
         steps = [int(logged[0]), int(logged[len(logged) // 2]), int(logged[-1])]
     chosen = sorted({int(logged[np.abs(logged - step).argmin()]) for step in steps})[:_MOST_STEPS]
     families = [name for name in draw.FAMILIES if (probes["family"] == name).any()]
-    figure = draw.panels(families, "layer (1 = first convolution)", "gradient norm (L2)")
+    figure = draw.panels(families, "layer (1 = first convolution)", y_title)
     shown, colours = draw.networks(probes)
     for network, (at, step) in itertools.product(shown, enumerate(chosen, start=1)):
         layers = network.option if colours == style.BY_OPTION else f"{network.depth} layers"
@@ -69,7 +79,7 @@ def gradient_norm_profile(probes: pd.DataFrame, steps: Sequence[int] | None = No
     draw.log_axis(figure, probes["value"])
     figure.update_yaxes(title_standoff=14, automargin=True, col=1)
     legend = [colours, DASHED_PLAIN, *(["darker: later step"] if len(chosen) > 1 else [])]
-    return finish(figure, "Gradient norm by layer", conditions(probes), legend, 500)
+    return finish(figure, title, conditions(probes), legend, 500)
 
 
 def gradient_ratio(probes: pd.DataFrame) -> go.Figure:
@@ -79,6 +89,7 @@ def gradient_ratio(probes: pd.DataFrame) -> go.Figure:
     seed to the highest; dotted: beyond them `verdict` calls gradients exploding or vanishing.
     """
     ratios = verdict.gradient_ratios(probes)
+    ratios = ratios[ratios["ratio"] > 0]  # a log axis has no place for 0
     if ratios.empty:
         return empty(_NOTHING)
     figure = draw.panels((), draw.STEP, "norm, first layer / last")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -68,7 +68,9 @@ def gradient_error_by_depth(frame: pd.DataFrame) -> go.Figure:
     return finish(figure, title, conditions(positive), legend, 540, below=130)
 
 
-def error_by_condition(table: pd.DataFrame, by: Literal["precision", "steps_planned"]) -> go.Figure:
+def error_by_condition(
+    table: pd.DataFrame, by: Literal["precision", "steps_planned", "recipe"]
+) -> go.Figure:
     """Final training error under two or more conditions: faint a seed each, and their mean.
 
     `table` as `store.table_of`; only finished runs are drawn, plain left, residual right.
@@ -77,13 +79,13 @@ def error_by_condition(table: pd.DataFrame, by: Literal["precision", "steps_plan
     finished = finished.dropna(subset=["train_error"])
     if finished.empty:
         return empty("No finished run yet.")
-    every = verdict.PRECISIONS if by == "precision" else sorted(finished[by].unique())
+    every = verdict.PRECISIONS if by == "precision" else sorted(finished[by].unique(), key=_in_order)
     order = [value for value in every if (finished[by] == value).any()]
-    labels = draw.in_words(finished[by], order, "{}" if by == "precision" else "{:,}")
+    labels = draw.in_words(finished[by], order, "{:,}" if by == "steps_planned" else "{}")
     places = list(labels.cat.categories)
     shown, colours = draw.networks(finished.assign(place=labels), marked=True)
     families = [name for name in draw.FAMILIES if (finished["family"] == name).any()]
-    word = "precision" if by == "precision" else "steps"
+    word = "steps" if by == "steps_planned" else by
     figure = draw.panels(families, word, "final training error (%)")
     figure.update_xaxes(type="category", range=[-0.3, len(places) - 0.7])
     for network in shown:
@@ -98,3 +100,8 @@ def error_by_condition(table: pd.DataFrame, by: Literal["precision", "steps_plan
         draw.line(figure, places, means, mean, network.name, who, **group)
     legend = [colours, "dashed: training", "faint: one seed each, strong: their mean"]
     return finish(figure, f"Final training error by {word}", conditions(finished), legend)
+
+
+def _in_order(value: Any) -> tuple[Any, ...]:
+    """Fewer steps before more; of recipes the one with the fewest changes, which is the shortest."""
+    return (len(value), value) if isinstance(value, str) else (value,)

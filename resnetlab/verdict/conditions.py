@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import pandas as pd
 
 from resnetlab.config import without_warmup
@@ -33,24 +35,34 @@ def on_recipes(table: pd.DataFrame) -> list[str]:
     costs under each, over the seeds that all four networks share. Last the verdict on each recipe.
     """
     table = table.assign(recipe=table["recipe"].map(without_warmup))
-    finished = means.ordinary(table[table["status"] == "finished"])
     base, *others = sorted(table["recipe"].unique(), key=lambda name: (len(name), name))
-    sentences = []
-    for other in others:
-        both = finished[finished["recipe"].isin([base, other])]
-        for network, runs in means.by_depth(both):
-            for quantity, word in means.MEASURED.items():
-                if gap := means.contrast(runs, other, base, quantity, by="recipe"):
-                    ends = " and ".join(_ends(runs, "recipe", (base, other), "by", quantity))
-                    sentences.append(
-                        f"{network}: final {word} error {ends}; the second minus the first {gap}. "
-                        f"{_moved(gap)}"
-                    )
-        for shortcut in ("none", "A", "B", "C"):
-            sentences += _cost_of_depth(both[both["shortcut"] == shortcut], base, other)
+    sentences = [sentence for other in others for sentence in between_recipes(table, base, other)]
     for name in (base, *others):
         verdicts = answers(table[table["recipe"] == name])
         sentences += [f"By {name}: {sentence}" for sentence in verdicts]
+    return sentences
+
+
+def between_recipes(
+    table: pd.DataFrame, base: str, other: str, quantities: Iterable[str] = means.MEASURED
+) -> list[str]:
+    """What the recipe `other` does that `base` does not: to each network's errors, to depth's cost.
+
+    Recipes by their labels, quantities of means.MEASURED; seed by seed, as in `on_recipes`.
+    """
+    both = means.ordinary(table[(table["status"] == "finished") & table["recipe"].isin([base, other])])
+    asked = {quantity: means.MEASURED[quantity] for quantity in quantities}
+    sentences = []
+    for network, runs in means.by_depth(both):
+        for quantity, word in asked.items():
+            if gap := means.contrast(runs, other, base, quantity, by="recipe"):
+                ends = " and ".join(_ends(runs, "recipe", (base, other), "by", quantity))
+                sentences.append(
+                    f"{network}: final {word} error {ends}; the second minus the first {gap}. "
+                    f"{_moved(gap)}"
+                )
+    for shortcut in ("none", "A", "B", "C"):
+        sentences += _cost_of_depth(both[both["shortcut"] == shortcut], base, other, asked)
     return sentences
 
 
@@ -67,7 +79,7 @@ def _moved(gap: means.Contrast, lower: str = "Lower.", higher: str = "Higher.") 
     return words.settled(gap, lower=lower, higher=higher, near=f"{words.WITHIN}.", near_first=True)
 
 
-def _cost_of_depth(runs: pd.DataFrame, base: str, other: str) -> list[str]:
+def _cost_of_depth(runs: pd.DataFrame, base: str, other: str, asked: Mapping[str, str]) -> list[str]:
     """Deep minus shallow by two recipes, and how much of it the second takes away, seed by seed."""
     # The two studies may have other networks besides: the pair is of those that both have.
     shared = set.intersection(*(set(runs[runs["recipe"] == name]["network"]) for name in (base, other)))
@@ -77,7 +89,7 @@ def _cost_of_depth(runs: pd.DataFrame, base: str, other: str) -> list[str]:
         return []
     deep, shallow = pair
     sentences = []
-    for quantity, word in means.MEASURED.items():
+    for quantity, word in asked.items():
         runs_once = runs.drop_duplicates(["recipe", "network", "seed"])
         errors = runs_once.pivot(index="seed", columns=["recipe", "network"], values=quantity)
         costs = pd.DataFrame({r: errors[r, deep] - errors[r, shallow] for r in (base, other)}).dropna()

@@ -2,59 +2,112 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 from resnetlab.verdict.means import geometric_mean
-from resnetlab.verdict.words import seeds, times
+from resnetlab.verdict.words import percent, seeds, times
 
 # A first layer whose gradient is a hundred times the last one's, or a hundredth. A convention, not the
 # paper's: it writes "healthy norms" (Sec. 4.1) and gives no number.
 EXPLODING, VANISHING = 1e2, 1e-2
 
 
+_RUN = ["study", "run", "network", "depth", "shortcut", "seed"]
+
+
 def gradient_ratios(probes: pd.DataFrame) -> pd.DataFrame:
     """Norm of the first weighted layer's gradient over the last one's: one row per run and logged step.
 
-    `probes` as `store.probes_of`. Columns: study, run, network, depth, shortcut, seed, step, ratio.
-    Steps at which either norm is zero or not finite are left out.
+    `probes` as `store.probes_of`. Columns: study, run, network, depth, shortcut, seed, step, ratio. A
+    norm of exactly 0, below what its precision holds, is a ratio of 0. Steps at which the last norm is
+    zero, or either is not finite, are left out.
     """
-    who = ["study", "run", "network", "depth", "shortcut", "seed", "step"]
     if probes.empty:
-        return pd.DataFrame(columns=[*who, "ratio"])
+        return pd.DataFrame(columns=[*_RUN, "step", "ratio"])
     ends = probes.groupby(["study", "run"])["layer"].transform("max")
-    first = probes[probes["layer"] == 0].set_index(who)["value"]
-    last = probes[probes["layer"] == ends].set_index(who)["value"]
+    first = probes[probes["layer"] == 0].set_index([*_RUN, "step"])["value"]
+    last = probes[probes["layer"] == ends].set_index([*_RUN, "step"])["value"]
     ratios = (first / last).rename("ratio").reset_index()
-    usable = np.isfinite(ratios["ratio"]) & (ratios["ratio"] > 0)
-    return pd.DataFrame(ratios[usable].reset_index(drop=True))
+    return pd.DataFrame(ratios[np.isfinite(ratios["ratio"])].reset_index(drop=True))
 
 
 def on_gradients(probes: pd.DataFrame) -> list[str]:
     """One sentence per network: do its gradients vanish, explode, or stay healthy, with the numbers.
 
-    The ratio of `gradient_ratios` at the first logged step, and its geometric mean over the later
-    half of the logged steps; geometric means over seeds.
+    The ratio of `gradient_ratios` at the first logged step, geometric mean over seeds; then the share
+    of the later logged steps at which it is out of bounds, over the runs together and by seed, with
+    the most extreme value.
     """
     ratios = gradient_ratios(probes)
     if ratios.empty:
         return ["No gradient norms logged yet: nothing can be said."]
     sentences = []
-    ratios["residual"] = ratios["shortcut"] != "none"  # plain first, as everywhere
-    for (_, _, _, network), runs in ratios.groupby(["depth", "residual", "shortcut", "network"]):
-        steps = sorted(runs["step"].unique())
-        start = geometric_mean(runs[runs["step"] == steps[0]]["ratio"])
-        head = f"{network} ({seeds(runs['seed'].nunique())}): at step {steps[0]:,} the first layer's "
-        head += f"gradient is {times(start)} times the last one's, {_health(start)}"
-        later = steps[len(steps) // 2 :]
-        if len(steps) > 1:
-            mean = geometric_mean(runs[runs["step"].isin(later)]["ratio"])
-            head += f"; from step {later[0]:,} on {times(mean)} times, {_health(mean)}"
-            between = runs[runs["step"] > steps[0]].groupby("step")["ratio"].agg(geometric_mean)
-            for step, extreme in ((between.idxmin(), between.min()), (between.idxmax(), between.max())):
-                if _health(extreme) not in ("healthy", _health(mean)):
-                    head += f"; at step {step:,} {times(extreme)} times, {_health(extreme)}"
-        sentences.append(head + ".")
+    for network, runs in _networks(ratios):
+        at_first = runs["step"] == runs["step"].min()
+        start = geometric_mean(runs[at_first]["ratio"])
+        head = f"{network} ({seeds(runs['seed'].nunique())}): at step {runs['step'].min():,} the first "
+        head += f"layer's gradient is {times(start)} times the last one's, {_health(start)}"
+        later = runs[~at_first]
+        parts = [head, *_out_of_bounds(later)] if len(later) else [head]
+        sentences.append("; ".join(parts) + ".")
+    return sentences
+
+
+def _networks(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(network, its rows), shallow before deep, plain first."""
+    keys = [frame["depth"], frame["shortcut"] != "none", frame["shortcut"], frame["network"]]
+    return ((str(key[-1]), rows) for key, rows in frame.groupby(keys))
+
+
+def _out_of_bounds(later: pd.DataFrame) -> Iterator[str]:
+    low, high = later["ratio"].min(), later["ratio"].max()
+    if low >= VANISHING and high <= EXPLODING:
+        yield f"at all later logged steps between {times(low)} and {times(high)} times, healthy"
+    for extreme, to, out in (
+        (low, "down to", later["ratio"] < VANISHING),
+        (high, "up to", later["ratio"] > EXPLODING),
+    ):
+        if out.any():
+            shares = out.groupby([later["study"], later["run"]]).mean()
+            spread = f" ({percent(shares.min())} to {percent(shares.max())} by seed)"
+            text = f"at {percent(out.mean())} of the later logged steps"
+            text += f"{spread if len(shares) > 1 else ''} {_health(extreme)}, {to} "
+            yield text + (f"{times(extreme)} times" if extreme else "exactly 0")
+
+
+def on_turning(weights: pd.DataFrame, steps: pd.DataFrame) -> list[str]:
+    """One sentence per network: how far its weights grew, and how far a step turns each third of it.
+
+    `weights` and `steps` as `store.probes_of` of the kinds weight_norm and relative_update. Behind a
+    batch norm a network does not feel the length of a weight, but its gradient falls as 1/|w| and what
+    a step turns it by as 1/|w|^2: |dw|/|w| is the measure that no length can deceive. Medians over the
+    layers of a third and the logged steps after the first; geometric means over seeds.
+    """
+    if weights.empty or steps.empty:
+        return ["No steps logged by layer yet: nothing can be said."]
+    sentences, by_layer = [], [*_RUN, "layer"]
+    for network, runs in _networks(weights):
+        first = runs["step"].min()
+        start = runs[runs["step"] == first].set_index(by_layer)["value"]
+        growth = runs.set_index([*by_layer, "step"])["value"].div(start).groupby(_RUN).max()
+        moved = steps[steps["network"] == network]
+        share = moved[moved["step"] == moved["step"].min()].groupby(_RUN)["value"].max()
+        later = moved[moved["step"] > moved["step"].min()]
+        layers = runs["layer"].max() + 1
+        ends = [
+            geometric_mean(later[part].groupby(_RUN)["value"].median())
+            for part in (later["layer"] < layers // 3, later["layer"] >= layers - layers // 3)
+        ]
+        sentences.append(
+            f"{network} ({seeds(runs['seed'].nunique())}): the first step changes a layer by up to "
+            f"{times(geometric_mean(share))} times its length, and a layer's weights grow up to "
+            f"{times(geometric_mean(growth))} times; at later steps the first third of the layers "
+            f"changes {times(ends[0] / ends[1])} times as much of its length as the last third "
+            f"({ends[0]:.1g} and {ends[1]:.1g})."
+        )
     return sentences
 
 
