@@ -86,10 +86,11 @@ _COMMON = ("data", "recipe", "precision", "validation")  # to all runs of a grid
 def _presets() -> dict[str, Grid]:
     tables = tomllib.loads((files("resnetlab") / "config/grids.toml").read_text("utf-8"))
     lists = {name for name, usual in vars(Grid).items() if isinstance(usual, tuple)}
-    return {
-        name: Grid(name, **{key: tuple(v) if key in lists else v for key, v in table.items()})
-        for name, table in tables.items()
-    }
+    grids = {}
+    for name, table in tables.items():
+        fields: dict[str, Any] = {key: tuple(v) if key in lists else v for key, v in table.items()}
+        grids[name] = Grid(name, **fields)
+    return grids
 
 
 GRIDS: dict[str, Grid] = _presets()
