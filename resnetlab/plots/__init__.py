@@ -4,7 +4,6 @@ from resnetlab.plots.compare import compare_curves
 from resnetlab.plots.construction import trained_on
 from resnetlab.plots.correlation import correlation_matrices, gradient_correlation
 from resnetlab.plots.degradation import (
-    FIGURE_6,
     error_against_depth,
     error_by_network,
     error_curves,

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from resnetlab.plots import draw, series, style
@@ -49,14 +50,10 @@ def compare_curves(
             chart.add_mean(line, look, more)
     number = sum(len(line.curves) * (1 + (smoothing > 0)) + 4 * line.averaged for line in drawn)
     style.thin_lines(figure, max(100, min(series.MOST_POINTS, _MOST_DRAWN // number)), log=log_x)
-    curves = [curve for line in drawn for curve in line.curves]
-    counts = {
-        "shown": sum(len(trace.x) for trace in figure.data if trace.meta == "run"),
-        "logged": sum(len(curve) for curve in curves),
-        "off": sum(
-            int(((log_y & (curve["y"] <= 0)) | (log_x & (curve["x"] <= 0))).sum()) for curve in curves
-        ),
-    }
+    points = pd.concat([curve for line in drawn for curve in line.curves])
+    off = (log_y & (points["y"] <= 0)) | (log_x & (points["x"] <= 0))
+    shown = sum(len(trace.x) for trace in figure.data if trace.meta == "run")
+    counts = {"shown": shown, "logged": len(points), "off": int(off.sum())}
     # Every label whole: a 2 between 10 and 100 may be read as two. 9k, as 8000 and 9000 would touch.
     labels = {"automargin": True, "minorloglabels": "complete"}
     short = {"tickformat": "~s"} if log_x and axis in ("step", "images") else {}

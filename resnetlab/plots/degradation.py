@@ -13,9 +13,7 @@ from resnetlab.config import edit_of
 from resnetlab.plots import draw, style
 from resnetlab.plots.style import DASHED_TRAIN, Keywords, Look, conditions, empty, finish
 
-FIGURE_6 = tuple(
-    f"{family}-{depth}" for family in ("plain", "resnet") for depth in (20, 32, 44, 56, 110)
-)
+_FIGURE_6 = "plain-20 plain-32 plain-44 plain-56 resnet-20 resnet-32 resnet-44 resnet-56 resnet-110"
 _FINAL = {"train_error": "training error", "test_error": "test error"}
 
 
@@ -28,8 +26,7 @@ def error_curves(metrics: pd.DataFrame, *, with_paper: bool = False) -> go.Figur
     """
     if metrics.empty or metrics["train_error"].isna().all():
         return empty("No errors logged yet.")
-    held_out = metrics["validation_error"].notna().any()
-    tested = "validation_error" if held_out else "test_error"
+    tested = "validation_error" if metrics["validation_error"].notna().any() else "test_error"
     # Once: of a thousand runs each look for what differs takes its time.
     who = metrics[~metrics.duplicated(["network", "seed", "data", "recipe", "precision"])]
     if with_paper and (reasons := verdict.reasons_apart(who)):
@@ -50,11 +47,8 @@ def error_curves(metrics: pd.DataFrame, *, with_paper: bool = False) -> go.Figur
             seeds = draw.over_seeds(network.rows[quantity], network.rows["step"])
             if seeds.empty:
                 continue
-            look, label = (
-                network.by_error(quantity),
-                f"{network.name} {quantity.removesuffix('_error')}",
-            )
-            if draw.mean_and_band(figure, seeds, look, name, label, **place):
+            look, word = network.by_error(quantity), quantity.removesuffix("_error")
+            if draw.mean_and_band(figure, seeds, look, name, f"{network.name} {word}", **place):
                 legend = [*legend[:2], style.BANDS]
     legend += ["thin and pale: the paper's"] if with_paper else []
     return finish(figure, "Error during training", conditions(who), legend, 520)
@@ -63,8 +57,8 @@ def error_curves(metrics: pd.DataFrame, *, with_paper: bool = False) -> go.Figur
 def _draw_papers(figure: go.Figure, name: str, *, faint: bool) -> list[paper.Curve]:
     """The paper's curves of a network, in the panel of its family: those that there are."""
     depth, column = int(name.split("-")[1]), 1 if name.startswith("plain") else 2
-    curves = [paper.curve(name, quantity) for quantity in ("test_error", "train_error")]
-    shown = [curve for curve in curves if curve]
+    errors = ("test_error", "train_error")
+    shown = [curve for quantity in errors if (curve := paper.curve(name, quantity))]
     for curve in shown:
         look = style.error_look(curve.quantity, style.depth_colour(depth))
         if faint:
@@ -75,7 +69,7 @@ def _draw_papers(figure: go.Figure, name: str, *, faint: bool) -> list[paper.Cur
     return shown
 
 
-def paper_error_curves(names: Sequence[str] = FIGURE_6) -> go.Figure:
+def paper_error_curves(names: Sequence[str] = tuple(_FIGURE_6.split())) -> go.Figure:
     """The paper's own error curves of these networks, plain left, residual right: nothing of ours.
 
     Names without a curve in Figure 4 or 6 are left out. Those figures end at 20 % (6) and 63 % (4).
@@ -144,18 +138,10 @@ def error_by_network(table: pd.DataFrame) -> go.Figure:
         for network in shown:
             rows, look = network.rows, network.by_error(quantity)
             place: Keywords = {"row": 1, "col": column}
-            mean = rows[quantity].mean()
-            edge = {"color": look.colour, "width": 2}
-            figure.add_bar(
-                x=[network.name],
-                y=[mean],
-                marker={"color": style.rgba(look.colour, 0.3), "line": edge},
-                text=[f"{mean:.1f}"],
-                textposition="outside",
-                cliponaxis=False,
-                hovertemplate=f"mean of {len(rows)}",
-                **place,
-            )
+            mean, edge = rows[quantity].mean(), {"color": look.colour, "width": 2}
+            bar = place | {"x": [network.name], "y": [mean], "hovertemplate": f"mean of {len(rows)}"}
+            bar |= {"text": [f"{mean:.1f}"], "textposition": "outside", "cliponaxis": False}
+            figure.add_bar(**bar, marker={"color": style.rgba(look.colour, 0.3), "line": edge})
             x = [network.name] * len(rows)
             draw.runs(figure, rows, x, rows[quantity], look._replace(dash=style.SOLID), **place)
     legend = [colours, "bars: means over seeds, points: runs"]

@@ -18,7 +18,6 @@ from resnetlab.plots.style import Keywords, Look
 FAMILIES = ("plain", "residual")  # side by side in this order
 KEYS = ["depth", "shortcut", "network"]
 DEPTH, STEP = "depth (weighted layers)", "step"  # titles of axes
-_OPTIONS = tuple(style.SHORTCUT_COLOURS)
 _RUN = ["family", "depth", "network", "seed", "study", "run"]
 
 
@@ -57,7 +56,9 @@ def networks(frame: pd.DataFrame, *, marked: bool = False) -> tuple[list[Drawn],
     (`Run.surgery`) has the colour of its edit. Markers are there where a depth has several options, or
     with `marked`.
     """
-    keys = frame[KEYS].drop_duplicates().sort_values(["depth", "shortcut"], key=_in_order)
+    first = {"none": ""}  # sorts before A
+    keys = frame[KEYS].drop_duplicates()
+    keys = keys.sort_values(["depth", "shortcut"], key=lambda column: column.replace(first))
     several = keys[keys["shortcut"] != "none"].groupby("depth")["shortcut"].nunique().max() > 1
     by_option = several and keys["depth"].nunique() == 1
     marked = marked or several
@@ -75,15 +76,11 @@ def networks(frame: pd.DataFrame, *, marked: bool = False) -> tuple[list[Drawn],
     return drawn, f"{words}, marker: shortcut option" if marked else words
 
 
-def _in_order(column: pd.Series[Any]) -> pd.Series[Any]:
-    return column.map(_OPTIONS.index) if column.name == "shortcut" else column
-
-
 def options(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     """(option, its name, its rows), plain first: where depth is the axis, not a colour."""
     parts = dict(iter(frame.groupby("shortcut")))
     names = {"none": "plain"} | {option: f"residual (option {option})" for option in "ABC"}
-    return [(option, names[option], parts[option]) for option in _OPTIONS if option in parts]
+    return [(option, name, parts[option]) for option, name in names.items() if option in parts]
 
 
 def geometric(values: pd.Series, by: pd.Series) -> pd.Series:
@@ -111,19 +108,13 @@ def in_words(values: pd.Series, order: Sequence[Any], form: str) -> pd.Series:
 
 
 def panels(
-    titles: Sequence[str] = (),
-    x: str = "",
-    y: str = "",
-    *,
-    rows: int = 1,
-    columns: int = 0,
-    **more: Any,
+    names: Sequence[str] = (), x: str = "", y: str = "", *, rows: int = 1, columns: int = 0, **more: Any
 ) -> go.Figure:
-    """Panels in a grid, row by row; the outermost axes have titles, errors in percent begin at 0."""
-    columns = columns or max(1, len(titles) // rows)
+    """Named panels in a grid, row by row; the outermost axes have titles, percent begin at 0."""
+    columns = columns or max(1, len(names) // rows)
     shared = more.setdefault("shared_yaxes", True)
     more.setdefault("horizontal_spacing", 0.03 if shared else 0.1)
-    figure = make_subplots(rows, columns, subplot_titles=list(titles), **more)
+    figure = make_subplots(rows, columns, subplot_titles=list(names), **more)
     figure.update_xaxes(title_text=x, row=rows).update_yaxes(title_text=y, col=1)
     return figure.update_yaxes(rangemode="tozero") if "(%)" in y else figure
 
@@ -178,16 +169,9 @@ def band(
     figure: go.Figure, x: Any, low: Any, high: Any, colour: str, alpha: float = 0.12, **more: Any
 ) -> None:
     """The space between two edges."""
-    figure.add_scatter(
-        x=np.concatenate([x, x[::-1]]),
-        y=np.concatenate([high, low[::-1]]),
-        mode="lines",
-        fill="toself",
-        fillcolor=style.rgba(colour, alpha),
-        line={"width": 0},
-        hoverinfo="skip",
-        **({"row": 1, "col": 1} | more),
-    )
+    edge = {"x": np.concatenate([x, x[::-1]]), "y": np.concatenate([high, low[::-1]]), "mode": "lines"}
+    edge |= {"fill": "toself", "fillcolor": style.rgba(colour, alpha), "line": {"width": 0}}
+    figure.add_scatter(**edge, **({"hoverinfo": "skip", "row": 1, "col": 1} | more))
 
 
 def mean_and_band(
@@ -286,14 +270,11 @@ def maps(
             continue
         grid = panel[2].pivot_table(index=axes[1], columns=axes[0], values=axes[2], dropna=False)
         z = values = grid.to_numpy(dtype=float)
+        trace = {"type": "heatmap", "x": grid.columns, "y": grid.index, "coloraxis": "coloraxis"} | look
         if log:
-            good = np.isfinite(values) & (values > 0)
-            values = np.where(good, values, np.nan)
-            z = np.log10(values, where=good, out=np.full_like(values, np.nan))
-        trace = {"type": "heatmap", "x": grid.columns, "y": grid.index, "z": z.round(digits)} | look
-        if log:
-            trace["customdata"] = values  # for the hover text
-        figure.add_trace(trace | {"coloraxis": "coloraxis"}, **place)
+            values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+            z, trace["customdata"] = np.log10(values), values  # these for the hover text
+        figure.add_trace(trace | {"z": z.round(digits)}, **place)
     return figure.update_layout(coloraxis=scale)
 
 

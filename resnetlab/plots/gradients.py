@@ -63,9 +63,8 @@ def layer_profile(
         return empty(_NOTHING)
     title, y_title = _PROFILES[kind]
     logged = np.sort(probes["step"].unique())
-    if steps is None:
-        steps = [int(logged[0]), int(logged[len(logged) // 2]), int(logged[-1])]
-    chosen = sorted({int(logged[np.abs(logged - step).argmin()]) for step in steps})[:_MOST_STEPS]
+    asked = logged[[0, len(logged) // 2, -1]] if steps is None else steps
+    chosen = sorted({int(logged[np.abs(logged - step).argmin()]) for step in asked})[:_MOST_STEPS]
     families = [name for name in draw.FAMILIES if (probes["family"] == name).any()]
     figure = draw.panels(families, "layer (1 = first convolution)", y_title)
     shown, colours = draw.networks(probes)
@@ -111,13 +110,10 @@ def gradient_ratio(probes: pd.DataFrame) -> go.Figure:
     return finish(figure, title, conditions(probes), legend)
 
 
+_PLACE = "place (1 = first layer, then each block)"
 _AT_START = {
     "gradient_norm": ("Gradient norm by layer at initialisation", "gradient norm (L2)", "layer"),
-    "activation_scale": (
-        "Activation scale at initialisation",
-        "root mean square",
-        "place (1 = first layer, then each block)",
-    ),
+    "activation_scale": ("Activation scale at initialisation", "root mean square", _PLACE),
 }
 
 
@@ -137,10 +133,9 @@ def at_initialisation(
     halves = [norm for norm in NORMS if (positive["norm"] == norm).any()]
     figure = draw.panels(halves, x_title, y_title, shared_yaxes=False)
     shown, colours = draw.networks(positive)
-    for network, (column, norm) in itertools.product(shown, enumerate(halves, start=1)):
-        rows = network.rows[network.rows["norm"] == norm]
-        draw.by_layer(figure, network, rows, norm, col=column)
     for column, norm in enumerate(halves, start=1):
+        for network in shown:
+            draw.by_layer(figure, network, network.rows[network.rows["norm"] == norm], norm, col=column)
         draw.log_axis(figure, positive[positive["norm"] == norm]["value"], narrow="D2", col=column)
     figure.update_yaxes(title_standoff=14, automargin=True, col=1)
     return finish(figure, title, conditions(positive), [colours, DASHED_PLAIN], 500)

@@ -35,21 +35,15 @@ def logged(run: store.RunRecord) -> pd.DataFrame:
 
 def quantities(runs: Runs) -> list[str]:
     """Those of `series.QUANTITIES` that any of the runs has logged."""
-    filled = {
-        str(name) for run in runs.values() for name in run.metrics if run.metrics[name].notna().any()
-    }
+    with_values = [run.metrics.dropna(axis="columns", how="all") for run in runs.values()]
+    filled = {str(name) for metrics in with_values for name in metrics}
     if any(len(run.probe()) for run in runs.values()):
         filled |= {name for name in series.QUANTITIES if name.startswith("gradient_norm")}
     return [name for name in series.QUANTITIES if name in filled]
 
 
 def lines_of(
-    runs: Runs,
-    quantity: str,
-    axis: series.Axis,
-    by: str,
-    spread: series.Spread,
-    smoothing: float,
+    runs: Runs, quantity: str, axis: series.Axis, by: str, spread: series.Spread, smoothing: float
 ) -> tuple[list[series.Line], list[Runs]]:
     """The curves in the order of `runs`, and the runs of each. `by` is one of CURVES."""
     labels, configs = list(runs), [run.config for run in runs.values()]
@@ -61,19 +55,18 @@ def lines_of(
     curves = series.smoothed(curves, smoothing)
     if by == SINGLE:
         groups, names = [[index] for index in range(len(runs))], series.names(configs, places)
-    elif by == SEEDS:
-        groups = series.groups(configs)
-        names = series.names([configs[group[0]] for group in groups], seeds=False)
     else:
-        groups = series.groups(configs, by)
-        names = [series.GROUPINGS[by](configs[group[0]]) for group in groups]
+        alike = series.GROUPINGS.get(by)
+        groups = series.groups(configs, alike)
+        firsts = [configs[group[0]] for group in groups]
+        names = [alike(run) for run in firsts] if alike else series.names(firsts, seeds=False)
     lines = []
     names = series.numbered([series.shown(name, 120) for name in names])
     for name, group in zip(names, groups, strict=True):
-        alike = [configs[index] for index in group]
-        within = series.names(alike, [places[index] for index in group]) if len(group) > 1 else [""]
+        members = [configs[index] for index in group]
+        within = series.names(members, [places[index] for index in group]) if len(group) > 1 else [""]
         parts = [curves[index] for index in group]
-        lines.append(series.line(name, within, parts, alike[0].network.depth, spread))
+        lines.append(series.line(name, within, parts, members[0].network.depth, spread))
     return lines, [{labels[index]: runs[labels[index]] for index in group} for group in groups]
 
 

@@ -25,23 +25,16 @@ def learning_rate(rates: pd.DataFrame, name: str, subtitle: str = "") -> go.Figu
     for step, until, lr, why in rates[["step", "until", "lr", "why"]].itertuples(index=False):
         late = step > 0.75 * end
         short = until - step < 0.03 * end  # its words would lie on the next line's rise
-        side = "right" if late else "left"
-        figure.add_annotation(
-            x=until if short else step,
-            y=float(np.log10(lr)),
-            text=f"{lr:g} at {step:,}<br>{escape(str(why))}",
-            showarrow=False,
-            xanchor=side,
-            xshift=-6 if late else 6,
-            yanchor="bottom",
-            align=side,
-            font_size=12,
-        )
+        side, shift = ("right", -6) if late else ("left", 6)
+        place = {"x": until if short else step, "xanchor": side, "align": side, "xshift": shift}
+        place |= {"y": float(np.log10(lr)), "yanchor": "bottom"}
+        words = f"{lr:g} at {step:,}<br>{escape(str(why))}"
+        figure.add_annotation(place, text=words, showarrow=False, font_size=12)
     figure.update_xaxes(range=[-0.01 * end, 1.02 * end])
     _log_axis(figure, rates, 0.4)
-    title, words = f"Learning rate of recipe {escape(name)}", escape(subtitle, quote=False)
+    title, below = f"Learning rate of recipe {escape(name)}", escape(subtitle, quote=False)
     legend = ["line: the rate of every step, words: the rule behind each change"]
-    return finish(figure, title, words, legend, 420, below=60)
+    return finish(figure, title, below, legend, 420, below=60)
 
 
 def learning_rates(rates: pd.DataFrame, zoom: int, title: str, subtitle: str = "") -> go.Figure:

@@ -129,9 +129,8 @@ def over_runs(curves: Sequence[pd.DataFrame], kind: Spread, column: str = "y") -
     if not counted:
         return pd.DataFrame(columns=["step", "x", "mean", "low", "high", "n"], dtype=float)
     together = pd.concat(counted, axis="columns", join="inner").sort_index()
-    x, y = (
-        np.ascontiguousarray(together[[key]].to_numpy().T) for key in ("x", column)
-    )  # (runs, steps)
+    # (runs, steps)
+    x, y = (np.ascontiguousarray(together[[key]].to_numpy().T) for key in ("x", column))
     n, mean = len(counted), y.mean(axis=0)
     low = high = np.full(len(mean), math.nan)
     if kind == "range" and n > 1:
@@ -198,8 +197,8 @@ GROUPINGS: dict[str, Callable[[Run], str]] = {
 }
 
 
-def groups(runs: Sequence[Run], by: str | None = None) -> list[list[int]]:
-    """Positions of the runs that are equal but for the seed, or alike in `by` (one of GROUPINGS).
+def groups(runs: Sequence[Run], by: Callable[[Run], Hashable] | None = None) -> list[list[int]]:
+    """Positions of the runs that are equal but for the seed, or alike `by` one of GROUPINGS.
 
     In order of first appearance. Weights that runs start from are each seed's own: the name of the
     edited network stands for them.
@@ -210,7 +209,7 @@ def groups(runs: Sequence[Run], by: str | None = None) -> list[list[int]]:
 
     members: dict[Hashable, list[int]] = defaultdict(list)
     for index, run in enumerate(runs):
-        members[GROUPINGS[by](run) if by else but_for_seed(run)].append(index)
+        members[(by or but_for_seed)(run)].append(index)
     return list(members.values())
 
 
@@ -245,9 +244,8 @@ def names(
     fields = [_fields(run) for run in runs]
     if places is not None:
         fields = [one | {"study": study} for one, (study, _) in zip(fields, places, strict=True)]
-    keys = dict.fromkeys(key for one in fields for key in one)
+    keys = dict.fromkeys(key for one in fields for key in one if seeds or key != "seed")
     varying = [key for key in keys if len({one.get(key) for one in fields}) > 1]
-    varying = [key for key in varying if seeds or key != "seed"]
     # Another recipe differs in a dozen fields: its name says them. A change in one is said by itself.
     several = len({run.recipe.name for run in runs}) > 1
     hidden = [key for key in varying if (key.startswith("recipe.") if several else key == "recipe")]
@@ -256,13 +254,10 @@ def names(
         return " · ".join(one[key] for key in words if key in one) or one["network"]
 
     labels = [joined(one, [key for key in varying if key not in hidden]) for one in fields]
-    equal = _repeated(labels)
-    pairs = zip(fields, labels, strict=True)
-    labels = [joined(one, varying) if label in equal else label for one, label in pairs]
+    labels = _told_apart(labels, [joined(one, varying) for one in fields])
     if places is not None:
-        equal = _repeated(labels)
         placed = zip(labels, places, strict=True)
-        labels = [f"{label} · {run}" if label in equal else label for label, (_, run) in placed]
+        labels = _told_apart(labels, [f"{label} · {run}" for label, (_, run) in placed])
     return numbered(labels)
 
 
@@ -273,8 +268,10 @@ def common(runs: Sequence[Run]) -> str:
     return ", ".join(next(iter(values)) for values in words if len(values) == 1)
 
 
-def _repeated(labels: Sequence[str]) -> set[str]:
-    return {label for label, count in Counter(labels).items() if count > 1}
+def _told_apart(labels: Sequence[str], longer: Sequence[str]) -> list[str]:
+    """The labels; in place of those that are equal the longer ones."""
+    count = Counter(labels)
+    return [more if count[label] > 1 else label for label, more in zip(labels, longer, strict=True)]
 
 
 def shown(text: object, length: int = 400) -> str:

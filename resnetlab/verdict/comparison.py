@@ -8,8 +8,10 @@ measured stays empty. The dashboard and a notebook ask the same with it.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,15 +21,9 @@ from resnetlab.verdict.means import plus_minus
 
 # --- may ours stand beside the paper's? -------------------------------------------------------
 
-OWN_DATA = {"cifar10": "CIFAR-10", "imagenet": "ImageNet"}  # what the paper trained and tested on
-# What the paper did differently from our presets, or what it leaves open: two GPUs saw 64 images each,
-# and the released models' statistics were recomputed. How often one looks is no difference.
-_OPEN = {
-    "cifar10": r"ghost_batch 64|recompute_norm True|log_every \d+",
-    "imagenet": r"recompute_norm True|log_every \d+",
-}
-_RECIPES = {"cifar10": "paper(?:-110)?", "imagenet": "imagenet"}
-_LENGTHS = {"cifar10": "for 64,000 steps", "imagenet": "for up to 600,000 steps at full size"}
+_PAPER = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+_DATA: dict[str, dict[str, str]] = _PAPER["data"]  # what the paper trained and tested on
+LIMITS: list[str] = _PAPER["limits"]
 
 
 def not_comparable(
@@ -48,20 +44,21 @@ def not_comparable(
         reasons.append(
             "the file does not say how its weights were trained; torchvision's follow another recipe"
         )
-    elif data not in _RECIPES:
-        names = " and ".join(OWN_DATA.values())
+    elif data not in _DATA:
+        names = " and ".join(own["name"] for own in _DATA.values())
         reasons.append(f"the paper trained on {names}, these runs on {data}: only orderings compare")
     else:
-        one = f"(?:{_OPEN[data]})"
-        if not re.fullmatch(rf"{_RECIPES[data]}(?: \({one}(?:, {one})*\))?", recipe):
-            reasons.append(f"the paper trained {_LENGTHS[data]}, these runs follow the {recipe} recipe")
+        own = _DATA[data]
+        one = f"(?:{own['open']})"
+        if not re.fullmatch(rf"{own['recipe']}(?: \({one}(?:, {one})*\))?", recipe):
+            reasons.append(f"the paper trained {own['length']}, these runs follow the {recipe} recipe")
     tested = data if test is None else str(test["data"])
     if data is not None and tested != data:
         reasons.append(f"trained on {data}, tested on {tested}")
     if network is not None:
         papers = paper.DATA_OF[network.design]
-        if tested != papers and (data is None or tested in OWN_DATA):
-            name = OWN_DATA[papers]
+        if tested != papers and (data is None or tested in _DATA):
+            name = _DATA[papers]["name"]
             reasons.append(f"the paper's {network.name} is tested on {name}, ours on {tested}")
         if network.zeros == "end":
             reasons.append(
@@ -83,15 +80,13 @@ def reasons_apart(frame: pd.DataFrame) -> list[str]:
 def _unusual(test: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What of a stored test is not the paper's, and what the paper has instead."""
     views, sides = paper.VIEWS[test["protocol"]], test["sides"]
-    if store.finite(test["crop"]) > 0 and isinstance(
-        sides, list
-    ):  # not of small images, tested as they are
-        ours, usual = (
-            f"shorter sides {', '.join(map(str, shown))}"
-            if views.protocol == "multi-scale"
-            else f"crop {crop:g} of shorter side {', '.join(map(str, shown))}"
-            for crop, shown in ((test["crop"], sides), (views.crop, views.sides))
+    # not of small images, tested as they are
+    if store.finite(test["crop"]) > 0 and isinstance(sides, list):
+        form = (
+            "shorter sides {1}" if views.protocol == "multi-scale" else "crop {0:g} of shorter side {1}"
         )
+        pairs = ((test["crop"], sides), (views.crop, views.sides))
+        ours, usual = (form.format(crop, ", ".join(map(str, shown))) for crop, shown in pairs)
         if ours != usual:
             yield ours, f"the paper: {usual}"
     if test["average"] == "logits" and views.protocol != "single":
@@ -209,10 +204,8 @@ def _beside(ours: Sequence[Ours], network: str, protocol: str) -> list[Ours]:
 
     of_network = [one for one in ours if one.network == network]
     exact = [one for one in of_network if one.protocol == protocol]
-    tested = {runs_of(one) for one in exact}
-    return exact + [
-        one for one in of_network if one.protocol == "single" and runs_of(one) not in tested
-    ]
+    single, tested = [one for one in of_network if one.protocol == "single"], set(map(runs_of, exact))
+    return exact + [one for one in single if runs_of(one) not in tested]
 
 
 def in_words(record: paper.Reported) -> str:
@@ -269,7 +262,7 @@ def overall(ours: Sequence[Ours]) -> tuple[str, str]:
     """
     if not ours:
         return "No finished run is of a network in these tables yet.", ""
-    if not any(one.tested_on.split(" ")[0] in OWN_DATA for one in ours):
+    if not any(one.tested_on.split(" ")[0] in _DATA for one in ours):
         return (
             "None of these runs is on the paper's own data (CIFAR-10 and ImageNet). Which network is "
             "ahead of which may be compared; the numbers may not. Ours are on:",
@@ -279,11 +272,3 @@ def overall(ours: Sequence[Ours]) -> tuple[str, str]:
         "Numbers may be compared only where the last column says yes: same data, recipe and test.",
         "",
     )
-
-
-LIMITS = (
-    "The paper gives no spread where no ± stands: a difference of a few tenths to one of ours may be "
-    "chance.",
-    "Ours are at the last step, never the best over the training; the paper does not say which its "
-    "are.",
-)

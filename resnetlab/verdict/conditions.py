@@ -95,14 +95,8 @@ def _cost_of_depth(runs: pd.DataFrame, base: str, other: str, asked: Mapping[str
         costs = pd.DataFrame({r: errors[r, deep] - errors[r, shallow] for r in (base, other)}).dropna()
         if costs.empty:
             continue
-        first, second, change = (
-            means.Contrast(*names, tuple(map(float, differences)))
-            for names, differences in (
-                (pair, costs[base]),
-                (pair, costs[other]),
-                ((other, base), costs[other] - costs[base]),
-            )
-        )
+        first, second = (means.paired(*pair, costs[name]) for name in (base, other))
+        change = means.paired(other, base, costs[other] - costs[base])
         sentences.append(
             f"Final {word} error of {deep} minus {shallow}: {first} by {base}; {second} by {other}; "
             f"the second minus the first {change}. {_moved(change)}"

@@ -66,10 +66,8 @@ def on_kept(frame: pd.DataFrame) -> list[str]:
             f"meanwhile: {', '.join(f'{value:.1f}' for value in control)} %."
         )
     count = int(frame.groupby(["family", "lr"])["seed"].nunique().min())
+    summary = "SGD kept the solution at every rate tried."
     if left_at:
-        sentences.append(f"The solution exists, and SGD left it: {', '.join(left_at)}.")
-    else:
-        sentences.append("SGD kept the solution at every rate tried.")
-    if count < ENOUGH_SEEDS:
-        sentences[-1] += " " + too_few("seeds to say more")
-    return sentences
+        summary = f"The solution exists, and SGD left it: {', '.join(left_at)}."
+    few = f" {too_few('seeds to say more')}" if count < ENOUGH_SEEDS else ""
+    return [*sentences, summary + few]

@@ -22,10 +22,8 @@ def on_correlations(frame: pd.DataFrame) -> list[str]:
     sentences = []
     for family, members in values.groupby("family"):
         by_depth = members.groupby("depth")["value"].agg(["mean", "std", "count"])
-        parts = [
-            f"{depth} layers {plus_minus(row['mean'], row['std'])}"
-            for depth, row in by_depth.iterrows()
-        ]
+        rows = by_depth[["mean", "std"]].itertuples()
+        parts = [f"{depth} layers {plus_minus(mean, std)}" for depth, mean, std in rows]
         count = seeds(int(by_depth["count"].min()))
         head = f"{str(family).capitalize()}: {', '.join(parts)} ({count})."
         shattered = by_depth["mean"] < SHATTERED
@@ -33,9 +31,8 @@ def on_correlations(frame: pd.DataFrame) -> list[str]:
         if low.empty:
             conclusion = f"No depth measured falls below {SHATTERED:g}."
         elif shattered.loc[low[0] :].all():
-            conclusion = (
-                f"Below {SHATTERED:g} from {low[0]} layers on: one step further the gradient is new."
-            )
+            on = f"from {low[0]} layers on: one step further the gradient is new."
+            conclusion = f"Below {SHATTERED:g} {on}"
         else:
             conclusion = f"Below {SHATTERED:g} at {', '.join(map(str, low))} layers."
         sentences.append(f"{head} {conclusion}")

@@ -6,7 +6,7 @@ import itertools
 
 import pandas as pd
 
-from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE, Contrast, plus_minus
+from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE, paired, plus_minus
 from resnetlab.verdict.words import SURELY, seeds, too_few
 
 
@@ -20,16 +20,11 @@ def on_dial(frame: pd.DataFrame) -> list[str]:
         return ["No scaled shortcuts trained yet: nothing can be said."]
     errors = frame.pivot_table(index="seed", columns="scale", values="train_error_clean")
     means, count = errors.mean(), int(errors.count().min())
-    parts = [
-        f"{plus_minus(values.mean(), values.std(), 1)} (a = {scale:g})"
-        for scale, values in errors.items()
-    ]
+    by_scale = [(scale, plus_minus(run.mean(), run.std(), 1)) for scale, run in errors.items()]
+    parts = [f"{words} (a = {scale:g})" for scale, words in by_scale]
     sentences = [f"Clean training error in percent, {seeds(count)}: {', '.join(parts)}."]
-    risen = [
-        f"{low:g} to {high:g}"
-        for low, high in itertools.pairwise(means.index)
-        if means[high] > means[low] + NEGLIGIBLE
-    ]
+    steps = itertools.pairwise(means.index)
+    risen = [f"{low:g} to {high:g}" for low, high in steps if means[high] > means[low] + NEGLIGIBLE]
     if risen:
         sentences.append(f"The mean does not only fall: it rises from a = {', '.join(risen)}.")
     if 1.0 not in errors or len(errors.columns) < 2:
@@ -38,17 +33,12 @@ def on_dial(frame: pd.DataFrame) -> list[str]:
         return [*sentences, too_few("seeds to say how much is enough")]
     below = [scale for scale in errors if scale != 1.0]
     pairs = [(errors[scale] - errors[1.0]).dropna() for scale in below]
-    near = [Contrast("a scale", "a = 1", tuple(map(float, pair))).negligible for pair in pairs]
+    near = [paired("a scale", "a = 1", pair).negligible for pair in pairs]
     enough = [scale for at, scale in enumerate(below) if all(near[at:])]
+    conclusion = f"No scale below 1 is within {NEGLIGIBLE:g} point of the full shortcut, {SURELY}."
     if enough:
-        sentences.append(
-            f"From a = {enough[0]:g} on it is within {NEGLIGIBLE:g} point of a = 1, {SURELY}."
-        )
-    else:
-        sentences.append(
-            f"No scale below 1 is within {NEGLIGIBLE:g} point of the full shortcut, {SURELY}."
-        )
-    return sentences
+        conclusion = f"From a = {enough[0]:g} on it is within {NEGLIGIBLE:g} point of a = 1, {SURELY}."
+    return [*sentences, conclusion]
 
 
 def on_lesions(frame: pd.DataFrame) -> list[str]:
@@ -72,10 +62,7 @@ def on_lesions(frame: pd.DataFrame) -> list[str]:
                 f"{single['added'].median():+.1f}; most without block {worst + 1}."
             )
         if len(several):
-            means = several.groupby("removed")["added"].agg(["mean", "std"])
-            parts = [
-                f"{row['mean']:+.1f} ± {row['std']:.1f} without {number}"
-                for number, row in means.iterrows()
-            ]
+            means = several.groupby("removed")["added"].agg(["mean", "std"]).itertuples()
+            parts = [f"{mean:+.1f} ± {std:.1f} without {number}" for number, mean, std in means]
             sentences.append(f"{network}: {', '.join(parts)} at random (seeds and draws).")
     return sentences

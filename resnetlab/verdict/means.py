@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,6 +192,11 @@ class Contrast:
         return f"{text}, n = {self.n}"
 
 
+def paired(worse: str, better: str, differences: Iterable[float]) -> Contrast:
+    """Their contrast by its differences, one per seed."""
+    return Contrast(worse, better, tuple(map(float, differences)))
+
+
 def contrast(
     table: pd.DataFrame, worse: str, better: str, quantity: str = "train_error", *, by: str = "network"
 ) -> Contrast | None:
@@ -204,4 +209,4 @@ def contrast(
     if not {worse, better} <= set(errors):
         return None
     pairs = (errors[worse] - errors[better]).dropna()
-    return Contrast(worse, better, tuple(map(float, pairs))) if len(pairs) else None
+    return paired(worse, better, pairs) if len(pairs) else None

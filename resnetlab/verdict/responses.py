@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from resnetlab import paper
-from resnetlab.verdict.means import Contrast
+from resnetlab.verdict.means import paired
 from resnetlab.verdict.words import settled
 
 
@@ -48,13 +48,12 @@ def on_responses(frame: pd.DataFrame) -> list[str]:
 
 
 def _ratio(means: pd.DataFrame, upper: str, lower: str, head: str) -> list[str]:
-    by_seed = means[means["network"].isin([upper, lower])].pivot(
-        index="seed", columns="network", values="response_std"
-    )
+    both = means[means["network"].isin([upper, lower])]
+    by_seed = both.pivot(index="seed", columns="network", values="response_std")
     ratios = (by_seed[upper] / by_seed[lower]).dropna()
     if ratios.empty:
         return []
-    logs = Contrast(upper, lower, tuple(map(float, np.log(ratios))))
+    logs = paired(upper, lower, np.log(ratios))
     spread = f", seeds from {ratios.min():.2f} to {ratios.max():.2f}" if len(ratios) > 1 else ""
     text = f"{head}, mean response of {upper} over {lower}: {math.exp(logs.mean):.2f}{spread}"
     text += f", n = {logs.n}"

@@ -19,9 +19,8 @@ def on_surfaces(frame: pd.DataFrame) -> list[str]:
     sentences = []
     who = ["depth", "family", "network", "seed", "study", "run"]
     for key, points in frame.groupby(who, sort=True):
-        grid = points.pivot_table(index="y", columns="x", values="loss", dropna=False).to_numpy(
-            dtype=float
-        )
+        table = points.pivot_table(index="y", columns="x", values="loss", dropna=False)
+        grid = table.to_numpy(dtype=float)
         finite = np.isfinite(grid)
         at = points[(points["x"].abs() < 1e-9) & (points["y"].abs() < 1e-9)]["loss"]
         name = f"{key[2]}, seed {key[3]}"
