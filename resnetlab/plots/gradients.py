@@ -133,9 +133,10 @@ def at_initialisation(
     halves = [norm for norm in NORMS if (positive["norm"] == norm).any()]
     figure = draw.panels(halves, x_title, y_title, shared_yaxes=False)
     shown, colours = draw.networks(positive)
+    for network, (column, norm) in itertools.product(shown, enumerate(halves, start=1)):
+        rows = network.rows[network.rows["norm"] == norm]
+        draw.by_layer(figure, network, rows, norm, col=column)
     for column, norm in enumerate(halves, start=1):
-        for network in shown:
-            draw.by_layer(figure, network, network.rows[network.rows["norm"] == norm], norm, col=column)
         draw.log_axis(figure, positive[positive["norm"] == norm]["value"], narrow="D2", col=column)
     figure.update_yaxes(title_standoff=14, automargin=True, col=1)
     return finish(figure, title, conditions(positive), [colours, DASHED_PLAIN], 500)
