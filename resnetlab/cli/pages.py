@@ -6,19 +6,18 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
-from resnetlab import files, store, verdict
+from resnetlab import files, plots, store, verdict
 from resnetlab.cli.options import DeviceOption, ResultsOption, app, list_of
 from resnetlab.cli.tables import study_named
 from resnetlab.config import UsageError
-from resnetlab.studies import notebook
-
-if TYPE_CHECKING:
-    from resnetlab.studies import lesson
+from resnetlab.pages import document, pictures
+from resnetlab.pages import report as reports
+from resnetlab.studies import lesson, notebook
 
 
 @app.command()
@@ -31,9 +30,6 @@ def figures(
     precision: Annotated[str, Option(help="Only runs in this precision")] = "",
 ) -> None:
     """Draw a study's figures as PNG files, light and dark (needs the extra `figures` and Chromium)."""
-    from resnetlab import plots
-    from resnetlab.pages import pictures
-
     read = study_named(study, results)
     table = verdict.one_condition(read.table(), data, recipe, precision)
     runs = [run for run in read.runs if run.name in set(table["run"])]
@@ -66,9 +62,6 @@ def report(
     out: Annotated[str | None, Option(help="File to write (default: report.html in the study)")] = None,
 ) -> None:
     """Write a study as one HTML file that needs no network: figures, tables, verdict, versions."""
-    from resnetlab.pages import document
-    from resnetlab.pages import report as reports
-
     read = study_named(study, results)
     target = Path(out).expanduser() if out else read.path / reports.FILE
     document.check_target(target, reports.KIND)
@@ -91,8 +84,6 @@ def notebook_command(
     Each -p NAME VALUE is checked before anything runs; `-p quick true` is a trial. Which parameters
     there are stands in the notebook's first code cell.
     """
-    from resnetlab.studies import lesson
-
     if name.startswith("-"):
         raise UsageError("the notebook's name comes first: resnetlab notebook 03 -p seeds 0,1,2")
     source = notebook.find(name)
@@ -140,22 +131,17 @@ def lesson_command(
 
     What is there already is not executed again; one that fails does not stop the others.
     """
-    from resnetlab.studies import lesson
-
     if from_reference and (quick or again):
         raise UsageError("--from-reference executes nothing: it goes without --quick and --again")
     root = store.results_root(results)
     usual = lesson.COMMITTED if from_reference else lesson.TRIALS if quick else store.LESSON
     folder = Path(out).expanduser().absolute() if out else root / usual
-    began: dict[str, float] = {}
 
     def begins(chapter: lesson.Chapter) -> None:
-        began[chapter.name] = time.monotonic()
         print(f"{chapter.name:<26}", end=" ", flush=True)
 
     def ends(part: lesson.Part) -> None:
-        seconds = time.monotonic() - began[part.chapter.name]
-        took = f"{seconds:.0f} s" if part.state == "executed" else "there"
+        took = "there" if part.seconds is None else f"{part.seconds:.0f} s"
         line = f"{took:<7} {part.copy}" if part.copy is not None else "no executed copy"
         print(f"failed: {part.error}" if part.error else line, flush=True)
 
@@ -187,7 +173,7 @@ def export(
     out: Annotated[str | None, Option(help="Folder to write into (default: STUDY-export here)")] = None,
 ) -> None:
     """Write every logged point of a study for other tools: CSV, Parquet, TensorBoard event files."""
-    from resnetlab.pages import export as exports
+    from resnetlab.pages import export as exports  # pyarrow: for this verb alone
 
     asked = list_of(formats, "--format", str)
     wanted = exports.formats_asked(asked)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 from typer import Argument, Option
 
-from resnetlab import config, files, paper
+from resnetlab import config, files, paper, plots
 from resnetlab.cli.options import JsonOption, app, list_of
 from resnetlab.cli.terminal import print_json, say, table
 from resnetlab.config import Events, UsageError, schedule
+from resnetlab.pages import pictures
 
 
 @app.command()
@@ -156,11 +158,6 @@ def _say_recipe(
 def _write_figure(
     path: Path, recipe: config.Recipe, rates: Sequence[schedule.Stretch], scripted: Sequence[str]
 ) -> None:
-    import pandas as pd
-
-    from resnetlab import plots
-    from resnetlab.pages import pictures
-
     figure = plots.learning_rate(pd.DataFrame(rates), recipe.name, "; ".join(scripted))
     path.parent.mkdir(parents=True, exist_ok=True)
     content = figure.to_html(config=plots.CONFIG).encode()

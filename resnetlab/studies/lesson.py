@@ -7,6 +7,7 @@ that holds an executed notebook (`pages.lesson_pages`); `index.html` links them.
 from __future__ import annotations
 
 import json
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -122,7 +123,7 @@ class Part:
     page: str  # file name without ending
     copy: Path | None = None
     error: str = ""
-    state: str = ""  # executed, there, failed
+    seconds: float | None = None  # that its execution took now
 
 
 def teach(
@@ -146,21 +147,21 @@ def teach(
     check_folder(folder)
     for index, chapter in enumerate(in_order):
         begins(chapter)
-        source = chapter.source
+        began, source = time.monotonic(), chapter.source
         parameters: dict[str, Any] = dict(chapter.quick) if quick else {}
         known = executed.defaults(executed.parse(source.read_bytes())["cells"])
         if device != "auto" and "device" in known:
             parameters["device"] = device
         # A trial of a notebook without the word is one by its numbers.
         target = root / TRIALS / source.name if quick else place_of(source, parameters, root)
-        error, state = "", "there"
+        error, seconds = "", None
         if again or not is_there(source, target, parameters):
             if chapter.looks and not quick:
                 error = _provide(str(known.get("study")), root, device)
             error = error or execute(source, target, parameters, root)
-            state = "failed" if error else "executed"
+            seconds = time.monotonic() - began
         copy = target if target.is_file() else None
-        parts[index] = Part(chapter, chapter.name, copy, error, state)
+        parts[index] = Part(chapter, chapter.name, copy, error, seconds)
         write_page(folder, parts[index])
         write_index(folder, parts)
         ends(parts[index])
@@ -190,7 +191,7 @@ def from_reference(root: Path, folder: Path) -> list[Part]:
         )
         for copy in copies:
             page = chapter.name + (f"-{copy.parent.name}" if len(copies) > 1 else "")
-            parts.append(Part(chapter, page, copy, opened(copy)[1], "there"))
+            parts.append(Part(chapter, page, copy, opened(copy)[1]))
         if not copies:
             parts.append(Part(chapter, chapter.name))
     if not any(part.copy for part in parts):

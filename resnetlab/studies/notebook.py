@@ -41,13 +41,11 @@ def parameters_of(source: str) -> dict[str, Parameter]:
     parameters = {}
     try:
         for line in ast.parse(source).body:
-            if not (
-                isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value
-            ):
-                return {}
-            parameters[line.target.id] = Parameter(
-                ast.unparse(line.annotation), ast.literal_eval(line.value)
-            )
+            match line:
+                case ast.AnnAssign(ast.Name(name), kind, ast.expr() as value):
+                    parameters[name] = Parameter(ast.unparse(kind), ast.literal_eval(value))
+                case _:
+                    return {}
     except (SyntaxError, ValueError):
         return {}
     return parameters
