@@ -122,13 +122,13 @@ def _same(runs: Sequence[store.RunRecord]) -> str:
 # --- measurements -----------------------------------------------------------------------------
 
 
-def measurement(path: Path) -> store.Measurement:
+def measurement(path: Path) -> store.measurements.Measurement:
     """`store.read_measurement`, remembered until its file changes. Shared: not to be written into."""
     return _measurement(path, stamp(path.parent, [path.name]))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _measurement(path: Path, seen: Stamp) -> store.Measurement:
+def _measurement(path: Path, seen: Stamp) -> store.measurements.Measurement:
     return store.read_measurement(path)
 
 

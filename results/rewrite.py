@@ -94,7 +94,7 @@ def rewrite(folder: Path) -> list[Path]:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
         if list(after.items()) != list(before.items()):
-            changed[path] = (store.write_measurement if kept else store.write_json, after)
+            changed[path] = (store.measurements.write_measurement if kept else store.write_json, after)
     for path, (write, after) in changed.items():
         write(path, after)
     return list(changed)

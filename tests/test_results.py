@@ -367,8 +367,8 @@ def test_a_name_that_passes_is_one_folder_deep(name: str) -> None:
 
 def test_a_results_folder_that_is_a_file_or_below_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="is a file"):
-        RunWriter(tmp_path / "file", "s", "r", RUN)
+    with pytest.raises(UsageError, match="is a file"), RunWriter(tmp_path / "file", "s", "r", RUN):
+        pass
     with pytest.raises(UsageError, match="cannot be written"):
         prepare_root(tmp_path / "file" / "below")
     assert (tmp_path / "file").read_text() == "x"
@@ -381,8 +381,8 @@ def test_a_results_folder_that_cannot_be_written_is_refused(
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("tempfile.TemporaryFile", denied)
-    with pytest.raises(UsageError, match="Permission denied"):
-        RunWriter(tmp_path / "new", "s", "r", RUN)
+    with pytest.raises(UsageError, match="denied"), RunWriter(tmp_path / "new", "s", "r", RUN):
+        pass
 
 
 def test_a_missing_results_folder_is_made(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def show_responses(study: store.Study, network: config.Network) -> pd.DataFrame:
     return responses
 
 
-def stored_responses(study: store.Study) -> store.Measurement | None:
+def stored_responses(study: store.Study) -> store.measurements.Measurement | None:
     """Responses that notebook 07 has measured on trained weights: of this study, else of another."""
     paths = store.find_measurements(RESPONSES, cached.root())
     for path in sorted(paths, key=lambda path: path.parent.name != study.name):

@@ -17,13 +17,7 @@ from resnetlab.store.find import (
     weights_named,
     weights_of,
 )
-from resnetlab.store.measurements import (
-    Measurement,
-    find_measurements,
-    read_measurement,
-    save_measurement,
-    write_measurement,
-)
+from resnetlab.store.measurements import find_measurements, read_measurement, save_measurement
 from resnetlab.store.pretrained import header, shipped
 from resnetlab.store.reader import (
     RunRecord,

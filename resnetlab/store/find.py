@@ -49,11 +49,9 @@ def _identified(runs: Iterable[RunRecord], frames: Iterable[pd.DataFrame]) -> pd
     parts = [(run.identity(), frame) for run, frame in zip(runs, frames, strict=True) if len(frame)]
     if not parts:
         return pd.DataFrame(columns=list(schema.IDENTITY))
-    together = pd.concat([frame for _, frame in parts], ignore_index=True)
-    lengths = [len(frame) for _, frame in parts]
+    together = pd.concat([frame for _, frame in parts], keys=range(len(parts)), names=["part"])
     who = pd.DataFrame([identity for identity, _ in parts], columns=list(schema.IDENTITY))
-    each_row = who.loc[who.index.repeat(lengths)].reset_index(drop=True)
-    return pd.concat([together, each_row], axis="columns")
+    return together.join(who, on="part").reset_index(drop=True)
 
 
 def metrics_of(runs: Sequence[RunRecord]) -> pd.DataFrame:

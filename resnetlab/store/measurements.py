@@ -40,12 +40,7 @@ def save_measurement(
     schema.check_name("measurement", name)
     folder = schema.prepare_root(root) / schema.MEASUREMENTS / study
     folder.mkdir(parents=True, exist_ok=True)
-
-    def plain(value: Any) -> Any:
-        value = value.item() if hasattr(value, "item") else value
-        return schema.significant(value) if isinstance(value, float) else value
-
-    rows = [[plain(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    rows = [schema.plain(list(row)) for row in frame.itertuples(index=False, name=None)]
     info = {
         "schema": schema.SCHEMA_VERSION,
         "study": study,
@@ -81,11 +76,8 @@ def read_measurement(path: str | Path) -> Measurement:
     ):
         raise UsageError(f"{path} is not a readable measurement: its rows do not fit its columns")
     frame = pd.DataFrame(rows, columns=[str(column) for column in columns])
-    # A column of numbers with a null is one of objects to pandas.
-    for name in frame.columns:
-        present = frame[name].dropna()
-        if len(present) < len(frame) and all(type(value) in (int, float) for value in present):
-            frame[name] = frame[name].astype(float)
+    if len(frame):  # a column of nothing but nulls is one of objects to pandas
+        frame = frame.astype(dict.fromkeys(frame.columns[frame.isna().all()], float))
     return Measurement(Path(path), info, frame)
 
 

@@ -7,7 +7,7 @@ import datetime as dt
 import json
 import math
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -69,14 +69,10 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 def _parse_lines(content: bytes) -> tuple[list[dict[str, Any]], int]:
     rows, bad = [], 0
-    for line in content.splitlines():
-        if not line.strip():
-            continue
-        try:
+    for line in filter(bytes.strip, content.splitlines()):
+        row = None
+        with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
-        except (ValueError, RecursionError):
-            bad += 1
-            continue
         if isinstance(row, dict) and type(row.get("step")) is int and 0 <= row["step"] < 2**53:
             rows.append(row)
         else:
@@ -86,11 +82,10 @@ def _parse_lines(content: bytes) -> tuple[list[dict[str, Any]], int]:
 
 def finite(value: object) -> float:
     """`value` as a float; NaN for what is no finite number (JSON also says true, NaN and 1e999)."""
-    try:
-        number = float(value) if type(value) in (int, float) else math.nan  # type: ignore[arg-type]
-    except OverflowError:
-        return math.nan
-    return number if math.isfinite(number) else math.nan
+    with contextlib.suppress(OverflowError):  # of a whole number with more digits than a float has
+        if type(value) in (int, float) and math.isfinite(value):  # type: ignore[arg-type]
+            return float(value)  # type: ignore[arg-type]
+    return math.nan
 
 
 # Rows of a log -> a frame, and how many of the rows had to be left out.
@@ -140,9 +135,9 @@ def _read_log(
     return shown.frame, shown.bad, whole
 
 
-def _numbers(columns: Iterable[str]) -> _Parse:
-    """Rows as numbers: known columns only, what is not a number as NaN."""
-    names = list(columns)
+def _numbers(log: str) -> _Parse:
+    """Rows of that log as numbers: known columns only, what is not a number as NaN."""
+    names = [name for name in schema.SCHEMA[log] if name != "nonfinite"]
 
     def parse(rows: list[dict[str, Any]]) -> tuple[pd.DataFrame, int]:
         cells = [[finite(row.get(name)) for name in names] for row in rows]
@@ -244,10 +239,8 @@ class RunRecord:
 
     @cached_property
     def _metrics(self) -> tuple[pd.DataFrame, int]:
-        columns = [name for name in schema.SCHEMA[schema.METRICS_FILE] if name != "nonfinite"]
-        metrics, bad = self._log(schema.METRICS_FILE, _numbers(columns), ["step"])
-        columns = list(schema.SCHEMA[schema.TIMING_FILE])
-        timing, bad_timing = self._log(schema.TIMING_FILE, _numbers(columns), ["step"])
+        metrics, bad = self._log(schema.METRICS_FILE, _numbers(schema.METRICS_FILE), ["step"])
+        timing, bad_timing = self._log(schema.TIMING_FILE, _numbers(schema.TIMING_FILE), ["step"])
         return metrics.merge(timing, on="step", how="left"), bad + bad_timing
 
     @property
@@ -299,13 +292,10 @@ class RunRecord:
     @cached_property
     def problems(self) -> tuple[str, ...]:
         """What was skipped or is wrong, in sentences; empty for a healthy run."""
-        sentences = []
-        if self._metrics[1]:
-            sentences.append(f"{torn_lines(self._metrics[1])} left out of its metrics")
         # Without keeping them: of a thousand healthy runs they would fill the memory for nothing.
-        bad = self._probes[1] if "_probes" in self.__dict__ else self._read_probes()[1]
-        if bad:
-            sentences.append(f"{torn_lines(bad)} left out of its probes")
+        probes = self._probes if "_probes" in self.__dict__ else self._read_probes()
+        left_out = {"metrics": self._metrics[1], "probes": probes[1]}
+        sentences = [f"{torn_lines(n)} left out of its {log}" for log, n in left_out.items() if n]
         if self.summary is None and (self.path / schema.SUMMARY_FILE).exists():
             sentences.append(
                 f"{schema.SUMMARY_FILE} is torn or damaged: the run does not count as ended"

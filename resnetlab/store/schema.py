@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib.resources
 import json
 import math
 import re
@@ -36,7 +35,7 @@ LESSONS = (LESSON, f"{LESSON}-quick", f"{LESSON}-reference")  # pages of noteboo
 REFERENCE = "reference"  # results/reference/STUDY/RUN is committed; results/STUDY/RUN is the user's
 # file -> field -> meaning; results/README.md shows it, and the reader's frames have these columns.
 SCHEMA: dict[str, dict[str, str]] = tomllib.loads(
-    importlib.resources.files(__package__).joinpath("schema.toml").read_text("utf-8")
+    Path(__file__).with_suffix(".toml").read_text("utf-8")
 )
 
 
@@ -91,6 +90,19 @@ def significant(value: float | None, digits: int = 6) -> float | None:
     return float(f"{value:.{digits}g}")
 
 
+def plain(value: Any) -> Any:
+    """A value as strict JSON takes it, also one of numpy's: None for a number that is not finite."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    return significant(value) if isinstance(value, float) else value
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """A row of a log."""
+    return json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n"
+
+
 def now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
@@ -114,13 +126,8 @@ def git_commit(source: Path) -> str | None:
         return None
 
 
-# fmt: off
-IDENTITY = (
-    "study", "run", "network", "depth", "shortcut", "family", "data", "recipe", "seed", "precision",
+IDENTITY = tuple("study run network depth shortcut family data recipe seed precision".split())
+FINAL = tuple(
+    "train_error train_error_clean validation_error test_error seconds images_per_second".split()
 )
-FINAL = (
-    "train_error", "train_error_clean", "validation_error", "test_error", "seconds",
-    "images_per_second",
-)
-# fmt: on
 OUTCOME = ("status", "steps", "steps_planned", *FINAL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import socket
@@ -50,13 +49,6 @@ class AnotherWriterError(RuntimeError):
     """The run is being written by another process."""
 
 
-def _plain(value: Any) -> Any:
-    """A value of a row as JSON takes it; None for a number that is not finite."""
-    if isinstance(value, list):
-        return [schema.significant(item) for item in value]
-    return schema.significant(value) if isinstance(value, float) else value
-
-
 def _job() -> str | None:
     """The number that a cluster's scheduler gave this process's job; None if there is no scheduler."""
     names = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
@@ -74,13 +66,14 @@ class RunWriter:
     def __init__(self, root: Path, study: str, name: str, run: Run) -> None:
         self.study = schema.check_name("study", study)
         self.name = schema.check_name("run", name)
-        self.folder = schema.prepare_root(root) / study / name
+        self.folder = root / study / name
         self.run = run
         self.info: dict[str, Any] = {}
         self._lock = filelock.FileLock(self.folder / schema.LOCK_FILE)
         self._last_beat = -math.inf
 
     def __enter__(self) -> Self:
+        schema.prepare_root(self.folder.parents[1])
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -174,10 +167,10 @@ class RunWriter:
         """A JSON line per row, written at once. What is not finite is null; metrics rows name it."""
         lines = []
         for row in rows:
-            clean = {key: _plain(value) for key, value in row.items() if value is not None}
+            clean = {key: schema.plain(value) for key, value in row.items() if value is not None}
             if nonfinite := [key for key, value in clean.items() if value is None]:
                 clean["nonfinite"] = nonfinite
-            lines.append(json.dumps(clean, allow_nan=False, separators=(",", ":")) + "\n")
+            lines.append(schema.json_line(clean))
         with (self.folder / file).open("ab") as log:
             log.write("".join(lines).encode())
 
@@ -216,8 +209,7 @@ class RunWriter:
 def add_evaluation(record: RunRecord, row: Mapping[str, Any]) -> None:
     """Store the result of a test protocol with the run: one more line, after a whole one."""
     path = record.path / schema.EVALUATIONS_FILE
-    clean = {k: schema.significant(v) if isinstance(v, float) else v for k, v in row.items()}
-    line = json.dumps(clean, allow_nan=False, separators=(",", ":")) + "\n"
+    line = schema.json_line({key: schema.plain(value) for key, value in row.items()})
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
