@@ -20,11 +20,11 @@ class Share:
     """The part of every batch that one of several processes takes (`ranks`); alone, all of it."""
 
     rank: int = 0
-    ranks: int = 1
+    count: int = 1
 
     def of(self, rows: int) -> slice:
         """Its rows of a batch: the batch itself does not depend on how many share it."""
-        each = rows // self.ranks
+        each = rows // self.count
         return slice(self.rank * each, (self.rank + 1) * each)
 
 
@@ -56,7 +56,7 @@ class Split:
 
     def share(self, share: Share) -> Split:
         """This process's images, one in every `count`: together the shares are the split."""
-        return Split(self.images[share.rank :: share.ranks], self.labels[share.rank :: share.ranks])
+        return Split(self.images[share.rank :: share.count], self.labels[share.rank :: share.count])
 
     def take(self, indices: Tensor) -> Split:
         return Split(self.images[indices], self.labels[indices])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -65,12 +66,11 @@ class _Cutter(torch.utils.data.Dataset[Any]):
             views = [self._view(cut) for cut in task]
         except DataError as error:
             return [error]
-        labels = self.files.labels[[cut.which for cut in task]]
-        groups, first = [], 0
-        for _, group in itertools.groupby(views, lambda view: view.shape):
-            pixels = torch.stack(list(group)).numpy()  # (n, 3, h, w)
-            groups.append((pixels, labels[first : first + len(pixels)]))
-            first += len(pixels)
+        labelled = zip(views, self.files.labels[[cut.which for cut in task]], strict=True)
+        groups = []
+        for _, group in itertools.groupby(labelled, lambda pair: pair[0].shape):
+            pixels, labels = zip(*group, strict=True)
+            groups.append((torch.stack(pixels).numpy(), np.stack(labels)))
         return groups
 
     def _view(self, cut: Cut) -> Tensor:
@@ -256,7 +256,7 @@ class Streamed:
 
     def plain(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Each image once over all processes: shorter side at the lower end of `scale`, centre crop."""
-        part = range(self._share.rank, len(self._photos.splits[split]), self._share.ranks)
+        part = range(self._share.rank, len(self._photos.splits[split]), self._share.count)
         for pixels, labels in _single_views(self._photos, split, part, self._scale[0], self._crop):
             yield self.normalise(self._moved(pixels)), labels.to(self._device)
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from resnetlab.nets.mode import in_mode
+from resnetlab.nets.mode import in_mode, meanwhile
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -49,17 +49,13 @@ def recompute_norm(
     processes with equal shares.
     """
     norms = _norms(network)
-    settings = [(norm.momentum, norm.group) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum, norm.group = None, None  # None: the plain average of all batches
-    try:
-        with in_mode(network, training=True):
-            for images in batches:
-                network(images)
-    finally:
-        for norm, (momentum, group) in zip(norms, settings, strict=True):
-            norm.momentum, norm.group = momentum, group
+    # Without a momentum: the plain average of all batches.
+    plain = [(norm, name, None) for norm in norms for name in ("momentum", "group")]
+    with meanwhile(plain), in_mode(network, training=True):
+        for images in batches:
+            network(images)
     for norm in norms:
         for statistic in (norm.running_mean, norm.running_var):
             assert statistic is not None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, get_args
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from resnetlab.config import Precision, UsageError, did_you_mean
 from resnetlab.nets.anatomy import blocks, observe, weighted_layers
-from resnetlab.nets.mode import in_mode
+from resnetlab.nets.mode import check_precision, in_mode, meanwhile
 from resnetlab.nets.models import Network
 from resnetlab.nets.norms import recompute_norm
 from resnetlab.nets.sizes import check_labels
@@ -114,33 +113,19 @@ def batch_gradients(
     if precision not in get_args(Precision):
         hint = did_you_mean(str(precision), get_args(Precision))
         raise UsageError(f"precision: unknown value {precision!r}{hint}")
-    if precision == "tf32" and not images.is_cuda:
-        raise UsageError("precision tf32 needs a CUDA GPU; on a CPU use fp32, fp64 or bf16")
+    check_precision(precision, images.device)
     dtype = torch.float64 if precision == "fp64" else torch.float32
     memory = torch.channels_last if channels_last else torch.contiguous_format
     copied = copy.deepcopy(network).train().to(dtype=dtype).to(memory_format=memory)
     inputs = images.to(dtype).contiguous(memory_format=memory)
     weights = [layer.weight for layer in weighted_layers(copied).values()]
-    with torch.enable_grad(), _matrix_products("tf32" if precision == "tf32" else "ieee"):
+    mode = "tf32" if precision == "tf32" else "ieee"  # how a GPU multiplies numbers of 32 bits
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    with torch.enable_grad(), meanwhile((kind, "fp32_precision", mode) for kind in backends):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = copied(inputs)
         loss = cross_entropy(logits.float() if precision == "bf16" else logits, labels)
         return [gradient.double() for gradient in torch.autograd.grad(loss, weights)]
-
-
-@contextmanager
-def _matrix_products(mode: str) -> Iterator[None]:
-    """How a GPU multiplies fp32 numbers meanwhile: "ieee" or "tf32"."""
-    cudnn: Any = torch.backends.cudnn
-    backends = (torch.backends.cuda.matmul, cudnn.conv)
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = mode
-        yield
-    finally:
-        for backend, was in zip(backends, before, strict=True):
-            backend.fp32_precision = was
 
 
 class GradientError(NamedTuple):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from resnetlab.nets.mode import meanwhile
 
 
 def recomputed(block: nn.Module, x: Tensor) -> Tensor:
@@ -24,21 +25,13 @@ def recomputed(block: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-@contextmanager
-def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+def _frozen_statistics(block: nn.Module) -> AbstractContextManager[None]:
     """The second pass over a batch must not move the running statistics a second time.
 
     It moves copies: without any, batch norm would keep fewer tensors than in the first pass.
     """
-    statistics = [
-        (module, name, buffer)
+    return meanwhile(
+        (module, name, buffer.clone())
         for module in block.modules()
         for name, buffer in module.named_buffers(recurse=False)
-    ]
-    try:
-        for module, name, buffer in statistics:
-            setattr(module, name, buffer.clone())
-        yield
-    finally:
-        for module, name, buffer in statistics:
-            setattr(module, name, buffer)
+    )

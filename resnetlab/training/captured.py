@@ -8,17 +8,17 @@ from typing import Any
 import torch
 
 from resnetlab import config
-from resnetlab.images import feeds, photographs
+from resnetlab.images import feeds
 from resnetlab.training import engine as engines
 from resnetlab.training import ranks
 from resnetlab.training.device import note
-from resnetlab.training.state import Training
+from resnetlab.training.state import Images, Training
 from resnetlab.training.step import train_step
 
 
 def make_training(
     run: config.Run,
-    dataset: feeds.Dataset | photographs.Photos,
+    dataset: Images,
     device: torch.device,
     group: ranks.Ranks = ranks.ALONE,
     how: engines.Engine = engines.EAGER,

@@ -43,12 +43,6 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def check_precision(precision: config.Precision, device: torch.device) -> None:
-    """Raises UsageError if the device cannot train in that precision."""
-    if precision == "tf32" and device.type != "cuda":
-        raise UsageError("precision tf32 needs a CUDA GPU; on a CPU use fp32, fp64 or bf16")
-
-
 def set_precision(precision: config.Precision) -> None:
     """fp32 means fp32: TF32 is off unless asked for, and cuDNN keeps to deterministic algorithms."""
     mode = "tf32" if precision == "tf32" else "ieee"

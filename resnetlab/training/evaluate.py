@@ -27,7 +27,7 @@ LARGEST_SIDE = 4096  # beyond, one image alone can take all of a machine's memor
 BATCH_PIXELS, CPU_BATCH_PIXELS = 64 * 224 * 224, 8 * 224 * 224
 MOST_WAITING = 200  # images held back until there are enough of their shape
 
-Images = Iterable[tuple[Tensor, Tensor]]  # batches of uint8 (B, C, H, W) and labels (B,)
+Batches = Iterable[tuple[Tensor, Tensor]]  # images (B, C, H, W) and labels (B,)
 
 
 class Score(NamedTuple):
@@ -40,9 +40,7 @@ class Score(NamedTuple):
 
 @torch.no_grad()
 def single_view(
-    network: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    total: Callable[[Tensor], Tensor] = lambda sums: sums,
+    network: nn.Module, batches: Batches, total: Callable[[Tensor], Tensor] = lambda sums: sums
 ) -> tuple[float, float]:
     """(error in percent, mean cross-entropy) over all batches, in evaluation mode.
 
@@ -100,7 +98,7 @@ def _views(pixels: Tensor, protocol: str, crop: int | None) -> Tensor:
 @torch.no_grad()
 def protocol_scores(
     subject: Trained,
-    images_at: Callable[[int], Images],
+    images_at: Callable[[int], Batches],
     protocol: str,
     crop: int | None,
     sides: Sequence[int],
@@ -108,9 +106,9 @@ def protocol_scores(
 ) -> tuple[Tensor, Tensor]:
     """Scores (N, classes) and labels (N,) of all images under one of the paper's protocols.
 
-    `images_at(s)` gives every image, always in the same order, whole, with its shorter side resized to
-    s, one of `sides`. "single": the centre `crop` (Figure 4), or the whole image without one.
-    "ten-crop": ten crops (Tables 2, 3). "multi-scale": the whole image at each side, fully
+    `images_at(s)` gives every image (uint8), always in the same order, whole, with its shorter side
+    resized to s, one of `sides`. "single": the centre `crop` (Figure 4), or the whole image without
+    one. "ten-crop": ten crops (Tables 2, 3). "multi-scale": the whole image at each side, fully
     convolutional: features pooled over all positions, classified, and then the softmax averaged over
     sides (Table 4; the paper does not say whether mirror images were averaged too: here they are not).
     The network's mode is left as it was.
@@ -124,7 +122,7 @@ def protocol_scores(
     return scores, labels
 
 
-def _all_scores(subject: Trained, seen: Images, average: Average) -> tuple[Tensor, Tensor]:
+def _all_scores(subject: Trained, seen: Batches, average: Average) -> tuple[Tensor, Tensor]:
     """Scores and labels of images in views (B, V, C, H, W), which run in batches of one shape."""
     weights = next(subject.network.parameters(), torch.zeros(()))
     most = CPU_BATCH_PIXELS if weights.device.type == "cpu" else BATCH_PIXELS

@@ -14,7 +14,7 @@ from resnetlab.nets import probes
 from resnetlab.training import evaluate, ranks
 from resnetlab.training.device import threads_kept
 from resnetlab.training.ending import failing_in_words, summary_of
-from resnetlab.training.start import begin
+from resnetlab.training.start import Asked, begin
 from resnetlab.training.state import Training
 
 
@@ -44,11 +44,12 @@ def fit(
     stay the same, the first process writes, batch norm sees each process's share. A run that began with
     another number of processes is refused.
     """
+    writer = store.RunWriter(store.results_root(results_folder), study, name or run.default_name, run)
     with (
         threads_kept(threads),
         ranks.join(device) as (group, place),
         machine.stop_signals() as stopped,
-        begin(run, study, name, results_folder, place, threads, engine, group) as begun,
+        begin(writer, Asked(place, threads, engine), group) as begun,
     ):
         if isinstance(begun, store.RunRecord):
             return begun

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resnetlab import machine
 from resnetlab.config import UsageError
+from resnetlab.images.feeds import Share
 
 T = TypeVar("T")
 
@@ -31,11 +32,9 @@ class RankLostError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Ranks(Share):
     """This process among the `count` that train one network. Rank 0 is `first`: it alone writes."""
 
-    rank: int = 0
-    count: int = 1
     here: int = 1  # how many of them run on this machine
     _control: Any = None  # a group for small messages between CPUs, which never wait for a GPU
 

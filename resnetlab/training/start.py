@@ -16,16 +16,24 @@ from torch import Tensor
 
 from resnetlab import __version__, config, machine, nets, store
 from resnetlab.config import UsageError
-from resnetlab.images import feeds, photographs
+from resnetlab.images import feeds
 from resnetlab.nets import surgery
 from resnetlab.training import engine as engines
 from resnetlab.training import ranks, state
 from resnetlab.training.captured import make_training
-from resnetlab.training.device import check_precision, device_name, note, resolve_device, set_precision
+from resnetlab.training.device import device_name, note, resolve_device, set_precision
 from resnetlab.training.state import Training
 from resnetlab.training.trained import load_trained, newest
 
 STATISTICS_BATCHES = 4  # of the run's first ones: what added identity layers take their statistics from
+
+
+class Asked(NamedTuple):
+    """How a user wants a run to be executed; None and "auto": as it began, or as this machine can."""
+
+    device: str
+    threads: int | None
+    engine: str
 
 
 class Begun(NamedTuple):
@@ -37,44 +45,31 @@ class Begun(NamedTuple):
 
 @contextlib.contextmanager
 def begin(
-    run: config.Run,
-    study: str,
-    name: str | None,
-    results_folder: str | Path | None,
-    device: str,
-    threads: int | None,
-    engine: str,
-    group: ranks.Ranks = ranks.ALONE,
+    own: store.RunWriter, asked: Asked, group: ranks.Ranks = ranks.ALONE
 ) -> Iterator[Begun | store.RunRecord]:
     """All that comes before the next step of `fit`; or the record of a run that has ended.
 
-    run.json is written and the logs are cut to where the training stands. The run's folder is this
-    process's own until the end of the block. UsageError before anything is written for a request that
-    cannot be met.
+    The first rank opens the run's `own` writer: run.json is written and the logs are cut to where the
+    training stands. The run's folder is this process's until the end of the block. UsageError before
+    anything is written for a request that cannot be met.
     """
-    check_precision(run.precision, resolve_device(device))
+    run = own.run
+    nets.check_precision(run.precision, resolve_device(asked.device))
     _check_share(run, group)
     dataset = state.load_data(run)
     state.check_run(run, dataset)
-    root = store.results_root(results_folder)
-    with (
-        store.RunWriter(root, study, name or run.default_name, run)
-        if group.first
-        else contextlib.nullcontext()
-    ) as writer:
+    with own if group.first else contextlib.nullcontext() as writer:
         ended = group.tell(store.read_run(writer.folder) if writer and writer.ended else None)
         if ended is not None:
             yield ended
             return
-        execution = group.tell(
-            _execution(writer, run, dataset, device, threads, engine, group) if writer else {}
-        )
-        place = resolve_device(device if device.startswith("cuda") else execution["device"])
+        execution = group.tell(_execution(writer, dataset, asked, group) if writer else {})
+        place = asked.device if asked.device.startswith("cuda") else execution["device"]
         set_precision(run.precision)
         torch.set_num_threads(execution["threads"])
 
         how = engines.parse(execution["engine"])
-        fresh = functools.partial(make_training, run, dataset, place, group, how)
+        fresh = functools.partial(make_training, run, dataset, resolve_device(place), group, how)
         if writer is not None:
             described = _unchanged_images(writer, dataset)
             training, checkpoint, payload = _as_it_was_left(writer, fresh)
@@ -85,14 +80,10 @@ def begin(
                 training.restore(payload)
         training.spread()
         if writer is not None:  # run.json, and the logs cut: the first change on disk
+            versions = {"python": platform.python_version(), "torch": torch.__version__}
             writer.begin(
                 execution=execution,
-                versions={
-                    "python": platform.python_version(),
-                    "torch": torch.__version__,
-                    "numpy": np.__version__,
-                    "resnetlab": __version__,
-                },
+                versions=versions | {"numpy": np.__version__, "resnetlab": __version__},
                 dataset=described,
                 layers=state.probe_layers(training.network),
                 parameters=nets.count_parameters(training.network),
@@ -113,7 +104,7 @@ def beginning(
     gradient norms of this batch are those that the run logs for step 0. Trained weights that the run
     begins with are looked for in `results_folder`.
     """
-    check_precision(run.precision, device)
+    nets.check_precision(run.precision, device)
     dataset = state.load_data(run)
     state.check_run(run, dataset)
     training = Training(run, dataset, device)
@@ -134,24 +125,19 @@ def _check_share(run: config.Run, group: ranks.Ranks) -> None:
 
 
 def _execution(
-    writer: store.RunWriter,
-    run: config.Run,
-    dataset: feeds.Dataset | photographs.Photos,
-    device: str,
-    threads: int | None,
-    engine: str,
-    group: ranks.Ranks,
+    writer: store.RunWriter, dataset: state.Images, asked: Asked, group: ranks.Ranks
 ) -> dict[str, Any]:
     """Where and how the run is executed: as it began, if it did. UsageError if that cannot be."""
-    began = writer.info.get("execution", {})
+    run, began = writer.run, writer.info.get("execution", {})
+    device, threads, engine = asked
     place = resolve_device(began.get("device", "auto") if device == "auto" else device)
     resident, alone = isinstance(dataset, feeds.Dataset), group.count == 1
-    asked = began.get("engine", "auto") if engine == "auto" else engine
-    if asked == "auto":
+    wanted = began.get("engine", "auto") if engine == "auto" else engine
+    if wanted == "auto":
         side = state.image_side(run, dataset)
         chosen = engines.choose(run, place, side, resident=resident, alone=alone)
     else:
-        chosen = engines.parse(asked)
+        chosen = engines.parse(wanted)
     for key, now, words, advice in (
         ("device", place.type, "on {}", "use --device {}"),
         ("ranks", group.count, "with {} process(es)", "batch norm sees each one's share: start {}"),
@@ -174,9 +160,7 @@ def _execution(
     }
 
 
-def _unchanged_images(
-    writer: store.RunWriter, dataset: feeds.Dataset | photographs.Photos
-) -> dict[str, Any]:
+def _unchanged_images(writer: store.RunWriter, dataset: state.Images) -> dict[str, Any]:
     """What run.json says of the images. UsageError if the run began with others."""
     before, described = writer.info.get("dataset"), dataset.describe()
     if before and before.get("sha256") != described["sha256"]:

@@ -19,6 +19,7 @@ from resnetlab.training import engine as engines
 from resnetlab.training import ranks
 from resnetlab.training.step import Step, train_step
 
+Images = feeds.Dataset | photographs.Photos
 RECOMPUTE_LAYERS = 500  # a network of more keeps only its blocks' inputs for the backward pass
 NEVER = 2**62  # a step that no run reaches
 
@@ -31,18 +32,18 @@ def weights_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_data(run: config.Run) -> feeds.Dataset | photographs.Photos:
+def load_data(run: config.Run) -> Images:
     """The run's images: in memory, or, where its recipe crops larger ones, as files."""
     return datasets.load(run.data) if run.recipe.crop is None else photographs.load(run.data)
 
 
-def check_run(run: config.Run, dataset: feeds.Dataset | photographs.Photos) -> None:
+def check_run(run: config.Run, dataset: Images) -> None:
     """Raises UsageError if these images cannot train that network, before anything is made."""
     side = image_side(run, dataset)
     nets.check_size(run.network, side, side)
 
 
-def image_side(run: config.Run, dataset: feeds.Dataset | photographs.Photos) -> int:
+def image_side(run: config.Run, dataset: Images) -> int:
     """Pixels a side of the square images that the network sees."""
     if isinstance(dataset, feeds.Dataset):
         return dataset.size
@@ -75,7 +76,7 @@ class Training:
     def __init__(
         self,
         run: config.Run,
-        dataset: feeds.Dataset | photographs.Photos,
+        dataset: Images,
         device: torch.device,
         group: ranks.Ranks = ranks.ALONE,
         how: engines.Engine = engines.EAGER,
@@ -100,8 +101,7 @@ class Training:
             fused=True if how.graph or device.type == "cuda" else None,
         )
         self.schedule = schedule.Schedule(recipe)
-        share = feeds.Share(group.rank, group.count)
-        setting = feeds.Setting(recipe, run.seed, device, dtype, share)
+        setting = feeds.Setting(recipe, run.seed, device, dtype, group)
         self.feed: feeds.Feed = streaming.feed(dataset, setting)
         self._batches: Iterator[tuple[Tensor, Tensor]] | None = None
         self._last: Step  # what the step just made saw

@@ -16,7 +16,7 @@ from resnetlab.training.device import resolve_device, threads_kept
 from resnetlab.training.ending import failing_in_words
 from resnetlab.training.loop import Loop
 from resnetlab.training.memory import bytes_needed
-from resnetlab.training.start import begin
+from resnetlab.training.start import Asked, begin
 
 
 def fit_together(
@@ -54,8 +54,8 @@ def fit_together(
 
     def start(name: str) -> None:
         with contextlib.ExitStack() as held:
-            opened = begin(runs[name], study, name, results_folder, device, threads, engine)
-            begun = held.enter_context(opened)
+            writer = store.RunWriter(store.results_root(results_folder), study, name, runs[name])
+            begun = held.enter_context(begin(writer, Asked(device, threads, engine)))
             if isinstance(begun, store.RunRecord):
                 ended[name] = begun
                 return
