@@ -1,17 +1,19 @@
-"""Arrays that took long to compute, kept in one `.npz` file."""
+"""What took long to make, kept: arrays in one `.npz` file, a whole folder."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from resnetlab.files import atomic_write
+from resnetlab.images.pixels import DataError
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -43,3 +45,22 @@ def cached(
         if old != path:
             old.unlink(missing_ok=True)
     return arrays
+
+
+@contextlib.contextmanager
+def made(folder: Path, partial: Path) -> Iterator[Path]:
+    """A place for a folder, `partial`; what was made there takes its name when all went well.
+
+    Nothing of it stays else, and nothing counts of an attempt that was killed. Where another process
+    was faster, its folder stands. Raises DataError if it cannot be written.
+    """
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
+        if not folder.is_dir():
+            partial.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():
+            raise DataError(f"{folder} could not be made ({error.strerror or error})") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

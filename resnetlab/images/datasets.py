@@ -18,7 +18,7 @@ from resnetlab import config
 from resnetlab.config import UsageError
 from resnetlab.files import project_root
 from resnetlab.images import folders
-from resnetlab.images.cache import Arrays, cached
+from resnetlab.images.cache import Arrays, cached, made
 from resnetlab.images.feeds import Dataset, Split, generator
 from resnetlab.images.pixels import BAR, DataError, decode, in_threads, reading
 
@@ -117,22 +117,18 @@ def download(name: str, root: Path | None = None) -> Path:
     with contextlib.suppress(RuntimeError):
         reader(folder, train=False, download=False)
         return folder
-    partial = folder.with_name(f"{name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        reader(partial, train=True, download=True)
-        (partial / reader.filename).unlink(missing_ok=True)  # the archive; its content is checked
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except (OSError, RuntimeError, EOFError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise DataError(
-            f"{name} could not be downloaded from {reader.url} ({reason}); nothing was kept. "
-            f"Try again later; {OFFLINE}"
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with made(folder, folder.with_name(f"{name}.partial")) as partial:
+        try:
+            partial.mkdir(parents=True)
+            reader(partial, train=True, download=True)
+            (partial / reader.filename).unlink(missing_ok=True)  # the archive; its content is checked
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, RuntimeError, EOFError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise DataError(
+                f"{name} could not be downloaded from {reader.url} ({reason}); nothing was kept. "
+                f"Try again later; {OFFLINE}"
+            ) from None
     return folder
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from torch import Tensor
 from resnetlab import config, machine
 from resnetlab.config import UsageError
 from resnetlab.images import datasets, folders, tiny_imagenet
+from resnetlab.images.cache import made
 from resnetlab.images.feeds import digest_of, generator
 from resnetlab.images.pixels import BAR, DataError, decode, in_threads, reading
 
@@ -205,10 +205,9 @@ def make_digits(root: Path) -> Path:
     folder = root / "digits-large"
     if folder.is_dir():
         return folder
-    partial = root / f".digits-large.{os.getpid()}"
     digits = datasets.load(config.Data())
     random = generator(0, "digits-large")
-    try:
+    with made(folder, root / f".digits-large.{os.getpid()}") as partial:
         for name, split in (("train", digits.train), ("test", digits.test)):
             sizes = torch.randint(40, 81, (len(split), 2), generator=random).tolist()
             for index, size in enumerate(sizes):
@@ -217,13 +216,4 @@ def make_digits(root: Path) -> Path:
                 image = Image.fromarray(split.images[index, 0].numpy())
                 image = image.resize(tuple(size), Image.Resampling.BICUBIC)
                 image.save(place / f"{index:04d}.jpg", quality=90)
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster
-                raise
-    except OSError as error:
-        raise DataError(f"{folder} could not be made ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder

@@ -7,7 +7,6 @@ The test split has no labels; the validation images are what is tested on, as ev
 
 from __future__ import annotations
 
-import shutil
 import zipfile
 import zlib
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from resnetlab.config import TINY_CLASSES
 from resnetlab.images import fetch, folders
+from resnetlab.images.cache import made
 from resnetlab.images.folders import Layout
 from resnetlab.images.pixels import DataError
 
@@ -112,9 +112,7 @@ def download(root: Path) -> Path:
     if folder.is_dir():
         return folder
     archive = fetch.file(URL, root / "tiny-imagenet-200.zip", size=BYTES, md5=MD5)
-    partial = root / ".tiny-imagenet.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with made(folder, root / ".tiny-imagenet.partial") as partial:
         unpacked = unpack(archive, partial)
         for split, classes in look(unpacked).checked().items():
             count = sum(map(len, classes.values()))
@@ -124,10 +122,6 @@ def download(root: Path) -> Path:
                     f"{IMAGES[split]:,} of {TINY_CLASSES}: it is not the published set"
                 )
         unpacked.rename(folder)
-    except OSError as error:
-        raise DataError(f"{folder} could not be made ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     archive.unlink(missing_ok=True)
     return folder
 
