@@ -11,26 +11,17 @@ if str(here.parent) not in sys.path:  # streamlit puts only this file's folder t
 
 from dashboard import frame  # noqa: E402
 
-# The order of a lesson: what happens, why not, what is inside, how it compares, try it, look behind.
-PAGES = {
-    "degradation": ("Degradation", ":material/trending_up:"),
-    "gradients": ("Gradient norms", ":material/gradient:"),
-    "networks": ("Inside the networks", ":material/account_tree:"),
-    "why": ("Why it fails, why it works", ":material/psychology:"),
-    "paper": ("Ours and the paper", ":material/menu_book:"),
-    "compare": ("Compare runs", ":material/stacked_line_chart:"),
-    "lab": ("Live lab", ":material/science:"),
-    "notebooks": ("Notebooks", ":material/description:"),
-    "runs": ("Runs", ":material/table_rows:"),
-    "health": ("Health", ":material/monitor_heart:"),
-}
-
 # A file, because an icon given by name would be fetched from a server.
 st.set_page_config(page_title="resnetlab", page_icon=here / "icon.svg", layout="wide")
 page = st.navigation(
     [
-        st.Page(f"app_pages/{name}.py", title=title, icon=icon, default=name == "degradation")
-        for name, (title, icon) in PAGES.items()
+        st.Page(
+            f"app_pages/{name}.py",
+            title=about.get("menu", about["title"]),
+            icon=about["icon"],
+            default=name == "degradation",
+        )
+        for name, about in frame.PAGES.items()
     ]
 )
 frame.sidebar()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,13 +15,14 @@ import streamlit as st
 from dashboard import cached, live_chart
 from resnetlab import plots, store
 from resnetlab.pages import document
-from resnetlab.plots import series
+from resnetlab.plots import lines, series
 
 LOOK_SECONDS = 2.0  # between two looks at the files while a run trains
 IDLE_SECONDS = 15.0  # and while none does: a study that is started later shows up by itself
 BARS = 4  # progress bars at most
 FIRST = "digits"  # the committed study that a fresh clone opens on: what `make study` makes
-STYLES = Path(__file__).parent / "styles"
+HERE = Path(__file__).parent
+PAGES = tomllib.loads((HERE / "pages.toml").read_text("utf-8"))
 
 T = TypeVar("T")
 count = document.count  # `1 run`, `1,200 runs`
@@ -29,20 +31,19 @@ shown = series.shown  # text that may hold anything on one line, for what does n
 # --- text -------------------------------------------------------------------------------------
 
 
-def say(text: object, length: int = 400) -> None:
-    """Show text that may hold anything as it is, by `shown`: never as markdown."""
-    st.text(shown(text, length))
+def say(*texts: object, length: int = 400) -> None:
+    """Show texts that may hold anything as they are, by `shown`: never as markdown."""
+    for text in texts:
+        st.text(shown(text, length))
 
 
-def sentences(lines: Sequence[str], most: int = 100) -> None:
+def sentences(texts: Sequence[str], most: int = 100) -> None:
     """What runs or measurements say, in a frame, a sentence per line; beyond `most` to unfold."""
     with st.container(border=True):
-        for line in lines[:most]:
-            say(line, 2000)
-        if len(lines) > most:
-            with st.expander(f"{len(lines) - most} more, network by network"):
-                for line in lines[most:]:
-                    say(line, 2000)
+        say(*texts[:most], length=2000)
+        if len(texts) > most:
+            with st.expander(f"{len(texts) - most} more, network by network"):
+                say(*texts[most:], length=2000)
 
 
 def section(title: str, about: str = "") -> None:
@@ -62,6 +63,11 @@ def labelled(items: Iterable[tuple[str, T]]) -> dict[str, T]:
 # --- choices ----------------------------------------------------------------------------------
 
 
+def ask(widget: Callable[..., Any], label: str, key: str, hint: str | None = None, **more: Any) -> Any:
+    """What a widget of Streamlit is set to, which stands in the page's address."""
+    return widget(label, key=key, bind="query-params", help=hint, **more)
+
+
 def choose(
     label: str,
     options: Mapping[str, T],
@@ -72,44 +78,49 @@ def choose(
     place: Any = st,
     **more: Any,
 ) -> T:
-    """What is chosen of the labelled options, which stands in the page's address.
+    """What is chosen of the labelled options.
 
     At first, and where the address names none of them, it is the one at `first`. `place` is the column
     to draw in.
     """
-    words = {"index": first, "key": key, "bind": "query-params", "help": hint} | more
-    return options.get(str(place.selectbox(label, list(options), **words)), [*options.values()][first])
+    chosen = ask(place.selectbox, label, key, hint, options=list(options), index=first, **more)
+    return options.get(str(chosen), [*options.values()][first])
 
 
 def switch(
-    label: str,
-    key: str,
-    hint: str | None = None,
-    *,
-    on: bool = False,
-    place: Any = st,
-    disabled: bool = False,
+    label: str, key: str, hint: str | None = None, *, on: bool = False, place: Any = st, **more: Any
 ) -> bool:
-    """A choice of yes or no, which stands in the page's address."""
-    words = {"value": on, "key": key, "bind": "query-params", "help": hint, "disabled": disabled}
-    return bool(place.toggle(label, **words))
+    """A choice of yes or no."""
+    return bool(ask(place.toggle, label, key, hint, value=on, **more))
+
+
+def choose_several(
+    label: str,
+    options: Mapping[str, T],
+    key: str,
+    hint: str,
+    *,
+    first: Sequence[str],
+    most: int,
+    study: store.Study,
+    place: Any = st,
+) -> dict[str, T]:
+    """Up to `most` of the labelled options; at first those of `first`, see `follow`."""
+    usual = follow(key, first[:most], study)
+    several: dict[str, Any] = {"options": list(options), "default": usual, "max_selections": most}
+    chosen = ask(place.multiselect, label, key, hint, **several)
+    return {label: options[label] for label in chosen[:most] if label in options}
 
 
 def choose_runs(
-    label: str,
-    runs: Mapping[str, store.RunRecord],
-    study: store.Study,
-    key: str,
-    most: int,
-    hint: str,
-    each: int = 1,
+    label: str, runs: lines.Runs, study: store.Study, key: str, most: int, hint: str, each: int = 1
 ) -> dict[str, store.RunRecord]:
     """Up to `most` of the labelled runs.
 
     At first the shallowest and the deepest networks of each family in `study`, the first `each` runs
     of both.
     """
-    offered = []
+    first = []
     for family in ("plain", "residual"):
         depths = {
             label: run.network.depth
@@ -117,17 +128,8 @@ def choose_runs(
             if run.network.family == family and run.path.parent == study.path
         }
         for depth in sorted({min(depths.values()), max(depths.values())}) if depths else ():
-            offered += [label for label in depths if depths[label] == depth][:each]
-    chosen = st.multiselect(
-        label,
-        list(runs),
-        default=follow(key, offered[:most], study),
-        key=key,
-        bind="query-params",
-        max_selections=most,
-        help=hint,
-    )
-    return {label: runs[label] for label in chosen[:most] if label in runs}
+            first += [label for label in depths if depths[label] == depth][:each]
+    return choose_several(label, runs, key, hint, first=first, most=most, study=study)
 
 
 def follow(key: str, offered: Any, study: store.Study) -> Any:
@@ -147,12 +149,18 @@ def follow(key: str, offered: Any, study: store.Study) -> Any:
     return None
 
 
-def one_condition(runs: Sequence[store.RunRecord]) -> list[store.RunRecord]:
-    """The runs of one data set, recipe and precision, chosen if there are several."""
+def by_condition(runs: Iterable[store.RunRecord]) -> dict[str, list[store.RunRecord]]:
+    """The runs by data set, recipe and precision: others cannot be averaged or subtracted."""
     groups: dict[str, list[store.RunRecord]] = {}
     for run in runs:
         parts = (run.config.data.label, f"recipe {run.config.recipe.label}", run.config.precision)
         groups.setdefault(shown(" · ".join(parts), 120), []).append(run)
+    return groups
+
+
+def one_condition(runs: Sequence[store.RunRecord]) -> list[store.RunRecord]:
+    """The runs of one data set, recipe and precision, chosen if there are several."""
+    groups = by_condition(runs)
     if len(groups) < 2:
         return list(runs)
     return choose(
@@ -184,10 +192,10 @@ def sidebar() -> None:
         bare = switch("Hide controls", "bare", hint)
     for name, wanted in {"page": True, "projector": projector(), "bare": bare}.items():
         if wanted:
-            st.html(STYLES / f"{name}.css")
+            st.html(HERE / "styles" / f"{name}.css")
     if bare:
-        look: dict[str, Any] = {"icon": ":material/tune:", "type": "tertiary"}
-        st.button("Show controls", on_click=lambda: st.session_state.update(bare=False), **look)
+        leave = partial(st.session_state.update, bare=False)
+        st.button("Show controls", on_click=leave, icon=":material/tune:", type="tertiary")
 
 
 def projector() -> bool:
@@ -195,10 +203,15 @@ def projector() -> bool:
     return bool(st.session_state.get("projector"))
 
 
-def open_study(title: str, intro: str) -> store.Study:
+def head(page: str, **values: object) -> None:
+    """The page's title and introduction from pages.toml, with `values` in it."""
+    st.title(PAGES[page]["title"], anchor=False)
+    st.markdown(PAGES[page]["intro"].format(**values))
+
+
+def open_study(page: str, **values: object) -> store.Study:
     """Draw the page's head; the chosen study. Ends the page if there is none."""
-    st.title(title, anchor=False)
-    st.markdown(intro)
+    head(page, **values)
     studies = _studies()
     if not studies:
         _no_results(cached.root())
@@ -229,7 +242,7 @@ def _no_results(root: Path) -> None:
     reason = store.unreadable(root)
     if reason:
         st.error("The results folder cannot be read.", icon=":material/folder_off:")
-        say(f"{reason}: {root.absolute()}", 1000)
+        say(f"{reason}: {root.absolute()}", length=1000)
         st.markdown("Fix that, or name another one: `resnetlab dashboard --results FOLDER`.")
         return
     st.info("There are no results yet.", icon=":material/folder_open:")
@@ -244,48 +257,47 @@ def _no_results(root: Path) -> None:
 # --- live -------------------------------------------------------------------------------------
 
 
-def redraw_when_changed(state: Callable[[], Any], every: float) -> None:
-    """Look at `state()` every so many seconds; draw the page again when it is not what it was."""
-    drawn, since = state(), time.monotonic()
+def redraw_when_changed(state: Callable[[], Any], every: float | None) -> None:
+    """Look at `state()` every so many seconds; draw the page again when it is not what it was.
+
+    What `state` draws changes at every look.
+    """
+    drawn: list[Any] = []  # the first look belongs to the drawing of the page itself
 
     def look() -> None:
-        # The first look belongs to the drawing of the page itself.
-        if time.monotonic() - since > LOOK_SECONDS / 2 and state() != drawn:
+        now = state()
+        if not drawn:
+            drawn.append(now)
+        elif now != drawn[0]:
             st.rerun()
 
     st.fragment(look, run_every=every)()
 
 
+def pause(key: str, place: Any) -> bool:
+    hint = "Hold the picture still. Without it, charts grow and keep your zoom."
+    return bool(place.toggle("Pause", key=key, help=hint))
+
+
 def _watch(study: store.Study | None) -> None:
     """Look at the files now and then; draw the page again only when they changed."""
-    running = _running(study)
-    live(bool(running))
+    running = bool(_running(study))
+    live(running)
     where, paused = st.container(), False
     if running:
         where, beside = st.columns([6, 1], vertical_alignment="top")
-        paused = beside.toggle(
-            "Pause",
-            key="pause",
-            help="Hold the picture still. Without it, charts grow and keep your zoom.",
-        )
-    drawn, since = _state(study), time.monotonic()
+        paused = pause("pause", beside)
 
-    def look() -> None:
-        # The first look belongs to the drawing of the page itself, which has just read the study.
-        first = time.monotonic() - since < LOOK_SECONDS / 2
-        now = study if first or study is None else cached.study(study.path)
+    def state() -> Any:
+        """What the page depends on; without a study, whether there is one by now."""
+        now = cached.study(study.path) if study else None
         _show_running(_running(now), paused)
-        if not paused and not first and _state(now) != drawn:
-            st.rerun()
+        if paused:
+            return None
+        return cached.state(now) if now else bool(store.find_studies(cached.root()))
 
     with where:
-        every = None if paused else LOOK_SECONDS if running else IDLE_SECONDS
-        st.fragment(look, run_every=every)()
-
-
-def _state(study: store.Study | None) -> Any:
-    """What the page depends on; without a study, whether there is one by now."""
-    return cached.state(study) if study else bool(store.find_studies(cached.root()))
+        redraw_when_changed(state, None if paused else LOOK_SECONDS if running else IDLE_SECONDS)
 
 
 def _running(study: store.Study | None) -> list[store.RunRecord]:
@@ -314,30 +326,23 @@ def live(training: bool) -> None:
 # --- charts -----------------------------------------------------------------------------------
 
 
-def for_page(figure: go.Figure) -> go.Figure:
-    """The figure, in place, in the page's ink, as far as the browser has told which.
+def chart(figure: go.Figure, key: str, config: Mapping[str, Any] | None = None, **clicks: Any) -> None:
+    """A figure of `plots` in the page's width. `config` is Plotly's, `clicks` are Streamlit's.
 
-    With the projector on it is larger and in full contrast.
+    It is drawn in the page's ink, as far as the browser has told which; with the projector on larger
+    and in full contrast. It keeps the background of its theme, the page's, so that a saved picture can
+    be read anywhere.
     """
     kind = st.context.theme.type
     plots.themed(figure, kind if kind in ("light", "dark") else "neutral")
     if projector():
         plots.enlarge(figure).update_layout(font_color="#ffffff" if kind == "dark" else "#000000")
-    return figure
-
-
-def chart(figure: go.Figure, key: str, config: Mapping[str, Any] | None = None) -> None:
-    """A figure of `plots` in the page's width. `config` is Plotly's.
-
-    It keeps the background of its theme, the page's, so that a saved picture can be read anywhere.
-    """
-    for_page(figure)
     points, logged = plots.thin_lines(figure)
     options = plots.CONFIG | dict(config or {})
-    if st.session_state.get("live"):
+    if st.session_state.get("live") and not clicks:
         live_chart.show(figure, f"live {key}", str(st.session_state.get("study")), options)
     else:
-        st.plotly_chart(figure, key=key, width="stretch", theme=None, config=options)
+        st.plotly_chart(figure, key=key, width="stretch", theme=None, config=options, **clicks)
     if points < logged:
         st.caption(f"{points:,} of {logged:,} points: the lowest and highest of every stretch.")
 

@@ -47,11 +47,7 @@ class View:
 
 
 def page() -> None:
-    study = frame.open_study(
-        "Compare runs",
-        "Any runs of any studies in one picture. At first: the shallowest and the deepest networks of "
-        f"each family in the study chosen on the left, up to {RUNS_AT_FIRST} runs each.",
-    )
+    study = frame.open_study("compare", each=RUNS_AT_FIRST)
     runs = frame.labelled(
         (f"{frame.place(path)}/{run.name}", run)
         for path in store.find_studies(cached.root())
@@ -80,10 +76,8 @@ def page() -> None:
     show_numbers(curves, members, view)
     if len(chosen) > 1:
         frame.section("In words")
-        for sentence in verdict.answers(cached.table([*chosen.values()])):
-            frame.say(sentence, 2000)
-        for sentence in store.notes(chosen.values()):
-            frame.say(sentence)
+        frame.say(*verdict.answers(cached.table([*chosen.values()])), length=2000)
+        frame.say(*store.notes(chosen.values()))
     show_differences(curves, members, view)
     offer_files(chosen, figure, view)
 
@@ -124,18 +118,13 @@ def choose_view(quantities: Sequence[str]) -> View:
         disabled=by == lines.SINGLE,
     )
     left, middle, right, image = st.columns([2, 1, 1, 1.4], vertical_alignment="bottom")
-    smoothing = left.slider(
-        "Smoothing",
-        0.0,
-        0.99,
-        0.0,
-        0.01,
-        key="smooth",
-        bind="query-params",
-        help="Time-weighted exponential moving average, debiased, as Weights & Biases defines it: it "
+    hint = (
+        "Time-weighted exponential moving average, debiased, as Weights & Biases defines it: it "
         "reaches over a share of the axis, so short curves need more. The raw values stay faint "
-        "beneath; the table below is never smoothed.",
+        "beneath; the table below is never smoothed."
     )
+    scale = {"min_value": 0.0, "max_value": 0.99, "value": 0.0, "step": 0.01}
+    smoothing = frame.ask(left.slider, "Smoothing", "smooth", hint, **scale)
     log_x = frame.switch("Log x", "logx", place=middle)
     log_y = frame.switch("Log y", "logy", place=right)
     form = image.segmented_control(
@@ -196,8 +185,7 @@ def show_notes(notes: Sequence[str]) -> None:
     """What the reader has to know about the curves, to unfold."""
     if notes:
         with st.expander(f"Notes on these curves ({len(notes)})", icon=":material/info:"):
-            for note in notes[:MOST_NOTES]:
-                frame.say(note)
+            frame.say(*notes[:MOST_NOTES])
             if len(notes) > MOST_NOTES:
                 st.text(f"and {len(notes) - MOST_NOTES} more.")
 
@@ -209,18 +197,11 @@ def show_numbers(curves: Sequence[series.Line], members: Sequence[lines.Runs], v
     """One row per curve: last, best and at one step, as logged."""
     frame.section("Numbers")
     search, at = st.columns([3, 1], vertical_alignment="bottom")
-    wanted = search.text_input(
-        "Filter", key="filter", bind="query-params", placeholder="words that the name must hold"
-    )
-    asked = at.number_input(
-        "At step",
-        min_value=0,
-        value=None,
-        key="at",
-        bind="query-params",
-        placeholder="last shared",
-        help="The nearest step that a chosen run logged; runs without that step stay empty.",
-    )
+    example = "words that the name must hold"
+    wanted = frame.ask(search.text_input, "Filter", "filter", placeholder=example)
+    hint = "The nearest step that a chosen run logged; runs without that step stay empty."
+    usual = {"min_value": 0, "value": None, "placeholder": "last shared"}
+    asked = frame.ask(at.number_input, "At step", "at", hint, **usual)
     step = lines.shared_step(curves, asked)
     table = lines.table_of(curves, members, view.quantity, step, view.by)
     words = (wanted or "").casefold().split()

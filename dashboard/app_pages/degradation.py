@@ -20,11 +20,7 @@ COLUMNS = {
 
 
 def page() -> None:
-    study = frame.open_study(
-        "The degradation problem",
-        "A deeper network could copy a shallower one and let its extra layers do nothing, so it should "
-        "train at least as well.",
-    )
+    study = frame.open_study("degradation")
     runs = frame.one_condition(study.runs)
     if not runs:
         return
@@ -38,8 +34,7 @@ def page() -> None:
     )
     frame.section("What these runs say")
     frame.sentences(verdict.answers(table))
-    for sentence in store.notes(runs):
-        frame.say(sentence)
+    frame.say(*store.notes(runs))
     reason = next(iter(verdict.reasons_apart(table)), None)
     show_curves(cached.metrics(runs), reason)
     frame.section(
@@ -67,12 +62,9 @@ def predict(table: pd.DataFrame) -> None:
         f"**{deep}** has more layers, the same data, the same recipe, no shortcuts. Its *training* "
         "error will be",
     )
-    answer = st.segmented_control(
-        "Your prediction",
-        ["lower", "about the same", "higher"],
-        key="guess",
-        bind="query-params",
-        label_visibility="collapsed",
+    answers = ["lower", "about the same", "higher"]
+    answer = frame.ask(
+        st.segmented_control, "Your prediction", "guess", options=answers, label_visibility="collapsed"
     )
     if not frame.switch("Reveal", "reveal", disabled=answer is None):
         st.stop()

@@ -11,13 +11,7 @@ MOST_RUNS = 8  # panels of the heatmap
 
 
 def page() -> None:
-    study = frame.open_study(
-        "Gradient norms",
-        "Every few steps the L2 norm of each layer's weight gradient was written down. "
-        "If it shrank by orders of magnitude towards the first layers, they would hardly learn. The "
-        "paper argues (Sec. 4.1) that batch normalisation keeps plain networks from this: see whether "
-        "it does.",
-    )
+    study = frame.open_study("gradients")
     runs = frame.labelled((run.name, run) for run in study.runs)
     if not runs:
         return
@@ -56,13 +50,8 @@ def by_layer(study: store.Study, probes: pd.DataFrame) -> None:
     steps = [int(step) for step in np.sort(probes["step"].unique())]
     step = steps[-1]
     if len(steps) > 1:
-        step = st.select_slider(
-            "Optimizer step",
-            steps,
-            value=frame.follow("step", steps[-1], study),
-            key="step",
-            bind="query-params",
-        )
+        value = frame.follow("step", steps[-1], study)
+        step = frame.ask(st.select_slider, "Optimizer step", "step", options=steps, value=value)
     figure = plots.layer_profile(probes, [step])
     # One scale for all steps, so that moving the slider moves the lines and not the axis.
     norms = np.log10(probes["value"][probes["value"] > 0])

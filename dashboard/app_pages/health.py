@@ -25,12 +25,7 @@ COLUMNS = {
 
 
 def page() -> None:
-    study = frame.open_study(
-        "Health",
-        "Every run of every study that is damaged, torn, stale, diverged, stopped early or of an "
-        "unknown version, with the reason and the remedy. Everything healthy is shown on the other "
-        "pages.",
-    )
+    study = frame.open_study("health")
     with st.spinner("Reading every log ..."):
         looked, rows = everything(study)
     if rows:
@@ -71,14 +66,8 @@ def choose_kinds(rows: Sequence[Problem], looked: int) -> list[Problem]:
             st.metric(kind.capitalize(), number, help=meaning, border=True, width=170)
     chosen = kinds
     if len(kinds) > 1:
-        chosen = st.pills(
-            "Show only",
-            kinds,
-            selection_mode="multi",
-            key="kinds",
-            bind="query-params",
-            help="Nothing chosen shows everything.",
-        )
+        hint = "Nothing chosen shows everything."
+        chosen = frame.ask(st.pills, "Show only", "kinds", hint, options=kinds, selection_mode="multi")
     return [problem for problem in rows if not chosen or problem.kind in chosen]
 
 

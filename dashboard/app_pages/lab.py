@@ -27,10 +27,10 @@ ANSWERS = {
     "ended": "has ended already: it is drawn below, nothing has to be trained again",
 }
 SHORTCUTS = {
-    "none": "none: a plain network",
-    "A": "A: identity, zero padding",
-    "B": "B: projection where shapes change",
-    "C": "C: projection everywhere",
+    "none: a plain network": "none",
+    "A: identity, zero padding": "A",
+    "B: projection where shapes change": "B",
+    "C: projection everywhere": "C",
 }
 
 
@@ -39,11 +39,7 @@ SHORTCUTS = {
 
 def page() -> None:
     """Choose, start and watch; everything below the form changes by itself."""
-    st.title("Live lab", anchor=False)
-    st.markdown(
-        "Train a network here and watch it. Each run is a process of its own: close the page, and it "
-        f"goes on; come back, and it is here. The runs lie in the study `{lab.STUDY}` like any others."
-    )
+    frame.head("lab", study=lab.STUDY)
     root, may_start = cached.root(), lab.enabled(st.get_option("server.address"))
     if may_start:
         controls(root)
@@ -87,8 +83,7 @@ def message(icon: str, head: str, lines: Iterable[str]) -> None:
     """A message whose lines may hold anything."""
     with st.container(border=True, gap="xsmall"):
         st.markdown(f":material/{icon}: **{head}**")
-        for line in lines:
-            frame.say(line, 1000)
+        frame.say(*lines, length=1000)
 
 
 def ask(root: Path, wish: Callable[[], Sequence[config.Run]]) -> None:
@@ -101,6 +96,11 @@ def ask(root: Path, wish: Callable[[], Sequence[config.Run]]) -> None:
         return
     lines = (f"{run.label} {ANSWERS[answer]}" for run, answer in zip(runs, answers, strict=True))
     message("science", "In the lab", lines)
+
+
+def number(place: Any, label: str, name: str, value: float, step: float, hint: str, **more: Any) -> Any:
+    """A field of the form."""
+    return frame.ask(place.number_input, label, f"lab_{name}", hint, value=value, step=step, **more)
 
 
 def controls(root: Path) -> None:
@@ -116,42 +116,30 @@ def controls(root: Path) -> None:
         taught = button.button("Start the lesson", key="lesson", **look)
     with st.container(border=True):
         top, bottom = st.columns(3), st.columns(3)
-
-        def number(
-            place: Any, label: str, key: str, value: Any, step: Any, hint: str, **more: Any
-        ) -> Any:
-            words = {"value": value, "step": step, "key": key, "bind": "query-params", "help": hint}
-            return place.number_input(label, **words | more)
-
         layers = f"Weighted layers: 8, 14, 20, … at most {lab.MOST_DEPTH}."
-        depth = number(top[0], "Depth (6n+2)", "lab_depth", 20, 6, layers)
-        words: dict[str, Any] = {"key": "lab_shortcut", "bind": "query-params"}
-        shown = SHORTCUTS.__getitem__
-        shortcut = top[1].selectbox("Shortcut", list(SHORTCUTS), format_func=shown, **words)
+        depth = number(top[0], "Depth (6n+2)", "depth", 20, 6, layers)
+        shortcut = frame.choose("Shortcut", SHORTCUTS, "lab_shortcut", place=top[1])
         images = {name: name for name in lab.data_sets()}
         fetched = "The digits, and CIFAR where `resnetlab data download` has fetched it."
         data = frame.choose("Data", images, "lab_data", fetched, place=top[2])
         rule = "Until the schedule divides it by ten; the paper's is 0.1."
-        lr = number(bottom[0], "Learning rate", "lab_lr", 0.1, 0.01, rule, format="%.4g")
+        lr = number(bottom[0], "Learning rate", "lr", 0.1, 0.01, rule, format="%.4g")
         most = f"Optimizer steps, at most {lab.MOST_STEPS:,}; the schedule moves along."
-        steps = number(bottom[1], "Steps", "lab_steps", lab.LESSON_STEPS, 100, most)
+        steps = number(bottom[1], "Steps", "steps", lab.LESSON_STEPS, 100, most)
         follows = "Weights, order and augmentation follow from it."
-        seed = number(bottom[2], "Seed", "lab_seed", 0, 1, follows)
+        seed = number(bottom[2], "Seed", "seed", 0, 1, follows)
         start = st.button("Start", icon=":material/play_arrow:", key="start")
     if taught:
         ask(root, lambda: lab.LESSON)
     if start:
-        ask(root, lambda: [lab.asked(depth, str(shortcut), lr, data, steps, seed)])
+        ask(root, lambda: [lab.asked(depth, shortcut, lr, data, steps, seed)])
 
 
 # --- what is under way ------------------------------------------------------------------------
 
 
 def under_way(
-    root: Path,
-    entries: Sequence[lab.Entry],
-    runs: Mapping[str, store.RunRecord],
-    may_start: bool,
+    root: Path, entries: Sequence[lab.Job], runs: Mapping[str, store.RunRecord], may_start: bool
 ) -> None:
     """A line for each run that trains or waits, with the button that ends it."""
     waiting = [entry.name for entry in entries if entry.phase == "waiting"]
@@ -197,7 +185,7 @@ def title(run: config.Run) -> str:
 
 
 def to_continue(
-    root: Path, entries: Sequence[lab.Entry], runs: Sequence[store.RunRecord], may_start: bool
+    root: Path, entries: Sequence[lab.Job], runs: Sequence[store.RunRecord], may_start: bool
 ) -> None:
     """Runs that did not end, each with why and the button that goes on with it."""
     busy, notes = {entry.name for entry in entries}, lab.notes(root)
@@ -238,7 +226,7 @@ def held(runs: list[store.RunRecord], paused: bool) -> tuple[pd.DataFrame, pd.Da
     return now[1], now[2]
 
 
-def figures(study: store.Study, entries: Sequence[lab.Entry]) -> None:
+def figures(study: store.Study, entries: Sequence[lab.Job]) -> None:
     """Error curves, one figure for each data set and recipe, and the gradient norms."""
     newest = sorted(study.runs, key=begun, reverse=True)
     labels = frame.labelled((title(run.config), run) for run in newest)
@@ -247,23 +235,15 @@ def figures(study: store.Study, entries: Sequence[lab.Entry]) -> None:
     # The runs of the lesson that has just ended stay while the next one begins.
     offered = (live + [label for label in labels if label not in live])[: max(3, len(live))]
     pick, switch = st.columns([6, 1], vertical_alignment="bottom")
-    default = frame.follow("lab_runs", offered[:MOST_DRAWN], study)
     hint = f"Up to {MOST_DRAWN}. At first what trains now, or the latest three."
-    words: dict[str, Any] = {"default": default, "help": hint, "bind": "query-params"}
-    chosen = pick.multiselect(
-        "Runs to look at", list(labels), key="lab_runs", max_selections=MOST_DRAWN, **words
-    )
-    runs = [labels[label] for label in chosen if label in labels][:MOST_DRAWN]
+    about: dict[str, Any] = {"first": offered, "most": MOST_DRAWN, "study": study, "place": pick}
+    runs = [*frame.choose_several("Runs to look at", labels, "lab_runs", hint, **about).values()]
     if not runs:
         st.info("Choose runs to look at.", icon=":material/show_chart:")
         return
-    still = "Hold the picture still. Without it, charts grow and keep your zoom."
-    paused = bool(entries) and switch.toggle("Pause", key="lab_pause", help=still)
+    paused = bool(entries) and frame.pause("lab_pause", switch)
     metrics, probes = held(runs, paused)
-    groups: dict[tuple[str, ...], list[store.RunRecord]] = {}
-    for run in runs:  # runs that cannot be averaged or subtracted get figures of their own
-        condition = (run.config.data.label, run.config.recipe.label, run.config.precision)
-        groups.setdefault(condition, []).append(run)
+    groups = frame.by_condition(runs)
     for number, group in enumerate(groups.values()):
         names = [run.name for run in group]
         figure = plots.error_curves(metrics[metrics["run"].isin(names)])
@@ -272,9 +252,8 @@ def figures(study: store.Study, entries: Sequence[lab.Entry]) -> None:
         frame.chart(figure, f"lab_curves_{number}")
         table = cached.table(group)
         sentences = [*verdict.on_degradation(table), *verdict.on_shortcuts(table)]
-        for sentence in dict.fromkeys(sentences):
-            if " minus " in sentence:  # what is missing goes without saying while a lesson runs
-                frame.say(sentence, 2000)
+        # What is missing goes without saying while a lesson runs.
+        frame.say(*(line for line in dict.fromkeys(sentences) if " minus " in line), length=2000)
     frame.chart(plots.gradient_norm_heatmap(probes), "lab_gradients")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,24 +20,7 @@ MOST_RUNS = 6  # whose responses are measured at a time
 MOST_PIXELS, MOST_CLASSES = 1024, 100_000
 RESPONSES = "layer-responses"  # what notebook 07 calls its measurement
 
-FORMULAS = {
-    "stem": r"y = \mathrm{ReLU}(\mathrm{BN}(W x))",
-    "stem of imagenet": r"y = \mathrm{maxpool}(\mathrm{ReLU}(\mathrm{BN}(W x)))",
-    "classifier": r"y = W\,\overline{x} + b,\quad \overline{x}: \text{mean over all positions}",
-}
-RESIDUALS = {
-    "basic": r"F(x) = \mathrm{BN}(W_2\,\mathrm{ReLU}(\mathrm{BN}(W_1 x)))",
-    "bottleneck": (
-        r"F(x) = \mathrm{BN}(W_3\,\mathrm{ReLU}(\mathrm{BN}(W_2\,\mathrm{ReLU}(\mathrm{BN}(W_1 x)))))"
-    ),
-    "single": r"F(x) = \mathrm{BN}(W_1 x)",
-}
-SHORTCUTS = {
-    "none": r"y = \mathrm{ReLU}(F(x))",
-    "identity": r"y = \mathrm{ReLU}(F(x) + x)",
-    "padded": r"y = \mathrm{ReLU}(F(x) + \mathrm{pad}(x))",
-    "projection": r"y = \mathrm{ReLU}(F(x) + \mathrm{BN}(W_s x))",
-}
+TEX = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 LAYER_COLUMNS = {
     "layer": frame.text("Layer"),
     "kernel": frame.text("Kernel"),
@@ -53,11 +38,7 @@ Part = Mapping[str, Any]  # an entry of `nets.parts`
 
 
 def page() -> None:
-    study = frame.open_study(
-        "Inside the networks",
-        "A plain network and a residual one of the same depth differ in nothing but the shortcuts: "
-        "same layers, same filters, and with option A the same number of parameters.",
-    )
+    study = frame.open_study("networks")
     hint = "The study's networks first, deepest first; then those of the paper."
     network = frame.choose("Network", offered(study), "network", hint)
     networks = [one for one in (with_shortcut(network, "none"), network) if one is not None]
@@ -71,7 +52,8 @@ def page() -> None:
         frame.say(f"The networks could not be built: {error}")
         return
     block = choose_block(parts[network.name])
-    draw(parts, block)
+    drawing = plots.network_drawing(parts, block)
+    frame.chart(drawing, "drawing", on_select=take_click, selection_mode="points")
     frame.say(f"Shapes and multiply-adds are for {whose}, {channels} × {size} × {size}.")
 
     # Responses are asked for before the block that shows them, and drawn behind it.
@@ -151,19 +133,6 @@ def take_click() -> None:
         st.session_state["block"] = st.session_state["labels of blocks"][clicked]
 
 
-def draw(parts: Mapping[str, Sequence[Part]], block: str) -> None:
-    """`frame.chart`, with clicks."""
-    st.plotly_chart(
-        frame.for_page(plots.network_drawing(parts, block)),
-        key="drawing",
-        width="stretch",
-        theme=None,
-        config=plots.CONFIG,
-        on_select=take_click,
-        selection_mode="points",
-    )
-
-
 def show_block(
     network: config.Network,
     parts: Sequence[Part],
@@ -214,10 +183,10 @@ def show_block(
 
 def formula(part: Part, design: str) -> str:
     """What the part computes, as TeX."""
-    kind = f"stem of {design}" if part["kind"] == "stem" else part["kind"]
-    if part["kind"] in FORMULAS:
-        return FORMULAS.get(kind, FORMULAS[part["kind"]])
-    lines = rf"{SHORTCUTS[part['shortcut']]}\\{RESIDUALS[part['kind']]}"
+    kind, parts = part["kind"], TEX["part"]
+    if kind in parts:
+        return str(parts.get(f"{kind} of {design}", parts[kind]))
+    lines = rf"{TEX['shortcut'][part['shortcut']]}\\{TEX['residual'][kind]}"
     return rf"\begin{{gathered}}{lines}\end{{gathered}}"
 
 
@@ -260,8 +229,8 @@ def show_responses(study: store.Study, network: config.Network) -> pd.DataFrame:
     if conditions:
         st.text(f"Measured on test images in evaluation mode: {'; '.join(sorted(conditions))}.")
     if lines:
-        for reason in verdict.reasons_apart(responses):
-            frame.say(f"Not to be compared number by number: {reason}.")
+        reasons = verdict.reasons_apart(responses)
+        frame.say(*(f"Not to be compared number by number: {reason}." for reason in reasons))
     return responses
 
 

@@ -24,11 +24,7 @@ SHIPPED = Path(__file__).resolve().parents[2] / "notebooks"
 
 
 def page() -> None:
-    study = frame.open_study(
-        "Notebooks",
-        "What was executed: the notebook that looks at the study, and the one that trained each run. "
-        "Shown from its cells; nothing in it runs here.",
-    )
+    study = frame.open_study("notebooks")
     paths = notebooks(study)
     if not paths:
         st.info("This study has no executed notebook.", icon=":material/description:")

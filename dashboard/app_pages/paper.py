@@ -14,12 +14,7 @@ CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe", "paramete
 
 
 def page() -> None:
-    frame.open_study(
-        "Ours and the paper",
-        "Every error that the paper reports in Tables 2, 3, 4 and 6 and at the end of Figure 6, and "
-        "beside it what runs of ours reached, from **all** studies of the results folder. A cell "
-        "without a run stays empty.",
-    )
+    frame.open_study("paper")
     paths = store.find_studies(cached.root())
     studies = {frame.place(path): cached.study(path).runs for path in paths}
     ours = comparison.measured(studies.items())

@@ -24,11 +24,7 @@ COLUMNS = {
 
 
 def page() -> None:
-    study = frame.open_study(
-        "Runs",
-        "Every run of the study as it lies on disk. Errors are in percent and final, not best; a run "
-        "that has not ended shows its last logged values.",
-    )
+    study = frame.open_study("runs")
     if study.runs:
         every_run(study)
         one_run(study)
@@ -64,8 +60,7 @@ def one_run(study: store.Study) -> None:
     runs = frame.labelled((run.name, run) for run in study.runs)
     first = next((i for i, run in enumerate(study.runs) if run.status == "running"), 0)
     run = frame.choose("Run", runs, "run", first=first)
-    for sentence in store.notes([run]):
-        frame.say(sentence)
+    frame.say(*store.notes([run]))
     frame.chart(plots.run_curves(cached.metrics([run])), "run_curves")
     with st.expander("How it was made: configuration, code, machine", icon=":material/description:"):
         st.code(json.dumps({k: v for k, v in run.info.items() if k != "layers"}, indent=1), "json")
