@@ -83,10 +83,12 @@ long-runs: $(READY)
 	    [ $$code -eq 0 ] || failed=$$code; \
 	done; exit $${failed:-0}
 
-# What has ended in the clone FROM becomes part of the reference results here: no weights, no images, no notebooks.
+# What has ended of STUDIES in the clone FROM becomes part of the reference results here: no weights, no images, no
+# notebooks.
 FROM ?= ../long-runs
+STUDIES ?= depth-real* imagenet-tiny*
 keep: $(READY)
-	@for run in $(FROM)/results/depth-real*/*/ $(FROM)/results/imagenet-tiny*/*/; do \
+	@for run in $(foreach study,$(STUDIES),$(FROM)/results/$(study)/*/); do \
 	    [ -f "$$run/summary.json" ] || continue; \
 	    here=results/reference/$${run#$(FROM)/results/}; here=$${here%/}; new=$$here.new; \
 	    rm -rf "$$new"; mkdir -p "$$new"; \
