@@ -1,7 +1,7 @@
 """The live lab without its page: what may be asked for, the queue on disk, starting and stopping.
 
-The queue is one file, results/live-lab/.queue/queue.json, changed under one lock, so a killed server,
-a killed worker and two browsers at once leave nothing half done. Any process may advance the queue: the
+Everything lies in files under results/live-lab/.queue, changed under one lock, so a killed server, a
+killed worker and two browsers at once leave nothing half done. Any process may advance the queue: the
 server does so when a page looks at it, and one worker (`python -m dashboard.lab RESULTS`) does so
 when no page is open. Training itself is `resnetlab train`, a process in a session of its own.
 """
@@ -9,22 +9,23 @@ when no page is open. Training itself is `resnetlab train`, a process in a sessi
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import filelock
-import pydantic
 
 from resnetlab import config, files, machine, store
 from resnetlab.config import UsageError, commands
 from resnetlab.studies import processes
 
-STUDY, FILE = "live-lab", "queue.json"
+STUDY = "live-lab"
 MOST_DEPTH, MOST_STEPS, MOST_LR, MOST_WAITING = 110, 2_000, 10.0, 20
 MOST_ON_A_GPU = 4  # each process keeps a context of its own in the GPU's memory
 STOP_SECONDS = 60.0  # for the step under way and its checkpoint; then the process is killed
@@ -64,7 +65,12 @@ def data_sets() -> list[str]:
 
 
 def asked(
-    depth: int, shortcut: str, lr: float = 0.1, data: str = "digits", steps: int = 400, seed: int = 0
+    depth: int,
+    shortcut: str,
+    lr: float = 0.1,
+    data: str = "digits",
+    steps: int = 400,
+    seed: int = 0,
 ) -> config.Run:
     """The run that the page asks for. UsageError for no valid run, or one beyond the lab's limits."""
     offered = data_sets()
@@ -106,19 +112,13 @@ LESSON = tuple(
 # --- the queue --------------------------------------------------------------------------------
 
 
-class Job(pydantic.BaseModel):
-    """A run that waits or has a process, as the queue's file holds it."""
+@dataclass(frozen=True)
+class Entry:
+    """A run that is waiting or has a process."""
 
+    name: str  # of the run's folder
     run: config.Run
-    phase: Phase = "waiting"  # only `look` tells running from starting
-    pid: int | None = pydantic.Field(None, gt=0)  # None: its starter was killed half way
-    created: float | None = None  # start of its process, seconds since 1970
-    stop: float | None = None  # when its end was asked for
-
-    @property
-    def name(self) -> str:
-        """Of the run's folder."""
-        return self.run.default_name
+    phase: Phase
 
 
 def submit(root: Path, runs: Sequence[config.Run]) -> list[Answer]:
@@ -128,24 +128,24 @@ def submit(root: Path, runs: Sequence[config.Run]) -> list[Answer]:
     UsageError for a full queue and a results folder that cannot be written.
     """
     queue = _Queue(store.prepare_root(root))
-    with queue.changing():
+    with queue.locked():
         queue.advance()
         answers = [queue.known(run) for run in runs]
-        waiting, fresh = len(queue.waiting()), answers.count(None)
-        room = max(0, slots() - queue.active())
-        if fresh and waiting + fresh > MOST_WAITING + room:
+        waiting, fresh = queue.waiting(), answers.count(None)
+        room = max(0, slots() - len(queue.markers()))
+        if fresh and len(waiting) + fresh > MOST_WAITING + room:
             raise UsageError(
-                f"{waiting} runs wait and {MOST_WAITING} may: take one out, or wait for an end"
+                f"{len(waiting)} runs wait and {MOST_WAITING} may: take one out, or wait for an end"
             )
         for run, answer in zip(runs, answers, strict=True):
             if answer is None:
-                queue.jobs[run.default_name] = Job(run=run)
+                queue.add(run)
         left = queue.advance()
+        active = queue.markers()
     if left:
         _ensure_worker(queue)
-    started = queue.jobs.keys() - queue.waiting()
     return [
-        answer or ("started" if run.default_name in started else "waiting")
+        answer or ("started" if run.default_name in active else "waiting")
         for run, answer in zip(runs, answers, strict=True)
     ]
 
@@ -155,97 +155,74 @@ def stop(root: Path, name: str) -> None:
     queue = _Queue(root)
     if not queue.folder.is_dir():
         return
-    with queue.changing():
-        job = queue.jobs.get(name)
-        if job is not None and job.phase == "waiting":
-            del queue.jobs[name]
-        elif job is not None and job.stop is None:
-            job.phase, job.stop = "stopping", time.time()
-            queue.work(job).stop()
+    with queue.locked():
+        if waits := queue.waiting().get(name):
+            waits.unlink(missing_ok=True)
+        marker = queue.markers().get(name)
+        if marker is not None and marker.get("stop") is None:
+            queue.mark(name, marker | {"stop": time.time()})
+            if work := queue.work(name, marker):
+                work.stop()
 
 
-def tend(root: Path) -> list[Job]:
+def tend(root: Path) -> list[Entry]:
     """Close what has ended, start what waits, see to the worker; what is under way then."""
     queue = _Queue(root)
     if queue.folder.is_dir():
-        with queue.changing():
+        with queue.locked():
             left = queue.advance()
         if left:
             _ensure_worker(queue)
     return look(root)
 
 
-def look(root: Path) -> list[Job]:
+def look(root: Path) -> list[Entry]:
     """What is under way, training first, then in the order of waiting. Changes nothing."""
     queue = _Queue(root)
-    for job in queue.jobs.values():
-        if job.phase != "starting":
+    entries = []
+    active = queue.markers()
+    for name, marker in active.items():
+        run = _run_of(marker.get("run"), name)
+        if run is None:
             continue
+        phase: Phase = "starting"
         with contextlib.suppress(UsageError):
-            record = store.read_run(queue.study / job.name)
+            record = store.read_run(queue.study / name)
             # A resumed run's file is from its earlier start until its process has loaded everything.
-            if record.status == "running" and record.info.get("pid") == job.pid:
-                job.phase = "running"
-    return sorted(queue.jobs.values(), key=lambda job: job.phase == "waiting")
+            if record.status == "running" and record.info.get("pid") == marker.get("pid"):
+                phase = "running"
+        entries.append(Entry(name, run, "stopping" if marker.get("stop") is not None else phase))
+    for name, path in queue.waiting().items():
+        run = _run_of(_json(path), name)
+        if run is not None and name not in active:
+            entries.append(Entry(name, run, "waiting"))
+    return entries
 
 
 def notes(root: Path) -> dict[str, str]:
     """Run name -> why its process ended without finishing it, one line, until it is started again."""
-    return _Queue(root).notes
-
-
-class _File(pydantic.BaseModel):
-    """What lies on disk: jobs and notes by run name."""
-
-    jobs: dict[str, Any] = {}
-    notes: dict[str, str] = {}
+    texts = {path.stem: _json(path) for path in _files(_Queue(root).folder / "notes")}
+    return {name: str(text["note"]) for name, text in texts.items() if text and "note" in text}
 
 
 class _Queue:
-    """The queue as its file has it: `jobs` by run name, in the order of asking, and `notes`.
+    """The queue's folder: `waiting` requests, `running` markers, `notes` of what went wrong, `logs`.
 
-    The file is written whole, and only inside `changing`; whoever only looks needs no lock.
+    Methods that change something are called inside `locked`.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self.study = self.root / STUDY
         self.folder = self.study / ".queue"
-        self.read()
-
-    def read(self) -> None:
-        """What the file holds; of a damaged job only a note, of a damaged file nothing."""
-        self.jobs: dict[str, Job] = {}
-        self._file = _File()
-        with contextlib.suppress(OSError, ValueError):
-            self._file = _File.model_validate_json((self.folder / FILE).read_bytes())
-        self.notes = dict(self._file.notes)
-        for name, values in self._file.jobs.items():
-            with contextlib.suppress(ValueError):
-                job = Job.model_validate(values)
-                if job.name == name and may_be_asked(job.run):
-                    self.jobs[name] = job
-                    continue
-            self.end(name, "its request in the queue was damaged and has been removed")
-
-    def save(self) -> None:
-        jobs = {name: job.model_dump(mode="json") for name, job in self.jobs.items()}
-        file = _File(jobs=jobs, notes=self.notes)
-        if file != self._file:
-            store.write_json(self.folder / FILE, file.model_dump())
-            self._file = file
 
     @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
-        """Nobody else changes the queue meanwhile; what was changed is written, whatever happens."""
+    def locked(self) -> Iterator[None]:
         try:
-            (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+            for name in ("waiting", "running", "notes", "logs"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.folder / "queue.lock", timeout=LOCK_SECONDS):
-                self.read()
-                try:
-                    yield
-                finally:
-                    self.save()
+                yield
         except filelock.Timeout:
             raise UsageError("the lab's queue is busy; try again in a moment") from None
         except OSError as error:
@@ -254,80 +231,110 @@ class _Queue:
     def worker_lock(self) -> filelock.BaseFileLock:
         return filelock.FileLock(self.folder / "worker.lock")
 
-    def waiting(self) -> list[str]:
-        """Names of the runs without a process, in the order of asking."""
-        return [name for name, job in self.jobs.items() if job.phase == "waiting"]
+    def waiting(self) -> dict[str, Path]:
+        """Run name -> its file, in the order of asking. NUMBER.NAME.json is a file's name."""
+        return {path.stem.partition(".")[2]: path for path in _files(self.folder / "waiting")}
 
-    def active(self) -> int:
-        return len(self.jobs) - len(self.waiting())
+    def markers(self) -> dict[str, dict[str, Any]]:
+        """Run name -> run, pid, created (process start, s since 1970) and stop (asked when)."""
+        markers = {path.stem: _json(path) for path in _files(self.folder / "running")}
+        return {name: marker for name, marker in markers.items() if marker is not None}
 
     def known(self, run: config.Run) -> Answer | None:
         """What has become of the run already; None for a run to put into the queue."""
         record = store.check_folder(self.study / run.default_name, run)
-        status = record.status if record is not None else None
-        if run.default_name in self.jobs or status == "running":
+        if run.default_name in self.waiting() or run.default_name in self.markers():
             return "under way"
-        return "ended" if status in store.ENDED else None
+        if record is not None and record.status in store.ENDED:
+            return "ended"
+        return "under way" if record is not None and record.status == "running" else None
+
+    def mark(self, name: str, marker: Mapping[str, Any]) -> None:
+        store.write_json(self.folder / "running" / f"{name}.json", marker)
+
+    def add(self, run: config.Run) -> None:
+        numbers = [path.name.partition(".")[0] for path in _files(self.folder / "waiting")]
+        number = max((int(n) for n in numbers if n.isdecimal()), default=0) + 1
+        path = self.folder / "waiting" / f"{number:08d}.{run.default_name}.json"
+        store.write_json(path, run.model_dump(mode="json"))
+
+    def note(self, name: str, text: str) -> None:
+        store.write_json(self.folder / "notes" / f"{name}.json", {"note": text[:400]})
 
     def advance(self) -> bool:
         """Close what has ended, start what there is room for. True if something is left to do."""
-        for job in [*self.jobs.values()]:
-            if job.phase != "waiting" and self.work(job).ended() is not None:
-                self._close(job)
-            elif job.stop is not None and time.time() - job.stop > STOP_SECONDS:
-                self.work(job).kill()
-        for name in self.waiting():
-            if self.active() < slots():
-                self._start(self.jobs[name])
-        return bool(self.jobs)
+        active = 0
+        for path in _files(self.folder / "running"):
+            name, marker = path.stem, _json(path)
+            work = self.work(name, marker) if marker is not None else None
+            if marker is None or work is None or work.ended() is not None:
+                self._close(name, marker)
+                path.unlink(missing_ok=True)
+                continue
+            active += 1
+            asked = marker.get("stop")
+            if isinstance(asked, int | float) and time.time() - asked > STOP_SECONDS:
+                work.kill()
+        left = 0
+        for name, path in self.waiting().items():
+            alive = (self.folder / "running" / f"{name}.json").exists()
+            if not alive and active >= slots():
+                left += 1
+                continue
+            if not alive:  # else its starter was killed before it could remove the request
+                active += self._start(name, _json(path))
+            path.unlink(missing_ok=True)
+        return active + left > 0
 
-    def end(self, name: str, note: str) -> None:
-        """Out of the queue, with a note why."""
-        self.jobs.pop(name, None)
-        self.notes[name] = note[:400]
-
-    def log(self, job: Job) -> Path:
-        return self.folder / "logs" / f"{job.name}.txt"
-
-    def work(self, job: Job) -> processes.Local:
-        """The process that trains for this job."""
+    def work(self, name: str, marker: Mapping[str, Any]) -> processes.Local | None:
+        """The process that trains for this marker; None if the marker is damaged."""
+        run = _run_of(marker.get("run"), name)
+        if run is None:
+            return None
+        pid, created = marker.get("pid"), marker.get("created")
         return processes.Local(
-            _command(job.run, self.root),
-            log=self.log(job),
+            _command(run, self.root),
+            log=self.folder / "logs" / f"{name}.txt",
             environment=_environment(),
             niceness=5,  # the page stays quick while all cores train
-            pid=job.pid,
-            created=job.created,
+            pid=pid if type(pid) is int and pid > 0 else None,
+            created=created if isinstance(created, int | float) else None,
         )
 
-    def _start(self, job: Job) -> None:
-        """Start the job's process; with a note if that cannot be."""
-        work = self.work(job)
-        job.phase = "starting"
-        self.notes.pop(job.name, None)
-        self.save()  # should this process be killed now, the words of that one still lead to it
+    def _start(self, name: str, values: object) -> bool:
+        """Start the run's process; False, with a note, if that cannot be."""
+        marker = {"run": values, "pid": None, "created": None, "stop": None}
+        work = self.work(name, marker)
+        if work is None:
+            self.note(name, "its request in the queue was damaged and has been removed")
+            return False
+        (self.folder / "notes" / f"{name}.json").unlink(missing_ok=True)
+        self.mark(name, marker)
         try:
             work.start()
         except OSError as error:
-            self.end(job.name, f"its process could not be started ({error.strerror})")
-            return
-        work.close()  # it outlives this process; its job leads back to it
-        job.pid, job.created = work.pid, work.created
+            self.note(name, f"its process could not be started ({error.strerror})")
+            (self.folder / "running" / f"{name}.json").unlink(missing_ok=True)
+            return False
+        work.close()  # it outlives this process; its marker leads back to it
+        self.mark(name, marker | {"pid": work.pid, "created": work.created})
+        return True
 
-    def _close(self, job: Job) -> None:
-        """Take out a job whose process is gone; note why that did not finish its run, if so."""
+    def _close(self, name: str, marker: Mapping[str, Any] | None) -> None:
+        """Note why a process that is gone did not finish its run, if it did not."""
+        log = self.folder / "logs" / f"{name}.txt"
         status: str | None = None
         with contextlib.suppress(UsageError):
-            status = store.read_run(self.study / job.name).status
-        if status in store.ENDED or (status == "interrupted" and job.stop is not None):
-            self.log(job).unlink(missing_ok=True)
-            del self.jobs[job.name]
-        elif job.stop is not None:
-            self.end(job.name, "stopped before its first step")
+            status = store.read_run(self.study / name).status
+        asked = marker is not None and marker.get("stop") is not None
+        if status in store.ENDED or (status == "interrupted" and asked):
+            log.unlink(missing_ok=True)
+        elif asked:
+            self.note(name, "stopped before its first step")
         else:
-            line = processes.last_line(self.log(job))
+            line = processes.last_line(log)
             last = f"; the last it said: {line}" if line else ""
-            self.end(job.name, f"its process ended unexpectedly{last}")
+            self.note(name, f"its process ended unexpectedly{last}")
 
 
 def _command(run: config.Run, root: Path) -> list[str]:
@@ -340,6 +347,30 @@ def _command(run: config.Run, root: Path) -> list[str]:
 def _environment() -> dict[str, str]:
     """What a process of the lab needs, wherever the server was started."""
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))}
+
+
+def _run_of(values: object, name: str) -> config.Run | None:
+    """The run that a queue file asks for, None if the file is damaged or belongs to another name."""
+    with contextlib.suppress(UsageError):
+        run = config.Run.parse(values)  # type: ignore[arg-type]
+        return run if run.default_name == name and may_be_asked(run) else None
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    """The JSON files of a folder of the queue, by name; half-written ones have other names."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix == ".json" and p.name[0] != ".")
+    except OSError:
+        return []
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 # --- the worker -------------------------------------------------------------------------------
@@ -380,7 +411,7 @@ def work(root: Path) -> None:
     failures = 0
     while failures < MOST_FAILURES and queue.folder.is_dir():
         try:
-            with queue.changing():
+            with queue.locked():
                 if not queue.advance():
                     lock.release()  # inside: a request that comes now finds no worker and starts one
                     return

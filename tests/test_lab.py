@@ -226,7 +226,7 @@ def test_many_who_press_start_at_once_make_one_run_each(root: Path, nothing_star
         answers = list(browsers.map(lambda _: lab.submit(root, lab.LESSON), range(8)))
     assert sorted(answers) == [["under way"] * 3] * 7 + [["waiting"] * 3]
     assert [entry.run.network.name for entry in lab.look(root)] == ["plain-20", "plain-56", "resnet-56"]
-    assert len(lab._Queue(root).waiting()) == 3
+    assert len(list((lab._Queue(root).folder / "waiting").iterdir())) == 3
 
 
 def test_a_lesson_that_does_not_fit_is_refused_whole(root: Path, nothing_starts: None) -> None:
@@ -248,25 +248,27 @@ def test_damaged_files_in_the_queue_are_set_aside(root: Path, monkeypatch: pytes
     monkeypatch.setattr(
         "resnetlab.studies.processes.Local.start", lambda *words: pytest.fail("a process started")
     )
-    asked = SHORT.model_dump(mode="json")
-    bad = {
-        "torn": '{"depth": 8',
-        "other": {"run": asked | {"evil": 1}},
-        "path": {"run": asked | {"data": {"name": "folder:/"}}},
-        "name-of-another": {"run": asked},
-        "nonsense": [],
-        "list": {"run": [], "phase": "starting", "pid": "1", "created": []},
-        name_of(SHORT): {"run": asked, "phase": "starting", "pid": -1},
-    }
     queue = lab._Queue(root)
-    queue.folder.mkdir(parents=True)
-    for content in ("{", "[]", '{"jobs": [], "notes": {}}', json.dumps({"jobs": bad, "notes": {}})):
-        (queue.folder / lab.FILE).write_text(content)
-        assert lab.look(root) == []
-        assert lab.tend(root) == []
-        queue.read()
-        assert not queue.jobs
-    assert all("damaged" in lab.notes(root)[name] for name in bad)
+    with queue.locked():
+        pass
+    bad = {
+        "00000001.torn.json": '{"depth": 8',
+        "00000002.other.json": json.dumps(SHORT.model_dump(mode="json") | {"evil": 1}),
+        "00000003.path.json": json.dumps(
+            SHORT.model_dump(mode="json") | {"data": {"name": "folder:/"}}
+        ),
+        "00000004.name-of-another.json": json.dumps(SHORT.model_dump(mode="json")),
+        "nonsense.json": "[]",
+    }
+    for name, content in bad.items():
+        (queue.folder / "waiting" / name).write_text(content)
+    (queue.folder / "running" / "torn.json").write_text("{")
+    (queue.folder / "running" / "list.json").write_text('{"run": [], "pid": "1", "created": []}')
+    assert lab.look(root) == []
+    assert lab.tend(root) == []
+    assert not list((queue.folder / "waiting").iterdir())
+    assert not list((queue.folder / "running").iterdir())
+    assert "damaged" in lab.notes(root)["path"]
 
 
 def test_only_the_process_that_was_started_is_signalled(
@@ -277,12 +279,13 @@ def test_only_the_process_that_was_started_is_signalled(
     monkeypatch.setattr("psutil.Process.kill", lambda *words: pytest.fail("killed"))
     queue = lab._Queue(root)
     me = psutil.Process()
-    job = lab.Job(run=SHORT, phase="starting", pid=me.pid, created=me.create_time())
-    with queue.changing():
-        queue.jobs[name_of(SHORT)] = job
+    asked = SHORT.model_dump(mode="json")
+    marker = {"run": asked, "pid": me.pid, "created": me.create_time(), "stop": None}
+    with queue.locked():
+        queue.mark(name_of(SHORT), marker)
     lab.stop(root, name_of(SHORT))
-    with queue.changing():
-        queue.jobs[name_of(SHORT)].stop = time.time() - 2 * lab.STOP_SECONDS
+    with queue.locked():
+        queue.mark(name_of(SHORT), marker | {"stop": time.time() - 2 * lab.STOP_SECONDS})
     assert lab.tend(root) == []
 
 
@@ -290,7 +293,7 @@ def test_a_name_that_is_not_in_the_queue_stops_nothing(root: Path, nothing_start
     lab.stop(root, "../../etc")
     assert not (root / lab.STUDY).exists()
     lab.submit(root, [SHORT])
-    lab.stop(root, "../live-lab/" + name_of(SHORT))
+    lab.stop(root, "../waiting/00000001." + name_of(SHORT))
     assert len(lab.look(root)) == 1
 
 
@@ -392,12 +395,12 @@ def test_a_killed_worker_is_replaced_and_its_runs_are_kept(root: Path, one_slot:
 
 @pytest.mark.slow
 def test_a_starter_killed_half_way_starts_nothing_twice(root: Path, one_slot: None) -> None:
-    """Its job has no number yet."""
+    """Its marker has no number yet, and the request is still in the queue."""
     lab.submit(root, [LONG])
     queue = lab._Queue(root)
-    with queue.changing():
-        queue.jobs[name_of(LONG)] = lab.Job(run=LONG, phase="starting")
-    assert lab.submit(root, [LONG]) == ["under way"]
+    with queue.locked():
+        queue.mark(name_of(LONG), queue.markers()[name_of(LONG)] | {"pid": None, "created": None})
+        queue.add(LONG)
     lab.tend(root)
     assert len(processes(root, "train")) == 1
     assert not queue.waiting()
