@@ -510,7 +510,7 @@ def test_recipes_are_listed_and_told(resnetlab):
         code, out, _ = resnetlab("recipe", name)
         assert code == 0, name
         assert max(map(len, out.splitlines())) <= 100
-        assert ("scripted" in out) == (name in ("paper-110", "imagenet", "imagenet-small"))
+        assert ("scripted" in out) == (name in ("paper-110", "imagenet"))
 
 
 def test_the_recipe_of_110_layers_as_a_table(resnetlab):

@@ -17,7 +17,7 @@ from resnetlab.cli.tables import study_named
 from resnetlab.config import UsageError
 from resnetlab.pages import document, pictures
 from resnetlab.pages import report as reports
-from resnetlab.studies import lesson, notebook
+from resnetlab.studies import lesson, limits, notebook
 
 
 @app.command()
@@ -33,8 +33,6 @@ def figures(
     read = study_named(study, results)
     table = verdict.one_condition(read.table(), data, recipe, precision)
     runs = [run for run in read.runs if run.name in set(table["run"])]
-    if not runs:
-        raise UsageError(f"{read.path} holds no run on that data set, recipe and precision")
     folder = Path(out) if out else read.path / store.FIGURES
     folder.mkdir(parents=True, exist_ok=True)
     depths = [run.network.depth for run in runs]
@@ -97,6 +95,7 @@ def notebook_command(
     if target is not None and target.suffix != ".ipynb":
         raise UsageError(f"--out: a file that ends in .ipynb is needed, got {out!r}")
     target = target or lesson.place_of(source, parameters, root)
+    lesson.check(source, parameters, root)
     print(f"executing {source.name}", flush=True)
     began = time.monotonic()
     error = lesson.execute(source, target, parameters, root)
@@ -133,6 +132,7 @@ def lesson_command(
     """
     if from_reference and (quick or again):
         raise UsageError("--from-reference executes nothing: it goes without --quick and --again")
+    limits.device(device)
     root = store.results_root(results)
     usual = lesson.COMMITTED if from_reference else lesson.TRIALS if quick else store.LESSON
     folder = Path(out).expanduser().absolute() if out else root / usual

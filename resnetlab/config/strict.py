@@ -16,15 +16,36 @@ from pydantic import (
 )
 
 
-class UsageError(ValueError):
+class WordedError(Exception):
+    """An error that says all in its message: in a notebook it is that message, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class UsageError(WordedError, ValueError):
     """The caller asked for something that cannot be; the message says what, where and what to do."""
 
 
+MOST_NAMES = 20  # that a message lists
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'depth'?"` for the nearest known name, or the list of all of them."""
+    """`"; did you mean 'depth'?"` for the known name that is meant, or the list of them.
+
+    That is the only one in which `word` stands, else the nearest in spelling. A number is near to
+    nothing: it is a depth, a seed or a notebook's, and another one is another thing.
+    """
     names = list(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
+    near = [name for name in names if word and word in name]
+    if len(near) != 1 and not word.isdecimal():
+        near = difflib.get_close_matches(word, near or names, n=1, cutoff=0.5) or near
+    if len(near) == 1:
+        return f"; did you mean {near[0]!r}?"
+    names = near or names
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"; known: {', '.join(names[:MOST_NAMES])}{more}"
 
 
 class _Strict(BaseModel):

@@ -38,15 +38,20 @@ def load(spec: config.Data, root: Path | None = None) -> Dataset:
     """The data set of that name. Never downloads: see `download`.
 
     Raises DataError if it is missing or damaged (with what to do), UsageError if `validation` takes
-    all of it.
+    all of it, and for a data set of larger images.
     """
     root = root or data_root()
     if spec.name.startswith("folder:"):
         dataset = _folder(Path(spec.name.removeprefix("folder:")).expanduser(), spec.label, root)
     elif spec.name == "digits":
         dataset = _digits()
-    else:
+    elif spec.name in CIFAR:
         dataset = _cifar(spec.name, root)
+    else:
+        raise UsageError(
+            f"{spec.label} is not read into memory as small images; here are digits, "
+            f"{', '.join(CIFAR)} and folder:PATH (larger ones: `images.photographs`)"
+        )
     if spec.validation:
         train = dataset.train
         kept, held = held_out(len(train), spec.validation, dataset.label)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from resnetlab import machine
+from resnetlab.config import WordedError
 
 SMALL_FILE = 512 * 1024  # bytes; a larger JPEG is worth decoding at a fraction of its size
 CHECK = "; `resnetlab data check` names every damaged file"
@@ -26,7 +27,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class DataError(RuntimeError):
+class DataError(WordedError, RuntimeError):
     """A data set that is missing, damaged or not as it should be; the message names the file."""
 
 

@@ -47,7 +47,7 @@ def lines_of(
 ) -> tuple[list[series.Line], list[Runs]]:
     """The curves in the order of `runs`, and the runs of each. `by` is one of CURVES."""
     labels, configs = list(runs), [run.config for run in runs.values()]
-    places = [(study, name) for study, _, name in (label.rpartition("/") for label in labels)]
+    places = [_place(run) for run in runs.values()]
     curves = []
     for run in runs.values():
         rows = logged(run) if quantity.startswith("gradient_norm") else run.metrics
@@ -68,6 +68,12 @@ def lines_of(
         parts = [curves[index] for index in group]
         lines.append(series.line(name, within, parts, members[0].network.depth, spread))
     return lines, [{labels[index]: runs[labels[index]] for index in group} for group in groups]
+
+
+def _place(run: store.RunRecord) -> tuple[str, str]:
+    """Its study, a committed one as reference/STUDY, and its name: in full, where a label is cut."""
+    who, committed = run.identity(), run.path.parent.parent.name == store.REFERENCE
+    return f"{store.REFERENCE}/{who['study']}" if committed else who["study"], who["run"]
 
 
 def shared_step(lines: Sequence[series.Line], asked: float | None = None) -> int | None:
@@ -161,8 +167,8 @@ def differences(first: Runs, second: Runs, *, seeds: bool) -> pd.DataFrame:
 def points(runs: Runs) -> pd.DataFrame:
     """Every logged row of the runs, unsmoothed: who it is, the four axes, all quantities."""
     parts = []
-    for label, run in runs.items():
-        rows, who = logged(run), run.identity() | {"study": label.rpartition("/")[0]}
+    for run in runs.values():
+        rows, who = logged(run), run.identity() | {"study": _place(run)[0]}
         rows = rows.assign(**who, images=rows["step"] * run.config.recipe.batch_size)
         parts.append(rows.reindex(columns=[*store.IDENTITY, *series.AXES, *series.QUANTITIES]))
     return pd.concat(parts, ignore_index=True).dropna(axis="columns", how="all")

@@ -150,13 +150,19 @@ def find_run(name: str, root: str | Path | None = None) -> RunRecord:
 def notes(runs: Iterable[RunRecord]) -> list[str]:
     """What must stand beside the results of these runs, a sentence each.
 
-    Test images that are training images, as run.json counted them; clipping, which is not the paper's.
+    Test images that are training images, as run.json counted them; clipping, which is not the paper's;
+    a rate that fell by the test error.
     """
     sentences = []
     for run in runs:
         if (clip := run.config.recipe.clip) is not None:
             sentences.append(
                 f"The gradient norm of each step is clipped at {clip:g}; the paper did not clip."
+            )
+        if run.config.recipe.plateau_patience is not None and not run.config.data.validation:
+            sentences.append(
+                "The learning rate falls where the test error stands still: the test images had a say "
+                "in the training; with `validation` held-out training images have it."
             )
         match run.info.get("dataset"):
             case {"in_both": int(shared), "test": int(images)} if shared > 0:

@@ -17,7 +17,7 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from resnetlab import config, files, store
+from resnetlab import config, files, store, verdict
 from resnetlab.config import UsageError
 from resnetlab.pages import document, executed, lesson_pages
 from resnetlab.studies import collection, notebook, runner
@@ -82,6 +82,15 @@ def place_of(source: Path, parameters: Mapping[str, Any], root: Path) -> Path:
     if notebook.value_of(values.get("quick", False), "bool", "quick"):
         name = TRIALS
     return root / name / source.name
+
+
+def check(source: Path, parameters: Mapping[str, Any], root: Path) -> None:
+    """UsageError if a notebook that only looks at a study would find nothing there to look at."""
+    values = executed.defaults(executed.parse(source.read_bytes())["cells"]) | dict(parameters)
+    if values.get("quick") or source.stem not in {one.name for one in STORY if one.looks}:
+        return
+    table = store.find_study(values["study"], root).table()
+    verdict.one_condition(table, values["data"], values["recipe"], values["precision"])
 
 
 def execute(source: Path, target: Path, parameters: Mapping[str, Any], root: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from resnetlab import config, files, store, verdict
 from resnetlab.config import UsageError
 from resnetlab.pages import executed
+from resnetlab.studies import limits as parameter_limits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,20 +32,22 @@ COLUMNS = "run status steps train_error train_error_clean test_error seconds".sp
 
 @dataclass(frozen=True)
 class Parameter:
-    """A line of the parameters cell: its annotation, such as list[int], and its default."""
+    """A line of the parameters cell: its annotation, such as list[int], its default, its comment."""
 
     kind: str
     default: Any
+    comment: str = ""
 
 
 def parameters_of(source: str) -> dict[str, Parameter]:
     """The parameters in the text of a cell; none if it holds anything but annotated literals."""
-    parameters = {}
+    parameters, lines = {}, source.splitlines()
     try:
         for line in ast.parse(source).body:
             match line:
                 case ast.AnnAssign(ast.Name(name), kind, ast.expr() as value):
-                    parameters[name] = Parameter(ast.unparse(kind), ast.literal_eval(value))
+                    comment = lines[line.lineno - 1].partition("  # ")[2]
+                    parameters[name] = Parameter(ast.unparse(kind), ast.literal_eval(value), comment)
                 case _:
                     return {}
     except (SyntaxError, ValueError):
@@ -131,8 +135,9 @@ def begin(names: dict[str, Any], quick: Mapping[str, Any] | None = None) -> Here
     that arrived as text are replaced in `names` by their values, and in a trial, which the parameter
     `quick` asks for, others by those of `quick`.
     Figures are drawn by plotly's JSON from here on: kilobytes, no script.
-    Raises UsageError for a value of another kind, and, with the nearest name, for one that papermill
-    injected under a name that the cell does not have: papermill only warns, and runs the defaults.
+    Raises UsageError for a value of another kind or outside its limits (`limits.check`), and, with the
+    nearest name, for one that papermill injected under a name that the cell does not have: papermill
+    only warns, and runs the defaults.
     """
     import plotly.io
 
@@ -151,6 +156,7 @@ def begin(names: dict[str, Any], quick: Mapping[str, Any] | None = None) -> Here
     for name, parameter in known.items():
         if parameter.default is not None and parameter.kind.startswith(("list", "bool", "int")):
             names[name] = value_of(names[name], parameter.kind, name)
+        parameter_limits.check(name, names[name], parameter.comment)
     plotly.io.renderers["plotly_mimetype"].config = plots.CONFIG
     plotly.io.renderers.default = "plotly_mimetype"
     root = store.results_root(names.get("results") or None)
@@ -260,15 +266,29 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Path:
-    """A notebook of the project: 03_gradient_norms, with or without `.ipynb`, or just 03.
+    """A notebook of the project: 03_gradient_norms, with or without `.ipynb`, 03, or a word: norms.
 
-    UsageError if there is none.
+    UsageError if there is none, or several have the word.
     """
-    known, wanted = names(), name if name.endswith(".ipynb") else f"{name}.ipynb"
-    numbered = [item for item in known if item.startswith(f"{name}_")] if name.isdecimal() else []
-    if wanted not in known and len(numbered) != 1:
-        raise UsageError(f"no notebook {wanted!r}{config.did_you_mean(wanted, known)}")
-    return files.project_root() / "notebooks" / (wanted if wanted in known else numbered[0])
+    known, wanted = names(), name.removesuffix(".ipynb")
+    stems = [item.removesuffix(".ipynb") for item in known]
+    hits = [stem for stem in stems if stem == wanted]
+    if not hits and wanted.isdecimal():
+        hits = [stem for stem in stems if stem.startswith(f"{int(wanted):02}_")]
+    elif not hits:
+        words = set(re.split(r"[\W_]+", wanted.lower()))
+        parts = {stem: stem.split("_") for stem in stems}
+        hits = [stem for stem in stems if all(_begins(word, parts[stem]) for word in words)]
+    if len(hits) > 1:
+        raise UsageError(f"several notebooks are called {name!r}: {', '.join(hits)}")
+    if not hits:
+        questions = [stem for stem in stems if stem[0].isdecimal()]
+        raise UsageError(f"no notebook {name!r}{config.did_you_mean(wanted, questions)}")
+    return files.project_root() / "notebooks" / f"{hits[0]}.ipynb"
+
+
+def _begins(word: str, parts: Iterable[str]) -> bool:
+    return any(part.startswith(word) for part in parts)
 
 
 def known_parameter(source: Path, name: str) -> Parameter:
@@ -289,7 +309,8 @@ def typed(source: Path, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
     `steps 200` is a number, `depths 20,56` or `depths [20,56]` a list, `quick true` a switch, `None` or
     `none` nothing where nothing is the default. Raises UsageError for a name that the notebook does not
-    have, with the nearest one, for one given twice, and for a value of another kind.
+    have, with the nearest one, for one given twice, and for a value of another kind or outside its
+    limits: before a kernel starts.
     """
     values: dict[str, Any] = {}
     for name, text in pairs:
@@ -298,6 +319,7 @@ def typed(source: Path, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
             raise UsageError(f"parameter {name!r} is given twice")
         nothing = parameter.default is None and text.lower() == "none"
         values[name] = None if nothing else value_of(text, parameter.kind, name)
+        parameter_limits.check(name, values[name], parameter.comment)
     return values
 
 

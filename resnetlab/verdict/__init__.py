@@ -26,6 +26,7 @@ from resnetlab.verdict.means import (
     contrast,
     deepest_pair,
     one_condition,
+    only,
     ordinary,
     with_spread,
 )

@@ -84,18 +84,37 @@ def conditions(table: pd.DataFrame) -> pd.DataFrame:
     return table[CONDITION].assign(recipe=table["recipe"].map(without_warmup)).drop_duplicates()
 
 
+def only(table: pd.DataFrame, **asked: Any) -> pd.DataFrame:
+    """The rows that have the values asked for, column by column; "", None and [] ask for nothing.
+
+    UsageError, with what there is, for a value that no row has.
+    """
+    for key, value in asked.items():
+        if value in ("", None, []):
+            continue
+        values, there = value if isinstance(value, list) else [value], table[key].unique()
+        if missing := [one for one in values if one not in there]:
+            known = ", ".join(map(str, sorted(there))) or "none at all"
+            raise UsageError(
+                f"no run has the {key.partition('_')[0]} {missing[0]!r}; what there is: {known}"
+            )
+        table = table[table[key].isin(values)]
+    return table
+
+
 def one_condition(
     table: pd.DataFrame, data: str = "", recipe: str = "", precision: str = ""
 ) -> pd.DataFrame:
     """The rows of one data set, recipe and precision ("" = the only one there is): see `conditions`.
 
-    Runs of several must not be averaged: UsageError names them, so that one can be chosen.
+    Runs of several must not be averaged: UsageError names them, so that one can be chosen; it also
+    names what there is, where no run is of what was asked for.
     """
-    asked = {"data": data, "recipe": without_warmup(recipe), "precision": precision}
-    for key, value in asked.items():
-        if value:
-            column = table[key].map(without_warmup) if key == "recipe" else table[key]
-            table = table[column == value]
+    table = only(table, data=data, precision=precision)
+    if recipe:
+        alike = table["recipe"].map(without_warmup)
+        only(alike.to_frame(), recipe=without_warmup(recipe))
+        table = table[alike == without_warmup(recipe)]
     several = conditions(table)
     if len(several) > 1:
         names = "; ".join(", ".join(one) for one in several.itertuples(index=False))
