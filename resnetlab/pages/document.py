@@ -27,7 +27,7 @@ SHORT = 24  # characters of a table's cell that are not broken into lines
 
 _MARK = "<!doctype html>\n<!-- a {} of resnetlab -->\n"  # the first lines of every document
 # What follows, and its style sheet and script, which stand in it; beside this file.
-_PAGE, _STYLE, _DRAW = (
+_PAGE, _STYLE, DRAW = (
     Path(__file__).with_suffix(kind).read_text("utf-8") for kind in (".html", ".css", ".js")
 )
 
@@ -105,19 +105,27 @@ def check_target(path: Path, kind: str) -> None:
                 raise UsageError(f"{path} is there and is no {kind}; give another file with --out")
 
 
-def whole(kind: str, title: str, body: str) -> bytes:
-    """The file: `body` is HTML, `title` any text. `kind` marks it as ours: it may be replaced."""
+def whole(kind: str, title: str, body: str, *, beside: Sequence[str] = ()) -> bytes:
+    """The file: `body` is HTML, `title` any text. `kind` marks it as ours: it may be replaced.
+
+    Scripts named in `beside` lie in its folder, plotly and `DRAW` among them: pages can share them.
+    """
     has_figures = '<div class="plot"' in body
-    scripts = (get_plotlyjs(), _DRAW) if has_figures else ()
+    scripts = (get_plotlyjs(), DRAW) if has_figures and not beside else ()
     hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
-    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
-    without = "<p>The figures need JavaScript, which is in this file; the tables do not.</p>"
+    # Opened from a disk a page has no origin: what lies beside it is named by the scheme.
+    sources = ["'self'", "file:"] if beside else [f"'sha256-{digest}'" for digest in hashes]
+    where = "folder" if beside else "file"
+    without = f"<p>The figures need JavaScript, which is in this {where}; the tables do not.</p>"
+    elements = [f'<script src="{name}"></script>' for name in beside]
+    elements += [f"<script>{script}</script>" for script in scripts]
     page = Template(_PAGE).substitute(
-        allowed=allowed,  # no source but these two scripts may run; images are figures that are saved
+        # No source but these scripts may run; images are figures that are saved.
+        allowed=" ".join(sources) or "'none'",
         title=text(title),
         style=_STYLE,
         without=f"<noscript>{without}</noscript>" if has_figures else "",
         body=body,
-        scripts="\n".join(f"<script>{script}</script>" for script in scripts),
+        scripts="\n".join(elements),
     )
     return f"{_MARK.format(kind)}{page}".encode()

@@ -20,19 +20,25 @@ _MARKDOWN.add_render_rule("image", lambda _, tokens, at, *rest: escape(tokens[at
 def body(content: Mapping[str, Any]) -> str:
     """The body of that page, as HTML that asks no network."""
     parts = []
-    for cell in executed.cells(content):
+    for index, cell in enumerate(executed.cells(content)):
         source = executed.text_of(cell.get("source"))
         tags = executed.tags(cell)
         if cell.get("cell_type") == "markdown":
-            parts.append(prose(source))
+            parts.append(prose(source) if index else _opening(source))
         elif cell.get("cell_type") == "code":
             if "parameters" in tags:
                 parts.append(_parameters(content))
             elif "injected-parameters" not in tags and source.strip():
                 code = escape(source[: executed.MOST_TEXT])
-                parts.append(f"<details><summary>Code</summary><pre>{code}</pre></details>")
+                parts.append(f'<details class="code"><summary>Code</summary><pre>{code}</pre></details>')
             parts += [_output(output) for output in executed.outputs(cell)]
     return "\n".join(parts)
+
+
+def _opening(source: str) -> str:
+    """The question, and what to predict before the figures are seen."""
+    html = prose(source).replace("<p><strong>Predict first", '<p class="predict"><strong>Predict first')
+    return f'<div class="opening">{html}</div>'
 
 
 def _parameters(content: Mapping[str, Any]) -> str:
@@ -40,7 +46,7 @@ def _parameters(content: Mapping[str, Any]) -> str:
     values = executed.defaults(content["cells"]) | given
     rows = [(name, repr(value)) for name, value in values.items() if name != "results"]
     table = document.table(["parameter", "value"], rows)
-    return f"<details><summary>Parameters</summary>{table}</details>"
+    return f'<details class="code"><summary>Parameters</summary>{table}</details>'
 
 
 def prose(source: str) -> str:

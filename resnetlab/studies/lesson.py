@@ -17,6 +17,8 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
+from plotly.offline import get_plotlyjs
+
 from resnetlab import config, files, store, verdict
 from resnetlab.config import UsageError
 from resnetlab.pages import document, executed, lesson_pages
@@ -24,6 +26,8 @@ from resnetlab.studies import collection, notebook, runner
 
 KIND = "page of a lesson"
 INDEX = "index.html"
+SHARED = "plotly.js", "lesson.js"  # scripts beside the pages
+VIEW = Path(__file__).with_suffix(".js").read_text("utf-8")  # one figure per screen
 TRIALS, COMMITTED = store.LESSONS[1:]  # folders of quick executions, and of the committed ones
 DEFAULT = next(iter(config.GRIDS))  # of several copies of a notebook, the one over this study first
 TITLE = "Why deep plain networks fail, and why residual ones do not"
@@ -232,22 +236,28 @@ def write_page(folder: Path, part: Part) -> None:
     if part.copy is None or content is None:
         return  # the index says why
     head = f'<p class="over"><a href="{INDEX}">{escape(TITLE)}</a></p>'
+    head += '<p class="soft screens"><a href="#screen-0">One figure per screen</a></p>'
     target = folder / f"{part.page}.html"
     document.check_target(target, KIND)
     body = f"{head}\n{lesson_pages.body(content)}"
-    files.atomic_write(target, document.whole(KIND, part.chapter.question, body))
+    files.atomic_write(target, document.whole(KIND, part.chapter.question, body, beside=SHARED))
     if part.copy.parent != folder:
         files.atomic_write(folder / f"{part.page}.ipynb", part.copy.read_bytes())
 
 
 def write_index(folder: Path, parts: Sequence[Part]) -> None:
-    """index.html: every chapter in order, with what it was executed on, or why it is not there."""
-    lines = []
+    """index.html: every chapter in order, with what it was executed on, or why it is not there.
+
+    And what the pages share: plotly, and a script that knows the first page of each chapter.
+    """
+    lines, story = [], dict[str, str]()
     for part in parts:
         title, role = escape(part.chapter.question), escape(part.chapter.role)
         has_page = part.copy is not None and (folder / f"{part.page}.html").is_file()
         if has_page:
-            title = f'<a href="{quote(part.page)}.html">{title}</a>'
+            page = f"{quote(part.page)}.html"
+            story.setdefault(part.chapter.name, page)
+            title = f'<a href="{page}">{title}</a>'
         notes = [document.text(note) for note in _notes(part)]
         if part.error:
             notes.append(f"<strong>failed: {document.text(part.error)}</strong>")
@@ -255,11 +265,15 @@ def write_index(folder: Path, parts: Sequence[Part]) -> None:
             notes.append(f'<a href="{quote(part.page)}.ipynb">the notebook</a>')
         soft = f'<p class="soft">{" · ".join(notes)}</p>'
         lines.append(f"<li><h3>{title}</h3><p>{role}</p>{soft}</li>")
+    first = next(iter(story.values()), "")
     template = Template(Path(__file__).with_suffix(".html").read_text("utf-8"))
     body = template.substitute(
-        title=escape(TITLE), chapters="".join(lines), written=escape(store.now())
+        title=escape(TITLE), first=first, chapters="".join(lines), written=escape(store.now())
     )
     files.atomic_write(folder / INDEX, document.whole(KIND, TITLE, body))
+    order = f"const STORY = {json.dumps(list(story.values()))};\n"
+    for name, script in zip(SHARED, (get_plotlyjs(), document.DRAW + order + VIEW), strict=True):
+        files.atomic_write(folder / name, script.encode(), durable=False)
 
 
 def _notes(part: Part) -> Iterator[str]:
