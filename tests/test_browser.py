@@ -1,8 +1,9 @@
-"""The dashboard in a real browser: charts appear, nothing leaves the machine, live runs grow."""
+"""Dashboard and lesson in a real browser: charts appear, nothing leaves the machine, live runs grow."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from dashboard_data import append_rows, write_run, write_study
 
 from resnetlab import store
+from resnetlab.studies import lesson
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -343,3 +345,87 @@ def test_measurements_appear_while_their_page_is_open(server: Server, open_page:
     tab.locator(CHART).first.wait_for()
     tab.get_by_text("Residual: 8 layers").wait_for()
     assert "How alike are the gradients" in tab.locator(".js-plotly-plot").first.text_content()
+
+
+# --- the lesson's pages, from a disk and without any network -----------------------------------------
+
+SHOWN = "[...document.querySelectorAll('.opening, figure')].map(e => getComputedStyle(e).visibility)"
+TOO_WIDE = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
+
+
+@pytest.fixture(scope="module")
+def lesson_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lesson")
+    lesson.from_reference(PROJECT / "results", folder)
+    return folder
+
+
+def test_a_lesson_is_projected_one_figure_per_screen(lesson_pages: Path, browser: Any) -> None:
+    """Question, figures, the next page of the story; dark as the reader's system is; print; back."""
+    context = browser.new_context(viewport={"width": 1280, "height": 720}, color_scheme="dark")
+    context.set_offline(True)
+    context.set_default_timeout(PATIENCE)
+    tab, errors, asked = context.new_page(), list[str](), set[str]()
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("console", lambda message: errors.append(message.text))
+    tab.on("request", lambda request: asked.add(urlsplit(request.url).scheme))
+    tab.goto((lesson_pages / lesson.INDEX).as_uri())
+    tab.get_by_role("link", name="One figure per screen").click()
+    tab.wait_for_selector(CHART, state="attached")
+    count = tab.locator("figure").count()
+    assert tab.evaluate(SHOWN) == ["visible", *["hidden"] * count]
+    assert "Predict first" in tab.locator(".opening .predict").inner_text()
+    for number, key in enumerate(("ArrowRight", "PageDown", " ")[:count], start=1):
+        tab.keyboard.press(key)
+        tab.wait_for_url(f"**#screen-{number}")
+        wait_for(tab, f"{SHOWN}[{number}] === 'visible'")
+        assert tab.evaluate(SHOWN).count("visible") == 1
+        box = tab.locator("figure.shown").bounding_box()
+        assert box["x"] >= 0
+        assert box["y"] >= 0
+        assert max(box["width"] / 1280, box["height"] / 720) > 0.85, "it fills the window"
+        assert max(box["width"] / 1280, box["height"] / 720) <= 1
+    page, ink = (f"getComputedStyle(document.body).{name}" for name in ("backgroundColor", "color"))
+    assert (tab.evaluate(page), tab.evaluate(ink)) == ("rgb(13, 17, 23)", "rgb(230, 237, 243)")
+
+    tab.emulate_media(media="print")
+    assert tab.evaluate(page) == "rgb(255, 255, 255)", "paper is light"
+    assert tab.evaluate(SHOWN) == ["visible"] * (count + 1)
+    sheets = re.findall(rb"/Type\s*/Page\b", tab.pdf(prefer_css_page_size=True))
+    assert len(sheets) == count + 1, "a sheet per screen"
+    tab.emulate_media(media="screen")
+
+    first = tab.url.partition("#")[0]
+    for _ in range(count - number + 1):
+        tab.keyboard.press("ArrowDown")
+    tab.wait_for_function(f"!location.href.startsWith({first!r}) && location.hash === '#screen-0'")
+    tab.wait_for_selector("body.one")
+    tab.keyboard.press("ArrowLeft")
+    tab.wait_for_url(f"{first}#*")
+    wait_for(tab, f"{SHOWN}[{count}] === 'visible'")
+    tab.keyboard.press("Escape")
+    tab.wait_for_url(f"**#part-{count}")
+    assert tab.evaluate(SHOWN) == ["visible"] * (count + 1)
+    tab.wait_for_function(
+        f"document.querySelectorAll('figure')[{count - 1}].getBoundingClientRect().y < innerHeight"
+    )
+    context.close()
+    assert (errors, asked) == ([], {"file"})
+
+
+def test_printed_pages_hold_their_tables_and_open_answers(lesson_pages: Path, browser: Any) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 720})
+    tab = context.new_page()
+    for path in sorted(lesson_pages.glob("[0-9]*.html")):
+        tab.goto(path.as_uri())
+        assert tab.evaluate(TOO_WIDE) == 0, path.name
+        answers, code = tab.locator("details:not(.code)"), tab.locator("details.code")
+        folded = answers.first.bounding_box()["height"]
+        tab.emulate_media(media="print")
+        tab.set_viewport_size({"width": 688, "height": 1000})  # A4 within its margins
+        assert tab.evaluate(TOO_WIDE) == 0, path.name
+        assert answers.first.bounding_box()["height"] > folded * 1.5
+        assert not code.first.is_visible()
+        tab.emulate_media(media="screen")
+        tab.set_viewport_size({"width": 1280, "height": 720})
+    context.close()

@@ -11,6 +11,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 import pytest
+from plotly.offline import get_plotlyjs
 
 from resnetlab import cli, config, store, studies
 from resnetlab.config import UsageError
@@ -19,6 +20,7 @@ from resnetlab.studies import lesson, notebook
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = PROJECT / "notebooks"
+MOST_BYTES = 1_500_000  # of a page
 HOSTILE = "<script>alert(1)</script><img src=http://evil.example/x> ![a](http://evil.example/y)"
 
 
@@ -201,7 +203,7 @@ def test_the_lesson_goes_on_when_one_fails_and_executes_only_what_is_missing(
     assert "&lt;b&gt;ill&lt;/b&gt;" in index
     assert "<b>ill" not in index
     for link in Seen(index).addresses:
-        assert link.startswith("data:") or (folder / link).is_file()
+        assert link.startswith("data:") or (folder / link.partition("#")[0]).is_file()
     assert (tmp_path / "results" / "s" / "01_degradation.ipynb").is_file()
     assert "ValueError" in (folder / "02_constructed_solution.html").read_text()
     # Mended, and asked again: only that one is executed.
@@ -347,7 +349,10 @@ def test_a_page_holds_prose_figures_tables_and_answers() -> None:
     frame += "<tr><th>0</th><td>a &amp; b</td><td>1.50</td></tr></tbody></table>"
     body = lesson_pages.body(
         content(
-            cell("markdown", "# Well?\n\n*Yes* & no\n\n| a | b |\n|---|---|\n| 1 | 2 |"),
+            cell(
+                "markdown",
+                "# Well?\n\n*Yes* & no\n\n**Predict first:** yes?\n\n| a | b |\n|---|---|\n| 1 | 2 |",
+            ),
             cell("code", "x: int = 1  # a", tags=["parameters"]),
             cell("code", "# Parameters\nx = 2", tags=["injected-parameters"]),
             cell("code", "f(x)", output(**{executed.PLOTLY: figure, "text/html": "<b>no</b>"})),
@@ -362,6 +367,9 @@ def test_a_page_holds_prose_figures_tables_and_answers() -> None:
     assert "<em>Yes</em> &amp; no" in body
     assert "<td>2</td>" in body
     assert "<details><summary>Answer</summary>Because <em>so</em>.</details>" in body
+    assert '<details class="code"><summary>Code</summary><pre>f(x)</pre></details>' in body
+    assert '<div class="opening"><h1>Well?</h1>' in body
+    assert '<p class="predict"><strong>Predict first:</strong> yes?</p>' in body
     assert '<td class="s">a &amp; b</td><td class="n">1.50</td>' in body
     assert '<td class="s">x</td><td class="s">2</td>' in body
     assert "<strong>said</strong>" in body
@@ -390,6 +398,14 @@ def test_an_index_that_says_something_stays_with_its_table(
     assert list(table.columns) == headings
     assert len(table) == 2
     assert table.iloc[0, 0] == first
+
+
+def test_an_index_beside_named_headings_keeps_both_names() -> None:
+    frame = pd.DataFrame([[1.5, ""], ["", ""]], pd.Index(["a", "b"], name="who"))
+    frame.columns = pd.Index([0.1, 0.01], name="rate")
+    _, table = executed.block(output(**{"text/html": frame.to_html()}))
+    assert list(table.columns) == ["who \\ rate", "0.1", "0.01"]
+    assert table.to_numpy().tolist() == [["a", "1.5", ""], ["b", "", ""]], "an empty row is no heading"
 
 
 def test_nothing_of_a_hostile_notebook_runs_or_asks_a_server() -> None:
@@ -433,12 +449,18 @@ def test_committed_copies_become_pages_for_a_room_without_computers(
     code, said, complaint = resnetlab("lesson", "--from-reference", "--results", root, "--out", out)
     assert code == 0, complaint
     index = Seen((out / "index.html").read_text())
-    links = [link for link in index.addresses if not link.startswith("data:")]
+    links = [link.partition("#")[0] for link in index.addresses if not link.startswith("data:")]
     assert len(links) >= 2 * 5, "five notebooks were committed with the first version of this page"
     assert all((out / link).is_file() for link in links)
     assert "script" not in index.tags
+    order = json.loads(re.search(r"const STORY = (.*);", (out / "lesson.js").read_text())[1])
+    pages = [link for link in links if link.endswith(".html")]
+    firsts = (next((p for p in pages if p.startswith(one.name)), "") for one in lesson.STORY)
+    assert order == list(filter(None, firsts)), "one list: that of lesson.toml"
+    assert (out / "plotly.js").read_text() == get_plotlyjs(), "once, beside the pages"
     for page in out.glob("*.html"):
         text = page.read_text()
+        assert page.stat().st_size < MOST_BYTES
         assert "default-src 'none'" in text
         outside = [a for a in Seen(text).addresses if a.startswith(("http:", "https:", "//"))]
         assert not outside, "nothing is fetched"

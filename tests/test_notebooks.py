@@ -42,6 +42,9 @@ def test_form(path):
     title = content.cells[0].source.splitlines()[0]
     assert title.startswith("# ")
     assert title.endswith("?"), "a notebook asks one question, its title"
+    predict = content.cells[0].source.split("\n\n")[-1]
+    assert predict.startswith("**Predict first:**"), "figures are seen after a prediction"
+    assert predict.endswith("?")
     parameters = parameters_cell(content)
     setups = 0
     for before, cell in zip(content.cells, content.cells[1:], strict=False):

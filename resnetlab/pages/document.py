@@ -1,8 +1,8 @@
 """One HTML document that holds what it shows and asks no network for anything; for report and lesson.
 
-Figures are drawn by the plotly.js that stands in the file; the page's own policy
-(Content-Security-Policy) lets nothing else run and nothing be fetched. Whatever comes from disk is
-escaped: a folder may be called anything.
+Figures are drawn by the plotly.js that stands in the file or, shared by the pages of a lesson, beside
+it; the page's own policy (Content-Security-Policy) lets nothing else run and nothing be fetched from a
+server. Whatever comes from disk is escaped: a folder may be called anything.
 """
 
 from __future__ import annotations

@@ -29,8 +29,7 @@ def body(content: Mapping[str, Any]) -> str:
             if "parameters" in tags:
                 parts.append(_parameters(content))
             elif "injected-parameters" not in tags and source.strip():
-                code = escape(source[: executed.MOST_TEXT])
-                parts.append(f'<details class="code"><summary>Code</summary><pre>{code}</pre></details>')
+                parts.append(_folded("Code", f"<pre>{escape(source[: executed.MOST_TEXT])}</pre>"))
             parts += [_output(output) for output in executed.outputs(cell)]
     return "\n".join(parts)
 
@@ -46,7 +45,12 @@ def _parameters(content: Mapping[str, Any]) -> str:
     values = executed.defaults(content["cells"]) | given
     rows = [(name, repr(value)) for name, value in values.items() if name != "results"]
     table = document.table(["parameter", "value"], rows)
-    return f'<details class="code"><summary>Parameters</summary>{table}</details>'
+    return _folded("Parameters", table)
+
+
+def _folded(name: str, html: str) -> str:
+    """Not for every reader, and not for print."""
+    return f'<details class="code"><summary>{name}</summary>{html}</details>'
 
 
 def prose(source: str) -> str:

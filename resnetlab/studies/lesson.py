@@ -1,7 +1,8 @@
 """The lesson: the question notebooks in teaching order, executed, and as pages that need no computer.
 
-Which notebooks belong to it and in which order stands in lesson.toml, once. A page is one HTML file
-that holds an executed notebook (`pages.lesson_pages`); `index.html` links them.
+Which notebooks belong to it and in which order stands in lesson.toml, once. A page is an HTML file
+that holds an executed notebook (`pages.lesson_pages`); `index.html` links them. Beside them lie plotly
+and lesson.js, which shows one figure per screen, in the order of lesson.toml.
 """
 
 from __future__ import annotations
