@@ -10,9 +10,10 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from resnetlab.pages import document, executed
+from resnetlab.pages import document, executed, formulas
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+formulas.enable(_MARKDOWN)
 # A picture would ask a server: its text stands instead.
 _MARKDOWN.add_render_rule("image", lambda _, tokens, at, *rest: escape(tokens[at].content))
 
@@ -54,7 +55,10 @@ def _folded(name: str, html: str) -> str:
 
 
 def prose(source: str) -> str:
-    """Markdown as HTML. Of HTML in it only what folds out an answer stays; pictures are their text."""
+    """Markdown as HTML, formulas as MathML. Of HTML only what folds out an answer stays.
+
+    Pictures are their text.
+    """
     html = str(_MARKDOWN.render(source))
     for tag in ("details", "summary"):
         for mark in (tag, f"/{tag}"):
