@@ -197,7 +197,15 @@ def test_figure_7() -> None:
 
 
 def test_every_record_is_complete() -> None:
-    foreign = {"VGG-16", "VGG v5", "GoogLeNet", "PReLU-net", "BN-inception", "ensemble of six"}
+    foreign = {
+        "VGG-16",
+        "VGG-19",
+        "VGG v5",
+        "GoogLeNet",
+        "PReLU-net",
+        "BN-inception",
+        "ensemble of six",
+    }
     foreign |= {record.network for record in paper.TABLE_6_OTHERS}
     for record in paper.RECORDS:
         if record.network not in foreign:
@@ -207,12 +215,20 @@ def test_every_record_is_complete() -> None:
             assert record.protocol != "own"
         assert record.quantity in get_args(paper.Quantity)
         assert record.protocol in get_args(paper.Protocol)
-        assert record.source.split()[0] in ("Table", "Figure")
+        assert record.source.split()[0] in ("Table", "Figure", "Sec.")
         assert record.how.startswith(paper.HOW[record.data, record.protocol])
         assert record.value > 0
         if record.quantity.endswith("_error"):
             assert record.value < 100
         assert (record.protocol == "counted") == (record.quantity in ("parameters", "multiply_adds"))
+
+
+def test_the_work_of_vgg() -> None:
+    """Sec. 4.1: "VGG-16/19 nets (15.3/19.6 billion FLOPs)"."""
+    for name, billions in (("VGG-16", 15.3), ("VGG-19", 19.6)):
+        record = reported(name, "multiply_adds", protocol="counted")
+        assert record is not None
+        assert (record.value, record.source) == (billions * 1e9, "Sec. 4.1")
 
 
 def test_a_question_has_one_answer_in_all_tables() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from resnetlab import files, paper, plots, store
+from resnetlab import files, nets, paper, plots, store
 from resnetlab.config import Network
 from resnetlab.plots import series, style
 
@@ -293,6 +293,7 @@ GRAMMAR = {
     "learning_rate": "line: the rate",
     "learning_rates": "colour: schedule",
     "network_drawing": "colour of a box: stage",
+    "block_drawing": "colour of a box: stage",
 }
 
 
@@ -317,6 +318,16 @@ def draw_network(_: Any) -> go.Figure:
     return plots.network_drawing({"plain-20": [stem, block, end]}, "stage1.0")
 
 
+def drawn_block(name: str, block: str) -> dict[str, Any]:
+    """A block of the network itself, as `plots.block_drawing` takes it."""
+    return next(part for part in nets.parts(nets.build(name), 32) if part["name"] == block)
+
+
+def draw_blocks(_: Any) -> go.Figure:
+    names = {"plain": "plain-8", "A": "resnet-8", "B": "resnet-8-B"}
+    return plots.block_drawing({key: drawn_block(name, "stage2.0") for key, name in names.items()})
+
+
 EVERY: list[tuple[str, Callable[[pd.DataFrame], go.Figure], Callable[..., pd.DataFrame]]] = [
     *((draw.__name__, draw, frame) for draw, frame in FIGURES),
     ("paper_error_curves", lambda _: plots.paper_error_curves(), rates),
@@ -324,6 +335,7 @@ EVERY: list[tuple[str, Callable[[pd.DataFrame], go.Figure], Callable[..., pd.Dat
     ("learning_rate", lambda frame: plots.learning_rate(frame, "paper"), rates),
     ("learning_rates", lambda frame: plots.learning_rates(frame, 8, "a title"), rates),
     ("network_drawing", draw_network, rates),
+    ("block_drawing", draw_blocks, rates),
 ]
 
 
@@ -467,6 +479,55 @@ def test_colours_are_by_depth_and_tell_the_papers_depths_apart() -> None:
 
 def test_figures_do_not_offer_to_upload_themselves() -> None:
     assert plots.CONFIG["showSendToCloud"] is False
+
+
+# --- a block drawn ----------------------------------------------------------------------------
+
+
+def words_of(figure: go.Figure) -> str:
+    boxes = [text for trace in figure.data if trace.type == "bar" for text in trace.text]
+    return " ".join([*boxes, *(note.text for note in figure.layout.annotations)]).replace("<br>", " ")
+
+
+@pytest.mark.parametrize(
+    ("name", "block", "kind", "words"),
+    [
+        ("resnet-8", "stage1.0", "identity shortcut", "x as it is"),
+        (
+            "resnet-8",
+            "stage2.0",
+            "identity, zero-padded",
+            "every second pixel, and 16 channels of zeros",
+        ),
+        ("resnet-50-A", "stage1.0", "identity, zero-padded", "x, and 192 channels of zeros"),
+        ("resnet-8-B", "stage2.0", "projection (1×1)", "1×1 conv, 32, /2 batch norm"),
+        ("resnet-8-C", "stage1.0", "projection (1×1)", "1×1 conv, 16 batch norm"),
+    ],
+)
+def test_a_drawn_shortcut_says_what_the_module_does(
+    name: str, block: str, kind: str, words: str
+) -> None:
+    figure = plots.block_drawing({"one": drawn_block(name, block)})
+    assert words in words_of(figure)
+    assert [trace.name for trace in figure.data if trace.showlegend] == [kind]
+    assert "<i>F</i>(x)" in words_of(figure)
+    assert "<i>H</i>(x)" not in words_of(figure)
+
+
+def test_a_plain_block_and_a_residual_one_differ_in_the_addition_alone() -> None:
+    plain, residual = (drawn_block(name, "stage1.0") for name in ("plain-8", "resnet-8"))
+    figure = plots.block_drawing({"plain": plain, "residual": residual})
+    boxes = [trace for trace in figure.data if trace.type == "bar"]
+    assert boxes[0].text == boxes[1].text
+    assert boxes[0].base == boxes[1].base
+    assert boxes[0].text == ("3×3 conv, 16", "batch norm", "ReLU", *boxes[0].text[:2], "ReLU")
+    dots = [trace for trace in figure.data if trace.type == "scatter"]
+    sums = [trace for trace in dots if trace.marker.symbol == "circle-cross-open"]
+    assert [trace.xaxis for trace in sums] == ["x2"], "only the residual one adds"
+    assert f"{plain['parameters']:,} parameters" in words_of(figure)
+    assert plain["parameters"] == residual["parameters"]
+    assert sums[0].y[0] < boxes[1].base[-2], "behind the last batch norm"
+    assert sums[0].y[0] > boxes[1].base[-1], "in front of the last ReLU"
 
 
 # --- error curves -----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from resnetlab.nets.anatomy import (
     census,
     count_multiply_adds,
     count_parameters,
+    multiply_adds,
     parts,
     recompute_activations,
     trace_shapes,

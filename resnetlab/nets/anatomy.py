@@ -91,8 +91,16 @@ def count_multiply_adds(network: Network, size: int | None = None) -> int:
     copy without memory; batch norms, ReLUs, pooling and additions are left out, as in the paper.
     """
     size = network.spec.native_size if size is None else size
+    return multiply_adds(network, (network.in_channels, size, size))
+
+
+def multiply_adds(network: nn.Module, image: Shape) -> int:
+    """The same of any network of convolutions and linear layers, such as torchvision's VGG.
+
+    For one `image` (C, H, W). The network may be on the meta device: only shapes count.
+    """
     layers = weighted_layers(network)
-    shapes = _shapes(network, layers, (network.in_channels, size, size))
+    shapes = _shapes(network, layers, image)
     return sum(_multiply_adds(layers[name], shape_out) for name, (_, shape_out) in shapes.items())
 
 

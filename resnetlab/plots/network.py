@@ -14,7 +14,7 @@ from resnetlab.plots import draw, style
 from resnetlab.plots.style import Look, empty, finish
 
 Part = Mapping[str, Any]  # an entry of `nets.parts`
-_SHORTCUTS = {
+SHORTCUTS = {
     "identity": ("identity shortcut", style.GREY),
     "padded": ("identity, zero-padded", style.SHORTCUT_COLOURS["A"]),
     "projection": ("projection (1×1)", style.SHORTCUT_COLOURS["B"]),
@@ -93,7 +93,7 @@ def _add_boxes(
 def _add_arcs(figure: go.Figure, row: Sequence[Part], stage: int, place: Any) -> None:
     """Half ellipses over the boxes that have a shortcut, with gaps between them."""
     turn = np.linspace(0, np.pi, 15)
-    for kind, (name, colour) in _SHORTCUTS.items():
+    for kind, (name, colour) in SHORTCUTS.items():
         x: list[float | None] = []
         y: list[float | None] = []
         for block, part in enumerate(row):
