@@ -29,8 +29,8 @@ def page() -> None:
     if frame.switch("Predict first", "predict", hint):
         predict(table)
     st.markdown(
-        "Plain networks do not: past some depth their *training* error rises. He et al. (2015) add "
-        "shortcuts, and depth helps again."
+        "Plain networks do not: past some depth their *training* error rises. "
+        "[He et al. (2015)](https://arxiv.org/abs/1512.03385) add shortcuts, and depth helps again."
     )
     frame.section("What these runs say")
     frame.sentences(verdict.answers(table))

@@ -73,8 +73,14 @@ def show(name: str, rows: pd.DataFrame) -> None:
         st.markdown("No finished run of ours is of these networks.")
     if name == "Table 6":
         st.markdown(
-            "± and best are over five runs, which the paper gives for those two only. Maxout to "
-            "Highway are not its own. Plain networks do not stand in Table 6: Figure 6 has them."
+            "± and best are over five runs, which the paper gives for those two only. Plain networks "
+            "do not stand in Table 6: Figure 6 has them.\n\nNot its own, in these tables, are "
+            "[VGG](https://arxiv.org/abs/1409.1556), [GoogLeNet](https://arxiv.org/abs/1409.4842), "
+            "[PReLU-net](https://arxiv.org/abs/1502.01852), "
+            "[BN-inception](https://arxiv.org/abs/1502.03167), "
+            "[Maxout](https://arxiv.org/abs/1302.4389), [NIN](https://arxiv.org/abs/1312.4400), "
+            "[DSN](https://arxiv.org/abs/1409.5185), [FitNet](https://arxiv.org/abs/1412.6550) and "
+            "[Highway](https://arxiv.org/abs/1505.00387)."
         )
 
 
