@@ -31,6 +31,7 @@ class Seen(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.addresses: list[str] = []
+        self.fetched: list[str] = []  # from elsewhere, without a click
         self.handlers: list[str] = []
         self.feed(html)
 
@@ -39,6 +40,8 @@ class Seen(HTMLParser):
         for name, value in attrs:
             if name in ("src", "href", "srcset", "data", "action"):
                 self.addresses.append(value or "")
+                if tag != "a" and (value or "").startswith(("http:", "https:", "//")):
+                    self.fetched.append(value or "")
             if name.startswith("on"):
                 self.handlers.append(name)
 
@@ -150,6 +153,37 @@ def test_the_plan_names_commands_and_notebooks_that_there_are() -> None:
     assert all(notebook.find(name) for name in notebooks)
 
 
+def prose() -> dict[str, str]:
+    """Notebook -> its words, in the order of the lesson; code in them left out."""
+    texts = {}
+    for chapter in lesson.chapters():
+        cells = executed.cells(executed.parse(chapter.source.read_bytes()))
+        words = [executed.text_of(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+        texts[chapter.name] = re.sub(r"`[^`]*`", "", "\n".join(words))
+    return texts
+
+
+@pytest.mark.parametrize(
+    "term",
+    ["step", "recipe", "seed", "running error", "clean error", "option A", "option B", "option C"],
+)
+def test_a_term_of_the_lesson_is_explained_where_a_reader_meets_it_first(term: str) -> None:
+    texts = prose()
+    name, text = next((n, t) for n, t in texts.items() if re.search(rf"\b{term}s?\b", t, re.I))
+    first = re.search(rf"(\*\*)?\b{term}s?\b(\*\*)?(.*)", text, re.I)
+    assert first is not None
+    assert (first[1], first[2]) == ("**", "**"), f"{name} uses {term!r} before it says what it is"
+    assert len(first[3].split()) > 5, "and says it there"
+    assert name == lesson.STORY[0].name
+
+
+def test_every_notebook_names_the_paper_with_its_link_and_where_words_are_explained() -> None:
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        first = executed.text_of(executed.parse(path.read_bytes())["cells"][0]["source"])
+        assert "(https://arxiv.org/abs/1512.03385)" in first, path.name
+        assert path.stem == lesson.STORY[0].name or f"`{lesson.STORY[0].name}`" in first, path.name
+
+
 def project(folder: Path, monkeypatch: pytest.MonkeyPatch, **code: str) -> None:
     """A project whose notebooks are these: name -> the code of the cell after the parameters."""
     (folder / "notebooks").mkdir(exist_ok=True)
@@ -234,8 +268,7 @@ def test_a_study_that_a_chapter_only_looks_at_is_trained_if_there_is_none(
         return outcome
 
     monkeypatch.setattr(studies.runner, "run", run)
-    first = lesson.STORY[0]
-    assert first.looks
+    (first,) = (chapter for chapter in lesson.STORY if chapter.looks)
     own = executed.defaults(executed.parse((NOTEBOOKS / f"{first.name}.ipynb").read_bytes())["cells"])
     assert lesson._provide(own["study"], tmp_path, "cpu") == "plain-56-seed0: no memory"
     (tmp_path / "digits").mkdir()
@@ -462,8 +495,7 @@ def test_committed_copies_become_pages_for_a_room_without_computers(
         text = page.read_text()
         assert page.stat().st_size < MOST_BYTES
         assert "default-src 'none'" in text
-        outside = [a for a in Seen(text).addresses if a.startswith(("http:", "https:", "//"))]
-        assert not outside, "nothing is fetched"
+        assert not Seen(text).fetched, "links to papers are the reader's to follow"
         assert not re.search(r"/(?:work|home|root|tmp)/", text.split("<script>")[0])
     copies = [Path(line.split()[-1]) for line in said.splitlines() if "01_degradation" in line]
     assert len(copies) > 1

@@ -604,3 +604,60 @@ def test_a_switch_that_is_no_switch_is_refused(value):
     assert notebook.value_of(True, "bool", "quick") is True
     with pytest.raises(UsageError, match="quick: should be true or false"):
         notebook.value_of(value, "bool", "quick")
+
+
+# --- the idea ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def idea():
+    """What the cells of notebook 00 computed, run here."""
+    return state_after("00_the_idea.ipynb", "notebook.limits(")
+
+
+def test_the_sum_of_a_residual_block_turns_as_the_formula_says(idea):
+    measured = idea["measured"]
+    assert (measured["apart by"] < 1e-6).all(), "pushed by hand, against automatic differentiation"
+    kinds = measured.groupby("shortcut")["the shortcut's part"]
+    assert kinds.get_group("identity").tolist() == pytest.approx([1.0] * kinds.size()["identity"])
+    assert kinds.get_group("padded").tolist() == pytest.approx([0.5, 0.5], abs=0.02)
+
+
+def test_option_a_adds_no_parameter_and_no_multiply_add(idea):
+    more = idea["more"]
+    assert more.loc["resnet-20"].tolist() == [0, 0]
+    # B projects twice, C in all nine blocks: 1x1 weights, and scale and shift of their batch norms.
+    grow, stay = ((16, 32), (32, 64)), ((16, 16),) * 3 + ((32, 32), (64, 64)) * 2
+    costs = [sum(i * o + 2 * o for i, o in pairs) for pairs in (grow, grow + stay)]
+    assert more.loc[["resnet-20-B", "resnet-20-C"], "parameters"].tolist() == costs
+
+
+def test_vgg_is_counted_by_the_rule_of_the_papers_networks(idea):
+    rows = idea["rows"]
+    # Simonyan and Zisserman 2014, Table 1, E: convolutions on maps of 224 to 14, three linear layers.
+    widths = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), *[(256, 256)] * 3]
+    widths += [(256, 512), *[(512, 512)] * 7]
+    sizes = [224] * 2 + [112] * 2 + [56] * 4 + [28] * 4 + [14] * 4
+    convolutions = sum(9 * i * o * s * s for (i, o), s in zip(widths, sizes, strict=True))
+    whole = convolutions + 25088 * 4096 + 4096 * 4096 + 4096 * 1000
+    assert rows["VGG-19"] == ("143,667,240", f"{whole / 1e9:.2f} G", "19.6 G (Sec. 4.1)")
+    assert rows["VGG-16"][0] == "138,357,544"
+    assert rows["plain-34"][:2] == ("21,623,848", "3.64 G")
+    assert "the paper's 15.3 G is nearer to the count without them" in idea["said"][0]
+    assert "the paper's 19.6 G is nearer to the count with them" in idea["said"][1]
+
+
+def test_what_you_may_have_read_is_set_right_with_the_papers_numbers():
+    from resnetlab import paper
+
+    cells = [cell.source for cell in read(FOLDER / "00_the_idea.ipynb").cells]
+    (text,) = [text.split(head)[1] for text in cells if (head := "## You may have read") in text]
+    lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(lines) == 8
+    assert all(re.search(r"Sec\. [134]", line.split("|")[-2]) for line in lines), "each says where"
+    six = paper.reported("ensemble of six", "top5_error", protocol="ensemble")
+    one = paper.reported("resnet-152", "top5_error", protocol="multi-scale")
+    assert f"{six.value:.2f} % top-5 error" in text
+    assert f"{one.value:.2f} %, on the validation set" in text
+    assert f"{paper.FIGURE_4_STEPS:,}" in text
+    assert "$60 \\times 10^4$" in text
