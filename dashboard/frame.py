@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import cached, live_chart
-from resnetlab import plots, store
+from resnetlab import plots, store, verdict
 from resnetlab.pages import document
 from resnetlab.plots import lines, series
 
@@ -149,23 +149,18 @@ def follow(key: str, offered: Any, study: store.Study) -> Any:
     return None
 
 
-def by_condition(runs: Iterable[store.RunRecord]) -> dict[str, list[store.RunRecord]]:
-    """The runs by data set, recipe and precision: others cannot be averaged or subtracted."""
-    groups: dict[str, list[store.RunRecord]] = {}
-    for run in runs:
-        parts = (run.config.data.label, f"recipe {run.config.recipe.label}", run.config.precision)
-        groups.setdefault(shown(" · ".join(parts), 120), []).append(run)
-    return groups
-
-
 def one_condition(runs: Sequence[store.RunRecord]) -> list[store.RunRecord]:
     """The runs of one data set, recipe and precision, chosen if there are several."""
-    groups = by_condition(runs)
+    groups = verdict.by_condition(runs)
     if len(groups) < 2:
         return list(runs)
+    named = {
+        shown(f"{data} · recipe {recipe} · {precision}", 120): group
+        for (data, recipe, precision), group in groups.items()
+    }
     return choose(
         "Data set, recipe and precision",
-        dict(sorted(groups.items(), key=lambda group: -len(group[1]))),
+        named,
         "condition",
         "This study holds runs that cannot be averaged or subtracted; choose which to look at.",
     )

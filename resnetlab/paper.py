@@ -122,6 +122,24 @@ def reported(
     return None
 
 
+def difference(worse: str, better: str, quantity: str) -> tuple[float, str] | None:
+    """The first network's value minus the second's (points), and where from: `Table 6, CIFAR-10`.
+
+    Both from one table or figure, a single view before other tests; `quantity` as in `reported`. None
+    if the paper has them nowhere together.
+    """
+    same = ("test_error", "top1_error")
+    quantities = same if quantity in same else (quantity,)
+    records = [record for record in RECORDS if record.quantity in quantities]
+    for one in sorted(records, key=lambda record: record.protocol != "single"):
+        place = (one.source, one.protocol, one.data)
+        for other in records if one.network == worse else ():
+            if (other.source, other.protocol, other.data) == place and other.network == better:
+                where = "CIFAR-10" if one.data == "cifar10" else "ImageNet"
+                return one.value - other.value, f"{one.source}, {where}"
+    return None
+
+
 # --- curves -----------------------------------------------------------------------------------
 
 

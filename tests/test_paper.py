@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from resnetlab import paper
-from resnetlab.config import IMAGENET_RECIPE, PAPER, PAPER_110, Network
-from resnetlab.paper import reported
+from resnetlab.config import IMAGENET_RECIPE, PAPER, PAPER_110, Network, run_from_parameters
+from resnetlab.paper import difference, reported
 from resnetlab.verdict import not_comparable, reasons_apart
 
 # He et al. 2015, Table 6, test error on CIFAR-10. For 110 layers the table prints the best of five
@@ -72,7 +72,20 @@ def test_what_the_paper_does_not_say_is_none() -> None:
 
 TABLE_1 = {18: 1.8e9, 34: 3.6e9, 50: 3.8e9, 101: 7.6e9, 152: 11.3e9}  # FLOPs, its last row
 
+
 # Tables 2 and 3, 10-crop: top-1, top-5 (None: not printed).
+def test_the_warm_up_belongs_to_110_layers_and_the_precision_is_single() -> None:
+    assert comparable("cifar10", "paper-110") == "the paper warms up 110 layers only, these runs 20"
+    assert comparable("cifar10", "paper", 110) == "the paper warms up its 110 layers, these runs do not"
+    for recipe in ("paper", "paper-110"):  # "trained as described above": which, is not said
+        assert comparable("cifar10", recipe, 1202) is None
+    for precision in ("bf16", "tf32", "fp64"):
+        reason = f"the paper trained in single precision, these runs in {precision}"
+        assert comparable("cifar10", "paper", precision=precision) == reason
+        run = run_from_parameters(network="resnet-34", data="imagenet:x", precision=precision)
+        assert reason in not_comparable(run)
+
+
 TEN_CROP = {
     "plain-18": (27.94, None),
     "resnet-18": (27.88, None),
@@ -245,16 +258,47 @@ def test_a_protocol_that_the_paper_did_not_use_has_no_value(protocol: str) -> No
     assert reported("resnet-50", "top1_error", protocol=protocol, data="imagenet") is None
 
 
+@pytest.mark.parametrize(
+    ("worse", "better", "quantity", "points", "source"),
+    [
+        ("resnet-56", "resnet-20", "test_error", 6.97 - 8.75, "Table 6, CIFAR-10"),
+        ("plain-56", "plain-20", "train_error", 5.8 - 1.4, "Figure 6, CIFAR-10"),
+        ("plain-56", "resnet-56", "test_error", 13.2 - 7.04, "Figure 6, CIFAR-10"),  # of one figure
+        (
+            "plain-34",
+            "plain-18",
+            "test_error",
+            32.4 - 31.4,
+            "Figure 4, ImageNet",
+        ),  # a single view first
+        ("resnet-34-C", "resnet-34", "test_error", 24.19 - 25.03, "Table 3, ImageNet"),
+    ],
+)
+def test_a_difference_is_within_one_table_or_figure(worse, better, quantity, points, source) -> None:
+    found = difference(worse, better, quantity)
+    assert found == (pytest.approx(points), source)
+
+
+def test_pairs_that_the_paper_has_nowhere_together_have_no_difference() -> None:
+    assert difference("plain-110", "plain-20", "train_error") is None
+    assert difference("resnet-34-C", "resnet-34", "train_error") is None
+    assert difference("resnet-20", "resnet-18", "test_error") is None
+
+
 # --- what may be compared ---------------------------------------------------------------------
 
 
-def comparable(data: str, recipe: str) -> str | None:
-    return "; ".join(not_comparable(data, recipe)) or None
+KINDS = ["data", "recipe", "depth", "precision"]
+
+
+def comparable(data: str, recipe: str, depth: int = 20, precision: str = "fp32") -> str | None:
+    who = pd.DataFrame([(data, recipe, depth, precision)], columns=KINDS)
+    return "; ".join(reasons_apart(who)) or None
 
 
 def test_only_the_papers_data_with_the_papers_recipe_are_comparable() -> None:
     assert comparable("cifar10", PAPER.label) is None
-    assert comparable("cifar10", PAPER_110.label) is None
+    assert comparable("cifar10", PAPER_110.label, 110) is None
     assert comparable("imagenet", IMAGENET_RECIPE.label) is None
     for data in ("digits", "cifar100", "a folder", "digits-large", "cifar10 (5000 held out)"):
         assert data in str(comparable(data, PAPER.label))
@@ -274,12 +318,24 @@ def test_what_is_the_papers_own_or_only_measured_stays_comparable() -> None:
         {"ghost_batch": 64, "recompute_norm": True, "log_every": 7},
     ):
         assert comparable("cifar10", PAPER.replace(**changes).label) is None
-        assert comparable("cifar10", PAPER_110.replace(**changes).label) is None
+        assert comparable("cifar10", PAPER_110.replace(**changes).label, 110) is None
     assert comparable("imagenet", IMAGENET_RECIPE.replace(log_every=7).label) is None
     for changes in ({"ghost_batch": 32}, {"decay_norm": False}, {"log_every": 7, "mean": "channel"}):
         assert comparable("cifar10", PAPER.replace(**changes).label) is not None
     small = IMAGENET_RECIPE.replace(crop=112)
     assert small.label in str(comparable("imagenet", small.label))
+
+
+def test_the_warm_up_belongs_to_110_layers_and_the_precision_is_single() -> None:
+    assert comparable("cifar10", "paper-110") == "the paper warms up 110 layers only, these runs 20"
+    assert comparable("cifar10", "paper", 110) == "the paper warms up its 110 layers, these runs do not"
+    for recipe in ("paper", "paper-110"):  # "trained as described above": which, is not said
+        assert comparable("cifar10", recipe, 1202) is None
+    for precision in ("bf16", "tf32", "fp64"):
+        reason = f"the paper trained in single precision, these runs in {precision}"
+        assert comparable("cifar10", "paper", precision=precision) == reason
+        run = run_from_parameters(network="resnet-34", data="imagenet:x", precision=precision)
+        assert reason in not_comparable(run)
 
 
 TEN_CROP = {
@@ -319,7 +375,8 @@ def test_what_is_unusual_in_a_test_or_a_network_is_the_reason(network, test, rea
     spec = Network.from_name(network.replace("-A-zeros-end", ""))
     if network.endswith("-zeros-end"):
         spec = Network.parse(spec.model_dump() | {"zeros": "end"})
-    reasons = not_comparable("imagenet", "imagenet", network=spec, test=TEN_CROP | test)
+    run = run_from_parameters(network="resnet-34", data="imagenet:x")
+    reasons = not_comparable(run, network=spec, test=TEN_CROP | test)
     assert len(reasons) == bool(reason)
     assert reason in "".join(reasons)
 
@@ -331,19 +388,16 @@ def test_the_reasons_of_many_runs_are_named_once_each() -> None:
         ("digits", "short"),
         ("cifar10", "paper-400"),
     ]
-    frame = pd.DataFrame([*labels, *labels], columns=["data", "recipe"])
+    frame = pd.DataFrame([(*kind, 20, "fp32") for kind in (*labels, *labels)], columns=KINDS)
     reasons = reasons_apart(frame)
-    assert len(reasons) == 2
-    assert reasons == sorted(
-        {*not_comparable("digits", "short"), *not_comparable("cifar10", "paper-400")}
-    )
+    assert reasons == [comparable("cifar10", "paper-400"), comparable("digits", "short")]
     assert reasons_apart(frame[:1]) == reasons_apart(frame[:0]) == []
 
 
 def test_weights_of_unknown_training_are_never_comparable() -> None:
     spec = Network.from_name("resnet-34")
-    assert "does not say how its weights were trained" in not_comparable(None, None)[0]
-    away = not_comparable(None, None, network=spec, test=TEN_CROP | {"data": "folder"})
+    assert "does not say how its weights were trained" in not_comparable(None)[0]
+    away = not_comparable(None, network=spec, test=TEN_CROP | {"data": "folder"})
     assert "the paper's resnet-34 is tested on ImageNet, ours on folder" in away
 
 

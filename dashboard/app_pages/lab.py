@@ -243,7 +243,7 @@ def figures(study: store.Study, entries: Sequence[lab.Job]) -> None:
         return
     paused = bool(entries) and frame.pause("lab_pause", switch)
     metrics, probes = held(runs, paused)
-    groups = frame.by_condition(runs)
+    groups = verdict.by_condition(runs)  # those that cannot be averaged get figures of their own
     for number, group in enumerate(groups.values()):
         names = [run.name for run in group]
         figure = plots.error_curves(metrics[metrics["run"].isin(names)])

@@ -51,6 +51,7 @@ def recipe(
     if as_json:
         shown = [stretch._asdict() for stretch in rates]
         info: dict[str, Any] = {"name": chosen.name, "recipe": chosen.model_dump(mode="json")}
+        info |= {"choice": chosen.choice and chosen.choice.model_dump(mode="json")}
         print_json(info | {"events": events._asdict(), "scripted": scripted, "rates": shown})
     else:
         _say_recipe(chosen, rates, scripted)
@@ -141,7 +142,7 @@ def _recipe_in_words(recipe: config.Recipe) -> dict[str, str]:
         "batch norm": norm,
         "measured": f"log every {recipe.log_every:,} steps, test {recipe.test_every:,}, "
         f"gradients and weights {recipe.probe_every:,}, checkpoint {recipe.checkpoint_every:,}",
-    }
+    } | ({} if recipe.choice is None else {"choice": str(recipe.choice)})
 
 
 def _say_recipe(

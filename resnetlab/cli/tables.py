@@ -119,8 +119,8 @@ def _compare_networks(runs: Sequence[store.RunRecord], as_json: bool) -> None:
     """Means over seeds, differences between depths, and what they say."""
     runs_table = store.table_of(runs)
     means, sentences = verdict.by_network(runs_table), verdict.answers(runs_table)
-    sentences = [*sentences, *store.notes(runs)]
-    by_recipe = runs_table.groupby("recipe", sort=False)
+    sentences = [*sentences, *store.notes(runs), verdict.ELSEWHERE]
+    by_recipe = runs_table.groupby(verdict.conditions(runs_table)["recipe"], sort=False)
     depth = {recipe: verdict.depth_effects(group) for recipe, group in by_recipe}
     if as_json:
         effects = [

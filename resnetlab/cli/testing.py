@@ -175,15 +175,11 @@ def _not_comparable(
     record: store.RunRecord | None, spec: config.Network, rows: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """Why these tests cannot stand beside the paper's, each reason once."""
-    labels: tuple[str | None, str | None] = (None, None)
-    reasons: list[str] = []
-    if record is not None:
-        recipe, step = record.config.recipe, rows[0]["step"]
-        labels = record.config.data.label, recipe.label
-        if step != recipe.steps:
-            reasons.append(f"the checkpoint is of step {step:,} of {recipe.steps:,}")
+    run, reasons = None if record is None else record.config, list[str]()
+    if run is not None and (step := rows[0]["step"]) != run.recipe.steps:
+        reasons.append(f"the checkpoint is of step {step:,} of {run.recipe.steps:,}")
     for row in rows:
-        reasons += verdict.not_comparable(*labels, network=spec, test=row)
+        reasons += verdict.not_comparable(run, network=spec, test=row)
     return list(dict.fromkeys(reasons))
 
 

@@ -92,6 +92,11 @@ class Recipe(_Strict):
         if crop is None and self.colour != "none":
             yield "recipe.colour pca is part of the large-image recipes (crop, scale)"
 
+    @property
+    def choice(self) -> Choice | None:
+        """What was looked at in choosing the preset of its name; None if nothing was."""
+        return CHOICES.get(self.name)
+
     def at_resolution(self, crop: int) -> Recipe:
         """The same recipe with smaller or larger images: crop and scale keep their proportion."""
         if self.crop is None or self.scale is None:
@@ -155,12 +160,23 @@ class Recipe(_Strict):
         return f"{self.name} ({', '.join(parts)})" if parts else self.name
 
 
-def _presets() -> dict[str, Recipe]:
-    tables = tomllib.loads((files("resnetlab") / "config/recipes.toml").read_text("utf-8"))
-    return {name: Recipe.parse({"name": name} | table) for name, table in tables.items()}
+class Choice(_Strict):
+    """The outcome by which a preset was chosen: of which data set and seeds (none: not noted)."""
+
+    data: str
+    words: str
+    seeds: Annotated[tuple[int, ...], _FROM_JSON] = ()
+
+    def __str__(self) -> str:
+        seeds = f", seed {' and '.join(map(str, self.seeds))}" if self.seeds else ""
+        return f"chosen by looking at outcomes on {self.data}{seeds}: {self.words}"
 
 
-RECIPES: dict[str, Recipe] = _presets()
+_TABLES = tomllib.loads((files("resnetlab") / "config/recipes.toml").read_text("utf-8"))
+CHOICES = {
+    name: Choice.parse(table.pop("choice")) for name, table in _TABLES.items() if "choice" in table
+}
+RECIPES = {name: Recipe.parse({"name": name} | table) for name, table in _TABLES.items()}
 PAPER, PAPER_110, SHORT = RECIPES["paper"], RECIPES["paper-110"], RECIPES["short"]
 PAPER_400 = RECIPES["paper-400"]
 IMAGENET_RECIPE, IMAGENET_TINY = RECIPES["imagenet"], RECIPES["imagenet-tiny"]

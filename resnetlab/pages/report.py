@@ -72,7 +72,7 @@ def _probed(runs: Sequence[store.RunRecord]) -> tuple[pd.DataFrame, str]:
 def _limits(table: pd.DataFrame, runs: Sequence[store.RunRecord]) -> list[str]:
     """What these runs cannot say, in sentences."""
     first, words = runs[0].config, _WORDS["limits"]
-    reasons = verdict.not_comparable(first.data.label, first.recipe.label)
+    reasons = verdict.reasons_apart(table)
     limits = [f"{reason[0].upper()}{reason[1:]}." for reason in reasons] + store.notes(runs)
     finished = table[table["status"] == "finished"]
     seeds = finished.groupby("network")["seed"].nunique()
@@ -85,7 +85,7 @@ def _limits(table: pd.DataFrame, runs: Sequence[store.RunRecord]) -> list[str]:
         limits.append(words["batch"].format(batch=first.recipe.batch_size))
     if set(finished["shortcut"]) & {"B", "C"}:
         limits.append(words["projections"])
-    return [*limits, words["cause"]]
+    return [*limits, verdict.ELSEWHERE, words["cause"]]
 
 
 def _means(table: pd.DataFrame) -> str:
@@ -128,9 +128,7 @@ def _measured(runs: Sequence[store.RunRecord], title: str) -> str:
     answers = f'<div class="said">{document.items(verdict.answers(table))}</div>'
     parts = [f"<h2>{document.text(title)}</h2>", answers]
     if len(metrics):
-        first = runs[0].config
-        comparable = not verdict.not_comparable(first.data.label, first.recipe.label)
-        curves = plots.error_curves(metrics, with_paper=comparable)
+        curves = plots.error_curves(metrics, with_paper=not verdict.reasons_apart(table))
         plots.thin_lines(curves, series.MOST_POINTS // 2)
         parts.append(document.drawn(curves, _CAPTIONS["error_curves"]))
     if (table["status"] == "finished").any():
@@ -292,11 +290,7 @@ def page(study: store.Study) -> bytes:
     """
     if not study.runs:
         raise UsageError(f"{study.path} holds no readable run")
-    conditions: dict[str, list[store.RunRecord]] = {}
-    for run in study.runs:
-        settings = run.config
-        title = f"{settings.data.label}, recipe {settings.recipe.label}, {settings.precision}"
-        conditions.setdefault(title, []).append(run)
+    conditions = verdict.by_condition(study.runs)
     question = _question(study.table())
     body = [
         f'<p class="over">Study {document.text(study.name)}</p><h1>{escape(question["title"])}</h1>',
@@ -305,7 +299,8 @@ def page(study: store.Study) -> bytes:
     ]
     if len(conditions) > 1:
         body.append(f"<p>{_NOTES['conditions']}</p>")
-    for title, runs in sorted(conditions.items(), key=lambda item: -len(item[1])):
+    for (data, recipe, precision), runs in conditions.items():
+        title = f"{data}, recipe {recipe}, {precision}"
         body.append(_measured(runs, "What the runs say" if len(conditions) == 1 else title))
     body += [f"<h2>{title}</h2>\n{section(study)}" for title, section in SECTIONS.items()]
     body.append(document.soft(f"Written by resnetlab {escape(version('resnetlab'))}."))

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import psutil
 
+from resnetlab import files
 from resnetlab.config import Network, Run, UsageError, did_you_mean
 from resnetlab.store import schema
 from resnetlab.store.pretrained import FOLDER, read_header, shipped
@@ -355,6 +356,8 @@ class RunRecord:
         """The run as one flat record, for tables and `resnetlab list --json`. Errors in percent."""
         outcome: dict[str, Any] = {"status": self.status, "steps": self.steps_done}
         outcome["steps_planned"] = self.config.recipe.steps
+        classes = files.mapping(self.info.get("dataset")).get("classes")
+        outcome["classes"] = len(classes) if isinstance(classes, list) and classes else None
         outcome |= {quantity: self.final(quantity) for quantity in schema.FINAL}
         return self.identity() | outcome
 

@@ -130,4 +130,4 @@ IDENTITY = tuple("study run network depth shortcut family data recipe seed preci
 FINAL = tuple(
     "train_error train_error_clean validation_error test_error seconds images_per_second".split()
 )
-OUTCOME = ("status", "steps", "steps_planned", *FINAL)
+OUTCOME = ("status", "steps", "steps_planned", "classes", *FINAL)

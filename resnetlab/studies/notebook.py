@@ -180,8 +180,7 @@ def limits(notes: Iterable[str], runs: Iterable[store.RunRecord | config.Run] = 
     notes, seeds = list(notes), len({run.seed for run in configurations})
     if 0 < seeds < verdict.ENOUGH_SEEDS:
         notes.append(f"{seeds} seed(s): too few to tell chance from a difference")
-    labels = dict.fromkeys((run.data.label, run.recipe.label) for run in configurations)
-    reasons = [reason for label in labels for reason in verdict.not_comparable(*label)]
+    reasons = [reason for run in configurations for reason in verdict.not_comparable(run)]
     return say(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in dict.fromkeys(notes + reasons))
 
 

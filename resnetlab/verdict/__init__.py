@@ -22,9 +22,12 @@ from resnetlab.verdict.means import (
     ENOUGH_SEEDS,
     NEGLIGIBLE,
     Contrast,
+    by_condition,
     by_network,
+    conditions,
     contrast,
     deepest_pair,
+    learnt,
     one_condition,
     only,
     ordinary,
@@ -40,3 +43,4 @@ from resnetlab.verdict.rounding import (
 )
 from resnetlab.verdict.shortcuts import on_shortcuts
 from resnetlab.verdict.surface import on_surfaces
+from resnetlab.verdict.words import ELSEWHERE

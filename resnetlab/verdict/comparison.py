@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from resnetlab import config, paper, store
+from resnetlab.verdict import means
 from resnetlab.verdict.means import plus_minus
 
 # --- may ours stand beside the paper's? -------------------------------------------------------
@@ -27,31 +28,23 @@ LIMITS: list[str] = _PAPER["limits"]
 
 
 def not_comparable(
-    data: str | None,
-    recipe: str | None,
+    run: config.Run | None,
     *,
     network: config.Network | None = None,
     test: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Why errors of such runs may not be set against the paper's: a reason each, none if they may.
+    """Why errors of such a run may not be set against the paper's: a reason each, none if they may.
 
-    `data` and `recipe` are labels of a configuration (cifar10 with paper or paper-110, imagenet with
-    imagenet), None where the training of weights is not known. `test` is a row of a run's evaluations;
+    `run` is None where the training of weights is not known. `test` is a row of a run's evaluations;
     without one it is the run's own test. `network` adds where it is not the paper's.
     """
-    reasons = []
-    if data is None or recipe is None:
-        reasons.append(
+    data = None if run is None else run.data.label
+    if run is None:
+        reasons = [
             "the file does not say how its weights were trained; torchvision's follow another recipe"
-        )
-    elif data not in _DATA:
-        names = " and ".join(own["name"] for own in _DATA.values())
-        reasons.append(f"the paper trained on {names}, these runs on {data}: only orderings compare")
+        ]
     else:
-        own = _DATA[data]
-        one = f"(?:{own['open']})"
-        if not re.fullmatch(rf"{own['recipe']}(?: \({one}(?:, {one})*\))?", recipe):
-            reasons.append(f"the paper trained {own['length']}, these runs follow the {recipe} recipe")
+        reasons = _of_training(run.data.label, run.recipe.label, run.network.depth, run.precision)
     tested = data if test is None else str(test["data"])
     if data is not None and tested != data:
         reasons.append(f"trained on {data}, tested on {tested}")
@@ -72,9 +65,32 @@ def not_comparable(
 
 
 def reasons_apart(frame: pd.DataFrame) -> list[str]:
-    """`not_comparable` of all runs in a frame with the columns data and recipe, each reason once."""
-    kinds = frame[["data", "recipe"]].drop_duplicates().itertuples(index=False)
-    return sorted({reason for kind in kinds for reason in not_comparable(*kind)})
+    """`not_comparable` of all runs in a frame with the columns of `store.IDENTITY`, each once."""
+    kinds = frame[["data", "recipe", "depth", "precision"]].drop_duplicates().itertuples(index=False)
+    return sorted({reason for kind in kinds for reason in _of_training(*kind)})
+
+
+def _of_training(data: str, recipe: str, depth: int, precision: str) -> list[str]:
+    """What of a training is not the paper's. `data` and `recipe` are labels of a configuration.
+
+    The warm-up belongs to 110 layers (Sec. 4.2); of 1202 the paper does not say it.
+    """
+    reasons = []
+    if data not in _DATA:
+        names = " and ".join(own["name"] for own in _DATA.values())
+        reasons.append(f"the paper trained on {names}, these runs on {data}: only orderings compare")
+    else:
+        own, usual = _DATA[data], config.without_warmup(recipe)
+        one = f"(?:{own['open']})"
+        if not re.fullmatch(rf"{own['recipe']}(?: \({one}(?:, {one})*\))?", usual):
+            reasons.append(f"the paper trained {own['length']}, these runs follow the {recipe} recipe")
+        elif usual != recipe and depth < means.WARMED:
+            reasons.append(f"the paper warms up {means.WARMED} layers only, these runs {depth}")
+        elif usual == recipe and depth == means.WARMED and data == "cifar10":
+            reasons.append(f"the paper warms up its {depth} layers, these runs do not")
+    if precision != "fp32":
+        reasons.append(f"the paper trained in single precision, these runs in {precision}")
+    return reasons
 
 
 def _unusual(test: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -162,13 +178,14 @@ def _rows(run: store.RunRecord) -> Iterator[dict[str, Any]]:
             continue  # its own test once more
         yield {
             "network": run.config.network_name,
+            "seed": run.config.seed,
             "trained_on": data,
             "recipe": recipe,
             "precision": run.config.precision,
             "tested_on": str(test["data"]),
             "protocol": test["protocol"],
             "details": ", ".join(ours for ours, _ in _unusual(test)),
-            "reasons": tuple(not_comparable(data, recipe, network=network, test=test)),
+            "reasons": tuple(not_comparable(run.config, network=network, test=test)),
             "train": run.final("train_error") if test is last_test else None,
             "top1": store.finite(test["top1_error"]),
             "top5": store.finite(test["top5_error"]),
@@ -178,7 +195,8 @@ def _rows(run: store.RunRecord) -> Iterator[dict[str, Any]]:
 def measured(studies: Iterable[tuple[str, Iterable[store.RunRecord]]]) -> list[Ours]:
     """Everything measured on networks of the paper in these studies, each a name and its runs.
 
-    Finished runs only, at their last step; those that share all but the seed are averaged.
+    Finished runs only, at their last step; those that share all but the seed are averaged, several of
+    one seed first.
     """
     known = {record.network for record in paper.RECORDS}
     averaged = []
@@ -187,9 +205,10 @@ def measured(studies: Iterable[tuple[str, Iterable[store.RunRecord]]]) -> list[O
         frame = pd.DataFrame([row for run in fitting for row in _rows(run)])
         if frame.empty:
             continue
-        keys = [name for name in frame.columns if name not in _ERRORS]
+        keys = [name for name in frame.columns if name not in (*_ERRORS, "seed")]
         frame = frame.astype(dict.fromkeys(_ERRORS, float)).dropna(subset=["top1"])
         for key, group in frame.groupby(keys, sort=True):
+            group = group.groupby("seed")[list(_ERRORS)].mean()
             errors = {name: plus_minus(group[name].mean(), group[name].std()) for name in _ERRORS}
             who: dict[str, Any] = dict(zip(keys, key, strict=True))
             averaged.append(Ours(study, **who, n=len(group), errors=errors))

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from resnetlab.config import without_warmup
 from resnetlab.verdict import means, words
 from resnetlab.verdict.degradation import on_degradation
 from resnetlab.verdict.shortcuts import on_shortcuts
@@ -17,7 +16,7 @@ def answers(table: pd.DataFrame) -> list[str]:
 
     Under several recipes, of one data set and precision, what each says and how they differ.
     """
-    several = means.conditions(table)
+    several = means.conditions(table).drop_duplicates()
     if len(several) > 1 and len(several[["data", "precision"]].drop_duplicates()) == 1:
         return on_recipes(table)
     finished = means.ordinary(table[table["status"] == "finished"])
@@ -34,11 +33,11 @@ def on_recipes(table: pd.DataFrame) -> list[str]:
     are set against: network by network and seed by seed, on training and test error; then what depth
     costs under each, over the seeds that all four networks share. Last the verdict on each recipe.
     """
-    table = table.assign(recipe=table["recipe"].map(without_warmup))
+    whole, table = table, table.assign(recipe=means.conditions(table)["recipe"])
     base, *others = sorted(table["recipe"].unique(), key=lambda name: (len(name), name))
     sentences = [sentence for other in others for sentence in between_recipes(table, base, other)]
     for name in (base, *others):
-        verdicts = answers(table[table["recipe"] == name])
+        verdicts = answers(whole[table["recipe"] == name])
         sentences += [f"By {name}: {sentence}" for sentence in verdicts]
     return sentences
 
@@ -70,7 +69,7 @@ def _ends(
     runs: pd.DataFrame, by: str, values: tuple[str, str], word: str, quantity: str = "train_error"
 ) -> list[str]:
     """The mean error at each value of `by`, over the seeds that have both: what is subtracted."""
-    runs = runs[runs[by].isin(values)].dropna(subset=[quantity]).drop_duplicates([by, "seed"])
+    runs = runs[runs[by].isin(values)].dropna(subset=[quantity])
     paired = runs[runs.groupby("seed")[by].transform("nunique") == 2]
     return [f"{words.mean_error(paired[paired[by] == one], quantity)} {word} {one}" for one in values]
 
@@ -90,8 +89,7 @@ def _cost_of_depth(runs: pd.DataFrame, base: str, other: str, asked: Mapping[str
     deep, shallow = pair
     sentences = []
     for quantity, word in asked.items():
-        runs_once = runs.drop_duplicates(["recipe", "network", "seed"])
-        errors = runs_once.pivot(index="seed", columns=["recipe", "network"], values=quantity)
+        errors = runs.pivot_table(index="seed", columns=["recipe", "network"], values=quantity)
         costs = pd.DataFrame({r: errors[r, deep] - errors[r, shallow] for r in (base, other)}).dropna()
         if costs.empty:
             continue

@@ -4,38 +4,59 @@ from __future__ import annotations
 
 import pandas as pd
 
-from resnetlab.verdict import means, words
+from resnetlab.verdict import means, order, words
 
 FAMILIES = {"plain": ("none",), "residual": ("A", "B", "C")}  # and their shortcut options
+_BY_DEPTH = {1: "the deeper one is worse on {images}", -1: "the deeper one is better on {images}"}
 
 
 def on_degradation(table: pd.DataFrame) -> list[str]:
-    """Sentences that answer: do deeper plain networks train worse, and do residual ones?
+    """Sentences that answer: do deeper plain networks train worse, and residual ones better?
 
-    `table` is a table of runs on one data set with one recipe (`Study.table`). Every sentence carries
-    n and spread, or says what is missing. Claims need three seeds that agree and a 95 % confidence
-    interval that excludes zero (see `Contrast.sign`).
+    `table` is a table of runs on one data set with one recipe (`Study.table`). The deepest network of
+    each family, and the one at the largest depth that both have, against that of 20 layers (or the
+    shallowest), and plain against residual at that depth; on training and test error. Claims need three
+    seeds that agree and a 95 % confidence interval that excludes zero (see `Contrast.sign`); every one
+    stands with that interval and with n.
     """
     if not (table["status"] == "finished").any():
         return [words.NOTHING]
-    if len(means.conditions(table)) > 1:
+    if len(means.conditions(table).drop_duplicates()) > 1:
         return [words.MIXED]
-    pairs = {family: means.deepest_pair(table, *options) for family, options in FAMILIES.items()}
+    return order.in_words(table, _claims, _missing(table))
+
+
+def _claims(table: pd.DataFrame) -> list[order.Claim]:
+    finished = means.ordinary(table[table["status"] == "finished"])
+    names = finished.groupby(["depth", "shortcut"])["network"].first().unstack()
+    options = [option for option in FAMILIES["residual"] if option in names]
+    twins = names[["none", options[0]]].dropna() if "none" in names and options else names[:0]
+    shared = table[table["depth"] <= twins.index.max()]  # none, where no depth has both
+    pairs = [
+        means.deepest_pair(part, *FAMILIES[family]) for family in FAMILIES for part in (table, shared)
+    ]
+    found = []
+    for pair in dict.fromkeys(filter(None, pairs)):
+        found += order.claims(table, *pair, _BY_DEPTH)
+    if len(twins):
+        why = "the shortcuts alone, which add no parameter, make the difference"
+        if options[0] != "A":
+            why = "the shortcuts make the difference; their projections add parameters"
+        plain, residual = twins.iloc[-1]
+        found += order.claims(table, plain, residual, {1: why, -1: "the plain one is ahead"})
+    return found
+
+
+def _missing(table: pd.DataFrame) -> list[str]:
+    """What there is no claim on, and why."""
     sentences = []
-    for family, pair in pairs.items():
+    for family, options in FAMILIES.items():
+        pair = means.deepest_pair(table, *options)
         if pair is None:
             sentences.append(f"Fewer than two depths of {family} networks are finished.")
-        elif gap := means.contrast(table, *pair):
-            sentences.append(_of_depth(family, gap))
-        else:
+        elif means.contrast(table, *pair) is None:
             sentences.append(f"{pair[0]} and {pair[1]} share no finished seed.")
-    plain, residual = pairs.values()
-    if plain is not None and residual is not None:
-        depths = table.drop_duplicates("network").set_index("network")["depth"]
-        across = means.contrast(table, plain[0], residual[0])
-        if across is not None and depths[plain[0]] == depths[residual[0]]:
-            sentences.append(_of_shortcuts(across))
-    return sentences + words.diverged(table)
+    return sentences
 
 
 def depth_effects(table: pd.DataFrame) -> pd.DataFrame:
@@ -55,27 +76,3 @@ def depth_effects(table: pd.DataFrame) -> pd.DataFrame:
                 rows.append((family, *pair, word, gap.mean, gap.spread, *gap.interval, gap.n))
     columns = ["family", "deep", "shallow", "error", "mean", "sd", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _of_depth(family: str, gap: means.Contrast) -> str:
-    head = f"Final training error of {gap.worse} minus {gap.better}: {gap}."
-    if gap.n < means.ENOUGH_SEEDS:
-        lean = "Higher" if gap.mean > 0 else "Not higher"
-        return f"{head} {lean}, but {words.too_few().lower()}"
-    higher = {
-        "plain": "The deeper plain network is worse on the TRAINING set: degradation, not overfitting.",
-        "residual": "Here the deeper residual network is behind too, at this number of steps; compare "
-        "it with the plain one.",
-    }
-    lower, near = "Deeper is better: no degradation.", f"{words.WITHIN}: no degradation."
-    return f"{head} {words.settled(gap, higher=higher[family], lower=lower, near=near)}"
-
-
-def _of_shortcuts(gap: means.Contrast) -> str:
-    head = f"At equal depth, {gap.worse} minus {gap.better}: {gap}."
-    if gap.n < means.ENOUGH_SEEDS:
-        return head
-    higher = "The shortcuts alone, which add no parameter, make the difference."
-    if gap.better.endswith(("-B", "-C")):
-        higher = "The shortcuts make the difference; their projections add parameters."
-    return f"{head} {words.settled(gap, higher=higher, lower='Here the plain network is ahead.')}"

@@ -2,7 +2,8 @@
 
 The question is the paper's (Sec. 4.1, 4.2): is a deeper network worse on the *training* set? Higher
 test error alone would be overfitting. Only runs that share everything but the seed are averaged; only
-runs with the same seed are subtracted from one another. The sentences stand in the siblings.
+runs with the same seed are subtracted from one another. Several runs of one seed and configuration are
+averaged first: they count once. The sentences stand in the siblings.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # the quantiles of Student's t
 
-from resnetlab import paper
+from resnetlab import paper, store
 from resnetlab.config import UsageError, edit_of, without_warmup
 
 CONDITION = ["data", "recipe", "precision"]  # what runs must share to be averaged, seeds aside
@@ -25,25 +26,28 @@ GROUP = [*CONDITION, "family", "depth", "shortcut", "network"]
 MEASURED = {"train_error": "training", "train_error_clean": "clean training", "test_error": "test"}
 ENOUGH_SEEDS = 3
 CONFIDENCE = 0.95  # of every interval
-NEGLIGIBLE = 1.0  # percentage points of training error
+NEGLIGIBLE = 1.0  # percentage points of error
+FLOOR = 0.05  # percent: below it an error is printed as 0.0
+LEARNT = 10.0  # points of training error below chance from which on a network has learnt
+WARMED = 110  # layers from which on the paper begins at a lower rate (Sec. 4.2)
 
 
 def by_network(table: pd.DataFrame) -> pd.DataFrame:
     """One row per network and condition of a table of runs, seeds averaged.
 
-    Columns: those of GROUP; n (finished runs), diverged, unfinished; for train_error,
-    train_error_clean and test_error (percent, final): mean, and `_sd`, the sample standard deviation
-    (NaN for n = 1); paper_train_error, paper_test_error, paper_source and paper_how (single view, on
-    the paper's data by its schedule, whatever data and schedule ours has).
+    Columns: those of GROUP; n (seeds with a finished run), diverged, unfinished (runs); for
+    train_error, train_error_clean and test_error (percent, final): mean, and `_sd`, the sample standard
+    deviation (NaN for n = 1); paper_train_error, paper_test_error, paper_source and paper_how (single
+    view, on the paper's data by its schedule, whatever data and schedule ours has).
     """
     rows = []
     for key, group in table.groupby(GROUP, sort=True):
         finished = group[group["status"] == "finished"]
-        row: dict[str, Any] = dict(zip(GROUP, key, strict=True)) | {"n": len(finished)}
+        row: dict[str, Any] = dict(zip(GROUP, key, strict=True)) | {"n": finished["seed"].nunique()}
         row["diverged"] = int((group["status"] == "diverged").sum())
-        row["unfinished"] = len(group) - row["n"] - row["diverged"]
+        row["unfinished"] = len(group) - len(finished) - row["diverged"]
         for quantity in MEASURED:
-            values = pd.to_numeric(finished[quantity])
+            values = finished.groupby("seed")[quantity].mean()
             row |= {quantity: values.mean(), f"{quantity}_sd": values.std()}
         records = {name: paper.reported(row["network"], name) for name in ("train_error", "test_error")}
         row |= {f"paper_{name}": one.value if one else math.nan for name, one in records.items()}
@@ -77,11 +81,27 @@ def geometric_mean(values: pd.Series[Any]) -> float:
 
 
 def conditions(table: pd.DataFrame) -> pd.DataFrame:
-    """The conditions in a table of runs, a row each: data set, recipe and precision.
+    """Data set, recipe and precision of each row: rows that are alike in them belong together.
 
-    The warm-up of 110 layers is part of the paper's recipe: paper-110 counts as paper.
+    The paper gives its deepest network a warm-up (Sec. 4.2): where every network of WARMED layers or
+    more has it, and no shallower one, paper-110 counts as paper. This is the only place that decides
+    which recipes are one.
     """
-    return table[CONDITION].assign(recipe=table["recipe"].map(without_warmup)).drop_duplicates()
+    who = table[CONDITION]
+    usual = who["recipe"].map(without_warmup)
+    as_the_paper = (usual != who["recipe"]) == (table["depth"] >= WARMED)
+    as_the_paper = as_the_paper.groupby([who["data"], usual, who["precision"]]).transform("all")
+    return who.assign(recipe=usual.where(as_the_paper, who["recipe"]))
+
+
+def by_condition(runs: Iterable[store.RunRecord]) -> dict[tuple[str, ...], list[store.RunRecord]]:
+    """The runs of each condition: (data set, recipe, precision) -> runs, most runs first."""
+    runs = list(runs)
+    who = conditions(pd.DataFrame([run.identity() for run in runs], columns=list(store.IDENTITY)))
+    groups: dict[tuple[str, ...], list[store.RunRecord]] = {}
+    for run, condition in zip(runs, who.itertuples(index=False, name=None), strict=True):
+        groups.setdefault(condition, []).append(run)
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
 
 
 def only(table: pd.DataFrame, **asked: Any) -> pd.DataFrame:
@@ -110,24 +130,32 @@ def one_condition(
     Runs of several must not be averaged: UsageError names them, so that one can be chosen; it also
     names what there is, where no run is of what was asked for.
     """
-    table = only(table, data=data, precision=precision)
-    if recipe:
-        alike = table["recipe"].map(without_warmup)
-        only(alike.to_frame(), recipe=without_warmup(recipe))
-        table = table[alike == without_warmup(recipe)]
-    several = conditions(table)
+    who = conditions(table).reset_index(drop=True)
+    recipe = recipe if recipe in set(who["recipe"]) else without_warmup(recipe)
+    who = only(who, data=data, recipe=recipe, precision=precision)
+    several = who.drop_duplicates()
     if len(several) > 1:
         names = "; ".join(", ".join(one) for one in several.itertuples(index=False))
         raise UsageError(
             f"these runs differ in data set, recipe or precision and cannot be averaged: {names}. "
             "Choose one with the parameters data, recipe and precision"
         )
-    return table
+    return table.iloc[who.index]
 
 
 def ordinary(frame: pd.DataFrame) -> pd.DataFrame:
     """Without the rows of edited networks (`Run.surgery`): those are not the paper's."""
     return frame[frame["network"].map(edit_of) == ""]
+
+
+def learnt(table: pd.DataFrame) -> pd.Series[bool]:
+    """Whether each run has learnt: its final training error is LEARNT points or more below chance.
+
+    Chance is a guess among the data set's classes (90 % of ten). The clean error counts, the running
+    one where there is no clean one. True where the number of classes or the error is not known.
+    """
+    error = table["train_error_clean"].fillna(table["train_error"])
+    return ~(error > 100 * (1 - 1 / table["classes"].astype(float)) - LEARNT)
 
 
 def by_depth(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -161,6 +189,7 @@ class Contrast:
     worse: str  # the network that the question suspects
     better: str
     differences: tuple[float, ...]
+    highest: tuple[float, float] = (math.nan, math.nan)  # error of either over those seeds, percent
 
     @property
     def n(self) -> int:
@@ -199,16 +228,31 @@ class Contrast:
         """True if the interval lies within NEGLIGIBLE points of 0."""
         return abs(self.mean) + self.margin < NEGLIGIBLE  # False for NaN
 
+    @property
+    def at_floor(self) -> tuple[bool, bool]:
+        """Whether each of the two is at 0.0 % with every seed."""
+        return self.highest[0] < FLOOR, self.highest[1] < FLOOR  # False for NaN
+
     def __str__(self) -> str:
+        spread = f" ± {self._rounded(self.spread)}" if self.n > 1 else ""
+        words = " points (mean ± standard deviation)" if self.n > 1 else " points"
+        return f"{self._rounded(self.mean, '+')}{spread}{words}{self._between}, n = {self.n}"
+
+    @property
+    def brief(self) -> str:
+        """`+10.0, 95 % [+7.5, +12.5]`: the mean and, from three seeds on, its interval."""
+        return self._rounded(self.mean, "+") + self._between
+
+    @property
+    def _between(self) -> str:
+        if self.n < ENOUGH_SEEDS:
+            return ""
+        low, high = (self._rounded(end, "+") for end in self.interval)
+        return f", {CONFIDENCE * 100:g} % [{low}, {high}]"
+
+    def _rounded(self, value: float, sign: str = "") -> str:
         # Two decimals where they decide: an end of the interval at -0.0 could lie on either side of 0.
-        digits = 2 if abs(self.mean) < 10 else 1
-        if self.n == 1:
-            return f"{self.mean:+.{digits}f} points, n = 1"
-        text = f"{self.mean:+.{digits}f} ± {self.spread:.{digits}f} points (mean ± standard deviation)"
-        if self.n >= ENOUGH_SEEDS:
-            low, high = (f"{end:+.{digits}f}" for end in self.interval)
-            text += f", {CONFIDENCE * 100:g} % [{low}, {high}]"
-        return f"{text}, n = {self.n}"
+        return f"{value:{sign}.{2 if abs(self.mean) < 10 else 1}f}"
 
 
 def paired(worse: str, better: str, differences: Iterable[float]) -> Contrast:
@@ -221,11 +265,14 @@ def contrast(
 ) -> Contrast | None:
     """Paired over the seeds that both networks finished; None if there is none.
 
-    With `by` the two are values of another column (precision, recipe), of runs of one network.
+    With `by` the two are values of another column (precision, recipe), of runs of one network. Several
+    runs of one seed are averaged.
     """
-    finished = table[table["status"] == "finished"].dropna(subset=[quantity])
-    errors = finished.drop_duplicates([by, "seed"]).pivot(index="seed", columns=by, values=quantity)
-    if not {worse, better} <= set(errors):
+    finished = table[(table["status"] == "finished") & table[by].isin([worse, better])]
+    errors = finished.pivot_table(index="seed", columns=by, values=quantity).dropna()
+    if len(errors.columns) < 2 or errors.empty:
         return None
-    pairs = (errors[worse] - errors[better]).dropna()
-    return paired(worse, better, pairs) if len(pairs) else None
+    differences = tuple(map(float, errors[worse] - errors[better]))
+    return Contrast(
+        worse, better, differences, (float(errors[worse].max()), float(errors[better].max()))
+    )

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pandas as pd
 
-from resnetlab.verdict.means import NEGLIGIBLE, conditions, contrast, ordinary
-from resnetlab.verdict.words import MIXED, NOTHING, SURELY, diverged, settled
+from resnetlab import paper
+from resnetlab.verdict import means, order, words
 
-_NEAR = f"Less than {NEGLIGIBLE:g} point apart, {SURELY}."
+_OF_34_LAYERS = {"A": "resnet-34", "B": "resnet-34-B", "C": "resnet-34-C", "none": "plain-34"}
 
 
 def on_shortcuts(table: pd.DataFrame) -> list[str]:
     """Sentences that answer Table 3's question: what do shortcuts A, B and C gain at equal depth?
 
-    `table` as for `on_degradation`. Neighbours in the order none, A, B, C are compared, on the training
-    error (is the degradation gone?) and on the test error (Table 3), at every depth that has them.
+    `table` as for `on_degradation`. At every depth that has them none, B and C are set against A (or
+    the first option there is), on the final training error and on the test error. Where the paper has
+    not that depth, its 34 layers stand beside ours.
     """
     finished = table[table["status"] == "finished"]
     if finished.empty:
-        return [NOTHING]
-    if len(conditions(table)) > 1:
-        return [MIXED]
-    sentences = []
-    for _, runs in ordinary(finished).groupby("depth"):
+        return [words.NOTHING]
+    if len(means.conditions(table).drop_duplicates()) > 1:
+        return [words.MIXED]
+    missing = [] if _claims(table) else ["No two shortcut options of one depth share a finished seed."]
+    return order.in_words(table, _claims, missing)
+
+
+def _claims(table: pd.DataFrame) -> list[order.Claim]:
+    found = []
+    finished = means.ordinary(table[table["status"] == "finished"])
+    for _, runs in finished.groupby("depth"):
         names = runs.drop_duplicates("shortcut").set_index("shortcut")["network"]
-        networks = [names[option] for option in ("none", "A", "B", "C") if option in names]
-        for worse, better in itertools.pairwise(networks):
-            for quantity, word in (("train_error", "training"), ("test_error", "test")):
-                if gap := contrast(table, worse, better, quantity):
-                    higher, lower = f"{better} is ahead.", f"{worse} is ahead."
-                    sentences.append(
-                        f"Final {word} error of {worse} minus {better}: {gap}. "
-                        f"{settled(gap, higher=higher, lower=lower, near=_NEAR)}"
-                    )
-    missing = ["No two shortcut options of one depth share a finished seed."]
-    return (sentences or missing) + diverged(table)
+        first, *others = [option for option in _OF_34_LAYERS if option in names]
+        for other in others:
+            pair = names[other], names[first]
+            known = paper.difference(*pair, "test_error")
+            like = None if known else (_OF_34_LAYERS[other], _OF_34_LAYERS[first])
+            says = {1: f"{pair[0]} is behind", -1: f"{pair[0]} is ahead"}
+            found += order.claims(table, *pair, says, ("train_error", "test_error"), like)
+    return found

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import pandas as pd
 
+from resnetlab.verdict import means
 from resnetlab.verdict.means import CONFIDENCE, ENOUGH_SEEDS, NEGLIGIBLE, Contrast, plus_minus
 
 NOTHING = "No finished run yet: nothing can be said."
 MIXED = "These runs differ in data set, recipe or precision; choose one of each for a verdict."
 SURELY = f"with {CONFIDENCE * 100:g} % confidence"
 WITHIN = f"Less than {NEGLIGIBLE:g} point, {SURELY}"
+
+ELSEWHERE = (
+    "Trained again on another kind of processor, the same seed gives other numbers, and a deep plain "
+    "network by much: the value of one seed does not survive that. Signs that all seeds share, and "
+    "intervals over seeds, are what should come again."
+)
 
 
 def too_few(what: str = "seeds to say") -> str:
@@ -37,11 +44,48 @@ def settled(
     return (close or sign if near_first else sign or close) or unsettled
 
 
+def notes(table: pd.DataFrame) -> list[str]:
+    """What must be known of the runs behind a verdict, a sentence each."""
+    return [*_not_learnt(table), *_repeated(table), *_warmed(table), *diverged(table)]
+
+
 def diverged(table: pd.DataFrame) -> list[str]:
     runs = table[table["status"] == "diverged"]["run"]
     if runs.empty:
         return []
     return [f"{len(runs)} run(s) diverged and are not in the means: {', '.join(runs)}."]
+
+
+def _not_learnt(table: pd.DataFrame) -> list[str]:
+    stuck = table[(table["status"] == "finished") & ~means.learnt(table)]
+    runs = [
+        f"{name} with seed {', '.join(map(str, sorted(set(rows['seed']))))}"
+        for name, rows in means.by_depth(stuck)
+    ]
+    if not runs:
+        return []
+    return [
+        f"Not learnt: {'; '.join(runs)}. To have learnt means a final training error of "
+        f"{means.LEARNT:g} points or more below chance, a guess among the classes."
+    ]
+
+
+def _repeated(table: pd.DataFrame) -> list[str]:
+    finished = table[table["status"] == "finished"]
+    same = ["network", "seed", *means.CONDITION]
+    runs = finished.assign(count=finished.groupby(same)["run"].transform("size")).drop_duplicates(same)
+    return [
+        f"{run.network} was trained {run.count} times with seed {run.seed}: averaged, one seed."
+        for run in runs[runs["count"] > 1].itertuples()
+    ]
+
+
+def _warmed(table: pd.DataFrame) -> list[str]:
+    warm = table["recipe"] != means.conditions(table)["recipe"]
+    return [
+        f"{name} begins with the warm-up that the paper gives it (Sec. 4.2), the others do not."
+        for name in table[warm]["network"].unique()
+    ]
 
 
 def seeds(count: int) -> str:
@@ -50,7 +94,7 @@ def seeds(count: int) -> str:
 
 def mean_error(runs: pd.DataFrame, quantity: str = "train_error") -> str:
     """`57.1 ± 22.0 %` of the final errors, one per seed."""
-    errors = runs.drop_duplicates("seed")[quantity].dropna()
+    errors = runs.groupby("seed")[quantity].mean().dropna()
     return f"{plus_minus(errors.mean(), errors.std(), 1)} %"
 
 
