@@ -74,18 +74,6 @@ TABLE_1 = {18: 1.8e9, 34: 3.6e9, 50: 3.8e9, 101: 7.6e9, 152: 11.3e9}  # FLOPs, i
 
 
 # Tables 2 and 3, 10-crop: top-1, top-5 (None: not printed).
-def test_the_warm_up_belongs_to_110_layers_and_the_precision_is_single() -> None:
-    assert comparable("cifar10", "paper-110") == "the paper warms up 110 layers only, these runs 20"
-    assert comparable("cifar10", "paper", 110) == "the paper warms up its 110 layers, these runs do not"
-    for recipe in ("paper", "paper-110"):  # "trained as described above": which, is not said
-        assert comparable("cifar10", recipe, 1202) is None
-    for precision in ("bf16", "tf32", "fp64"):
-        reason = f"the paper trained in single precision, these runs in {precision}"
-        assert comparable("cifar10", "paper", precision=precision) == reason
-        run = run_from_parameters(network="resnet-34", data="imagenet:x", precision=precision)
-        assert reason in not_comparable(run)
-
-
 TEN_CROP = {
     "plain-18": (27.94, None),
     "resnet-18": (27.88, None),

@@ -439,8 +439,8 @@ def test_nothing_is_said_of_a_network_that_has_not_learnt() -> None:
     # 10, 11, 12 and 78.5: mean 27.875; of the three that learnt 11 ± 1, 2.48 on either side
     assert said[0].startswith("Final training error of plain-56 minus plain-20: +27.9 ± 33.8 points")
     assert said[0].endswith(
-        "Both have learnt with 3 of these 4 seeds: +11.0 ± 1.0 points (mean ± standard deviation), 95 % "
-        "[+8.5, +13.5], n = 3. The paper's order: the deeper one is worse on the images it trains on."
+        "Both have learnt with 3 of these 4 seeds: +11.0 ± 1.0 points (mean ± standard deviation), 95 "
+        "% [+8.5, +13.5], n = 3. The paper's order: the deeper one is worse on the images it trains on."
     )
     assert said[-1] == (
         "Not learnt: plain-56 with seed 3. To have learnt means a final training error of 10 points or "
@@ -711,10 +711,27 @@ def test_responses_are_compared_seed_by_seed_with_the_papers_ratio_beside() -> N
     assert mean_responses(frame)["response_std"].tolist() == pytest.approx(
         [1.0, 1.1, 0.9, 0.5, 0.54, 0.46]
     )
-    (said,) = on_responses(frame)
-    # 1.13 / 1.51 of Figure 7.
-    assert said.startswith("At 56 layers, mean response of resnet-56 over plain-56: 0.50, seeds from")
-    assert "n = 3; the paper's 0.75 (Figure 7, CIFAR-10). resnet-56 responds less." in said
+    (said,) = on_responses(frame.assign(learnt=True))
+    # Logarithms of 0.500, 0.491 and 0.511: -0.692 ± 0.0202, 2.484 times that on either side; Figure 7:
+    # 1.13 / 1.51.
+    assert said == (
+        "At 56 layers, mean response of resnet-56 over plain-56: 0.50, 95 % [0.48, 0.53], n = 3; the "
+        "paper's 0.75 (Figure 7, CIFAR-10). The paper's order: 50 % smaller."
+    )
+    # Settled and of next to no size: the sentence says the size.
+    near = response_frame({"plain-56": [1.0, 1.0, 1.0], "resnet-56": [0.98, 0.981, 0.979]})
+    assert on_responses(near)[0].endswith("The paper's order: 2 % smaller.")
+    other = response_frame({"plain-56": [1.0, 1.0, 1.0], "resnet-56": [1.2, 1.21, 1.19]})
+    assert on_responses(other)[0].endswith("Reversed here: 20 % larger.")
+    assert on_responses(other)[-1].endswith("learnt was not kept with their responses.")
+
+
+def test_responses_of_networks_that_have_not_learnt_stand_in_no_ratio() -> None:
+    frame = response_frame({"plain-56": [1.0, 1.1, 0.9, 30.0], "resnet-56": [0.5, 0.54, 0.46, 0.5]})
+    frame["learnt"] = (frame["network"] != "plain-56") | (frame["seed"] != 3)
+    said = on_responses(frame)
+    assert "plain-56: 0.50, 95 % [0.48, 0.53], n = 3;" in said[0]
+    assert said[1:] == ["Not learnt, and in no ratio: plain-56 with seed 3."]
 
 
 def test_responses_claim_nothing_where_seeds_disagree_or_are_few() -> None:
@@ -722,10 +739,10 @@ def test_responses_claim_nothing_where_seeds_disagree_or_are_few() -> None:
     assert on_responses(apart)[0].endswith("Not settled.")
     one = response_frame({"plain-20": [1.0], "resnet-20": [0.5], "resnet-56": [0.4]})
     said = on_responses(one)
-    assert all("Too few seeds to say" in sentence for sentence in said)
+    assert all("Too few seeds to say" in sentence for sentence in said[:2])
     assert "With depth, mean response of resnet-56 over resnet-20: 0.80" in said[1]
     alone = response_frame({"plain-20": [1.0]})
-    assert on_responses(alone) == ["No two networks that share a seed: nothing can be compared."]
+    assert on_responses(alone)[0] == "No two networks that share a seed: nothing can be compared."
     assert "nothing can be said" in on_responses(alone.iloc[:0])[0]
 
 

@@ -8,15 +8,16 @@ import numpy as np
 import pandas as pd
 
 from resnetlab import paper
-from resnetlab.verdict.means import paired
+from resnetlab.verdict.means import CONFIDENCE, ENOUGH_SEEDS, paired
+from resnetlab.verdict.order import PAPERS, REVERSED
 from resnetlab.verdict.words import settled
 
 
 def mean_responses(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean over the layers, one row per run: study to precision, and response_std.
 
-    `frame` has the columns of `store.IDENTITY`, layer and value (`probes.layer_responses`). The
-    paper's means are in `paper.FIGURE_7`.
+    `frame` has the columns of `store.IDENTITY`, layer and value (`probes.layer_responses`), and learnt,
+    whether the run has (`means.learnt`). The paper's means are in `paper.FIGURE_7`.
     """
     who = [name for name in frame.columns if name not in ("layer", "value", "name")]
     return frame.groupby(who)["value"].mean().rename("response_std").reset_index()
@@ -25,13 +26,14 @@ def mean_responses(frame: pd.DataFrame) -> pd.DataFrame:
 def on_responses(frame: pd.DataFrame) -> list[str]:
     """Figure 7 in sentences: are residual responses smaller than plain ones, and smaller with depth?
 
-    `frame` as `mean_responses` takes it. Ratios of means over layers, seed by seed; a claim needs three
-    seeds that agree and a 95 % confidence interval of the logarithm without zero.
+    `frame` as `mean_responses` takes it. Ratios of means over layers, seed by seed, of networks that
+    have learnt; an order needs three seeds that agree and a 95 % confidence interval of the logarithm
+    without zero, and stands with its size.
     """
     if frame.empty:
         return ["No layer responses measured yet: nothing can be said."]
-    means = mean_responses(frame)
-    sentences = []
+    learnt = frame["learnt"] if "learnt" in frame else pd.Series(True, index=frame.index)
+    means, sentences = mean_responses(frame[learnt.astype(bool)]), []
     networks = means.drop_duplicates("network").sort_values(["depth", "shortcut"])
     for depth, at_depth in networks.groupby("depth"):
         plain = at_depth[at_depth["shortcut"] == "none"]["network"]
@@ -44,21 +46,31 @@ def on_responses(frame: pd.DataFrame) -> list[str]:
         if members["depth"].nunique() > 1:
             deep, shallow = members.iloc[-1]["network"], members.iloc[0]["network"]
             sentences += _ratio(means, str(deep), str(shallow), "With depth")
-    return sentences or ["No two networks that share a seed: nothing can be compared."]
+    sentences = sentences or ["No two networks that share a seed: nothing can be compared."]
+    stuck = frame[~learnt.astype(bool)].drop_duplicates(["network", "seed"])
+    if len(stuck):
+        runs = (f"{row.network} with seed {row.seed}" for row in stuck.itertuples())
+        sentences.append(f"Not learnt, and in no ratio: {', '.join(runs)}.")
+    if "learnt" not in frame:
+        sentences.append("Whether these networks have learnt was not kept with their responses.")
+    return sentences
 
 
 def _ratio(means: pd.DataFrame, upper: str, lower: str, head: str) -> list[str]:
     both = means[means["network"].isin([upper, lower])]
-    by_seed = both.pivot(index="seed", columns="network", values="response_std")
+    by_seed = both.pivot_table(index="seed", columns="network", values="response_std")
     ratios = (by_seed[upper] / by_seed[lower]).dropna()
     if ratios.empty:
         return []
     logs = paired(upper, lower, np.log(ratios))
-    spread = f", seeds from {ratios.min():.2f} to {ratios.max():.2f}" if len(ratios) > 1 else ""
-    text = f"{head}, mean response of {upper} over {lower}: {math.exp(logs.mean):.2f}{spread}"
-    text += f", n = {logs.n}"
+    ratio, (low, high) = math.exp(logs.mean), np.exp(logs.interval)
+    between = f", {100 * CONFIDENCE:g} % [{low:.2f}, {high:.2f}]" if logs.n >= ENOUGH_SEEDS else ""
+    text = f"{head}, mean response of {upper} over {lower}: {ratio:.2f}{between}, n = {logs.n}"
     papers = [paper.reported(name, "response_std") for name in (upper, lower)]
+    change, order = f"{100 * abs(ratio - 1):.0f} % {'smaller' if ratio < 1 else 'larger'}", ""
     if papers[0] and papers[1]:
-        text += f"; the paper's {papers[0].value / papers[1].value:.2f} ({papers[0].source}, CIFAR-10)"
-    lower_word, higher = f"{upper} responds less.", f"{upper} responds more."
-    return [f"{text}. {settled(logs, lower=lower_word, higher=higher, unsettled='Not settled.')}"]
+        theirs = papers[0].value / papers[1].value
+        text += f"; the paper's {theirs:.2f} ({papers[0].source}, CIFAR-10)"
+        order = f"{PAPERS if (theirs < 1) == (ratio < 1) else REVERSED}: "
+    sentence = f"{order}{change}."
+    return [f"{text}. {settled(logs, lower=sentence, higher=sentence, unsettled='Not settled.')}"]
