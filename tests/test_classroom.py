@@ -48,7 +48,7 @@ def test_the_reveal_compares_the_prediction_with_what_was_measured(
     table = store.read_study(folder / "digits").table()
     found = verdict.contrast(table, "plain-14", "plain-8")
     assert found is not None
-    assert app.subheader[0].value.startswith(f"It is higher ({found.mean:+.1f} points, n = 3)")
+    assert app.subheader[0].value.startswith(f"It is higher ({found.brief} points, n = 3)")
     assert said in app.subheader[0].value
     assert len(charts(app)) == 3
 

@@ -132,7 +132,7 @@ def test_what_was_written_is_read(folder: Path) -> None:
     assert record.as_row() == {
         "study": "s", "run": "r", "network": "resnet-8", "depth": 8, "shortcut": "A",
         "family": "residual", "data": "digits", "recipe": RUN.recipe.label, "seed": 0,
-        "precision": "fp32", "status": "finished", "steps": 40, "steps_planned": 40,
+        "precision": "fp32", "status": "finished", "steps": 40, "steps_planned": 40, "classes": None,
         "train_error": 50.0, "train_error_clean": None, "validation_error": None, "test_error": 51.0,
         "seconds": 4.0, "images_per_second": 9.0,
     }  # fmt: skip

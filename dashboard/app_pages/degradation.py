@@ -73,7 +73,7 @@ def predict(table: pd.DataFrame) -> None:
         change = "higher" if cost.mean > 0 else "lower"
         truth = change if abs(cost.mean) > verdict.NEGLIGIBLE else "about the same"
         right = "as predicted" if answer == truth else f"predicted was: {answer}"
-        st.subheader(f"It is {truth} ({cost.mean:+.1f} points, n = {cost.n}): {right}.", anchor=False)
+        st.subheader(f"It is {truth} ({cost.brief} points, n = {cost.n}): {right}.", anchor=False)
 
 
 def show_curves(metrics: pd.DataFrame, reason: str | None) -> None:
@@ -129,7 +129,7 @@ def limits(means: pd.DataFrame) -> None:
         "- A network that trains worse within these steps might catch up with many more; "
         "the paper saw the gap stay for 64,000.\n"
         "- A gap shows *that* depth makes the training harder, not *why*. The next page looks at one "
-        "suspect, vanishing gradients.",
+        f"suspect, vanishing gradients.\n- {verdict.ELSEWHERE}",
     )
 
 
