@@ -423,7 +423,7 @@ def test_an_error_at_the_floor_orders_nothing() -> None:
         assert sentence in said
     assert said.endswith("With resnet-20 at 0.0 % the paper's order could not show.")
     apart = table(rows("resnet-20", zeros, test_error=3.0), rows("resnet-44", zeros))
-    assert on_degradation(apart)[1].endswith(
+    assert on_degradation(apart)[2].endswith(
         "The paper's order: the deeper one is better on test images."
     )
 
