@@ -129,4 +129,4 @@ def _add_shortcut(figure: go.Figure, part: Part, layers: int, place: Any) -> Non
     figure.add_annotation(text="<br>".join(does), showarrow=False, font_size=12, **at, **place)
     summed = {"identity": "x", "padded": "pad(x)", "projection": "W<sub>s</sub>x"}[part["shortcut"]]
     at = {"x": -0.2, "y": -layers - 1, "xanchor": "right"}
-    figure.add_annotation(text=f"<i>F</i>(x) + {summed}", showarrow=False, font_size=12, **at, **place)
+    figure.add_annotation(text=f"<i>F</i>(x)<br>+ {summed}", showarrow=False, font_size=12, **at, **place)
