@@ -94,7 +94,10 @@ def test_names_and_labels_tell_edited_networks_apart() -> None:
         ({"network": "resnet-8", "shortcut_scale": 1.0}, "less than 1"),
         ({"network": "resnet-8", "shortcut_scale": float("nan")}, "surgery.shortcut_scale"),
         ({"network": "resnet-8", "shortcut_scale": "0.5"}, r"got '0\.5' \(str\)"),
-        ({"network": "plain-8", "start_from": SOURCE}, "plain-8 must be deeper than plain-8"),
+        (
+            {"network": "plain-8", "start_from": SOURCE | {"network": "plain-14"}},
+            "plain-8 must not be shallower than plain-14",
+        ),
         ({"network": "resnet-14", "start_from": SOURCE}, "only the depth may differ"),
         ({"network": "resnet-50", "start_from": SOURCE}, "not to resnet-50"),
         ({"network": "plain-14", "start_from": SOURCE | {"sha256": "abc"}}, "surgery.start.sha256"),

@@ -535,7 +535,7 @@ def test_constructed_solution_notebook_builds_trains_on_and_does_so_once(tmp_pat
     assert "Too few seeds to say more" in said(again)
     onward = store.read_study(root / "constructed-30-steps-on-10-steps")
     assert {run.status for run in onward.runs} == {"finished"}
-    assert len(onward.runs) == 4
+    assert len(onward.runs) == 8, "the deep networks and the shallow ones, at every rate"
     same = store.read_measurement(
         root / "measurements" / "constructed-30-steps" / "same-function.json"
     ).frame
@@ -553,6 +553,8 @@ def test_constructed_solution_notebook_builds_trains_on_and_does_so_once(tmp_pat
     assert own["train_error_clean"] == pytest.approx(run.summary["train_error_clean"])
     assert own["start_train_error_clean"] == pytest.approx(source.summary["train_error_clean"])
     assert own["peak_train_error"] == pytest.approx(run.metrics["train_error"].max())
+    shallow = store.read_run(onward.path / "plain-8-from-plain-8-lr0.1-seed0")
+    assert own["shallow_train_error_clean"] == pytest.approx(shallow.summary["train_error_clean"])
 
 
 @pytest.mark.slow

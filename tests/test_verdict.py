@@ -1085,25 +1085,32 @@ def went_on(
     return pd.DataFrame(
         {"family": family, "lr": lr, "seed": seed, "train_error_clean": error, "source": "plain-20"}
         | {"start_train_error_clean": 0.5, "peak_train_error": max(error, peaks)}
-        | {"control_train_error_clean": 0.25}
+        | {"shallow_train_error_clean": 0.25}
         for lr, values in errors.items()
         for seed, error in enumerate(values)
     )
 
 
 def test_what_was_kept_is_counted_by_family_and_rate() -> None:
-    low, high, control, summary = on_kept(went_on({0.01: [0.5, 0.4, 0.6], 0.1: [0.0, 90.0, math.nan]}))
+    low, high, summary = on_kept(went_on({0.01: [0.5, 0.4, 0.6], 0.1: [0.0, 90.0, math.nan]}))
     assert low.startswith("Plain, rate 0.01: kept by 3 of 3 seeds; training error at the end 0.5, 0.4,")
     assert high.startswith("Plain, rate 0.1: kept by 1 of 3 seeds;")
     assert "0.0, 90.0, diverged %" in high
-    assert control == "Plain, without the added layers, at rate 0.1 meanwhile: 0.2, 0.2, 0.2 %."
+    assert high.endswith("on the way. Without the added layers: 0.2, 0.2, 0.2 %.")
     assert summary == "The solution exists, and SGD left it: plain networks at rate 0.1 (2 of 3)."
+
+
+def test_a_rate_at_which_the_shallow_network_is_lost_too_is_said() -> None:
+    frame = went_on({0.1: [30.0, 40.0, 50.0]}).assign(shallow_train_error_clean=[20.0, 0.5, 0.5])
+    assert on_kept(frame)[-1].endswith("at rate 0.1 (every seed; the shallow one left its own too).")
+    without = on_kept(frame.drop(columns="shallow_train_error_clean"))
+    assert "ithout the added layers" not in " ".join(without)
 
 
 def test_lost_and_found_again_is_lost_and_few_seeds_are_said() -> None:
     found = on_kept(went_on({0.1: [0.5, 0.5, 0.5]}, peaks=30.0))
     assert found[0].startswith("Plain, rate 0.1: kept by 0 of 3")
-    assert found[0].endswith("at most 30.0 % on the way.")
+    assert "at most 30.0 % on the way." in found[0]
     assert found[-1].endswith("plain networks at rate 0.1 (every seed).")
     calm = on_kept(went_on({0.1: [0.5]}))
     assert calm[-1].startswith("SGD kept the solution at every rate tried. Too few seeds to say more")

@@ -164,8 +164,8 @@ def _unfit_start(network: Network, source: Network) -> Iterator[str]:
         )
     if any(getattr(network, name) != getattr(source, name) for name in ("design", "block", "shortcut")):
         yield f"{network.name} is no {source.name} with layers appended: only the depth may differ"
-    if network.depth <= source.depth:
-        yield f"{network.name} must be deeper than {source.name}, with which it begins"
+    if network.depth < source.depth:
+        yield f"{network.name} must not be shallower than {source.name}, with which it begins"
 
 
 def fields(run: Run) -> dict[str, Any]:

@@ -49,14 +49,14 @@ def append_identity_layers(network: CifarNetwork, depth: int, images: Tensor) ->
 
     `images` (B, C, S, S), normalised as in training, give those means and deviations: running ones, for
     evaluation mode, and near those of any batch in training mode. The other weights of the new layers
-    are the identity's, not drawn. Raises UsageError for a depth that is not 6n+2 or not larger, and for
-    other networks than the CIFAR design's with two-layer blocks.
+    are the identity's, not drawn; of the same depth it is a copy. Raises UsageError for a depth that is
+    not 6n+2 or smaller, and for other networks than the CIFAR design's with two-layer blocks.
     """
     spec = network.spec
     if spec.design != "cifar" or spec.block != "basic":
         raise UsageError(f"identity layers are appended to 6n+2-layer networks, not to {spec.name}")
-    if depth <= spec.depth:
-        raise UsageError(f"{depth} layers are no more than the {spec.depth} of {spec.name}")
+    if depth < spec.depth:
+        raise UsageError(f"{depth} layers are less than the {spec.depth} of {spec.name}")
     with torch.random.fork_rng([]):  # nothing of what is drawn here stays
         deeper = models.build(
             config.Network.parse(spec.model_dump() | {"depth": depth}),

@@ -12,14 +12,16 @@ from resnetlab.config import UsageError
 
 # Numbers, a list's one by one -> least and greatest; what a comment calls odd must be odd besides.
 LIMITS: Mapping[str, tuple[float, float]] = {
-    **dict.fromkeys(("seeds", "validation", "curves"), (0, float("inf"))),
-    **dict.fromkeys(("steps", "further", "images", "numbers", "draws", "jobs"), (1, float("inf"))),
-    **dict.fromkeys(("points", "times"), (2, float("inf"))),
+    **dict.fromkeys(("seed", "seeds", "validation", "curves"), (0, float("inf"))),
+    **dict.fromkeys(
+        ("steps", "further", "warm_up_steps", "images", "numbers", "draws", "jobs"), (1, float("inf"))
+    ),
+    **dict.fromkeys(("points", "times", "slower"), (2, float("inf"))),
     "scales": (0, 1),
     "learnt": (0, 100),
     "crop": (8, float("inf")),
 }
-ABOVE_ZERO = ("rates", "reach")
+ABOVE_ZERO = ("rates", "reach", "clip")
 NOT_EMPTY = ("depths", "seeds", "rates", "scales", "shortcuts")
 
 
@@ -45,6 +47,7 @@ def device(word: str) -> None:
 
 # Names, a list's one by one -> what refuses one that there is not.
 NAMES: Mapping[str, Callable[[Any], object]] = {
+    "depth": _depth,
     "depths": _depth,
     "deeper": _depth,
     "train_depth": _depth_or_none,

@@ -32,14 +32,18 @@ def on_same_function(frame: pd.DataFrame) -> list[str]:
 LOST = 5.0  # points of running training error above the start; it is noisy: few images, training mode
 
 
+def _in_percent(errors: pd.Series[float]) -> str:
+    return ", ".join(f"{value:.1f}" if value == value else "diverged" for value in errors)
+
+
 def on_kept(frame: pd.DataFrame) -> list[str]:
     """Does SGD keep a constructed solution? One sentence per family and learning rate, and a summary.
 
     `frame` as `plots.trained_on`, with peak_train_error, the highest running training error on the way,
-    and control_train_error_clean, what the shallow network itself came to meanwhile at the largest
-    rate. A run has kept it if its clean training error at the end is less than NEGLIGIBLE points above
-    the solution's own, and its running one never LOST points above; a loss that is not finite has left
-    it.
+    and, where it was measured, shallow_train_error_clean, what the shallow network itself came to at
+    the same rate in as many steps. A run has kept it if its clean training error at the end is less
+    than NEGLIGIBLE points above the solution's own, and its running one never LOST points above; a loss
+    that is not finite has left it.
     """
     if frame.empty:
         return ["Nothing was trained on: nothing can be said."]
@@ -49,22 +53,20 @@ def on_kept(frame: pd.DataFrame) -> list[str]:
             start = runs["start_train_error_clean"]
             stayed = runs["train_error_clean"] - start < NEGLIGIBLE  # False for NaN
             stayed &= runs["peak_train_error"] - start < LOST
-            ends = ", ".join(
-                f"{value:.1f}" if value == value else "diverged" for value in runs["train_error_clean"]
-            )
+            ends = _in_percent(runs["train_error_clean"])
             sentences.append(
                 f"{str(family).capitalize()}, rate {rate:g}: kept by {int(stayed.sum())} of "
                 f"{seeds(len(runs))}; training error at the end {ends} % (before {start.mean():.1f} "
                 f"%), at most {runs['peak_train_error'].max():.1f} % on the way."
             )
+            shallow = runs.get("shallow_train_error_clean", pd.Series(dtype=float))
+            if len(shallow):
+                sentences[-1] += f" Without the added layers: {_in_percent(shallow)} %."
             if not stayed.all():
                 every = "every seed" if not stayed.any() else f"{int((~stayed).sum())} of {len(runs)}"
-                left_at.append(f"{family} networks at rate {rate:g} ({every})")
-        control = rows.drop_duplicates("seed")["control_train_error_clean"]
-        sentences.append(
-            f"{str(family).capitalize()}, without the added layers, at rate {rows['lr'].max():g} "
-            f"meanwhile: {', '.join(f'{value:.1f}' for value in control)} %."
-        )
+                both = len(shallow) and not (shallow - start < NEGLIGIBLE).all()
+                too = "; the shallow one left its own too" if both else ""
+                left_at.append(f"{family} networks at rate {rate:g} ({every}{too})")
     count = int(frame.groupby(["family", "lr"])["seed"].nunique().min())
     summary = "SGD kept the solution at every rate tried."
     if left_at:
