@@ -998,10 +998,10 @@ def test_a_failure_in_float64_is_not_rounding_and_what_rounding_adds_is_paired()
     head, single, half = on_precisions(frame)
     assert head == (
         "plain-56: final training error 55.0 ± 5.0 % in fp64, 55.7 ± 5.5 % in fp32, 85.0 ± 5.0 % in "
-        "bf16. It fails in fp64 too: rounding is not what makes it fail."
+        "bf16. It fails in fp64 too (+55.0, 95 % [+42.6, +67.4]): rounding is not what makes it fail."
     )
     assert single.startswith("plain-56, fp32 minus fp64: +0.67 ± 0.58 points")
-    assert "these seeds do not settle. Of the error in fp32, 99 % is there in fp64." in single
+    assert single.endswith("What rounding adds, these seeds do not settle.")  # so no share of it
     assert half.startswith("plain-56, bf16 minus fp64: +30.0 ± 0.0 points")
     assert half.endswith("Rounding adds to the error. Of the error in bf16, 65 % is there in fp64.")
 
@@ -1020,8 +1020,8 @@ def test_precisions_claim_nothing_without_float64_seeds_or_a_failure() -> None:
     few = on_precisions(in_precisions(fp64=[60.0], fp32=[61.0]))
     assert all("Too few seeds" in sentence for sentence in few)
     fine = on_precisions(in_precisions(fp64=[0.1, 0.1, 0.2], fp32=[0.1, 0.2, 0.1]))
-    assert fine[0].endswith("In fp64 it does not fail.")
-    assert fine[1].endswith("Less than 1 point, with 95 % confidence: rounding adds nothing.")
+    assert fine[0].endswith("In fp64 it does not fail (+0.13, 95 % [-0.01, +0.28]).")
+    assert fine[1].endswith("Less than 1 point, with 95 % confidence: rounding adds no more.")
     wide = on_precisions(in_precisions(fp64=[0.0, 90.0, 3.0]))
     assert wide[0].endswith("Whether it fails in fp64, these seeds do not settle.")
     assert on_precisions(table()) == ["No finished run yet: nothing can be said."]
@@ -1129,8 +1129,11 @@ def test_enough_shortcut_is_where_all_larger_ones_are_as_good_as_the_whole() -> 
     errors = {0.0: [70.0, 60, 80], 0.25: [75.0, 65, 85], 0.5: [0.1, 9, 0], 0.75: [0.3, 0.2, 0.1]}
     said = on_dial(turned(errors | {1.0: [0.1, 0.1, 0.1]}))
     assert said[0].startswith("Clean training error in percent, 3 seeds: 70.0 ± 10.0 (a = 0), ")
-    assert said[1] == "The mean does not only fall: it rises from a = 0 to 0.25."
-    assert said[2] == "From a = 0.75 on it is within 1 point of a = 1, with 95 % confidence."
+    assert said[1] == (
+        "The mean does not only fall: it rises from a = 0 to 0.25 by +5.00, 95 % [+5.00, +5.00]."
+    )
+    assert said[2].endswith("a = 0.75 +0.10, 95 % [-0.15, +0.35].")  # 0.2, 0.1, 0.0
+    assert said[3] == "From a = 0.75 on it is within 1 point of a = 1, with 95 % confidence."
     unsure = on_dial(turned({0.75: [0.0, 5.0, 0.0], 1.0: [0.0, 0.0, 0.0]}))
     assert (
         unsure[-1] == "No scale below 1 is within 1 point of the full shortcut, with 95 % confidence."
@@ -1158,5 +1161,7 @@ def test_lesions_are_said_in_points_by_network() -> None:
         "resnet-56 (2 seeds): without one of its 27 blocks -0.5 to +12.5 points of test error (means "
         "over seeds), median +1.5; most without block 1."
     )
-    assert several == "resnet-56: +6.5 ± 1.3 without 4 at random (seeds and draws)."
+    assert several == (
+        "resnet-56: +6.5 ± 0.7 without 4 at random (2 seeds, each the mean of its draws)."  # 6 and 7
+    )
     assert on_lesions(frame.iloc[:0]) == ["No block was removed: nothing can be said."]

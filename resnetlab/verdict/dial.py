@@ -6,7 +6,7 @@ import itertools
 
 import pandas as pd
 
-from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE, paired, plus_minus
+from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE, Contrast, paired, plus_minus
 from resnetlab.verdict.words import SURELY, seeds, too_few
 
 
@@ -24,21 +24,31 @@ def on_dial(frame: pd.DataFrame) -> list[str]:
     parts = [f"{words} (a = {scale:g})" for scale, words in by_scale]
     sentences = [f"Clean training error in percent, {seeds(count)}: {', '.join(parts)}."]
     steps = itertools.pairwise(means.index)
-    risen = [f"{low:g} to {high:g}" for low, high in steps if means[high] > means[low] + NEGLIGIBLE]
+    risen = [
+        f"from a = {low:g} to {high:g} by {_gap(errors, high, low).brief}"
+        for low, high in steps
+        if means[high] > means[low] + NEGLIGIBLE
+    ]
     if risen:
-        sentences.append(f"The mean does not only fall: it rises from a = {', '.join(risen)}.")
+        sentences.append(f"The mean does not only fall: it rises {'; '.join(risen)}.")
     if 1.0 not in errors or len(errors.columns) < 2:
         return [*sentences, "Without a = 1 and another scale nothing can be compared."]
     if count < ENOUGH_SEEDS:
         return [*sentences, too_few("seeds to say how much is enough")]
     below = [scale for scale in errors if scale != 1.0]
-    pairs = [(errors[scale] - errors[1.0]).dropna() for scale in below]
-    near = [paired("a scale", "a = 1", pair).negligible for pair in pairs]
+    gaps = {scale: _gap(errors, scale, 1.0) for scale in below}
+    apart = "; ".join(f"a = {scale:g} {gap.brief}" for scale, gap in gaps.items())
+    sentences.append(f"Minus a = 1, seed by seed, in points: {apart}.")
+    near = [gap.negligible for gap in gaps.values()]
     enough = [scale for at, scale in enumerate(below) if all(near[at:])]
     conclusion = f"No scale below 1 is within {NEGLIGIBLE:g} point of the full shortcut, {SURELY}."
     if enough:
         conclusion = f"From a = {enough[0]:g} on it is within {NEGLIGIBLE:g} point of a = 1, {SURELY}."
     return [*sentences, conclusion]
+
+
+def _gap(errors: pd.DataFrame, scale: float, other: float) -> Contrast:
+    return paired(f"a = {scale:g}", f"a = {other:g}", (errors[scale] - errors[other]).dropna())
 
 
 def on_lesions(frame: pd.DataFrame) -> list[str]:
@@ -62,7 +72,9 @@ def on_lesions(frame: pd.DataFrame) -> list[str]:
                 f"{single['added'].median():+.1f}; most without block {worst + 1}."
             )
         if len(several):
-            means = several.groupby("removed")["added"].agg(["mean", "std"]).itertuples()
+            by_seed = several.groupby(["removed", "seed"])["added"].mean()  # draws are no seeds
+            means = by_seed.groupby("removed").agg(["mean", "std"]).itertuples()
             parts = [f"{mean:+.1f} ± {std:.1f} without {number}" for number, mean, std in means]
-            sentences.append(f"{network}: {', '.join(parts)} at random (seeds and draws).")
+            over = f"{seeds(several['seed'].nunique())}, each the mean of its draws"
+            sentences.append(f"{network}: {', '.join(parts)} at random ({over}).")
     return sentences

@@ -27,8 +27,8 @@ def on_precisions(table: pd.DataFrame) -> list[str]:
         if used[0] != "fp64":
             sentences.append(f"{head} Without runs in fp64 rounding cannot be told apart.")
             continue
-        exact = runs[runs["precision"] == "fp64"].drop_duplicates("seed").set_index("seed")
-        errors_in_fp64 = means.Contrast(network, "no error", tuple(exact["train_error"]))
+        exact = runs[runs["precision"] == "fp64"].groupby("seed")["train_error"].mean()
+        errors_in_fp64 = means.paired(network, "no error", exact)
         sentences.append(f"{head} {_fails_exactly(errors_in_fp64)}")
         for name in used[1:]:
             gap = means.contrast(runs, name, "fp64", by="precision")
@@ -36,7 +36,7 @@ def on_precisions(table: pd.DataFrame) -> list[str]:
                 continue
             conclusion = words.settled(
                 gap,
-                near=f"{words.WITHIN}: rounding adds nothing.",
+                near=f"{words.WITHIN}: rounding adds no more.",
                 near_first=True,
                 higher="Rounding adds to the error.",
                 lower=f"In {name} the error is lower.",
@@ -44,8 +44,8 @@ def on_precisions(table: pd.DataFrame) -> list[str]:
             )
             text = f"{network}, {name} minus fp64: {gap}. {conclusion}"
             both = runs[(runs["precision"] == name) & runs["seed"].isin(exact.index)]
-            mean = float(both.drop_duplicates("seed")["train_error"].mean())
-            if mean > means.NEGLIGIBLE:
+            mean = float(both.groupby("seed")["train_error"].mean().mean())
+            if mean > means.NEGLIGIBLE and gap.sign:
                 left = 100 * (mean - gap.mean) / mean
                 part = "all" if left >= 100 else f"{left:.0f} %"
                 text += f" Of the error in {name}, {part} is there in fp64."
@@ -59,9 +59,9 @@ def _fails_exactly(errors: means.Contrast) -> str:
         return words.too_few("seeds in fp64 to say")
     low, high = errors.interval
     if low > means.NEGLIGIBLE:
-        return "It fails in fp64 too: rounding is not what makes it fail."
+        return f"It fails in fp64 too ({errors.brief}): rounding is not what makes it fail."
     if high < means.NEGLIGIBLE:
-        return "In fp64 it does not fail."
+        return f"In fp64 it does not fail ({errors.brief})."
     return "Whether it fails in fp64, these seeds do not settle."
 
 
