@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from resnetlab.verdict import means, words
+from resnetlab.verdict import means, order, words
 from resnetlab.verdict.degradation import on_degradation
 from resnetlab.verdict.shortcuts import on_shortcuts
 
@@ -37,9 +37,10 @@ def on_recipes(table: pd.DataFrame) -> list[str]:
     base, *others = sorted(table["recipe"].unique(), key=lambda name: (len(name), name))
     sentences = [sentence for other in others for sentence in between_recipes(table, base, other)]
     for name in (base, *others):
-        verdicts = answers(whole[table["recipe"] == name])
-        sentences += [f"By {name}: {sentence}" for sentence in verdicts]
-    return sentences
+        for sentence in answers(whole[table["recipe"] == name]):
+            general = sentence.startswith(order.CHOSEN)  # the same of a recipe with a change in it
+            sentences.append(sentence if general else f"By {name}: {sentence}")
+    return list(dict.fromkeys(sentences))
 
 
 def between_recipes(

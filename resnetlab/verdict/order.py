@@ -12,6 +12,7 @@ from resnetlab.verdict import means, words
 
 PAPERS, REVERSED, UNKNOWN = "The paper's order", "Reversed here", "The paper has no such pair"
 TOO_FEW, FLOOR, NEAR, OPEN = "too few seeds", "nothing to order", "less than 1 point", "not settled"
+CHOSEN = "Recipe"  # begins the sentence on how one was chosen
 _IMAGES = {"train": "the images it trains on", "test": "test images"}
 
 
@@ -71,7 +72,7 @@ def claims(
 def _settled(gap: means.Contrast | None, papers: float, says: Mapping[int, str]) -> tuple[str, str]:
     """The order that a difference settles, and in words; `papers`: the paper's, 0 if it has none."""
     if gap is not None and all(gap.at_floor):
-        return FLOOR, "Both at 0.0 % with every seed: at the floor, nothing to order."
+        return FLOOR, words.AT_FLOOR
     if gap is None or gap.n < means.ENOUGH_SEEDS:
         return TOO_FEW, words.too_few()
     if gap.sign:
@@ -98,7 +99,7 @@ def in_words(
         choice = config.CHOICES.get(recipe)
         if choice is None or not table["data"].str.startswith(choice.data).all():
             continue
-        sentence = f"Recipe {recipe} was {choice}."
+        sentences.append(f"{CHOSEN} {recipe} was {choice}.")
         if looked_at := sorted(set(choice.seeds) & set(table["seed"])):
             left = claims_on(table[~table["seed"].isin(looked_at)])
             orders = {claim.head: claim.order for claim in found}
@@ -106,6 +107,5 @@ def in_words(
             conclusion = f"changes: {'; '.join(moved)}" if moved else "every conclusion above stays"
             if not left or all(claim.order == TOO_FEW for claim in left):
                 conclusion = "too few seeds are left to say anything"
-            sentence += f" Without seed {' and '.join(map(str, looked_at))} {conclusion}."
-        sentences.append(sentence)
+            sentences.append(f"Without seed {' and '.join(map(str, looked_at))} {conclusion}.")
     return sentences

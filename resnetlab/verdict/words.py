@@ -10,6 +10,7 @@ from resnetlab.verdict.means import CONFIDENCE, ENOUGH_SEEDS, NEGLIGIBLE, Contra
 NOTHING = "No finished run yet: nothing can be said."
 MIXED = "These runs differ in data set, recipe or precision; choose one of each for a verdict."
 SURELY = f"with {CONFIDENCE * 100:g} % confidence"
+AT_FLOOR = "Both at 0.0 % with every seed: at the floor, nothing to order."
 WITHIN = f"Less than {NEGLIGIBLE:g} point, {SURELY}"
 
 ELSEWHERE = (
@@ -37,6 +38,8 @@ def settled(
     `near` is said of a difference within NEGLIGIBLE ("": nothing is), with `near_first` even of one
     that has a sign.
     """
+    if all(gap.at_floor):
+        return AT_FLOOR
     if gap.n < ENOUGH_SEEDS:
         return too_few()
     close = near if gap.negligible else ""
