@@ -89,19 +89,21 @@ def _add_boxes(figure: go.Figure, part: Part, path: list[tuple[str, bool]], plac
     figure.add_scatter(mode="markers", marker=tips, hoverinfo="skip", **at, **place)
 
 
+def _write(figure: go.Figure, text: str, x: float, y: float, place: Any, **how: Any) -> None:
+    figure.add_annotation(text=text, x=x, y=y, showarrow=False, **{"font_size": 12} | how | place)
+
+
 def _add_words(figure: go.Figure, part: Part, path: list[tuple[str, bool]], place: Any) -> None:
     """x and y with their shapes, what the layers compute, and the block's parameters."""
     layers, shapes = len(path), ["×".join(map(str, part[key])) for key in ("shape_in", "shape_out")]
-    plain = part["shortcut"] == "none"
-    words = {0: f"<b>x</b>: {shapes[0]}", layers + 3: f"<b>y</b>: {shapes[1]}"}
-    words[layers + 4] = f"{part['parameters']:,} parameters"
-    for row, text in words.items():
-        figure.add_annotation(x=0, y=-row, text=text, showarrow=False, font_size=12, **place)
+    _write(figure, f"<b>x</b>: {shapes[0]}", 0, 0, place)
+    _write(figure, f"<b>y</b>: {shapes[1]}", 0, -layers - 3, place)
+    _write(figure, f"{part['parameters']:,} parameters", 0, -layers - 4, place)
     bracket = ([-0.86, -0.92, -0.92, -0.86], [-0.7, -0.7, -layers - 0.3, -layers - 0.3])
     draw.line(figure, *bracket, _LINE, hoverinfo="skip", **place)
-    name = "<i>H</i>(x)" if plain else "<i>F</i>(x)"
-    at = {"x": -0.95, "y": -(layers + 1) / 2, "xanchor": "right", "textangle": -90}
-    figure.add_annotation(text=name, showarrow=False, font_size=14, **at, **place)
+    name = "<i>H</i>(x)" if part["shortcut"] == "none" else "<i>F</i>(x)"
+    beside = {"xanchor": "right", "textangle": -90, "font_size": 14}
+    _write(figure, name, -0.95, -(layers + 1) / 2, place, **beside)
 
 
 def _add_shortcut(figure: go.Figure, part: Part, layers: int, place: Any) -> None:
@@ -111,22 +113,16 @@ def _add_shortcut(figure: go.Figure, part: Part, layers: int, place: Any) -> Non
     draw.line(figure, *way, Look(colour, width=style.BOLD), name, hoverinfo="skip", **place)
     sign = {"symbol": "circle-cross-open", "size": 22, "color": colour, "line": {"width": 2}}
     figure.add_scatter(x=[0], y=[-layers - 1], mode="markers", marker=sign, hoverinfo="skip", **place)
-    new, halves = (
-        part["shape_out"][0] - part["shape_in"][0],
-        part["shape_in"][1:] != part["shape_out"][1:],
-    )
-    inside = [_conv(layer) for layer in part["layers"] if ".shortcut." in layer["name"]]
-    does = {
-        "identity": ["x as it is"],
-        "padded": [
-            *(["every second", "pixel, and"] if halves else ["x, and"]),
-            f"{new} channels",
-            "of zeros",
-        ],
-        "projection": ["<br>".join(inside).replace(", ", ",<br>", 1), "batch norm"],
+    (channels, *size), (wider, *smaller) = part["shape_in"], part["shape_out"]
+    kept = "x, and" if size == smaller else "every second<br>pixel, and"
+    projection = [_conv(layer) for layer in part["layers"] if ".shortcut." in layer["name"]]
+    does, added = {
+        "identity": ("x as it is", "x"),
+        "padded": (f"{kept}<br>{wider - channels} channels<br>of zeros", "pad(x)"),
+        "projection": (
+            "<br>".join([*projection, "batch norm"]).replace(", ", ",<br>", 1),
+            "W<sub>s</sub>x",
+        ),
     }[part["shortcut"]]
-    at = {"x": _WAY + 0.08, "y": -(layers + 1) / 2, "xanchor": "left", "align": "left"}
-    figure.add_annotation(text="<br>".join(does), showarrow=False, font_size=12, **at, **place)
-    summed = {"identity": "x", "padded": "pad(x)", "projection": "W<sub>s</sub>x"}[part["shortcut"]]
-    at = {"x": -0.2, "y": -layers - 1, "xanchor": "right"}
-    figure.add_annotation(text=f"<i>F</i>(x)<br>+ {summed}", showarrow=False, font_size=12, **at, **place)
+    _write(figure, does, _WAY + 0.08, -(layers + 1) / 2, place, xanchor="left", align="left")
+    _write(figure, f"<i>F</i>(x)<br>+ {added}", -0.2, -layers - 1, place, xanchor="right")
