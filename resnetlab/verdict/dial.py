@@ -35,7 +35,7 @@ def on_dial(frame: pd.DataFrame) -> list[str]:
         return [*sentences, "Without a = 1 and another scale nothing can be compared."]
     if count < ENOUGH_SEEDS:
         return [*sentences, too_few("seeds to say how much is enough")]
-    below = [scale for scale in errors if scale != 1.0]
+    below = [scale for scale in means.index if scale != 1.0]
     gaps = {scale: _gap(errors, scale, 1.0) for scale in below}
     apart = "; ".join(f"a = {scale:g} {gap.brief}" for scale, gap in gaps.items())
     sentences.append(f"Minus a = 1, seed by seed, in points: {apart}.")
