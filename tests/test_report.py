@@ -142,7 +142,7 @@ def test_shortcut_studies_get_their_own_question(tmp_path):
     assert "Does it matter how the shortcut grows" in text_of(page)
     assert "Final training error of plain-8 minus resnet-8:" in text_of(page)
     assert "Bars: means over seeds" in figures_of(page)[1]["layout"]["title"]["text"]
-    assert "because they project or because they add parameters" in text_of(page)
+    assert "from projecting or from their added parameters" in text_of(page)
 
 
 def test_runs_that_cannot_be_averaged_have_parts_of_their_own(tmp_path):
