@@ -275,9 +275,9 @@ def find(name: str) -> Path:
     if not hits and wanted.isdecimal():
         hits = [stem for stem in stems if stem.startswith(f"{int(wanted):02}_")]
     elif not hits:
-        words = set(re.split(r"[\W_]+", wanted.lower()))
+        words = re.findall(r"[^\W_]+", wanted.lower())
         parts = {stem: stem.split("_") for stem in stems}
-        hits = [stem for stem in stems if all(_begins(word, parts[stem]) for word in words)]
+        hits = [stem for stem in stems if words and all(_begins(w, parts[stem]) for w in words)]
     if len(hits) > 1:
         raise UsageError(f"several notebooks are called {name!r}: {', '.join(hits)}")
     if not hits:
