@@ -350,7 +350,6 @@ def test_gradient_norms_notebook_measures_stores_and_trains_only_once(tmp_path):
     assert len(figures(again)) == 6
     assert "- plain-14 (1 seed): at step 0 the first layer's gradient is" in said(again)
     assert "Plain, 14 layers, without batch norm: what leaves the last block" in said(again)
-    assert "Plain: 8 layers" in said(again)
     name, root = "digits-10-steps", tmp_path / "here"
     start = store.read_measurement(root / "measurements" / name / "at-initialisation.json").frame
     run = store.read_run(root / name / "plain-8-seed0")
@@ -358,7 +357,20 @@ def test_gradient_norms_notebook_measures_stores_and_trains_only_once(tmp_path):
     own = start.query("network == 'plain-8' and norm == 'with batch norm' and layer >= 0")
     own = own[own["quantity"] == "gradient_norm"]["value"].tolist()
     assert own == pytest.approx(logged, rel=1e-4), "what is measured is what the run logged"
-    stored = store.read_measurement(root / "measurements" / name / "gradient-correlation.json")
+    assert said(again).count("a layer's weights grow up to") >= 2
+
+
+@pytest.mark.slow
+def test_gradient_correlation_notebook_measures_and_sets_beside_what_was_learnt(tmp_path):
+    root = tmp_path / "here"
+    words = ["-p", "results", str(root), "-p", "quick", "True"]
+    out, name = tmp_path / "out.ipynb", "13_gradient_correlation.ipynb"
+    done = papermill(out, *words, cwd=FOLDER.parent, name=name)
+    assert done.returncode == 0, done.stderr
+    cells = read(out).cells
+    assert len(figures(cells)) == 2
+    assert "Plain: 8 layers" in said(cells)
+    stored = store.read_measurement(root / "measurements" / "digits" / "gradient-correlation.json")
     assert set(stored.frame["network"]) == {"plain-8", "resnet-8", "plain-14", "resnet-14"}
     assert stored.frame["value"].between(-1, 1).all()
     assert stored.info["choices"]["points"] == 32

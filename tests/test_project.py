@@ -195,8 +195,9 @@ def test_the_readmes_numbers_are_those_of_the_committed_runs(study, heading):
         for quantity in ("train_error", "test_error"):
             spread = row.get(f"{quantity}_sd", math.nan)
             wanted.append(f"{row[quantity]:.1f}" + ("" if math.isnan(spread) else f" ± {spread:.1f}"))
-        theirs = [row[f"paper_{q}"] for q in ("train_error", "test_error")]
-        wanted += ["–" if math.isnan(value) else f"{value:.2f}" for value in theirs]
+        if study == "digits":  # on JPEG-compressed CIFAR nothing is set beside the paper's numbers
+            theirs = [row[f"paper_{q}"] for q in ("train_error", "test_error")]
+            wanted += ["–" if math.isnan(value) else f"{value:.2f}" for value in theirs]
         assert cells.split(" | ") == wanted
 
 
@@ -216,6 +217,28 @@ def test_what_the_readme_says_of_the_real_images_is_what_the_runs_logged():
     assert f" to {max(fallen.values())}." in text
 
 
+def test_what_the_readme_says_of_the_first_step_is_computed_from_the_runs():
+    place = PROJECT / "results" / "reference"
+    runs = [
+        run for name in ("digits", "first-step-clip") for run in store.read_study(place / name).runs
+    ]
+    table = store.table_of(run for run in runs if run.network.name in ("plain-20", "plain-56"))
+    recipes, clean = ("paper-400", "paper-400 (clip 1.0)"), ["train_error_clean"]
+    assert f"> {verdict.between_recipes(table, *recipes, clean)[-1]}" in README
+    errors = table.pivot_table(index="seed", columns=["recipe", "network"], values="train_error_clean")
+    costs = [errors[recipe, "plain-56"] - errors[recipe, "plain-20"] for recipe in recipes]
+    most, left = (verdict.Contrast("", "", tuple(gaps)) for gaps in (costs[1] - costs[0] / 2, costs[1]))
+    assert (most.sign, left.sign) == (-1, 1), "most of it is gone, and some is left"
+    deep = [run for run in runs if run.network.name == "plain-56" and run.config.recipe.clip]
+    acted = f"(the limit acts at {store.metrics_of(deep)['clipped'].mean():.0f} % of the steps"
+    assert acted in " ".join(README.split())
+    for arm, settled in (("tenth", -1), ("warm-up", 0)):
+        other = store.read_study(place / f"first-step-{arm}").table()
+        other = other.pivot_table(index="seed", columns="network", values="train_error_clean")
+        change = other["plain-56"] - other["plain-20"] - costs[0]
+        assert verdict.Contrast("", "", tuple(change)).sign == settled
+
+
 def test_the_committed_runs_reproduce_the_finding():
     """The claim of the README's first lines, seed by seed (three agree on the ordering)."""
     table = store.read_study(PROJECT / "results" / "reference" / "digits").table()
@@ -224,7 +247,10 @@ def test_the_committed_runs_reproduce_the_finding():
     assert len(errors) >= 3
     assert (errors["plain-56"] > errors["plain-20"] + 20).all()
     assert (errors["plain-56"] > errors["resnet-56"] + 20).all()
-    assert (errors["resnet-56"] < 2).all()
+    assert (errors["resnet-56"] < 2).sum() == len(errors) - 1, "in one of them, says the README"
+    costs = errors["plain-56"] - errors["plain-20"], errors["resnet-56"] - errors["resnet-20"]
+    left = verdict.Contrast("", "", tuple(costs[1] - costs[0] / 2))
+    assert left.sign == -1, "most: the residual cost of depth is below half of the plain one"
 
 
 def test_the_committed_studies_are_described():

@@ -116,7 +116,7 @@ def test_all_that_is_committed_is_there_in_the_order_of_the_story(
         assert places == sorted(places)
     assert "With batch norm. plain-110 (3 seeds): at step 0 the first layer's gradient is" in said
     assert "Without batch norm. Plain: the first layer's norm is" in said
-    wanted = ["solution", "keep", "vanishing", "neighbouring", "shortcut", "blocks", "surface", "add"]
+    wanted = ["solution", "keep", "vanishing", "agree", "shortcut", "blocks", "surface", "add"]
     order = [next(i for i, title in enumerate(sections(app)) if word in title) for word in wanted]
     assert order == sorted(order)
 
@@ -143,7 +143,7 @@ def test_a_damaged_measurement_leaves_the_other_sections(
     app = open_page()
     assert len(charts(app)) == 1
     assert reason in texts(app)
-    assert "resnetlab notebook 03_gradient_norms" in commands(app)
+    assert "resnetlab notebook 13_gradient_correlation" in commands(app)
     assert "evil.example" not in markup(app)
 
 
