@@ -139,7 +139,7 @@ def controls(root: Path) -> None:
 
 
 def under_way(
-    root: Path, entries: Sequence[lab.Job], runs: Mapping[str, store.RunRecord], may_start: bool
+    root: Path, entries: Sequence[lab.Entry], runs: Mapping[str, store.RunRecord], may_start: bool
 ) -> None:
     """A line for each run that trains or waits, with the button that ends it."""
     waiting = [entry.name for entry in entries if entry.phase == "waiting"]
@@ -185,7 +185,7 @@ def title(run: config.Run) -> str:
 
 
 def to_continue(
-    root: Path, entries: Sequence[lab.Job], runs: Sequence[store.RunRecord], may_start: bool
+    root: Path, entries: Sequence[lab.Entry], runs: Sequence[store.RunRecord], may_start: bool
 ) -> None:
     """Runs that did not end, each with why and the button that goes on with it."""
     busy, notes = {entry.name for entry in entries}, lab.notes(root)
@@ -226,7 +226,7 @@ def held(runs: list[store.RunRecord], paused: bool) -> tuple[pd.DataFrame, pd.Da
     return now[1], now[2]
 
 
-def figures(study: store.Study, entries: Sequence[lab.Job]) -> None:
+def figures(study: store.Study, entries: Sequence[lab.Entry]) -> None:
     """Error curves, one figure for each data set and recipe, and the gradient norms."""
     newest = sorted(study.runs, key=begun, reverse=True)
     labels = frame.labelled((title(run.config), run) for run in newest)

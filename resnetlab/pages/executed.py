@@ -221,7 +221,8 @@ def _table(html: str) -> pd.DataFrame | None:
     rows = [[" ".join(cell.get_text().split()) for cell in line(["td", "th"])] for line in lines]
     if len(rows) < 2 or len({len(row) for row in rows}) != 1:
         return None
-    if len(lines[0].parent("tr", recursive=False)) == 2 and not any(rows[1][1:]):
+    headings = lines[0].find_next_siblings("tr")
+    if len(headings) == 1 and not any(rows[1][1:]):
         # pandas writes the index's name below the headings, and that of the headings before them.
         rows[0][0] = " \\ ".join(filter(None, (rows.pop(1)[0], rows[0][0])))
     table = pd.DataFrame(rows[1:], columns=rows[0]).replace({"None": "", "NaN": ""})
