@@ -648,7 +648,7 @@ def test_option_a_adds_no_parameter_and_no_multiply_add(idea):
 
 
 def test_vgg_is_counted_by_the_rule_of_the_papers_networks(idea):
-    rows = idea["rows"]
+    rows = idea["costs"]
     # Simonyan and Zisserman 2014, Table 1, E: convolutions on maps of 224 to 14, three linear layers.
     widths = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), *[(256, 256)] * 3]
     widths += [(256, 512), *[(512, 512)] * 7]
