@@ -142,13 +142,7 @@ def cost_of_depth(
 
 
 def word(value: object) -> str:
-    """A value as it is typed and shown: at most three digits of a number that is not whole."""
-    if isinstance(value, str):
-        return value.strip()
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and value % 1
-        else f"{value:.10g}"
-        if isinstance(value, int | float)
-        else str(value)
-    )
+    """A value as it is typed and shown: three digits of a number that is not whole."""
+    if isinstance(value, float):
+        return f"{value:.3g}" if value % 1 else f"{value:.0f}"
+    return str(value).strip()
