@@ -111,7 +111,9 @@ def in_hand(name):
             names["schedule"] = config.schedule
             run_cells(name, names, "timelines =", "spent =")
         case "10":
-            names["ours"] = comparison.measured([("reference/digits", study("digits"))])
+            whole = [store.read_study(path) for path in store.find_studies(FOLDER.parent / "results")]
+            kept = [one for one in whole if one.path.parent == REFERENCE]
+            names["ours"] = comparison.measured([(one.path.name, one.runs) for one in kept])
         case "11":
             names |= {"errors": measured("gradient-error", "digits"), "depths": [8, 20, 56]}
             names |= {"table": table("digits-fp64", "digits-bf16"), "runs": study("digits-bf16")}
@@ -183,6 +185,17 @@ def test_right_near_and_wrong_answers(name, number, capsys):
         assert not re.search(rf"(?<![\w.]){re.escape(value)}(?![\w.])", shown.split("(")[0])
     solution(number)
     assert value in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_the_key_of_the_lesson_plan_holds_for_the_committed_runs(name):
+    (row,) = re.findall(rf"^\| `{name}` \| (.+) \|$", KEY, re.MULTILINE)
+    for cell, value in zip(row.split(" | "), asked(name)[3], strict=True):
+        if within := re.match(r"(\S+) to (\S+)", cell):
+            assert float(within[1]) <= value <= float(within[2]), cell
+        elif cell != "–":
+            right = value[0] if isinstance(value, tuple) else value
+            assert cell.startswith(exercises.word(right)), cell
 
 
 def test_every_question_notebook_has_its_three_exercises():
