@@ -247,3 +247,19 @@ def test_cost_of_depth_is_paired_by_seed():
     pair = verdict.contrast(rows, "plain-56", "plain-20", "train_error_clean")
     assert costs.tolist() == pytest.approx(list(pair.differences))
     assert exercises.cost_of_depth(rows[rows["depth"] == 20], "plain").empty
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in LISTED if name[:2] in ("01", "05", "06", "09", "12")]
+)
+@pytest.mark.parametrize("kept", [0, 1])
+def test_few_runs_stop_no_notebook(name, kept, capsys):
+    """A trial has one shallow network, a study that was stopped may have no finished run."""
+    names = in_hand(name)
+    names["table"] = names["table"].head(kept)
+    names["means"] = verdict.by_network(names["table"])
+    run_cells(name, names, "exercises.of(")
+    for number in (1, 2, 3):
+        names["check"](number, 1)
+        names["check"](number, None)
+    assert "Exercise 3: not answered yet" in capsys.readouterr().out
