@@ -459,7 +459,7 @@ def test_a_run_without_checkpoints_is_no_random_network(copied, resnetlab):
     shutil.rmtree(copied / "s" / "small" / "checkpoints")
     code, _, error = resnetlab("evaluate", "small", "--results", copied)
     assert code == 2
-    assert "has no checkpoint to test" in error
+    assert "has no weights to test" in error
 
 
 def test_a_damaged_checkpoint_is_said_and_the_one_before_serves(copied, resnetlab):
