@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 
 from resnetlab import files, nets, paper, plots, store
 from resnetlab.config import Network
-from resnetlab.plots import series, style
+from resnetlab.pages import executed
+from resnetlab.plots import draw, series, style
 
 STEPS = (10, 20, 30, 40)
 
@@ -212,6 +214,7 @@ FIGURES: list[tuple[Callable[..., go.Figure], Callable[..., pd.DataFrame]]] = [
     (plots.run_curves, metrics),
     (plots.gradient_norm_heatmap, probes),
     (plots.layer_profile, probes),
+    (plots.layer_profiles, probes),
     (plots.gradient_ratio, probes),
     (plots.error_by_network, finals),
     (draw_at_start, at_start),
@@ -220,6 +223,8 @@ FIGURES: list[tuple[Callable[..., go.Figure], Callable[..., pd.DataFrame]]] = [
     (plots.correlation_matrices, cosines),
     (plots.loss_lines, line_losses),
     (plots.loss_surfaces, plane_losses),
+    (plots.loss_slices, plane_losses),
+    (plots.dial_curves, metrics),
     (plots.gradient_error_by_layer, gradient_errors),
     (plots.gradient_error_by_depth, gradient_errors),
     (draw_by_precision, in_precisions),
@@ -277,6 +282,9 @@ GRAMMAR = {
     "paper_error_curves": ERRORS,
     "compare_curves": "dashed: training",
     "layer_profile": LAYERS,
+    "layer_profiles": LAYERS,
+    "loss_slices": LAYERS,
+    "dial_curves": ERRORS,
     "gradient_ratio": LAYERS,
     "draw_at_start": LAYERS,
     "draw_scales": LAYERS,
@@ -432,6 +440,7 @@ NOTHING: list[tuple[Callable[..., go.Figure], Any]] = [
     (plots.run_curves, store.metrics_of([])),
     (plots.gradient_norm_heatmap, store.probes_of([])),
     (plots.layer_profile, store.probes_of([])),
+    (plots.layer_profiles, store.probes_of([])),
     (plots.gradient_ratio, store.probes_of([])),
     (plots.gradient_ratio, probes(("plain-20", 0), scale=0.0)),
     (plots.error_by_network, finals()),
@@ -447,6 +456,8 @@ NOTHING: list[tuple[Callable[..., go.Figure], Any]] = [
     (plots.lesions, store.probes_of([])),
     (plots.loss_lines, store.probes_of([])),
     (plots.loss_surfaces, plane_losses(("plain-20", 0)).assign(loss=np.inf)),
+    (plots.loss_slices, plane_losses(("plain-20", 0)).assign(loss=np.inf)),
+    (plots.dial_curves, store.metrics_of([])),
     (plots.gradient_error_by_layer, store.probes_of([])),
     (plots.gradient_error_by_layer, gradient_errors(("plain-20", 0)).assign(relative=np.nan)),
     (plots.gradient_error_by_depth, store.probes_of([])),
@@ -1031,3 +1042,81 @@ def test_many_recipes_do_not_fill_the_title() -> None:
     frame["recipe"] = [f"paper-400 (lr {lr:g})" for lr in frame["lr"]]
     assert "3 recipes" in plots.conditions(frame)
     assert "recipe paper-400 (lr 0.001) and paper-400 (lr 0.01)" in plots.conditions(frame.head(2))
+
+
+# --- sliders ----------------------------------------------------------------------------------
+
+
+def at_slide(figure: go.Figure, number: int) -> list[Any]:
+    """The traces that the slider's step of that number shows."""
+    step = figure.layout.sliders[0].steps[number]
+    assert step.method == "restyle"
+    shown = step.args[0]["visible"]
+    assert len(shown) == len(figure.data)
+    return [trace for trace, visible in zip(figure.data, shown, strict=True) if visible]
+
+
+def drawn(traces: Any) -> list[tuple[Any, ...]]:
+    return [(t.name, t.xaxis, numbers(t.x), numbers(t.y), t.line.dash, t.line.color) for t in traces]
+
+
+@pytest.mark.parametrize("kind", ["gradient_norm", "weight_norm"])
+def test_a_slide_is_the_static_profile_of_its_step_and_labelled_with_it(kind: str) -> None:
+    frame = probes(*FOUR)
+    figure = plots.layer_profiles(frame, kind)
+    assert [step.label for step in figure.layout.sliders[0].steps] == ["10", "20", "30", "40"]
+    for number, step in enumerate(STEPS):
+        static = plots.layer_profile(frame, [step], kind)
+        assert drawn(at_slide(figure, number)) == drawn(static.data)
+    assert [t for t in figure.data if t.visible] == at_slide(figure, 3), "an image shows the last step"
+    assert figure.layout.sliders[0].active == 3
+
+
+def test_a_slider_keeps_one_axis_that_holds_every_value() -> None:
+    figure = plots.layer_profiles(probes(*FOUR))
+    low, high = figure.layout.yaxis.range
+    assert 10**low < 10 < 160 < 10**high
+    assert figure.layout.yaxis2.matches == "y"
+    assert figure.layout.yaxis2.range is None
+
+
+def test_a_long_log_has_at_most_fifty_slides_with_its_ends() -> None:
+    frame = probes(("plain-20", 0))
+    frame = pd.concat([frame.assign(step=frame["step"] + more) for more in range(0, 4000, 40)])
+    labels = [step.label for step in plots.layer_profiles(frame).layout.sliders[0].steps]
+    assert (len(labels), labels[0], labels[-1]) == (50, "10", "4,000")
+
+
+def test_slices_of_a_surface_are_its_rows_and_the_weights_are_seen_first() -> None:
+    frame = plane_losses(("plain-20", 0), ("resnet-20", 0))
+    figure = plots.loss_slices(frame)
+    places = sorted(frame["y"].unique())
+    assert [step.label for step in figure.layout.sliders[0].steps] == [f"{y:.2f}" for y in places]
+    assert places[figure.layout.sliders[0].active] == min(places, key=abs)
+    for number, y in enumerate(places):
+        rows = frame[frame["y"] == y].rename(columns={"x": "distance"})
+        for ours, static in zip(at_slide(figure, number), plots.loss_lines(rows).data, strict=True):
+            np.testing.assert_array_equal(np.asarray(ours.y), np.asarray(static.y))
+    assert "through the trained weights" not in figure.layout.title.text
+
+
+def test_the_dial_turns_through_the_scales() -> None:
+    turned = metrics(("resnet-20", 0)).assign(network="resnet-20-scale0.25", run="resnet-20-scale0.25")
+    frame = pd.concat([metrics(("plain-20", 0), ("resnet-20", 0)), turned])
+    figure = plots.dial_curves(frame)
+    assert [step.label for step in figure.layout.sliders[0].steps] == ["0", "0.25", "1"]
+    parts = [metrics(("plain-20", 0)), turned, metrics(("resnet-20", 0))]
+    for number, part in enumerate(parts):
+        assert drawn(at_slide(figure, number)) == drawn(plots.error_curves(part).data)
+
+
+def test_nothing_on_a_slider_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one figure"):
+        draw.slider({}, "step")
+
+
+def test_a_figure_with_a_slider_keeps_it_through_a_page_and_a_theme() -> None:
+    figure = plots.themed(plots.layer_profiles(probes(*FOUR)), "dark")
+    kept = executed.figure_of(json.loads(figure.to_json()))
+    assert kept.layout.sliders[0].to_plotly_json() == figure.layout.sliders[0].to_plotly_json()
+    assert [trace.visible for trace in kept.data] == [trace.visible for trace in figure.data]

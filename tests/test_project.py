@@ -42,7 +42,7 @@ def ours():
     extras = PYPROJECT["optional-dependencies"]
     return {
         requirement.name: str(requirement.specifier)
-        for line in [*PYPROJECT["dependencies"], *extras["dev"], *extras["figures"]]
+        for line in [*PYPROJECT["dependencies"], *extras["dev"], *extras["figures"], *extras["lab"]]
         for requirement in [Requirement(line)]
     }
 

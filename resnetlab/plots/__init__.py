@@ -11,13 +11,14 @@ from resnetlab.plots.degradation import (
     paper_error_curves,
     run_curves,
 )
-from resnetlab.plots.dial import lesions, shortcut_dial
+from resnetlab.plots.dial import dial_curves, lesions, shortcut_dial
 from resnetlab.plots.gradients import (
     NORMS,
     at_initialisation,
     gradient_norm_heatmap,
     gradient_ratio,
     layer_profile,
+    layer_profiles,
 )
 from resnetlab.plots.network import network_drawing, part_label
 from resnetlab.plots.rates import learning_rate, learning_rates
@@ -28,4 +29,4 @@ from resnetlab.plots.rounding import (
     gradient_error_by_layer,
 )
 from resnetlab.plots.style import CONFIG, conditions, depth_colour, empty, enlarge, themed, thin_lines
-from resnetlab.plots.surface import loss_lines, loss_surfaces
+from resnetlab.plots.surface import loss_lines, loss_slices, loss_surfaces

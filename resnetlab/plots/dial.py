@@ -5,8 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from resnetlab.config import edit_of
 from resnetlab.plots import draw, style
 from resnetlab.plots.construction import ENDS
+from resnetlab.plots.degradation import error_curves
 from resnetlab.plots.style import DASHED_PLAIN, DASHED_TRAIN, conditions, empty, finish
 
 
@@ -27,6 +29,20 @@ def shortcut_dial(frame: pd.DataFrame) -> go.Figure:
     one_network = conditions(frame.assign(network=frame["scale"]))
     legend = ["colour: depth", DASHED_TRAIN, style.MEANS]
     return finish(figure, title, one_network, legend)
+
+
+def dial_curves(metrics: pd.DataFrame) -> go.Figure:
+    """`error_curves` while the dial is turned: error during training, a slider through the scales a.
+
+    `metrics` as `store.metrics_of`, of one depth: scaled shortcuts, plain networks (a = 0)
+    and residual ones (a = 1). All on one axis; seen first is the largest a.
+    """
+    if metrics.empty:
+        return empty("No scaled shortcuts trained yet.")
+    edits = metrics["network"].map(edit_of).str.extract(r"^scale (.+)$")[0].astype(float)
+    scales = edits.fillna(metrics["shortcut"].ne("none").astype(float))
+    curves = {f"{a:g}": error_curves(rows) for a, rows in metrics.groupby(scales)}
+    return draw.slider(curves, "a =")
 
 
 def lesions(frame: pd.DataFrame) -> go.Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,6 +233,55 @@ def mean_and_runs(
     means = geometric(rows[y], rows[x]) if log else rows[y].groupby(rows[x], observed=True).mean()
     line(figure, means.index, means, look, name, f"{name}, mean", mode="lines", **place)
     runs(figure, rows, rows[x], rows[y], look, who, legendgroup=name, **place)
+
+
+# --- one figure out of several ------------------------------------------------------------------
+
+
+def slider(figures: Mapping[str, go.Figure], what: str, at: int = -1) -> go.Figure:
+    """Figures of one form behind a slider, each under its label; `at` is the one first seen.
+
+    What the slider does stands in the figure itself, so it works without a kernel, on a page that lies
+    on a disk too; an image and paper show the one that is chosen. All have one y axis, wide enough for
+    every value. ValueError for none. Title and legend line are the first seen's.
+    """
+    labels, parts = list(figures), list(figures.values())
+    if not parts:
+        raise ValueError("a slider needs at least one figure")
+    at %= len(parts)
+    whole = go.Figure([trace for part in parts for trace in part.data], parts[at].layout)
+    owner = [number for number, part in enumerate(parts) for _ in part.data]
+    for trace, number in zip(whole.data, owner, strict=True):
+        trace.visible = number == at
+    for axis in [axis for axis in whole.select_yaxes() if not axis.matches]:
+        name = axis.plotly_name.replace("axis", "")
+        axes = {name} | {
+            other.plotly_name.replace("axis", "")
+            for other in whole.select_yaxes()
+            if other.matches == name
+        }
+        axis.range = _range_of([t.y for t in whole.data if (t.yaxis or "y") in axes], axis)
+    steps = [
+        {"label": label, "method": "restyle", "args": [{"visible": [number == n for number in owner]}]}
+        for n, label in enumerate(labels)
+    ]
+    bar = style.HOUSE["slider"] | {"active": at, "steps": steps}
+    whole.update_layout(sliders=[bar | {"currentvalue": bar["currentvalue"] | {"prefix": f"{what} "}}])
+    below = style.HOUSE["slider_room"]
+    whole.layout.margin.b += below
+    return whole.update_layout(height=whole.layout.height + below)
+
+
+def _range_of(values: Sequence[Any], axis: Any) -> list[float] | None:
+    """From the lowest to the highest value, with some room; None if there is none to draw."""
+    flat = np.concatenate([np.asarray(part, dtype=float) for part in values] or [[]])
+    flat = flat[np.isfinite(flat) & ((flat > 0) | (axis.type != "log"))]
+    if not len(flat):
+        return None
+    low, high = (np.log10(flat) if axis.type == "log" else flat)[[flat.argmin(), flat.argmax()]]
+    low = min(low, 0) if axis.rangemode == "tozero" else low
+    room = 0.05 * (high - low) or 0.5
+    return [float(low - room * (axis.rangemode != "tozero")), float(high + room)]
 
 
 # --- maps -------------------------------------------------------------------------------------

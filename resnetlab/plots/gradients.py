@@ -17,6 +17,7 @@ from resnetlab.plots.style import DASHED_PLAIN, Keywords, conditions, empty, fin
 
 NORMS = ("with batch norm", "without batch norm")
 _MOST_STEPS = 5  # of a profile
+_MOST_SLIDES = 50  # steps of a slider
 _NOTHING = "No gradient norms logged yet."
 
 
@@ -79,6 +80,18 @@ def layer_profile(
     figure.update_yaxes(title_standoff=14, automargin=True, col=1)
     legend = [colours, DASHED_PLAIN, *(["darker: later step"] if len(chosen) > 1 else [])]
     return finish(figure, title, conditions(probes), legend, 500)
+
+
+def layer_profiles(probes: pd.DataFrame, kind: str = "gradient_norm") -> go.Figure:
+    """`layer_profile` at every logged step (at most 50 of them, evenly), a slider through the steps.
+
+    All on one axis; seen first is the last step.
+    """
+    if probes.empty:
+        return empty(_NOTHING)
+    logged = np.sort(probes["step"].unique())
+    some = logged[np.unique(np.linspace(0, len(logged) - 1, _MOST_SLIDES).round().astype(int))]
+    return draw.slider({f"{step:,}": layer_profile(probes, [step], kind) for step in some}, draw.STEP)
 
 
 def gradient_ratio(probes: pd.DataFrame) -> go.Figure:

@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 from resnetlab.plots import draw, style
 from resnetlab.plots.style import DASHED_PLAIN, Keywords, conditions, empty, finish
 
+_LINE = "Loss along a line through the trained weights"
+
 
 def loss_lines(frame: pd.DataFrame) -> go.Figure:
     """Loss against the distance along a line of weights, a line per run, log axis.
@@ -26,8 +28,23 @@ def loss_lines(frame: pd.DataFrame) -> go.Figure:
             loss = rows["loss"].where(np.isfinite(rows["loss"]) & (rows["loss"] > 0))
             draw.line(figure, rows["distance"], loss, network.by_family(), name, connectgaps=False)
     draw.log_axis(figure)
-    title = "Loss along a line through the trained weights"
-    return finish(figure, title, conditions(frame), [colours, DASHED_PLAIN])
+    return finish(figure, _LINE, conditions(frame), [colours, DASHED_PLAIN])
+
+
+def loss_slices(frame: pd.DataFrame) -> go.Figure:
+    """`loss_lines` along the first direction, a slider through the second; first seen: the weights'.
+
+    `frame` as `loss_surfaces`. All lines have one axis, so heights compare from slice to slice.
+    """
+    if frame.empty or not np.isfinite(frame["loss"]).any():
+        return empty("No loss over a plane measured yet.")
+    lines = {
+        f"{y:.2f}": loss_lines(rows.rename(columns={"x": "distance"})) for y, rows in frame.groupby("y")
+    }
+    at = int(np.abs(np.sort(frame["y"].unique())).argmin())
+    figure = draw.slider(lines, "along the second direction", at)
+    title = figure.layout.title.text.replace(_LINE, "Loss along lines through the plane")
+    return figure.update_layout(title_text=title)
 
 
 def loss_surfaces(frame: pd.DataFrame) -> go.Figure:

@@ -19,6 +19,7 @@ from resnetlab.studies import limits as parameter_limits
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
     import torch
     from IPython.display import Markdown
 
@@ -189,6 +190,24 @@ def outcomes(table: pd.DataFrame) -> pd.DataFrame:
     return table[["study", *COLUMNS] if table["study"].nunique() > 1 else COLUMNS]
 
 
+def watched() -> bool:
+    """Whether somebody looks: JupyterLab, VS Code and Colab name their session to the kernel."""
+    return any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG"))
+
+
+def redraw(figure: go.Figure, handle: Any = None) -> Any:
+    """Show a figure, in the place of the one that `handle` stands for; the handle of that place."""
+    import plotly.io
+    from IPython.display import display
+
+    # A figure displays itself, always as a new output: only its bare content can be replaced.
+    content = plotly.io.renderers[plotly.io.renderers.default].to_mimebundle(figure.to_dict())
+    if handle is None:
+        return display(content, raw=True, display_id=True)
+    handle.update(content, raw=True)
+    return handle
+
+
 class Lines:
     """A watcher for `studies.collect` that prints a line as each run ends."""
 
@@ -211,8 +230,7 @@ class Progress:
     def __init__(self, run: config.Run) -> None:
         self.run = run
         self.rows: list[dict[str, Any]] = []
-        # JupyterLab and VS Code name their session to the kernel: somebody watches.
-        self._watched = any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID"))
+        self._watched = watched()
         self._handle: Any = None
         self._drawn = 0.0
 
@@ -226,21 +244,12 @@ class Progress:
 
     def _draw(self) -> None:
         import pandas as pd
-        import plotly.io
-        from IPython.display import display
 
         from resnetlab import plots
 
         columns = [name for name in store.SCHEMA[store.METRICS_FILE] if name != "nonfinite"]
         metrics = pd.DataFrame(self.rows).reindex(columns=columns).assign(**store.identity_of(self.run))
-        # A figure displays itself, always as a new output: only its bare content can be replaced.
-        content = plotly.io.renderers["plotly_mimetype"].to_mimebundle(
-            plots.run_curves(metrics).to_dict()
-        )
-        if self._handle is None:
-            self._handle = display(content, raw=True, display_id=True)
-        else:
-            self._handle.update(content, raw=True)
+        self._handle = redraw(plots.run_curves(metrics), self._handle)
         self._drawn = time.monotonic()
 
 
