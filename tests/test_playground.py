@@ -31,7 +31,7 @@ def test_its_numbers_are_those_of_the_real_network(scale, norm):
     network, images, labels = training.beginning(run, torch.device("cpu"))
     network = network if norm else without_norm(network)
     images, labels = images[: playground.IMAGES], labels[: playground.IMAGES]
-    line = probes.segment(images[0], images[1], playground.POINTS)
+    line = probes.segment(images[0], images[1], playground.WAY)[: playground.POINTS]
     wanted = {
         "gradient_norm": probes.batch_gradient_norms(network, images, labels),
         "activation_scale": probes.activation_scales(network, images),
@@ -106,3 +106,21 @@ def test_without_ipywidgets_it_says_what_to_install(monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "a.ipynb")
     monkeypatch.setitem(__import__("sys").modules, "ipywidgets", None)
     assert "resnetlab[lab]" in playground.show().data
+
+
+def test_colab_gets_figures_that_it_draws_and_counts_as_watched(monkeypatch):
+    import IPython.display
+    import plotly.graph_objects as go
+    import plotly.io
+
+    before, bundles = plotly.io.renderers.default, []
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.setattr(IPython.display, "display", lambda content, **_: bundles.append(content))
+    try:
+        notebook.begin({"In": []})
+        assert notebook.watched()
+        notebook.redraw(go.Figure())
+    finally:
+        plotly.io.renderers.default = before
+    assert set(bundles[0]) == {"text/html"}

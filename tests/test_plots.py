@@ -1078,6 +1078,7 @@ def test_a_slider_keeps_one_axis_that_holds_every_value() -> None:
     assert 10**low < 10 < 160 < 10**high
     assert figure.layout.yaxis2.matches == "y"
     assert figure.layout.yaxis2.range is None
+    assert figure.layout.xaxis.range == figure.layout.xaxis2.range == (1, 4)
 
 
 def test_a_long_log_has_at_most_fifty_slides_with_its_ends() -> None:

@@ -242,8 +242,8 @@ def slider(figures: Mapping[str, go.Figure], what: str, at: int = -1) -> go.Figu
     """Figures of one form behind a slider, each under its label; `at` is the one first seen.
 
     What the slider does stands in the figure itself, so it works without a kernel, on a page that lies
-    on a disk too; an image and paper show the one that is chosen. All have one y axis, wide enough for
-    every value. ValueError for none. Title and legend line are the first seen's.
+    on a disk too; an image and paper show the one that is chosen. All have the same axes, wide enough
+    for every value. ValueError for none. Title and legend line are the first seen's.
     """
     labels, parts = list(figures), list(figures.values())
     if not parts:
@@ -253,14 +253,13 @@ def slider(figures: Mapping[str, go.Figure], what: str, at: int = -1) -> go.Figu
     owner = [number for number, part in enumerate(parts) for _ in part.data]
     for trace, number in zip(whole.data, owner, strict=True):
         trace.visible = number == at
-    for axis in [axis for axis in whole.select_yaxes() if not axis.matches]:
-        name = axis.plotly_name.replace("axis", "")
-        axes = {name} | {
-            other.plotly_name.replace("axis", "")
-            for other in whole.select_yaxes()
-            if other.matches == name
-        }
-        axis.range = _range_of([t.y for t in whole.data if (t.yaxis or "y") in axes], axis)
+    for letter, select in (("x", whole.select_xaxes), ("y", whole.select_yaxes)):
+        names = {axis.plotly_name.replace("axis", ""): axis for axis in select()}
+        for name, axis in names.items():
+            group = {name} | {other for other in names if names[other].matches == name}
+            seen = [t[letter] for t in whole.data if (t[f"{letter}axis"] or letter) in group]
+            if not axis.matches:
+                axis.range = _range_of(seen, axis, room=0.05 * (letter == "y"))
     steps = [
         {"label": label, "method": "restyle", "args": [{"visible": [number == n for number in owner]}]}
         for n, label in enumerate(labels)
@@ -272,15 +271,15 @@ def slider(figures: Mapping[str, go.Figure], what: str, at: int = -1) -> go.Figu
     return whole.update_layout(height=whole.layout.height + below)
 
 
-def _range_of(values: Sequence[Any], axis: Any) -> list[float] | None:
+def _range_of(values: Sequence[Any], axis: Any, room: float) -> list[float] | None:
     """From the lowest to the highest value, with some room; None if there is none to draw."""
-    flat = np.concatenate([np.asarray(part, dtype=float) for part in values] or [[]])
+    flat = np.concatenate([np.empty(0), *(np.asarray(part, dtype=float) for part in values)])
     flat = flat[np.isfinite(flat) & ((flat > 0) | (axis.type != "log"))]
     if not len(flat):
         return None
     low, high = (np.log10(flat) if axis.type == "log" else flat)[[flat.argmin(), flat.argmax()]]
     low = min(low, 0) if axis.rangemode == "tozero" else low
-    room = 0.05 * (high - low) or 0.5
+    room = room * (high - low) if high > low else 0.5
     return [float(low - room * (axis.rangemode != "tozero")), float(high + room)]
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 KERNEL, LANGUAGE = "python3", "python"
 INJECTED = "# Parameters\n"  # papermill begins with it the cell that it writes
+COLAB = "COLAB_RELEASE_TAG"  # it names its version in the environment
 COLUMNS = "run status steps train_error train_error_clean test_error seconds".split()
 
 
@@ -158,8 +159,9 @@ def begin(names: dict[str, Any], quick: Mapping[str, Any] | None = None) -> Here
         if parameter.default is not None and parameter.kind.startswith(("list", "bool", "int")):
             names[name] = value_of(names[name], parameter.kind, name)
         parameter_limits.check(name, names[name], parameter.comment)
-    plotly.io.renderers["plotly_mimetype"].config = plots.CONFIG
-    plotly.io.renderers.default = "plotly_mimetype"
+    renderer = "colab" if COLAB in os.environ else "plotly_mimetype"  # Colab knows no such JSON
+    plotly.io.renderers[renderer].config = plots.CONFIG
+    plotly.io.renderers.default = renderer
     root = store.results_root(names.get("results") or None)
     chosen: dict[str, Any] = {name: names[name] for name in ("device", "jobs") if name in known}
     return Here(root, {"root": root, "watcher": Lines(), **chosen})
@@ -192,7 +194,7 @@ def outcomes(table: pd.DataFrame) -> pd.DataFrame:
 
 def watched() -> bool:
     """Whether somebody looks: JupyterLab, VS Code and Colab name their session to the kernel."""
-    return any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG"))
+    return any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID", COLAB))
 
 
 def redraw(figure: go.Figure, handle: Any = None) -> Any:

@@ -23,11 +23,12 @@ from resnetlab.studies import notebook
 
 DEPTHS = (8, 14, 20, 32, 44, 56)
 RATES = (0.0, 0.001, 0.01, 0.1, 1.0)  # 0: at initialisation
-IMAGES, POINTS = 32, 12  # of the batch; on the way between its first two images
+IMAGES = 32  # of the batch
+POINTS, WAY = 12, 128  # the first 12 of the 128 points that notebooks take from one image to another
 PANELS = {
     "gradient_norm": ("gradient norm (L2)", "layer"),
     "activation_scale": ("root mean square", "place (1 = first layer, then each block)"),
-    "cosine": ("cosine of neighbours", "step between two images"),
+    "cosine": ("cosine of neighbours", "step towards another image"),
 }
 
 
@@ -61,7 +62,7 @@ def measure(depth: int, scale: float = 1.0, norm: bool = True, rate: float = 0.0
         network = nets.without_norm(network)
     if rate:
         training.train_step(network, torch.optim.SGD(network.parameters(), rate), images, labels)
-    line = probes.segment(images[0], images[1], POINTS)
+    line = probes.segment(images[0], images[1], WAY)[:POINTS]
     values = (
         probes.batch_gradient_norms(network, images, labels),
         probes.activation_scales(network, images),
@@ -76,7 +77,7 @@ def measure(depth: int, scale: float = 1.0, norm: bool = True, rate: float = 0.0
 
 def picture(now: pd.DataFrame, before: pd.DataFrame, title: str, depth: int, scale: float) -> go.Figure:
     """The three of `measure`, side by side; dotted: `before` the last move, if it is not empty."""
-    figure = draw.panels([y for y, _ in PANELS.values()], shared_yaxes=False)
+    figure = draw.panels(columns=len(PANELS), shared_yaxes=False)
     look = style.family_look("A" if scale else "none", style.depth_colour(depth))
     old = style.Look(style.GREY, style.DOTTED, style.TRAIN)
     for frame, drawn, name in ((before, old, "before the last move"), (now, look, "now")):
@@ -108,8 +109,9 @@ def show(depth: int = 20, scale: float = 1.0, norm: bool = True, rate: float = 0
         return notebook.say(["The playground needs ipywidgets: `pip install 'resnetlab[lab]'`."])
     from IPython.display import display
 
+    depths = sorted({*DEPTHS, depth})
     knobs = {
-        "depth": ipywidgets.SelectionSlider(options=DEPTHS, value=depth, description="layers"),
+        "depth": ipywidgets.SelectionSlider(options=depths, value=depth, description="layers"),
         "scale": ipywidgets.FloatSlider(scale, min=0, max=1, step=0.05, description="shortcut a"),
         "norm": ipywidgets.Checkbox(norm, description="batch norm"),
         "rate": ipywidgets.SelectionSlider(options=RATES, value=rate, description="one step at"),
