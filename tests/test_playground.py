@@ -6,7 +6,7 @@ import torch
 
 from resnetlab import config, training
 from resnetlab.config import UsageError
-from resnetlab.nets import probes, without_norm
+from resnetlab.nets import probes, surgery, without_norm
 from resnetlab.studies import notebook, playground
 
 
@@ -47,7 +47,7 @@ def test_a_step_is_one_of_gradient_descent_and_leaves_the_start_as_it_was():
     after = playground.measure(8, rate=0.1)
     assert not np.allclose(numbers(before, "gradient_norm"), numbers(after, "gradient_norm"))
     network, images, labels = playground._start(8)
-    stepped, rate = playground.surgery.scale_shortcuts(network, 1.0), 0.1
+    stepped, rate = surgery.scale_shortcuts(network, 1.0), 0.1
     torch.nn.functional.cross_entropy(stepped(images), labels).backward()
     with torch.no_grad():
         for parameter in stepped.parameters():

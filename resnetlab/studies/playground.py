@@ -8,18 +8,20 @@ says one sentence instead.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import plotly.graph_objects as go
-import torch
-from torch import Tensor
 
-from resnetlab import config, nets, training
+from resnetlab import config
 from resnetlab.config import UsageError
-from resnetlab.nets import probes, surgery
 from resnetlab.plots import draw, style
 from resnetlab.studies import notebook
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from resnetlab import nets
 
 DEPTHS = (8, 14, 20, 32, 44, 56)
 RATES = (0.0, 0.001, 0.01, 0.1, 1.0)  # 0: at initialisation
@@ -35,9 +37,12 @@ PANELS = {
 @functools.lru_cache(maxsize=len(DEPTHS))
 def _start(depth: int) -> tuple[nets.Network, Tensor, Tensor]:
     """The residual network of the digits' recipe with seed 0, and a part of its first batch."""
-    run = next(
-        iter(config.Grid("playground", "digits", depths=(), also=(f"resnet-{depth}",)).runs().values())
-    )
+    import torch
+
+    from resnetlab import training
+
+    grid = config.Grid("playground", "digits", depths=(), also=(f"resnet-{depth}",), seeds=(0,))
+    (run,) = grid.runs().values()
     network, images, labels = training.beginning(run, torch.device("cpu"))
     return network, images[:IMAGES], labels[:IMAGES]
 
@@ -52,6 +57,11 @@ def measure(depth: int, scale: float = 1.0, norm: bool = True, rate: float = 0.0
     that has not learnt yet they are 1 in every layer. UsageError for a depth that is not 6n+2, a scale
     outside 0 to 1 and a negative rate.
     """
+    import torch
+
+    from resnetlab import nets, training
+    from resnetlab.nets import probes, surgery
+
     if not 0 <= scale <= 1 or rate < 0:
         raise UsageError(
             f"a scale from 0 to 1 and a rate from 0 are needed, got {scale:g} and {rate:g}"
