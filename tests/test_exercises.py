@@ -215,7 +215,7 @@ def test_every_question_notebook_has_its_three_exercises():
         (("check", 1, float("nan")), "nan is not what is asked"),
         (("check", 1, [60]), "[60] is not what is asked"),
         (("check", 1, "68.0"), "right."),
-        (("check", 2, "resnet20"), "one of plain-8, resnet-20. did you mean 'resnet-20'?"),
+        (("check", 2, "resnet20"), "one of plain-8, resnet-20; did you mean 'resnet-20'?"),
         (("check", 2, "RESNET-20"), "right."),
         (("check", 3, 4.5), "near!"),
         (("check", 4, 1), "There is no exercise 4: they are 1 to 3."),

@@ -69,7 +69,7 @@ class Choice:
         """What is said of an answer. ValueError, with the nearest option, for what is none."""
         known = {word(option).lower(): word(option) for option in self.options}
         if (said := word(answer).lower()) not in known:
-            raise ValueError(did_you_mean(said, known.values()).removeprefix("; "))
+            raise ValueError(did_you_mean(said, known.values()))
         return f"right. {self.why}" if known[said] == word(self.value) else f"not yet. {WRONG}"
 
 
@@ -112,8 +112,8 @@ def of(name: str, *answers: Any) -> Asked:
         try:
             return exercise.judge(answer)
         except (TypeError, ValueError) as error:
-            nearest = f" {error}" if isinstance(exercise, Choice) else ""
-            return f"{answer!r} is not what is asked: {exercise.asked}.{nearest}"
+            nearest = str(error) if isinstance(exercise, Choice) and exercise.options else ""
+            return f"{answer!r} is not what is asked: {exercise.asked}{nearest or '.'}"
 
     def solved(exercise: Number | Choice) -> str:
         if exercise.value != exercise.value:
