@@ -273,7 +273,7 @@ def test_other_images_and_another_normalisation_are_refused(root: Path, tmp_path
 
 def test_only_whole_ordinary_runs_can_be_started_from(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="most committed runs come without"):
-        store.weights_named("reference/digits/plain-20-seed0")
+        store.weights_named("reference/digits/plain-32-seed0")
     fit(make(**DIAL), root, "dialled")
     with pytest.raises(UsageError, match="has scaled shortcuts"):
         store.weights_named("s/dialled", root)
