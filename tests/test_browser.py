@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import plotly.graph_objects as go
 import pytest
 from dashboard_data import append_rows, write_run, write_study
 
 from resnetlab import store
+from resnetlab.pages import document
+from resnetlab.plots import draw
+from resnetlab.plots.style import finish
 from resnetlab.studies import lesson
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -411,6 +415,33 @@ def test_a_lesson_is_projected_one_figure_per_screen(lesson_pages: Path, browser
     )
     context.close()
     assert (errors, asked) == ([], {"file"})
+
+
+def test_a_slider_moves_on_a_page_without_kernel_and_figures_keep_their_place(
+    tmp_path: Path, browser: Any
+) -> None:
+    slides = {name: go.Figure(go.Scatter(x=[1, 2], y=[at, at])) for at, name in enumerate("abc")}
+    figure = draw.slider({name: finish(one, "t", "", []) for name, one in slides.items()}, "slide")
+    page = tmp_path / "page.html"
+    page.write_bytes(document.whole("a test", "t", document.drawn(figure, "t")))
+    # The test asks in JavaScript, which the page itself forbids.
+    context = browser.new_context(viewport={"width": 1280, "height": 720}, bypass_csp=True)
+    context.set_offline(True)
+    context.set_default_timeout(PATIENCE)
+    tab = context.new_page()
+    tab.goto(page.as_uri())
+    tab.wait_for_selector(".slider-group")
+    plot = "document.querySelector('.plot')"
+    shown = f"{plot}._fullData.map(trace => trace.visible).join()"
+    assert tab.evaluate(shown) == "false,false,true"
+    tab.set_viewport_size({"width": 900, "height": 600})  # plotly then asks the place for its size
+    wait_for(tab, f"{plot}._fullLayout.width < 900")
+    assert tab.evaluate(f"{plot}.offsetHeight") == figure.layout.height
+    rail = tab.locator(".slider-rail-touch-rect").bounding_box()
+    tab.mouse.click(rail["x"] + 5, rail["y"] + rail["height"] / 2)
+    wait_for(tab, f"{shown} === 'true,false,false'")
+    assert tab.locator(".slider-label").first.text_content() == "slide a"
+    context.close()
 
 
 def test_printed_pages_hold_their_tables_and_open_answers(lesson_pages: Path, browser: Any) -> None:

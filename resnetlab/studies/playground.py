@@ -29,8 +29,8 @@ IMAGES = 32  # of the batch
 POINTS, WAY = 12, 128  # the first 12 of the 128 points that notebooks take from one image to another
 PANELS = {
     "gradient_norm": ("gradient norm (L2)", "layer"),
-    "activation_scale": ("root mean square", "place (1 = first layer, then each block)"),
-    "cosine": ("cosine of neighbours", "step towards another image"),
+    "activation_scale": ("root mean square", "first layer, then each block"),
+    "cosine": ("cosine of neighbours", "point on the way"),
 }
 
 
