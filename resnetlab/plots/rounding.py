@@ -79,9 +79,12 @@ def error_by_condition(
     finished = finished.dropna(subset=["train_error"])
     if finished.empty:
         return empty("No finished run yet.")
-    every = verdict.PRECISIONS if by == "precision" else sorted(finished[by].unique(), key=_in_order)
-    order = [value for value in every if (finished[by] == value).any()]
-    labels = draw.in_words(finished[by], order, "{:,}" if by == "steps_planned" else "{}")
+    values = finished[by]
+    if by == "recipe":  # a label's changes stand below its name
+        values = values.str.replace(" (", "<br>(").str.replace(", ", ",<br>")
+    every = verdict.PRECISIONS if by == "precision" else sorted(values.unique(), key=_in_order)
+    order = [value for value in every if (values == value).any()]
+    labels = draw.in_words(values, order, "{:,}" if by == "steps_planned" else "{}")
     places = list(labels.cat.categories)
     shown, colours = draw.networks(finished.assign(place=labels), marked=True)
     families = [name for name in draw.FAMILIES if (finished["family"] == name).any()]
