@@ -474,7 +474,7 @@ def test_by_default_every_run_is_there_and_nothing_is_trained(name, until, monke
     root = files.project_root() / "results"
     runs = [run for grid in grids for run in studies.collect(grid, root=root)]
     assert len(runs) == sum(len(grid.runs()) for grid in grids) >= 9
-    assert {run.config.seed for run in runs} == {0, 1, 2}
+    assert {run.config.seed for run in runs} >= {0, 1, 2}
 
 
 @pytest.mark.slow
