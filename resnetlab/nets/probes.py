@@ -131,7 +131,7 @@ def batch_gradients(
 class GradientError(NamedTuple):
     """How far gradients are from exact ones, by layer: float64 (L,) each, 1 is as much as they are."""
 
-    relative: Tensor  # |g - exact| / |exact|: at 1 nothing of it is left, at sqrt(2) it is unrelated
+    relative: Tensor  # |g - exact| / |exact|: of equal lengths: a cosine of 0.5 at 1, of 0 at sqrt(2)
     norm: Tensor  # | |g| / |exact| - 1 |: what the gradient norms show of it
 
 

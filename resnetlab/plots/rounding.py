@@ -13,7 +13,7 @@ from resnetlab.plots.style import DASHED_PLAIN, Keywords, conditions, empty, fin
 
 _AXIS = "error (% of the gradient)"
 _NOTHING = "No gradient error measured yet."
-_LIMIT = "dotted: nothing of the gradient is left"
+_LIMIT = "dotted: an error as large as the gradient"
 
 
 def gradient_error_by_layer(frame: pd.DataFrame) -> go.Figure:
@@ -36,7 +36,7 @@ def gradient_error_by_layer(frame: pd.DataFrame) -> go.Figure:
         for way, place in zip(ways, draw.places(len(ways), columns), strict=True):
             part = network.rows[network.rows["arithmetic"] == way]
             draw.by_layer(figure, network, part, way, "percent", **place)
-    draw.limit(figure, 100 * verdict.NOTHING_LEFT)
+    draw.limit(figure, 100 * verdict.AS_LARGE)
     draw.log_axis(figure, dtick=2)
     figure.update_yaxes(automargin=True, col=1)
     title, legend = "Rounding: gradients of one batch against float64", [colours, DASHED_PLAIN, _LIMIT]
@@ -61,7 +61,7 @@ def gradient_error_by_depth(frame: pd.DataFrame) -> go.Figure:
         for option, family, rows in draw.options(medians[medians["arithmetic"] == way]):
             look, name = style.option_look(option)._replace(**other), f"{way}, {family}"
             draw.mean_and_runs(figure, rows, "depth", "percent", look, name, way, log=True)
-    draw.limit(figure, 100 * verdict.NOTHING_LEFT)
+    draw.limit(figure, 100 * verdict.AS_LARGE)
     draw.log_axis(figure)
     title = "Rounding against depth: median error over the layers"
     legend = ["colour: arithmetic, marker: shortcut option", DASHED_PLAIN, style.MEANS, _LIMIT]

@@ -35,7 +35,7 @@ from resnetlab.verdict.means import (
 )
 from resnetlab.verdict.responses import mean_responses, on_responses
 from resnetlab.verdict.rounding import (
-    NOTHING_LEFT,
+    AS_LARGE,
     PRECISIONS,
     median_errors,
     on_precisions,
