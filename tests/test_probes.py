@@ -251,7 +251,7 @@ def test_the_error_of_a_gradient_by_hand() -> None:
 
 
 def test_deep_plain_networks_make_more_of_rounding_than_residual_ones() -> None:
-    """On random images: the finding, not its size. In bf16 the error of plain-56's is as large as it is."""
+    """On random images: the finding, not its size. In bf16 plain-56's error is as large as it."""
     random = torch.Generator().manual_seed(0)
     images, labels = torch.randn(32, 3, 8, 8, generator=random), torch.arange(32) % 10
     errors = {}

@@ -82,9 +82,8 @@ def on_rounding(frame: pd.DataFrame) -> list[str]:
     """How far gradients are from float64's, a sentence per arithmetic: by family and depth.
 
     `frame` as `median_errors` takes it; geometric means over seeds of the medians over layers. Where
-    an error is as large as the gradient or larger, the cosine between the two, taken as of one length,
-    and by how much the norm is off, which alone would not show it: at 100 % the cosine is still 0.5, and
-    0 only at 141 %.
+    an error is as large as the gradient or larger, the cosine between the two, taken as of one length
+    (0.5 at 100 %, 0 at 141 %), and by how much the norm is off, which alone would not show it.
     """
     usable = frame[frame["relative"] > 0]
     if usable.empty:
@@ -98,9 +97,10 @@ def on_rounding(frame: pd.DataFrame) -> list[str]:
             parts.append(f"{family} {', '.join(shares)}")
             norms = rows.groupby("depth")["norm"].median()
             lost += [
-                f"{family} with {depth} layers {1 - value**2 / 2:.2f} (norms off by {words.percent(norm)})"
-                for (depth, value), norm in zip(at_depth.items(), norms, strict=True)
-                if value >= AS_LARGE
+                f"{family} with {depth} layers {1 - error**2 / 2:.2f} "
+                f"(norms off by {words.percent(norm)})"
+                for (depth, error), norm in zip(at_depth.items(), norms, strict=True)
+                if error >= AS_LARGE
             ]
         sentence = f"{arithmetic}: {'; '.join(parts)}."
         shared = sorted(set.intersection(*(set(one.index) for one in errors.values())))
