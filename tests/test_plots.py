@@ -787,6 +787,7 @@ def test_a_step_that_was_not_logged_takes_the_nearest_and_is_named_by_it() -> No
     [
         ("weight_norm", "Length of the weights by layer", "|w| (L2)"),
         ("relative_update", "Step over weights by layer", "|\u0394w| / |w|"),
+        ("turning", "How far a step turns each layer", "angle (radians)"),
     ],
 )
 def test_a_profile_names_what_it_shows(kind, title, axis):

@@ -229,9 +229,20 @@ def test_what_the_readme_says_of_the_first_step_is_computed_from_the_runs():
     costs = [errors[recipe, "plain-56"] - errors[recipe, "plain-20"] for recipe in recipes]
     most, left = (verdict.Contrast("", "", tuple(gaps)) for gaps in (costs[1] - costs[0] / 2, costs[1]))
     assert (most.sign, left.sign) == (-1, 1), "most of it is gone, and some is left"
-    deep = [run for run in runs if run.network.name == "plain-56" and run.config.recipe.clip]
-    acted = f"(the limit acts at {store.metrics_of(deep)['clipped'].mean():.0f} % of the steps"
-    assert acted in " ".join(README.split())
+    text = " ".join(README.split())
+    clipped = [run for run in runs if run.config.recipe.clip]
+    for name, words in (
+        ("plain-56", "acts at {:.0f} % of the steps"),
+        ("plain-20", "at {:.0f} % of those"),
+    ):
+        own = [run for run in clipped if run.network.name == name]
+        assert f"{words.format(store.metrics_of(own)['clipped'].mean())} of {name}" in text
+    deep = [run for run in runs if run.network.name == "plain-56" and not run.config.recipe.clip]
+    weights = store.probes_of(deep, "weight_norm").pivot(
+        index=["run", "layer"], columns="step", values="value"
+    )
+    assert f"up to {weights.div(weights[0], axis=0).max().max() / 10:.0f}0 times as long" in text
+    assert f"The passes over the images ({400 * 128 / 1442:.0f})" in text
     for arm, settled in (("tenth", -1), ("warm-up", 0)):
         other = store.read_study(place / f"first-step-{arm}").table()
         other = other.pivot_table(index="seed", columns="network", values="train_error_clean")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from dataclasses import replace
@@ -14,7 +15,7 @@ from dashboard_data import write_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnetlab import store
+from resnetlab import files, store
 from resnetlab.config import CHOICES, GRIDS, Network, UsageError
 from resnetlab.pages import report
 from resnetlab.verdict import (
@@ -44,6 +45,7 @@ from resnetlab.verdict import (
     on_surfaces,
     on_turning,
     one_condition,
+    turning,
 )
 from resnetlab.verdict.conditions import between_recipes, on_recipes
 
@@ -655,21 +657,42 @@ def test_a_norm_of_exactly_zero_has_vanished_and_one_that_is_none_has_no_ratio()
     assert on_gradients(store.probes_of([])) == on_gradients(frame)
 
 
-def layered(name: str, values: dict[int, tuple[float, ...]], seed: int = 0) -> pd.DataFrame:
-    """As `store.probes_of`: at each step a value per layer."""
-    frame = norms(name, dict.fromkeys(values, 1.0), seed)
-    return frame.assign(value=[value for layers in values.values() for value in layers])
+DEEP = files.project_root() / "results" / store.REFERENCE / "digits" / "plain-56-seed0"
 
 
-def test_a_step_is_measured_against_the_length_of_what_it_changes() -> None:
-    weights = layered("plain-56", {0: (2.0, 1.0, 1.0), 10: (6.0, 90.0, 1.0), 20: (6.0, 80.0, 1.5)})
-    steps = layered("plain-56", {0: (5.0, 89.0, 0.1), 10: (1e-4, 1.0, 2e-3), 20: (3e-4, 1.0, 2e-3)})
-    assert on_turning(weights, steps) == [
-        "plain-56 (1 seed): the first step changes a layer by up to 89 times its length, and a layer's "
-        "weights grow up to 90 times; at later steps the first third of the layers changes 0.1 times "
-        "as much of its length as the last third (0.0002 and 0.002)."
-    ]
-    assert "nothing can be said" in on_turning(store.probes_of([]), store.probes_of([]))[0]
+def test_a_step_turns_what_weight_decay_does_not_shorten() -> None:
+    """From what a run logged: without lr * decay / (1 - momentum); the classifier is left out."""
+    logged = {}
+    for line in (DEEP / "probes.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        logged[row["kind"], row["step"]] = row["values"]
+    turned = turning([store.read_run(DEEP)])
+    assert turned["layer"].max() == 54, "the classifier has no batch norm behind it"
+    for step, lr in ((0, 0.1), (50, 0.1), (190, 0.1), (200, 0.01), (350, 0.001)):
+        rows = turned[turned["step"] == step]
+        assert set(rows["lr"]) == {lr}
+        decay = lr * 1e-4 / (1 - 0.9)
+        whole = logged["relative_update", step][:-1]
+        wanted = [math.sqrt(max(value**2 - decay**2, 0)) for value in whole]
+        assert rows["value"].tolist() == pytest.approx(wanted, rel=1e-9)
+
+
+def test_how_far_weights_grow_and_steps_turn_is_said_by_thirds() -> None:
+    run = store.read_run(DEEP)
+    (said,) = on_turning([run])
+    weights = run.probe("weight_norm").pivot(index="step", columns="layer", values="value")
+    assert (
+        f"grow up to {(weights / weights.iloc[0]).max().max():,.0f} times; later, at a rate of 0.1"
+        in said
+    )
+    later = turning([run]).query("0 < step < 200").groupby("layer")["value"]
+    ends = [turning([run]).query(f"0 < step < 200 and {part}")["value"].median() for part in THIRDS]
+    assert later.ngroups == 55
+    assert f"first third of the layers by {ends[0]:.1g} and the last third by {ends[1]:.1g}" in said
+    assert "not logged" in on_turning([])[0]
+
+
+THIRDS = ("layer < 18", "layer > 36")  # of the 55 that a batch norm follows
 
 
 # --- correlation of gradients, layer responses ----------------------------------------------------

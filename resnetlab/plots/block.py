@@ -38,7 +38,7 @@ def block_drawing(blocks: Mapping[str, Part]) -> go.Figure:
     figure.update_xaxes(range=[-1.15, 2.15], visible=False, fixedrange=True)
     figure.update_yaxes(range=[-longest - 4.4, 0.5], visible=False, fixedrange=True)
     legend = [
-        "colour of a box: stage, pale: no convolution",
+        "colour of a box: stage, grey: no convolution",
         "colour of a line: shortcut",
         "/2: stride 2",
     ]

@@ -48,6 +48,7 @@ _PROFILES = {
     "gradient_norm": ("Gradient norm by layer", "gradient norm (L2)"),
     "weight_norm": ("Length of the weights by layer", "|w| (L2)"),
     "relative_update": ("Step over weights by layer", "|\u0394w| / |w|"),
+    "turning": ("How far a step turns each layer", "angle (radians)"),
 }
 
 
@@ -56,9 +57,9 @@ def layer_profile(
 ) -> go.Figure:
     """What a run logs of every layer, against layer at chosen steps (first, middle, last); log axis.
 
-    `probes` as `store.probes_of`, of one kind: gradient_norm, weight_norm or relative_update; plain
-    left, residual right (one panel if there is one family). Later steps are drawn darker. Seeds are
-    averaged geometrically. A step that was not logged takes the nearest logged one.
+    `probes` as `store.probes_of`, of one kind, or as `verdict.turning`; plain left, residual right
+    (one panel if there is one family). Later steps are drawn darker. Seeds are averaged
+    geometrically. A step that was not logged takes the nearest logged one.
     """
     if probes.empty:
         return empty(_NOTHING)

@@ -16,6 +16,7 @@ from resnetlab.verdict.gradients import (
     on_first_layer_norms,
     on_gradients,
     on_turning,
+    turning,
 )
 from resnetlab.verdict.means import (
     CONFIDENCE,

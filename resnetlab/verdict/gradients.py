@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
+from resnetlab import config, store
 from resnetlab.verdict.means import geometric_mean
 from resnetlab.verdict.words import percent, seeds, times
 
@@ -78,36 +79,60 @@ def _out_of_bounds(later: pd.DataFrame) -> Iterator[str]:
             yield text + (f"{times(extreme)} times" if extreme else "exactly 0")
 
 
-def on_turning(weights: pd.DataFrame, steps: pd.DataFrame) -> list[str]:
+def turning(runs: Iterable[store.RunRecord]) -> pd.DataFrame:
+    """By how many radians each logged step turned the weights of each layer behind a batch norm.
+
+    Rows as `store.probes_of`, without the classifier, and the rate `lr` of the step. The gradient
+    of such weights is orthogonal to them, weight decay acts along them: once it has settled, a step
+    shortens them by lr * weight_decay / (1 - momentum) of their length. |dw|/|w| without that part
+    is the turn; it is all that the network feels.
+    """
+    found = []
+    for run in runs:
+        steps, recipe = store.probes_of([run], "relative_update"), run.config.recipe
+        if steps.empty:
+            continue
+        noted = run.info["events"]
+        events = config.Events(noted["warm_until"], tuple(noted["drops"]))
+        rates = {step: config.lr_at(step, recipe, events) for step in steps["step"].unique()}
+        lr = steps["step"].map(rates)
+        decay = lr * recipe.weight_decay / (1 - recipe.momentum)
+        turns = np.sqrt((steps["value"] ** 2 - decay**2).clip(lower=0))
+        found.append(steps.assign(value=turns, lr=lr)[steps["layer"] < steps["layer"].max()])
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*_RUN, "lr"])
+
+
+def on_turning(runs: Sequence[store.RunRecord]) -> list[str]:
     """One sentence per network: how far its weights grew, and how far a step turns each third of it.
 
-    `weights` and `steps` as `store.probes_of` of the kinds weight_norm and relative_update. Behind a
-    batch norm a network does not feel the length of a weight, but its gradient falls as 1/|w| and what
-    a step turns it by as 1/|w|^2: |dw|/|w| is the measure that no length can deceive. Medians over the
-    layers of a third and the logged steps after the first; geometric means over seeds.
+    Behind a batch norm a network does not feel the length of a weight, but its gradient falls as
+    1/|w| and what a step turns it by (`turning`) as 1/|w|^2. Medians over the layers of a third and
+    the logged steps after the first at the highest rate; means over seeds.
     """
-    if weights.empty or steps.empty:
-        return ["No steps logged by layer yet: nothing can be said."]
-    sentences, by_layer = [], [*_RUN, "layer"]
-    for network, runs in _networks(weights):
-        first = runs["step"].min()
-        start = runs[runs["step"] == first].set_index(by_layer)["value"]
-        growth = runs.set_index([*by_layer, "step"])["value"].div(start).groupby(_RUN).max()
-        moved = steps[steps["network"] == network]
-        share = moved[moved["step"] == moved["step"].min()].groupby(_RUN)["value"].max()
-        later = moved[moved["step"] > moved["step"].min()]
-        layers = runs["layer"].max() + 1
-        ends = [
-            geometric_mean(later[part].groupby(_RUN)["value"].median())
-            for part in (later["layer"] < layers // 3, later["layer"] >= layers - layers // 3)
-        ]
-        sentences.append(
-            f"{network} ({seeds(runs['seed'].nunique())}): the first step changes a layer by up to "
-            f"{times(geometric_mean(share))} times its length, and a layer's weights grow up to "
-            f"{times(geometric_mean(growth))} times; at later steps the first third of the layers "
-            f"changes {times(ends[0] / ends[1])} times as much of its length as the last third "
-            f"({ends[0]:.1g} and {ends[1]:.1g})."
-        )
+    turns = turning(runs)
+    if turns.empty:
+        return ["The lengths of weights and steps were not logged in these runs."]
+    weights, sentences, by_layer = store.probes_of(runs, "weight_norm"), [], [*_RUN, "layer"]
+    for network, moved in _networks(turns):
+        own = weights[weights["network"] == network]
+        start = own[own["step"] == own["step"].min()].set_index(by_layer)["value"]
+        growth = own.set_index([*by_layer, "step"])["value"].div(start).groupby(_RUN).max()
+        at_first = moved["step"] == moved["step"].min()
+        share = moved[at_first].groupby(_RUN)["value"].max()
+        text = f"{network} ({seeds(moved['seed'].nunique())}): the first step changes a layer by up to "
+        text += f"{times(geometric_mean(share))} times its length, and a layer's weights grow up to "
+        text += f"{times(geometric_mean(growth))} times"
+        later, third = moved[~at_first], (moved["layer"].max() + 1) // 3
+        later = later[later["lr"] == later["lr"].max()]
+        if len(later):
+            first, last = (
+                float(later[part].groupby(_RUN)["value"].median().mean())
+                for part in (later["layer"] < third, later["layer"] > later["layer"].max() - third)
+            )
+            text += f"; later, at a rate of {later['lr'].max():g}, a step turns the first third of the "
+            text += f"layers by {first:.1g} and the last third by {last:.1g} (radians), "
+            text += f"{times(first / last)} times as far"
+        sentences.append(f"{text}.")
     return sentences
 
 
