@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv (once; about 7 GB with torch's CUDA libraries, a few minutes)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; use make PYTHON=python3.12")'
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,figures,export]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,figures,export,lab]'
 	@touch $(READY)
 	@echo "set up"
 

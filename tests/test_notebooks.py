@@ -490,8 +490,8 @@ def test_longer_notebook_trains_two_lengths_and_draws_the_timelines(tmp_path):
     short = store.read_run(root / "digits-10-steps" / "plain-8-seed0")
     long = store.read_run(root / "digits-10-steps-times-3" / "plain-8-seed0")
     assert (short.steps_done, long.steps_done) == (10, 30)
-    # The rate falls at the same fractions of the way: 350 and 380 of 400.
-    assert long.config.recipe.milestones == (26, 28)
+    # The rate falls at the same fractions of the way: a half and three quarters.
+    assert long.config.recipe.milestones == (15, 22)
     difference = long.final("train_error") - short.final("train_error")
     assert f"the longer minus the shorter {difference:+.1f} points, n = 1" in said(cells)
     right, *wrong = (trace for trace in figures(cells)[2]["data"] if trace["showlegend"])
@@ -582,7 +582,7 @@ def test_shortcut_dial_notebook_turns_the_dial_and_removes_blocks(tmp_path):
     done = papermill(tmp_path / "out.ipynb", *words, cwd=FOLDER.parent, name="04_shortcut_dial.ipynb")
     assert done.returncode == 0, done.stderr
     cells = read(tmp_path / "out.ipynb").cells
-    assert len(figures(cells)) == 3
+    assert len(figures(cells)) == 4
     assert "Too few seeds to say how much is enough" in said(cells)
     dial = store.read_measurement(root / "measurements" / "dial-10-steps" / "shortcut-dial.json").frame
     assert dict(zip(dial["network"], dial["scale"], strict=True)) == {
