@@ -314,7 +314,7 @@ def test_degradation_notebook_has_a_trial_where_nothing_was_run(tmp_path):
     assert [path.name for path in store.find_studies(root)] == ["digits-trial"]
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_the_first_step_notebook_pairs_every_arm_with_the_recipe_as_it_is(tmp_path):
     words = ["-p", "results", str(tmp_path / "here"), "-p", "quick", "True"]
     done = papermill(tmp_path / "out.ipynb", *words, cwd=FOLDER.parent, name="12_first_step.ipynb")
@@ -338,7 +338,7 @@ def test_the_first_step_notebook_asks_for_the_runs_of_the_committed_studies():
         assert (preset.depths, preset.shortcuts, preset.seeds) == ((20, 56), ("none",), (0, 1, 2, 3, 4))
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_gradient_norms_notebook_measures_stores_and_trains_only_once(tmp_path):
     words = ["-p", "results", str(tmp_path / "here"), "-p", "quick", "True"]
     for out in ("first.ipynb", "again.ipynb"):
@@ -477,7 +477,7 @@ def test_by_default_every_run_is_there_and_nothing_is_trained(name, until, monke
     assert {run.config.seed for run in runs} >= {0, 1, 2}
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_longer_notebook_trains_two_lengths_and_draws_the_timelines(tmp_path):
     root = tmp_path / "here"
     words = ["-p", "results", str(root), "-p", "quick", "True", "-p", "warm_up_depth", "8"]
