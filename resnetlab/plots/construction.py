@@ -23,7 +23,8 @@ def trained_on(frame: pd.DataFrame) -> go.Figure:
     figure = draw.panels(families, "learning rate", "error (%)")
     frame = frame.assign(lr=draw.in_words(frame["lr"], sorted(frame["lr"].unique()), "{:g}"))
     rates = list(frame["lr"].cat.categories)
-    figure.update_xaxes(type="category", categoryorder="array", categoryarray=rates)
+    order = {"categoryorder": "array", "categoryarray": rates}
+    figure.update_xaxes(type="category", title_standoff=20, **order)  # else it meets the labels
     for column, family in enumerate(families, start=1):
         rows = frame[frame["family"] == family]
         colour = style.depth_colour(int(rows["depth"].max()))
