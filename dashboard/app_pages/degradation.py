@@ -30,7 +30,8 @@ def page() -> None:
         predict(table)
     st.markdown(
         "Plain networks do not: past some depth their *training* error rises. "
-        "[He et al. (2015)](https://arxiv.org/abs/1512.03385) add shortcuts, and depth helps again."
+        "[He et al. (2015)](https://arxiv.org/abs/1512.03385) add shortcuts, and in their paper depth "
+        "helps again."
     )
     frame.section("What these runs say")
     frame.sentences(verdict.answers(table))
