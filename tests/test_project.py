@@ -259,6 +259,19 @@ def test_the_committed_runs_reproduce_the_finding():
     assert (errors["plain-56"] > errors["plain-20"] + 20).all()
     assert (errors["plain-56"] > errors["resnet-56"] + 20).all()
     assert (errors["resnet-56"] < 2).sum() == len(errors) - 1, "in one of them, says the README"
+    low, high = errors["plain-56"].min(), errors["plain-56"].max()
+    assert f"plain-56 hardly trains here at all (it ends between {low:.0f} and {high:.0f} %)" in README
+    study = store.read_study(PROJECT / "results" / "reference" / "digits")
+    stuck = next(run for run in study.runs if run.final("train_error") > 2 and "resnet" in run.name)
+    stayed = stuck.metrics.set_index("step")["train_error"][[300, 400]].round()
+    assert f"stays at {stayed[300]:.0f} % after the second drop" in " ".join(README.split())
+    assert stayed[300] == stayed[400]
+    turned = verdict.turning(run for run in study.runs if run.network.name == "plain-56")
+    turned = turned.query("step > 0 and lr == 0.1")
+    thirds = [
+        turned.query(part).groupby("seed")["value"].median() for part in ("layer < 18", "layer > 36")
+    ]
+    assert (thirds[0] < thirds[1] / 5).all(), "they hardly turn any more"
     costs = errors["plain-56"] - errors["plain-20"], errors["resnet-56"] - errors["resnet-20"]
     left = verdict.Contrast("", "", tuple(costs[1] - costs[0] / 2))
     assert left.sign == -1, "most: the residual cost of depth is below half of the plain one"
