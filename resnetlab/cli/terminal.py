@@ -95,6 +95,9 @@ class StudyProgress(studies.Watcher):
             self._bars.update(task, completed=step, error=f"{error}  {status}")
             self._bars.stop_task(task)
 
+    def again(self, execution: studies.Execution, why: str) -> None:
+        say(f"{execution.name:<24} started again: {why}")
+
     def reporting(self, notebook_name: str) -> None:
         self.close()
         say(f"executing {notebook_name}")

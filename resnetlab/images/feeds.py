@@ -126,6 +126,9 @@ class Draws(NamedTuple):
     dx: Tensor
     flip: Tensor
 
+    def to(self, device: torch.device) -> Draws:
+        return Draws(*(t.to(device) for t in self))
+
     def share(self, share: Share) -> Draws:
         rows = share.of(self.which.shape[1])
         return Draws(*(t[:, rows] for t in self))
@@ -239,9 +242,8 @@ class Resident:
         self._splits = {name: split.to(device) for name, split in splits.items() if split is not None}
 
     def draw(self, start: int, stop: int) -> Draws:
-        """This process's share of what steps [start, stop) see, on the device."""
-        shared = self._order.draws(start, stop).share(self.share)
-        return Draws(*(draws.to(self.device) for draws in shared))
+        """This process's share of what steps [start, stop) see, on the CPU."""
+        return self._order.draws(start, stop).share(self.share)
 
     def batch(self, draws: Draws, row: int | Tensor) -> tuple[Tensor, Tensor]:
         """Batch `row` of the drawn block: images (B, C, S, S), labels (B,)."""
@@ -259,15 +261,15 @@ class Resident:
     def batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         for begin in range(start, stop, self.BLOCK):
             end = min(begin + self.BLOCK, stop)
-            draws = self.draw(begin, end)
+            draws = self.draw(begin, end).to(self.device)
             for row in range(end - begin):
                 yield self.batch(draws, row)
 
     def plain(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """In batches of 500, on a CPU fewer where activations would no longer fit into its caches."""
+        """In batches of 2,000; on a CPU of fewer, whose activations still fit into its caches."""
         part = self._splits[split].share(self.share)
-        size = 500
+        size = 2_000  # a GPU is kept busy by few launches
         if self.device.type == "cpu":  # 500 of 32x32 take twice as long as 100 (around.py)
-            size = max(1, min(size, 100 * 32**2 // part.images.shape[-1] ** 2))
+            size = max(1, min(500, 100 * 32**2 // part.images.shape[-1] ** 2))
         for pixels, labels in zip(part.images.split(size), part.labels.split(size), strict=True):
             yield self.normalise(pixels), labels

@@ -11,7 +11,7 @@ from resnetlab.nets.anatomy import (
     trace_shapes,
     weighted_layers,
 )
-from resnetlab.nets.mode import check_precision, in_mode
+from resnetlab.nets.mode import check_precision, in_mode, in_precision, set_precision
 from resnetlab.nets.models import CifarNetwork, Network, build
 from resnetlab.nets.norms import BatchNorm, recompute_norm, use_ghost_batches, without_norm
 from resnetlab.nets.sizes import check_size

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from resnetlab.config import Precision, UsageError, did_you_mean
 from resnetlab.nets.anatomy import blocks, observe, weighted_layers
-from resnetlab.nets.mode import check_precision, in_mode, meanwhile
+from resnetlab.nets.mode import check_precision, in_mode, in_precision
 from resnetlab.nets.models import Network
 from resnetlab.nets.norms import recompute_norm
 from resnetlab.nets.sizes import check_labels
@@ -119,9 +119,7 @@ def batch_gradients(
     copied = copy.deepcopy(network).train().to(dtype=dtype).to(memory_format=memory)
     inputs = images.to(dtype).contiguous(memory_format=memory)
     weights = [layer.weight for layer in weighted_layers(copied).values()]
-    mode = "tf32" if precision == "tf32" else "ieee"  # how a GPU multiplies numbers of 32 bits
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    with torch.enable_grad(), meanwhile((kind, "fp32_precision", mode) for kind in backends):
+    with torch.enable_grad(), in_precision(precision):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = copied(inputs)
         loss = cross_entropy(logits.float() if precision == "bf16" else logits, labels)

@@ -49,6 +49,7 @@ from resnetlab.store.schema import (
     REFERENCE,
     RUN_FILE,
     SCHEMA,
+    STARTED_AGAIN,
     STATUSES,
     SUMMARY_FILE,
     TIMING_FILE,

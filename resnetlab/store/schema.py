@@ -22,6 +22,9 @@ STATUSES: tuple[Status, ...] = ("running", "finished", "interrupted", "diverged"
 ENDED: tuple[Status, ...] = ("finished", "diverged")  # nothing is left to do for these
 RUN_FILE, SUMMARY_FILE, LOCK_FILE = "run.json", "summary.json", "run.lock"
 METRICS_FILE, PROBES_FILE, TIMING_FILE = "metrics.jsonl", "probes.jsonl", "timing.jsonl"
+# How errors begin after which a run goes on in a fresh process: its step could not be captured (it is
+# trained without a graph then), or another run's could not, in the same process.
+STARTED_AGAIN = ("CaptureError", "SpoiltProcessError")
 LOGS = (METRICS_FILE, PROBES_FILE, TIMING_FILE)
 EVALUATIONS_FILE = "evaluations.jsonl"
 CHECKPOINTS, NOTEBOOK_FILE = "checkpoints", "train.ipynb"

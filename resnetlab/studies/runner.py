@@ -73,6 +73,9 @@ class Watcher:
     def ended(self, execution: Execution, status: store.Status) -> None:
         pass
 
+    def again(self, execution: Execution, why: str) -> None:
+        """It failed, and is started again in a fresh process."""
+
     def reporting(self, notebook_name: str) -> None:
         pass
 
@@ -106,6 +109,7 @@ def run(
     folder holds another configuration, the device and the data. By default one run per core, with one
     thread (`benchmarks/README.md` says why), and on a GPU all `together`, side by side in one process,
     as many as its memory holds (`training.fit_together`); `jobs` makes that so many processes instead.
+    A run whose step a GPU cannot capture is started again in a fresh process, where it goes without.
     SIGINT and SIGTERM stop the running ones after their step, each with a checkpoint. Ends by executing
     the question notebook, unless `report` is off. `only` names the runs to execute.
     """
@@ -136,15 +140,23 @@ def run(
     if todo:
         _check_machine_and_data(list(runs.values()), device)
     watcher.begin(todo, done, len(todo) if together and todo else jobs, threads)
-    if together and len(todo) > 1:
-        todo = [_together(todo, {e.name: runs[e.name] for e in todo}, folder, place)]
 
     failed, notes = list[str](), list[str]()
     with machine.stop_signals() as stopped:
-        for process in _execute(todo, jobs, stopped, watcher):
-            for execution in process.members:
-                status = _settle(execution, process, bool(stopped), failed, notes)
-                watcher.ended(execution, status)
+        while todo:
+            batch, again = todo, list[Execution]()
+            if together and len(todo) > 1:
+                batch = [_together(todo, {e.name: runs[e.name] for e in todo}, folder, place)]
+            for process in _execute(batch, jobs, stopped, watcher):
+                for execution in process.members:
+                    why = _starts_again(execution) if engine == "auto" and not stopped else None
+                    if why is not None:
+                        again += [item for item in todo if item.name == execution.name]
+                        watcher.again(execution, why)
+                    else:
+                        status = _settle(execution, process, bool(stopped), failed, notes)
+                        watcher.ended(execution, status)
+            todo = again
         executed = None
         if report and not stopped:
             watcher.reporting(question.name)
@@ -179,6 +191,15 @@ def _together(
     first, *rest = (replace(item, folder=item.target.parent) for item in todo)
     source, target = notebook.find(TOGETHER_NOTEBOOK), folder / TOGETHER_NOTEBOOK
     return replace(first, source=source, target=target, parameters=values, company=tuple(rest))
+
+
+def _starts_again(execution: Execution) -> str | None:
+    """Why a run failed, if it goes on in a fresh process: a step could not be captured; else None."""
+    record = execution.record()
+    if record is None or record.status != "failed":
+        return None
+    error: str = record.info.get("error") or ""
+    return error if error.startswith(store.STARTED_AGAIN) else None
 
 
 def _settle(

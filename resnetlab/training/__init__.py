@@ -1,8 +1,8 @@
 """Training: one step, the loop around it, how it is executed, and the test protocols."""
 
-from resnetlab.nets import check_precision
+from resnetlab.nets import check_precision, set_precision
 from resnetlab.training.captured import make_training
-from resnetlab.training.device import device_name, resolve_device, set_precision
+from resnetlab.training.device import device_name, resolve_device
 from resnetlab.training.loop import fit
 from resnetlab.training.memory import OutOfMemoryError, bytes_needed
 from resnetlab.training.start import beginning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -10,8 +11,12 @@ from pathlib import Path
 
 import torch
 
-from resnetlab import config, machine
+from resnetlab import machine
 from resnetlab.config import UsageError
+
+# Hardware queues: CUDA's own eight would be shared by more streams than that, which then wait for each
+# other. Read when CUDA starts, which is not before something here has been asked for a device.
+os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
 
 
 def note(text: str) -> None:
@@ -41,15 +46,6 @@ def resolve_device(name: str) -> torch.device:
     if number and kind == "cuda" and int(number) >= torch.cuda.device_count():
         raise UsageError(f"device {name}: this machine has {torch.cuda.device_count()} GPU(s)")
     return torch.device(name)
-
-
-def set_precision(precision: config.Precision) -> None:
-    """fp32 means fp32: TF32 is off unless asked for, and cuDNN keeps to deterministic algorithms."""
-    mode = "tf32" if precision == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = mode
-    torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
 
 
 def device_name(device: torch.device) -> str:

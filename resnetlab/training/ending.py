@@ -44,6 +44,9 @@ def failing_in_words(training: Training, writer: store.RunWriter | None) -> Iter
     try:
         yield
     except BaseException as error:
+        # Else the run's memory would be free, and another's, while the device still writes into it.
+        with contextlib.suppress(RuntimeError):
+            training.wait()
         known = ranks.lost(error, training.group) or out_of_memory(error, training)
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         # The disk may be full or gone: the first error is the one to report, not this one.

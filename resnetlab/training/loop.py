@@ -47,6 +47,7 @@ def fit(
     writer = store.RunWriter(store.results_root(results_folder), study, name or run.default_name, run)
     with (
         threads_kept(threads),
+        nets.in_precision(run.precision),
         ranks.join(device) as (group, place),
         machine.stop_signals() as stopped,
         begin(writer, Asked(place, threads, engine), group) as begun,

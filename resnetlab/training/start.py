@@ -7,6 +7,7 @@ import functools
 import itertools
 import platform
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +21,8 @@ from resnetlab.images import feeds
 from resnetlab.nets import surgery
 from resnetlab.training import engine as engines
 from resnetlab.training import ranks, state
-from resnetlab.training.captured import make_training
-from resnetlab.training.device import device_name, note, resolve_device, set_precision
+from resnetlab.training.captured import CaptureError, make_training
+from resnetlab.training.device import device_name, note, resolve_device
 from resnetlab.training.state import Training
 from resnetlab.training.trained import load_trained, newest
 
@@ -65,7 +66,6 @@ def begin(
             return
         execution = group.tell(_execution(writer, dataset, asked, group) if writer else {})
         place = asked.device if asked.device.startswith("cuda") else execution["device"]
-        set_precision(run.precision)
         torch.set_num_threads(execution["threads"])
 
         how = engines.parse(execution["engine"])
@@ -138,19 +138,22 @@ def _execution(
         chosen = engines.choose(run, place, side, resident=resident, alone=alone)
     else:
         chosen = engines.parse(wanted)
+    not_captured = began.get("not_captured") or _why_not_captured(writer)
+    if not_captured and engine == "auto":
+        chosen = replace(chosen, graph=False)
     for key, now, words, advice in (
         ("device", place.type, "on {}", "use --device {}"),
         ("ranks", group.count, "with {} process(es)", "batch norm sees each one's share: start {}"),
-        ("engine", chosen.name, "with engine {}", "leave --engine out"),
+        ("engine", _by_bits(chosen.name), "with engine {}", "leave --engine out"),
     ):
-        before = began.get(key, now)
+        before = began.get(key, now) if key != "engine" else _by_bits(began.get(key, now))
         if before != now:
             raise UsageError(
                 f"{writer.study}/{writer.name} began {words.format(before)} and cannot go on exactly "
                 f"{words.format(now)}; {advice.format(before)}, or use another run name"
             )
     chosen = engines.available(chosen, place, resident=resident, alone=alone)
-    return {
+    execution = {
         "device": place.type,
         "device_name": device_name(place),
         "threads": began.get("threads") or threads or max(1, machine.usable_cores() // group.here),
@@ -158,6 +161,18 @@ def _execution(
         "ranks": group.count,
         "activations": "recomputed" if run.network.depth > state.RECOMPUTE_LAYERS else "kept",
     }
+    return execution | ({"not_captured": not_captured} if not_captured and not chosen.graph else {})
+
+
+def _by_bits(engine: str) -> str:
+    """The engine's name without graph: a step is replayed as it was captured, to the last bit."""
+    return replace(engines.parse(engine), graph=False).name
+
+
+def _why_not_captured(writer: store.RunWriter) -> str | None:
+    """What a start of this run before said of its step; None if it could be captured, or was not."""
+    error: str | None = writer.info.get("error")
+    return error if error is not None and error.startswith(CaptureError.__name__) else None
 
 
 def _unchanged_images(writer: store.RunWriter, dataset: state.Images) -> dict[str, Any]:

@@ -8,7 +8,9 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor, nn
 
 from resnetlab import config, nets
@@ -125,12 +127,18 @@ class Training:
         """Where everything of this run must happen; here anywhere."""
         return contextlib.nullcontext()
 
+    def wait(self) -> None:
+        """Until the device has done all work of this run; here it is done."""
+
     def advance(self) -> None:
         """One step at the schedule's learning rate; its gradients stay for the probes."""
         if self._batches is None:
             self._batches = self.feed.batches(self.step, self.run.recipe.steps)
+        lr = self.schedule.lr(self.step)
+        if self.run.precision != "fp64":  # the number that a graph finds in its memory
+            lr = float(np.float32(lr))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.lr(self.step)
+            group["lr"] = lr
         images, labels = next(self._batches)
         images = images.contiguous(memory_format=self.engine.memory_format)
         clip = self.run.recipe.clip
@@ -213,7 +221,7 @@ class Training:
         }
         state |= {name: getattr(self, name) for name in (*self.COUNTERS, *self.NUMBERS)}
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save(state if self.device.type == "cpu" else on_the_cpu(state), buffer)
         return buffer.getvalue()
 
     def restore(self, payload: bytes) -> None:
@@ -234,6 +242,23 @@ class Training:
             self.steps_counted.fill_(self.step)
         except Exception as error:  # torch raises many kinds for a file that is not its own
             raise ValueError(f"is no checkpoint of this run ({type(error).__name__})") from None
+
+
+def on_the_cpu(state: Any) -> Any:
+    """The same tree with its tensors on the CPU: one copy for all of a type, not one for each."""
+    leaves, tree = pytree.tree_flatten(state)
+    by_type: dict[torch.dtype, list[int]] = {}
+    for position, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor):
+            by_type.setdefault(leaf.dtype, []).append(position)
+    for positions in by_type.values():
+        # As they lie in memory: `as_strided` gives every copy its tensor's layout, channels last too.
+        dense = [leaves[position].detach() for position in positions]
+        flat = torch.cat([tensor.as_strided((tensor.numel(),), (1,)) for tensor in dense]).cpu()
+        parts = flat.split([tensor.numel() for tensor in dense])
+        for position, tensor, part in zip(positions, dense, parts, strict=True):
+            leaves[position] = part.as_strided(tensor.shape, tensor.stride(), part.storage_offset())
+    return pytree.tree_unflatten(leaves, tree)
 
 
 def probe_layers(network: nn.Module) -> dict[str, list[str]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from resnetlab import config, machine, store
+from resnetlab import config, machine, nets, store
 from resnetlab.config import UsageError
 from resnetlab.training.device import resolve_device, threads_kept
 from resnetlab.training.ending import failing_in_words
@@ -40,8 +41,7 @@ def fit_together(
     value in the result, and the others go on. UsageError for runs of different precisions, which are
     a setting of the whole process.
     """
-    if len({run.precision for run in runs.values()}) > 1:
-        raise UsageError("runs side by side in one process have one precision: start the others apart")
+    precision = _one_precision(runs.values())
     place = resolve_device(device)
     if memory is None and place.type == "cuda":
         memory = int(0.9 * torch.cuda.mem_get_info(place)[0])
@@ -80,14 +80,30 @@ def fit_together(
         try:
             work(name)
         except Exception as error:
-            ended[name] = error
+            ended[name] = _without_frames(error)
         if name in ended and name in going:
             going.pop(name)[1].close()
 
-    with threads_kept(threads), machine.stop_signals() as stopped:
+    with threads_kept(threads), nets.in_precision(precision), machine.stop_signals() as stopped:
         while going or (waiting and not stopped):
             while waiting and not stopped and fits(waiting[0]):
                 turn(start, waiting.pop(0))
             for name in list(going):
                 turn(advance, name)
     return ended
+
+
+def _one_precision(runs: Iterable[config.Run]) -> config.Precision:
+    precisions = {run.precision for run in runs}
+    if len(precisions) > 1:
+        raise UsageError("runs side by side in one process have one precision: start the others apart")
+    return precisions.pop() if precisions else "fp32"
+
+
+def _without_frames(error: Exception) -> Exception:
+    """The error with its traceback as a note: frames hold a network, and the memory of its graph."""
+    error.add_note("".join(traceback.format_exception(error)))
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__, link = None, link.__cause__ or link.__context__
+    return error
