@@ -123,7 +123,7 @@ def testing(rounds: int) -> tuple[float, float]:
     pictures.transform = transforms.Compose(
         [transforms.ToTensor(), transforms.Normalize(peer.MEAN, peer.DEVIATION)]
     )
-    loader = DataLoader(pictures, batch_size=128, num_workers=peer.WORKERS)
+    loader = DataLoader(pictures, batch_size=128, num_workers=peer.workers("cpu", 0))
     ours, theirs = [], []
     for _ in range(rounds):
         began = time.perf_counter()

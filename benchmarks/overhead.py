@@ -28,7 +28,7 @@ from resnetlab.nets import probes
 ROUNDS = 40
 
 
-def images_32() -> feeds.Dataset:
+def images_32(train: int = 2_000) -> feeds.Dataset:
     """Random 32x32 colour images: the time of a step does not depend on what they show."""
     random = feeds.generator(0, "benchmark")
     splits = [
@@ -36,7 +36,7 @@ def images_32() -> feeds.Dataset:
             torch.randint(256, (count, 3, 32, 32), generator=random, dtype=torch.uint8),
             torch.randint(10, (count,), generator=random),
         )
-        for count in (2_000, 500)
+        for count in (train, 500)
     ]
     return feeds.Dataset("random 32x32", tuple("0123456789"), *splits)
 
