@@ -19,6 +19,7 @@ import concurrent.futures
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,16 +63,16 @@ class Here:
         """This script in a process of its own: its exit code and all that it said."""
         dry = ["--dry"] if self.dry else []
         command = [sys.executable, __file__, *words, *dry, "--out", str(self.out)]
+        started = subprocess.Popen(
+            command, env=os.environ | changes, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
         try:
-            done = subprocess.run(
-                command, env=os.environ | changes, timeout=limit, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as late:
-            said = late.stdout or b""
-            text = said if isinstance(said, str) else said.decode(errors="replace")
-            return 124, f"{text}\nstopped after {limit:.0f} s"
-        return done.returncode, done.stdout
+            said = started.communicate(timeout=limit)[0]
+            return started.returncode, said
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)  # what it started goes with it
+            return 124, f"{started.communicate()[0]}\nstopped after {limit:.0f} s"
 
     def report(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         return {**tables.conditions(), "device": training.device_name(self.device), "rows": rows}

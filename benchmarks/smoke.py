@@ -253,7 +253,7 @@ def study(place: str, folder: Path) -> None:
 
 def resume(place: str, folder: Path) -> None:
     """Stopped by SIGTERM and resumed by the same command: the same bits as uninterrupted."""
-    network, steps = ("resnet-20", 4_000) if place == "cuda" else ("plain-8", 300)
+    network, steps = ("resnet-20", 4_000) if place == "cuda" else ("plain-8", 100)
     words = [
         *TRAIN,
         "train",
