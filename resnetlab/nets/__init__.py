@@ -13,6 +13,12 @@ from resnetlab.nets.anatomy import (
 )
 from resnetlab.nets.mode import check_precision, in_mode, in_precision, set_precision
 from resnetlab.nets.models import CifarNetwork, Network, build
-from resnetlab.nets.norms import BatchNorm, recompute_norm, use_ghost_batches, without_norm
+from resnetlab.nets.norms import (
+    BatchNorm,
+    counted_together,
+    recompute_norm,
+    use_ghost_batches,
+    without_norm,
+)
 from resnetlab.nets.sizes import check_size
 from resnetlab.nets.torchvision_weights import load_torchvision, to_torchvision

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -34,6 +35,19 @@ def use_ghost_batches(network: nn.Module, group: int | None) -> None:
     """Let every batch norm take its training statistics over groups of that many images."""
     for norm in _norms(network):
         norm.group = group
+
+
+@contextmanager
+def counted_together(network: nn.Module) -> Iterator[None]:
+    """In the block each batch norm sees one batch, and all count it in one operation at its end.
+
+    On a GPU the counters' own kernels, one for each layer, are a tenth of a step's. Not for groups.
+    """
+    norms = _norms(network)
+    counters = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
+    with meanwhile((norm, "num_batches_tracked", None) for norm in norms):
+        yield
+    torch._foreach_add_(counters, 1)
 
 
 @torch.no_grad()

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from resnetlab import config
+from resnetlab import config, nets
 from resnetlab.images import feeds
 from resnetlab.training import engine as engines
 from resnetlab.training import ranks
-from resnetlab.training.state import Images, Training
+from resnetlab.training.state import RECOMPUTE_LAYERS, Images, Training
 from resnetlab.training.step import train_step
 
 
@@ -120,8 +120,13 @@ class CapturedTraining(Training):
         images = images.contiguous(memory_format=self.engine.memory_format)
         self._lr.copy_(self._rates.index_select(0, self._row)[0])
         self._row += 1
-        clip = self.run.recipe.clip
-        self._count(train_step(self.model, self.optimizer, images, labels, self.run.precision, clip))
+        recipe = self.run.recipe
+        one_batch = recipe.ghost_batch is None and self.run.network.depth <= RECOMPUTE_LAYERS
+        with nets.counted_together(self.network) if one_batch else contextlib.nullcontext():
+            step = train_step(
+                self.model, self.optimizer, images, labels, self.run.precision, recipe.clip
+            )
+        self._count(step)
 
     def _capture(self) -> None:
         if CapturedTraining.process_spoilt:
