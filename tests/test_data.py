@@ -10,8 +10,10 @@ import io
 import itertools
 import os
 import pickle
+import shutil
 import tarfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,14 +121,15 @@ def test_the_held_out_part_is_disjoint_and_nothing_is_lost(sizes: tuple[int, int
 def test_every_run_of_a_study_holds_out_the_same_images(digits: Dataset) -> None:
     # `load` knows no seed, so seeds are compared on one split; and it does not touch the global state.
     torch.manual_seed(1)
-    first = datasets.load(Data(validation=144))
+    first = datasets.load(Data(validation=144)).validation
     torch.manual_seed(2)
     second = datasets.load(Data(validation=144))
-    assert first.validation is not None
+    assert first is not None
     assert second.validation is not None
-    assert torch.equal(first.validation.images, second.validation.images)
-    assert len(first.validation.labels.unique()) == 10
-    assert first.test.images.shape == digits.test.images.shape
+    assert first is not second.validation  # read anew: nobody held the first
+    assert torch.equal(first.images, second.validation.images)
+    assert len(first.labels.unique()) == 10
+    assert second.test.images.shape == digits.test.images.shape
 
 
 @pytest.mark.parametrize("count", [1442, 1443, 10**9])
@@ -254,6 +257,46 @@ def slowly(split: Split, pad: int, index: int, dy: int, dx: int, flip: bool) -> 
     padded[:, pad : pad + size, pad : pad + size] = image
     crop = padded[:, dy : dy + size, dx : dx + size]
     return crop[:, :, ::-1] if flip else crop
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu", "cuda"])  # meta: another device that is always there
+def test_runs_of_one_process_share_what_lies_on_the_device(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    passes = list[str]()
+    real = feeds.normalisation
+    monkeypatch.setattr(
+        feeds, "normalisation", lambda images, kind: (passes.append(kind), real(images, kind))[1]
+    )
+    dataset = Dataset("x", ("a", "b"), random_split(), random_split(5))
+    runs = [
+        Resident(dataset, Setting(recipe(mean=mean), seed, torch.device(device), torch.float32))
+        for seed, mean in enumerate(("pixel", "channel", "pixel"))
+    ]
+    assert passes == ["pixel", "channel"]  # one each: what the feeds' normalisation is made of
+    parts = [dataset.on(run.device) for run in runs]
+    assert parts[0] is parts[1] is parts[2]
+    assert parts[0].splits.keys() == {"train", "test"}
+    images = parts[0].splits["train"].images
+    assert images.device.type == device
+    assert (images is dataset.train.images) == (device == "cpu")
+    freed = weakref.ref(parts[0])
+    del parts, images
+    assert freed() is not None  # the runs hold it
+    runs.pop()
+    assert freed() is not None
+    runs.clear()
+    assert freed() is None  # though the data set is still here
+
+
+def test_the_description_is_made_once_and_is_the_callers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Dataset("x", ("a", "b"), random_split(), random_split(5))
+    first = dataset.describe()
+    monkeypatch.setattr(feeds, "in_both", None)
+    first["sha256"] = "spoilt"
+    assert dataset.describe()["sha256"] != "spoilt"
 
 
 @pytest.mark.parametrize(("pad", "flip"), [(4, True), (4, False), (1, True), (0, True), (0, False)])
@@ -568,12 +611,51 @@ def test_a_folder_is_read_with_sorted_classes_and_its_own_name(pets: Path) -> No
 
 def test_the_second_reading_decodes_nothing_and_gives_the_same(pets: Path, decoded: list[Path]) -> None:
     first = read(pets)
+    described, images = first.describe(), first.train.images
     assert len(set(decoded)) == 18
     decoded.clear()
+    del first
     second = read(pets)
     assert decoded == []
-    assert second.describe() == first.describe()
-    assert torch.equal(second.train.images, first.train.images)
+    assert second.train.images is not images
+    assert second.describe() == described
+    assert torch.equal(second.train.images, images)
+
+
+def test_runs_of_one_process_share_the_images_while_one_of_them_holds_them(pets: Path) -> None:
+    first, spec = read(pets), Data(name=f"folder:{pets}")
+    again, other = read(pets), datasets.load(spec.model_copy(update={"validation": 2}), pets.parent)
+    assert again is first
+    assert other is not first
+    assert len(other.train) == 10
+    save(pets / "train" / "ant" / "1.png", (1, 2, 3))  # a study that begins now sees it, as ever
+    changed = read(pets)
+    assert changed is not first
+    assert changed.train.images[1, :, 0, 0].tolist() == [1, 2, 3]
+    assert first.train.images[1, 1, 0, 0] == 200  # and those under way go on with what they hold
+    freed = weakref.ref(first)
+    del first, again
+    assert freed() is None
+
+
+def test_cifar_is_read_again_once_a_file_of_it_is_another(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    offer("cifar10", server, monkeypatch)
+    folder, spec = datasets.download("cifar10", tmp_path), Data(name="cifar10")
+    held = datasets.load(spec, tmp_path)
+    assert datasets.load(spec, tmp_path) is held
+    victim = next(folder.rglob("data_batch_3"))
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-1])
+    with pytest.raises(DataError, match="not whole"):
+        datasets.load(spec, tmp_path)
+    victim.write_bytes(whole)
+    os.utime(victim, ns=(1, 1))
+    assert datasets.load(spec, tmp_path) is not held
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(folder, elsewhere / "cifar10")  # with its times
+    assert datasets.load(spec, elsewhere) is not datasets.load(spec, tmp_path)
 
 
 def test_a_changed_and_an_added_file_are_decoded_anew(pets: Path, decoded: list[Path]) -> None:
@@ -604,7 +686,7 @@ def test_a_file_of_equal_size_with_a_newer_time_is_decoded_anew(pets: Path) -> N
 
 @pytest.mark.parametrize("damage", [b"", b"no zip at all", None, "half"])
 def test_a_torn_cache_is_decoded_again(pets: Path, decoded: list[Path], damage: Any) -> None:
-    first = read(pets)
+    described = read(pets).describe()
     cache = next((pets.parent / "root" / "cache").glob("*.npz"))
     content = cache.read_bytes()
     if damage is None:
@@ -612,7 +694,7 @@ def test_a_torn_cache_is_decoded_again(pets: Path, decoded: list[Path], damage: 
     else:
         cache.write_bytes(content[: len(content) // 2] if damage == "half" else damage)
     decoded.clear()
-    assert read(pets).describe() == first.describe()
+    assert read(pets).describe() == described
     assert len(set(decoded)) == 18
     assert cache.read_bytes() == content
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import http.client
 import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -34,29 +37,62 @@ def data_root() -> Path:
     return project_root() / "data"
 
 
+class _Source(NamedTuple):
+    """Where a data set is read from."""
+
+    state: str  # of the files there: another one after any change of them
+    read: Callable[[], Dataset]
+
+
+# What was loaded and is still in use, by what was asked for and the state of its files.
+_in_use: WeakValueDictionary[tuple[config.Data, str], Dataset] = WeakValueDictionary()
+
+
 def load(spec: config.Data, root: Path | None = None) -> Dataset:
     """The data set of that name. Never downloads: see `download`.
+
+    Runs of one process share it: while one holds it and its files stay as they were, the next one gets
+    the same object. It is only read.
 
     Raises DataError if it is missing or damaged (with what to do), UsageError if `validation` takes
     all of it, and for a data set of larger images.
     """
-    root = root or data_root()
-    if spec.name.startswith("folder:"):
-        dataset = _folder(Path(spec.name.removeprefix("folder:")).expanduser(), spec.label, root)
-    elif spec.name == "digits":
-        dataset = _digits()
-    elif spec.name in CIFAR:
-        dataset = _cifar(spec.name, root)
-    else:
-        raise UsageError(
-            f"{spec.label} is not read into memory as small images; here are digits, "
-            f"{', '.join(CIFAR)} and folder:PATH (larger ones: `images.photographs`)"
-        )
-    if spec.validation:
-        train = dataset.train
-        kept, held = held_out(len(train), spec.validation, dataset.label)
-        dataset = replace(dataset, train=train.take(kept), validation=train.take(held))
+    source = _source(spec, root or data_root())
+    dataset = _in_use.get((spec, source.state))
+    if dataset is None:
+        dataset = source.read()
+        if spec.validation:
+            train = dataset.train
+            kept, held = held_out(len(train), spec.validation, dataset.label)
+            dataset = replace(dataset, train=train.take(kept), validation=train.take(held))
+        _in_use[spec, source.state] = dataset
     return dataset
+
+
+def _source(spec: config.Data, root: Path) -> _Source:
+    if spec.name.startswith("folder:"):
+        return _folder(Path(spec.name.removeprefix("folder:")).expanduser(), spec.label, root)
+    if spec.name == "digits":
+        return _Source("", _digits)
+    if spec.name in CIFAR:
+        folder = (root / spec.name).absolute()
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        return _Source(f"{folder} {_state(folder, files)}", functools.partial(_cifar, spec.name, root))
+    raise UsageError(
+        f"{spec.label} is not read into memory as small images; here are digits, "
+        f"{', '.join(CIFAR)} and folder:PATH (larger ones: `images.photographs`)"
+    )
+
+
+def _state(folder: Path, files: Iterable[Path]) -> str:
+    """SHA-256 over names, sizes and times of files below the folder, and over what `decode` is."""
+    digest = hashlib.sha256(f"decoder {DECODER}\n".encode())
+    for file in files:
+        with reading(file):  # a dangling link
+            stat = file.stat()
+        entry = f"{file.relative_to(folder)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+        digest.update(entry.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def held_out(images: int, count: int, label: str) -> tuple[Tensor, Tensor]:
@@ -137,27 +173,27 @@ def download(name: str, root: Path | None = None) -> Path:
     return folder
 
 
-def _folder(path: Path, label: str, root: Path) -> Dataset:
+def _folder(path: Path, label: str, root: Path) -> _Source:
     """train/CLASS/* and test/CLASS/*, decoded once into arrays that file changes invalidate."""
     splits = folders.look(path).checked()
-    fingerprint = hashlib.sha256(f"decoder {DECODER}\n".encode())
-    for file in (file for classes in splits.values() for group in classes.values() for file in group):
-        with reading(file):  # a dangling link
-            stat = file.stat()
-        entry = f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
-        fingerprint.update(entry.encode("utf-8", "surrogateescape"))
+    every = [file for classes in splits.values() for group in classes.values() for file in group]
     folder_key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    arrays = cached(
-        root / "cache" / f"{folder_key}-{fingerprint.hexdigest()[:16]}.npz",
-        ("train_images", "train_labels", "test_images", "test_labels"),
-        lambda: _decode_folder(path, label, splits),
-        replaces=f"{folder_key}-*.npz",
-    )
-    train, test = (
-        Split(torch.from_numpy(arrays[f"{n}_images"]), torch.from_numpy(arrays[f"{n}_labels"]))
-        for n in ("train", "test")
-    )
-    return Dataset(label, tuple(splits["train"]), train, test)
+    cache = root / "cache" / f"{folder_key}-{_state(path, every)[:16]}.npz"
+
+    def read() -> Dataset:
+        arrays = cached(
+            cache,
+            ("train_images", "train_labels", "test_images", "test_labels"),
+            lambda: _decode_folder(path, label, splits),
+            replaces=f"{folder_key}-*.npz",
+        )
+        train, test = (
+            Split(torch.from_numpy(arrays[f"{n}_images"]), torch.from_numpy(arrays[f"{n}_labels"]))
+            for n in ("train", "test")
+        )
+        return Dataset(label, tuple(splits["train"]), train, test)
+
+    return _Source(str(cache), read)
 
 
 def _decode_folder(path: Path, label: str, splits: dict[str, dict[str, list[Path]]]) -> Arrays:

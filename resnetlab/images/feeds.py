@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -63,10 +64,18 @@ class Split:
 
 
 @dataclass(frozen=True)
+class OnDevice:
+    """The images of a data set as they lie on one device: "train", "test" and perhaps "validation"."""
+
+    splits: dict[str, Split]
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Training and test images of one data set, and the held-out part if one was asked for.
 
-    `test` is only to be read where testing is meant.
+    `test` is only to be read where testing is meant. Several runs may hold the same one: its tensors
+    are only read, and what takes a pass over all of them is made once.
     """
 
     label: str
@@ -86,6 +95,10 @@ class Dataset:
 
     def describe(self) -> dict[str, Any]:
         """What run.json keeps of it: classes, shape, sizes and the hash of all pixels and labels."""
+        return dict(self._description)
+
+    @cached_property
+    def _description(self) -> dict[str, Any]:
         digest = hashlib.sha256()
         for split in filter(None, (self.train, self.validation, self.test)):
             digest.update(split.images.numpy().data)
@@ -99,6 +112,30 @@ class Dataset:
             "in_both": in_both(self.train.images, self.test.images),
             "sha256": digest.hexdigest(),
         }
+
+    def normalisation(self, kind: str) -> Normalise:
+        """That of the training images (`normalisation`), in float64 on the CPU."""
+        if kind not in self._normalisations:
+            self._normalisations[kind] = normalisation(self.train.images, kind)
+        return self._normalisations[kind]
+
+    @cached_property
+    def _normalisations(self) -> dict[str, Normalise]:
+        return {}
+
+    def on(self, device: torch.device) -> OnDevice:
+        """Its images there: one copy for all who hold it, which goes with the last of them."""
+        place = torch.empty(0, device=device).device  # "cuda" is the current one of several
+        copy = self._copies.get(place)
+        if copy is None:
+            parts = {"train": self.train, "test": self.test, "validation": self.validation}
+            copy = OnDevice({name: part.to(place) for name, part in parts.items() if part is not None})
+            self._copies[place] = copy
+        return copy
+
+    @cached_property
+    def _copies(self) -> WeakValueDictionary[torch.device, OnDevice]:
+        return WeakValueDictionary()
 
 
 def in_both(train: Tensor, test: Tensor) -> int:
@@ -236,10 +273,10 @@ class Resident:
     def __init__(self, dataset: Dataset, setting: Setting) -> None:
         recipe, seed, device, dtype, self.share = setting
         self.images, self.device, self.pad = len(dataset.train), device, recipe.pad
-        self.normalise = normalisation(dataset.train.images, recipe.mean).to(device, dtype)
+        self.normalise = dataset.normalisation(recipe.mean).to(device, dtype)
         self._order = Order(self.images, recipe, seed)
-        splits = {"train": dataset.train, "test": dataset.test, "validation": dataset.validation}
-        self._splits = {name: split.to(device) for name, split in splits.items() if split is not None}
+        # Held as long as the run goes on, so that the next one finds them: see `datasets.load`.
+        self._dataset, self._there = dataset, dataset.on(device)
 
     def draw(self, start: int, stop: int) -> Draws:
         """This process's share of what steps [start, stop) see, on the CPU."""
@@ -247,7 +284,7 @@ class Resident:
 
     def batch(self, draws: Draws, row: int | Tensor) -> tuple[Tensor, Tensor]:
         """Batch `row` of the drawn block: images (B, C, S, S), labels (B,)."""
-        seen, split, p = draws.at(row), self._splits["train"], self.pad
+        seen, split, p = draws.at(row), self._there.splits["train"], self.pad
         images = self.normalise(split.images[seen.which])  # (B, C, S, S)
         if p:
             size = images.shape[-1]
@@ -267,7 +304,7 @@ class Resident:
 
     def plain(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         """In batches of 2,000; on a CPU of fewer, whose activations still fit into its caches."""
-        part = self._splits[split].share(self.share)
+        part = self._there.splits[split].share(self.share)
         size = 2_000  # a GPU is kept busy by few launches
         if self.device.type == "cpu":  # 500 of 32x32 take twice as long as 100 (around.py)
             size = max(1, min(500, 100 * 32**2 // part.images.shape[-1] ** 2))
