@@ -52,7 +52,7 @@ def enabled(address: str | None) -> bool:
 def slots() -> int:
     """How many runs train at a time, one thread each."""
     cores = machine.usable_cores()
-    return min(cores, MOST_ON_A_GPU) if machine.has_gpu() else cores
+    return min(cores, MOST_ON_A_GPU) if machine.torch_sees_gpu() else cores
 
 
 def data_sets() -> list[str]:
@@ -218,6 +218,7 @@ class _Queue:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
+        slots()  # the first time it waits for torch in another process: not while the lock is held
         try:
             for name in ("waiting", "running", "notes", "logs"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)

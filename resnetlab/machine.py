@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
 import psutil
+
+ANSWER_SECONDS = 60.0  # a first import of torch from a slow disk takes half of it
 
 
 def usable_cores() -> int:
@@ -26,9 +31,36 @@ def free_memory() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def has_gpu() -> bool:
-    """Whether an NVIDIA driver is installed, asked without loading torch."""
+def has_driver() -> bool:
+    """Whether an NVIDIA driver is installed, for a GPU or for none."""
     return shutil.which("nvidia-smi") is not None
+
+
+@functools.cache
+def has_gpu() -> bool:
+    """Whether that driver lists a GPU. Whether torch can use it, `torch_sees_gpu` says."""
+    return any(line.startswith("GPU ") for line in _answer("nvidia-smi", "-L").splitlines())
+
+
+@functools.cache
+def torch_sees_gpu() -> bool:
+    """Whether torch would train on a GPU here.
+
+    Asked only where the driver lists one, and in a process of its own: this one stays without torch.
+    """
+    question = "import torch; print(torch.cuda.is_available())"
+    return has_gpu() and _answer(sys.executable, "-c", question).split()[-1:] == ["True"]
+
+
+def _answer(*command: str) -> str:
+    """What the command prints; "" if it is not there, fails or takes too long."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode(errors="replace")
 
 
 def keep_freed_memory() -> bool:

@@ -13,10 +13,11 @@ import nbformat
 import psutil
 import pytest
 
-from resnetlab import config, store, studies
+from dashboard import lab
+from resnetlab import config, machine, store, studies
 from resnetlab.config import UsageError
 from resnetlab.images.pixels import DataError
-from resnetlab.studies import notebook, processes
+from resnetlab.studies import notebook, processes, runner
 
 PROJECT = Path(__file__).parents[1]
 
@@ -566,3 +567,83 @@ def test_collecting_brief_runs_can_be_interrupted(tmp_path, monkeypatch):
 def test_together_and_jobs_exclude_each_other(tmp_path):
     with pytest.raises(config.UsageError, match="exclude each other"):
         studies.run(config.grid_named("digits"), root=tmp_path, jobs=2, together=True)
+
+
+# --- on which machine -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nvidia(tmp_path, monkeypatch):
+    """A stand-in for nvidia-smi, first on the path, that runs these lines of shell."""
+
+    def install(*lines):
+        tool = tmp_path / "bin" / "nvidia-smi"
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_text("\n".join(("#!/bin/sh", *lines)))
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+
+    def forget():
+        machine.has_gpu.cache_clear()
+        machine.torch_sees_gpu.cache_clear()
+
+    forget()
+    yield install
+    forget()
+
+
+LISTED = "echo 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-5d1f)'"
+LISTS_NONE = "nvidia-smi lists no GPU"
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (("echo 'NVIDIA-SMI has failed: no communication with the driver'", "exit 9"), LISTS_NONE),
+        (("echo 'No devices were found'",), LISTS_NONE),
+        ((LISTED, "exit 9"), LISTS_NONE),
+        ((LISTED,), "torch sees no GPU"),
+    ],
+    ids=["no driver", "no device", "fails", "torch sees none"],
+)
+def test_a_driver_without_a_gpu_for_torch_trains_on_the_cpu_and_says_so(
+    nvidia, monkeypatch, capsys, answer, why
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # on a machine with a GPU too, torch sees none
+    nvidia(*answer)
+    cores = machine.usable_cores()
+    assert runner._side_by_side(100, None, None, "auto") == (cores, False)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("note: an NVIDIA driver is installed, but ")
+    assert f"{why}: the study trains on the CPU" in said
+    for asked in ((100, 2, None, "auto"), (100, None, None, "cpu"), (100, None, True, "auto")):
+        runner._side_by_side(*asked)
+    assert capsys.readouterr().err == ""  # where nothing depends on it, nothing is said
+    assert lab.slots() == cores
+
+
+def test_with_a_gpu_that_torch_sees_a_study_is_one_process(nvidia, tmp_path, monkeypatch, capsys):
+    nvidia(LISTED)
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho a library greets\necho True")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert runner._side_by_side(100, None, None, "auto") == (1, True)
+    assert runner._side_by_side(100, None, False, "auto") == (1, False)
+    assert runner._side_by_side(100, 3, None, "auto") == (3, False)
+    assert runner._side_by_side(100, None, None, "cpu") == (machine.usable_cores(), False)
+    assert lab.slots() == min(machine.usable_cores(), lab.MOST_ON_A_GPU)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_nvidia_smi_that_hangs_is_no_gpu(nvidia, monkeypatch):
+    nvidia("exec sleep 60")
+    monkeypatch.setattr(machine, "ANSWER_SECONDS", 0.1)
+    assert not machine.has_gpu()
+
+
+def test_whether_there_is_a_gpu_is_asked_without_torch(nvidia):
+    nvidia(LISTED)
+    code = "import sys; from resnetlab import machine; machine.torch_sees_gpu(); "
+    subprocess.run([sys.executable, "-c", code + "sys.exit('torch' in sys.modules)"], check=True)

@@ -176,11 +176,28 @@ def _side_by_side(runs: int, jobs: int | None, together: bool | None, device: st
         raise UsageError(f"jobs must be at least 1, got {jobs}")
     if together and jobs not in (None, 1):
         raise UsageError("runs trained together are one process: jobs and together exclude each other")
-    on_gpu = device.startswith("cuda") or (device == "auto" and machine.has_gpu())
-    together = on_gpu and jobs is None if together is None else together
-    if together or (on_gpu and jobs is None):
-        return 1, together
-    return jobs or max(1, min(runs, machine.usable_cores())), False
+    if together or jobs is not None:
+        return jobs or 1, bool(together)
+    if _on_gpu(device):
+        return 1, together is None
+    return max(1, min(runs, machine.usable_cores())), False
+
+
+def _on_gpu(device: str) -> bool:
+    """Whether the runs will be trained on a GPU. A driver that gives torch none is said."""
+    if device != "auto":
+        return device.startswith("cuda")
+    if machine.torch_sees_gpu():
+        return True
+    if machine.has_driver():
+        why = "torch sees no GPU" if machine.has_gpu() else "nvidia-smi lists no GPU"
+        print(
+            f"note: an NVIDIA driver is installed, but {why}: the study trains on the CPU, a process "
+            "per core",
+            file=sys.stderr,
+            flush=True,
+        )
+    return False
 
 
 def _together(
