@@ -1,7 +1,10 @@
 # One verb each, the same for people and CI. `make study ARGS="--seeds 0,1,2"` passes options on.
+# With another Python or torch, in a folder of its own: `make test PYTHON=python3.12 TORCH=2.11.0 VENV=.venv-gpu`.
 PYTHON ?= python3
-BIN := .venv/bin
-READY := .venv/.ready
+TORCH ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
 ARGS ?=
 
 .PHONY: help study test test-fast test-deep dashboard lab check figures bench long-runs keep clean
@@ -18,14 +21,16 @@ help:
 	@echo "make figures    draw the README's figures again from results/reference"
 	@echo "make long-runs  the studies on photographs: many hours, resumed where they were"
 	@echo "make keep       commit what of them has ended: copies it into results/reference"
-	@echo "make clean      remove .venv and caches; results and data stay"
+	@echo "make clean      remove $(VENV) and caches; results and data stay"
 
-# Made again when the dependencies change; otherwise every verb starts at once.
+# Made again when the dependencies change; otherwise every verb starts at once. Another torch brings its own CUDA.
+PINNED_BY_TORCH := ^(torch|torchvision|triton|nvidia-[^=]*|cuda-[^=]*)==
 $(READY): pyproject.toml constraints.txt
-	@echo "setting up .venv (once; about 7 GB with torch's CUDA libraries, a few minutes)"
+	@echo "setting up $(VENV) (once; about 7 GB with torch's CUDA libraries, a few minutes)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; use make PYTHON=python3.12")'
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,figures,export,lab]'
+	@$(PYTHON) -m venv $(VENV)
+	@grep -v -E '$(if $(TORCH),$(PINNED_BY_TORCH),^$$)' constraints.txt > $(VENV)/constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt $(if $(TORCH),torch==$(TORCH)) -e '.[dev,figures,export,lab]'
 	@touch $(READY)
 	@echo "set up"
 
@@ -100,6 +105,6 @@ keep: $(READY)
 	done
 
 clean:
-	@echo "removing .venv and caches"
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+	@echo "removing $(VENV) and caches"
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
