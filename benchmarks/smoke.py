@@ -7,6 +7,7 @@ On a CPU (`--dry`) the same lines run, as far as they mean anything there.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import hashlib
 import json
@@ -30,6 +31,8 @@ from resnetlab.images import feeds
 from resnetlab.training import captured, engine, state
 
 Step = Callable[[], None]
+fit = functools.partial(training.fit, threads=1)  # as the others beside it
+fit_together = functools.partial(training.fit_together, threads=1)
 TRAIN = [sys.executable, "-m", "resnetlab"]
 
 
@@ -83,7 +86,7 @@ def machine(place: str, folder: Path) -> None:
     fp32 = error()
     training.set_precision("tf32")
     tf32 = error()
-    training.fit(tiny(steps=5, precision="tf32" if place == "cuda" else "fp32"),
+    fit(tiny(steps=5, precision="tf32" if place == "cuda" else "fp32"),
                  results_folder=folder, device=place)  # fmt: skip
     after = error()
     print(f"error of a convolution: unasked {asked_for_nothing:.1e}, fp32 {fp32:.1e}, tf32 {tf32:.1e}, "
@@ -103,7 +106,7 @@ def engines(place: str, folder: Path) -> None:
         losses = []
         for how in ways:
             run = tiny("resnet-8", precision=precision)
-            record = training.fit(run, name=f"{precision}-{how}", results_folder=folder, device=place,
+            record = fit(run, name=f"{precision}-{how}", results_folder=folder, device=place,
                                   engine=how)  # fmt: skip
             losses.append(record.final("train_loss") or 0.0)
             print(f"{precision:5} {how:20} {record.status} loss {losses[-1]}")
@@ -115,7 +118,7 @@ def engines(place: str, folder: Path) -> None:
 def compiled(place: str, folder: Path) -> None:
     """torch.compile inside a graph, on a small network."""
     how = "compiled+graph" if place == "cuda" else "compiled"
-    record = training.fit(tiny("resnet-8", 12), results_folder=folder, device=place, engine=how)
+    record = fit(tiny("resnet-8", 12), results_folder=folder, device=place, engine=how)
     print(record.status, record.info["execution"]["engine"], record.final("train_loss"))
     assert record.status == "finished"
 
@@ -134,20 +137,20 @@ def recipes(place: str, folder: Path) -> None:
     }
     for name, changes in variants.items():
         run = tiny("resnet-8-B", **changes)
-        record = training.fit(run, name=name, results_folder=folder, device=place)
+        record = fit(run, name=name, results_folder=folder, device=place)
         print(f"{name:10} {record.status} {record.info['execution']['engine']}")
         assert record.status == ("diverged" if name == "diverges" else "finished")
     deep = (
         tiny("resnet-1202", 6, batch_size=8) if place == "cuda" else tiny("resnet-506", 1, batch_size=2)
     )
-    record = training.fit(deep, name="deep", results_folder=folder, device=place)
+    record = fit(deep, name="deep", results_folder=folder, device=place)
     print("recomputed activations:", record.info["execution"]["activations"], record.status)
 
 
 def photographs(place: str, folder: Path) -> None:
     """Images read from files come through pinned memory, step by step."""
     run = config.run_from_parameters(network="resnet-18", data="digits-large", steps=4, batch_size=16)
-    record = training.fit(run, results_folder=folder, device=place)
+    record = fit(run, results_folder=folder, device=place)
     print(record.status, record.info["execution"]["engine"], record.final("train_loss"))
     assert record.status == "finished"
 
@@ -185,13 +188,13 @@ def company(place: str, folder: Path) -> None:
         return (record.weights_sha256, *digests)
 
     alone = {
-        name: seen(training.fit(run, name=name, results_folder=folder / "alone", device=place))
+        name: seen(fit(run, name=name, results_folder=folder / "alone", device=place))
         for name, run in runs.items()
     }
     gc.collect()
     held = memory_held(place)
     for how, memory in (("company", None), ("one after the other", 1)):
-        ended = training.fit_together(runs, results_folder=folder / how, device=place, memory=memory)
+        ended = fit_together(runs, results_folder=folder / how, device=place, memory=memory)
         same = {name: seen(record) == alone[name] for name, record in ended.items()}
         print(f"{how}: the same weights and logs as alone: {same}")
         assert all(same.values())
@@ -240,7 +243,7 @@ def failures(place: str, folder: Path) -> None:
         with contextlib.ExitStack() as patched:
             for module in (captured, state):
                 patched.enter_context(mock.patch.object(module, "train_step", broken))
-            ended = training.fit_together(runs, results_folder=folder / name, device=place)
+            ended = fit_together(runs, results_folder=folder / name, device=place)
         for run, record in ended.items():
             said = f"{type(record).__name__}: {record}"[:250]
             if not isinstance(record, Exception):
@@ -248,9 +251,7 @@ def failures(place: str, folder: Path) -> None:
             print(f"{name}: {run}: {said}")
         assert all(not isinstance(ended[run], Exception) for run in ("a", "c")), "others suffered"
         assert isinstance(ended["bad"], Exception) or (name, place) == ("capture", "cpu")
-    again = training.fit(
-        runs["bad"], study="runs", name="bad", results_folder=folder / name, device=place
-    )
+    again = fit(runs["bad"], study="runs", name="bad", results_folder=folder / name, device=place)
     print("started again:", again.status, again.info["execution"]["engine"])
     assert again.status == "finished"
 
