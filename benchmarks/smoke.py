@@ -280,6 +280,7 @@ def resume(place: str, folder: Path) -> None:
         "--results",
         str(folder),
     ]
+    words += ["--threads", "1"]  # as the others beside it
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     one, two = (
         subprocess.Popen([*words, "--run-name", name], **quiet)  # type: ignore[call-overload]
