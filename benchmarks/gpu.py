@@ -5,6 +5,7 @@
     python benchmarks/gpu.py company         # the nine networks of Figure 6, alone and in turn
     python benchmarks/gpu.py ceilings        # what the card does at best: copies, products, layers
     python benchmarks/gpu.py profile         # which kernels a step is made of
+    python benchmarks/gpu.py exactness       # what steps cost that come out the same every time
     python benchmarks/gpu.py                 # all of them, in this order
 
 Each writes gpu_COMMAND.json into the folder `--out`, `company` also its table in README.md. `--dry`
@@ -237,7 +238,51 @@ def profile(here: Here) -> bool:
     return True
 
 
-COMMANDS = {one.__name__: one for one in (smoke, bits, company, ceilings, profile)}
+def exactness(here: Here) -> bool:
+    """A step of ResNet-20 with cuDNN's deterministic algorithms, which every run has, and without.
+
+    With its search for the fastest algorithm, `benchmark`, and without.
+    """
+    cudnn, images = torch.backends.cudnn, images_32()
+    rows: list[dict[str, Any]] = []
+    for way in [f"{p}:{e}" for p in ("tf32", "fp32", "bf16") for e in ("graph+channels_last", "graph")]:
+        if here.dry and way != "fp32:graph":
+            continue
+        precision, how = way.split(":")
+        row: dict[str, Any] = {"way": way, "network": "plain-8" if here.dry else "resnet-20"}
+        for exact in (True, False):
+            for search in (False, True):
+                step = checks.session(row["network"], images, precision, how, here.place)[1]
+                cudnn.deterministic, cudnn.benchmark = exact, search
+                for _ in range(1 if here.dry else 6):
+                    step()
+                ms = 1e3 * clock(step, 2 if here.dry else 60, here.device)
+                row[f"{'exact' if exact else 'free'}{'_searched' if search else ''}_ms"] = ms
+        rows.append(row)
+        print(row, flush=True)
+    report = here.report(rows)
+    columns = "precision, engine|deterministic|and searched|free|and searched|saved"
+    lines = [
+        [
+            row["way"].replace(":", ", "),
+            *(
+                f"{row[k]:.2f} ms"
+                for k in ("exact_ms", "exact_searched_ms", "free_ms", "free_searched_ms")
+            ),
+            f"{100 * (1 - row['free_ms'] / row['exact_ms']):.0f} %",
+        ]
+        for row in rows
+    ]
+    remark = (
+        f"{report['device']}; a step of {rows[0]['network']} alone, batch 128, random 32x32 images."
+    )
+    tables.publish(
+        "gpu_exactness", report, remark, tables.markdown(columns.split("|"), lines), here.out
+    )
+    return True
+
+
+COMMANDS = {one.__name__: one for one in (smoke, bits, company, ceilings, profile, exactness)}
 
 
 def main() -> int:

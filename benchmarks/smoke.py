@@ -86,6 +86,7 @@ def machine(place: str, folder: Path) -> None:
     fp32 = error()
     training.set_precision("tf32")
     tf32 = error()
+    training.set_precision("fp32")  # as this process began
     fit(tiny(steps=5, precision="tf32" if place == "cuda" else "fp32"),
                  results_folder=folder, device=place)  # fmt: skip
     after = error()
@@ -106,7 +107,8 @@ def engines(place: str, folder: Path) -> None:
         losses = []
         for how in ways:
             run = tiny("resnet-8", precision=precision)
-            record = fit(run, name=f"{precision}-{how}", results_folder=folder, device=place,
+            name = f"{precision}-{how.replace('+', '-')}"
+            record = fit(run, name=name, results_folder=folder, device=place,
                                   engine=how)  # fmt: skip
             losses.append(record.final("train_loss") or 0.0)
             print(f"{precision:5} {how:20} {record.status} loss {losses[-1]}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def publish(
 
     Into another `folder` goes the JSON alone; it holds the table, for `take`.
     """
-    shown = f"{report['machine']}; {report['versions']}; {report['date']}. {remark}\n\n{table}"
+    measured = f"{report['machine']}; {report['versions']}; {report['date']}. {remark}"
+    shown = f"{textwrap.fill(measured, 104)}\n\n{table}"
     print(shown)
     store.write_json((folder or HERE) / f"{name}.json", report | {"shown": shown.splitlines()})
     if folder in (None, HERE):
