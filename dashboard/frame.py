@@ -22,7 +22,9 @@ IDLE_SECONDS = 15.0  # and while none does: a study that is started later shows 
 BARS = 4  # progress bars at most
 FIRST = "digits"  # the committed study that a fresh clone opens on: what `make study` makes
 HERE = Path(__file__).parent
-PAGES = tomllib.loads((HERE / "pages.toml").read_text("utf-8"))
+PAGES, WORDS = (
+    tomllib.loads((HERE / f"{name}.toml").read_text("utf-8")) for name in ("pages", "words")
+)
 
 T = TypeVar("T")
 count = document.count  # `1 run`, `1,200 runs`
@@ -175,16 +177,11 @@ def sidebar() -> None:
     The choices stand in the page's address, so that a link shows what its sender saw.
     """
     with st.sidebar:
+        hints = WORDS["hints"]
         if studies := _studies():
-            hint = "Your own studies come first, then the reference studies that ship with the project."
-            choose("Study", studies, "study", hint)
-        hint = "Large type, thick lines, full contrast: for the back row of a hall."
-        switch("Projector", "projector", hint)
-        hint = (
-            "Only figures and words: for a slide, or a link that shows one thing. The page's address "
-            "holds everything chosen here; copy it to share."
-        )
-        bare = switch("Hide controls", "bare", hint)
+            choose("Study", studies, "study", hints["study"])
+        switch("Projector", "projector", hints["projector"])
+        bare = switch("Hide controls", "bare", hints["bare"])
     for name, wanted in {"page": True, "projector": projector(), "bare": bare}.items():
         if wanted:
             st.html(HERE / "styles" / f"{name}.css")
@@ -238,14 +235,10 @@ def _no_results(root: Path) -> None:
     if reason:
         st.error("The results folder cannot be read.", icon=":material/folder_off:")
         say(f"{reason}: {root.absolute()}", length=1000)
-        st.markdown("Fix that, or name another one: `resnetlab dashboard --results FOLDER`.")
+        st.markdown(WORDS["no results folder"])
         return
     st.info("There are no results yet.", icon=":material/folder_open:")
-    st.markdown("Train the default study (a few minutes on two cores) in a terminal:")
-    st.code("make study", language="bash")
-    st.markdown("or a smaller one:")
-    st.code("resnetlab study digits --depths 8,14 --steps 100", language="bash")
-    st.markdown("This page fills by itself as soon as the first run begins. The folder it looks at is")
+    st.markdown(WORDS["no results"])
     st.code(shown(root.absolute(), 1000), language=None)
 
 
@@ -270,8 +263,7 @@ def redraw_when_changed(state: Callable[[], Any], every: float | None) -> None:
 
 
 def pause(key: str, place: Any) -> bool:
-    hint = "Hold the picture still. Without it, charts grow and keep your zoom."
-    return bool(place.toggle("Pause", key=key, help=hint))
+    return bool(place.toggle("Pause", key=key, help=WORDS["hints"]["pause"]))
 
 
 def _watch(study: store.Study | None) -> None:
@@ -364,15 +356,11 @@ def text(label: str, hint: str | None = None, **options: Any) -> Any:
     return st.column_config.TextColumn(label, help=hint, **options)
 
 
+def columns(name: str) -> dict[str, Any]:
+    """Those of words.toml under that name: with a `form` columns of numbers, else of text."""
+    parts = WORDS["columns"][name].items()
+    return {key: number(**about) if "form" in about else text(**about) for key, about in parts}
+
+
 # What the outcomes of runs are called in every table, and what they mean.
-MEANING = {
-    "train_error": ("Train (%)", "Running error: augmented images, training mode."),
-    "train_error_clean": (
-        "Train, clean (%)",
-        "A full pass over the training images after the last step, evaluation mode.",
-    ),
-    "validation_error": ("Validation (%)", "On the held-out part of the training set."),
-    "test_error": ("Test (%)", "Whole test set, single view, at the last step, not the best."),
-    "seconds": ("Time (s)", "Training only, without set-up."),
-    "images_per_second": ("Images/s", "Median over the training, tests excluded."),
-}
+MEANING: dict[str, tuple[str, str]] = {name: tuple(words) for name, words in WORDS["meaning"].items()}

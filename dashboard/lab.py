@@ -9,7 +9,6 @@ when no page is open. Training itself is `resnetlab train`, a process in a sessi
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import sys
@@ -193,7 +192,7 @@ def look(root: Path) -> list[Entry]:
                 phase = "running"
         entries.append(Entry(name, run, "stopping" if marker.get("stop") is not None else phase))
     for name, path in queue.waiting().items():
-        run = _run_of(_json(path), name)
+        run = _run_of(store.read_json(path)[0], name)
         if run is not None and name not in active:
             entries.append(Entry(name, run, "waiting"))
     return entries
@@ -201,7 +200,7 @@ def look(root: Path) -> list[Entry]:
 
 def notes(root: Path) -> dict[str, str]:
     """Run name -> why its process ended without finishing it, one line, until it is started again."""
-    texts = {path.stem: _json(path) for path in _files(_Queue(root).folder / "notes")}
+    texts = {path.stem: store.read_json(path)[0] for path in _files(_Queue(root).folder / "notes")}
     return {name: str(text["note"]) for name, text in texts.items() if text and "note" in text}
 
 
@@ -238,7 +237,7 @@ class _Queue:
 
     def markers(self) -> dict[str, dict[str, Any]]:
         """Run name -> run, pid, created (process start, s since 1970) and stop (asked when)."""
-        markers = {path.stem: _json(path) for path in _files(self.folder / "running")}
+        markers = {path.stem: store.read_json(path)[0] for path in _files(self.folder / "running")}
         return {name: marker for name, marker in markers.items() if marker is not None}
 
     def known(self, run: config.Run) -> Answer | None:
@@ -266,7 +265,7 @@ class _Queue:
         """Close what has ended, start what there is room for. True if something is left to do."""
         active = 0
         for path in _files(self.folder / "running"):
-            name, marker = path.stem, _json(path)
+            name, marker = path.stem, store.read_json(path)[0]
             work = self.work(name, marker) if marker is not None else None
             if marker is None or work is None or work.ended() is not None:
                 self._close(name, marker)
@@ -283,7 +282,7 @@ class _Queue:
                 left += 1
                 continue
             if not alive:  # else its starter was killed before it could remove the request
-                active += self._start(name, _json(path))
+                active += self._start(name, store.read_json(path)[0])
             path.unlink(missing_ok=True)
         return active + left > 0
 
@@ -364,14 +363,6 @@ def _files(folder: Path) -> list[Path]:
         return sorted(p for p in folder.iterdir() if p.suffix == ".json" and p.name[0] != ".")
     except OSError:
         return []
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 # --- the worker -------------------------------------------------------------------------------

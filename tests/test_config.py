@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from resnetlab import config
 from resnetlab.config import (
-    IMAGENET,
     PAPER,
     PAPER_400,
     RECIPES,
@@ -31,6 +30,7 @@ from resnetlab.config import (
     recipe_named,
     run_from_parameters,
 )
+from resnetlab.config.network import IMAGENET
 
 depths = st.integers(1, 250).map(lambda n: 6 * n + 2)
 networks = st.builds(Network, depth=depths, shortcut=st.sampled_from(SHORTCUTS))

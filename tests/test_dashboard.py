@@ -79,7 +79,7 @@ def test_without_studies_every_page_says_what_makes_them(
         (folder / "README.md").write_text("text")
         (folder / ".hidden").mkdir()
     app = open_page(page)
-    assert "make study" in [block.value for block in app.code]
+    assert "make study" in markdown(app)
     assert not charts(app)
 
 
@@ -321,7 +321,7 @@ def test_a_study_deleted_while_the_page_is_open(folder: Path, open_page: Open) -
     folder.rename(folder.with_name("away"))
     app.run()
     assert not app.exception
-    assert "make study" in [block.value for block in app.code]
+    assert "make study" in markdown(app)
 
 
 # --- the frame --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from resnetlab.images import datasets, feeds
 from resnetlab.training import engine
 from resnetlab.training.captured import CapturedTraining
 from resnetlab.training.engine import EAGER, Engine
+from resnetlab.training.memory import OutOfMemoryError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -242,7 +243,7 @@ def test_what_goes_wrong_with_one_leaves_the_others(tmp_path: Path) -> None:
 
     out = training.fit_together(runs, results_folder=tmp_path, device="cpu", threads=1, on_row=fail)
     said = str(out["bad"])
-    assert isinstance(out["bad"], training.OutOfMemoryError)
+    assert isinstance(out["bad"], OutOfMemoryError)
     assert "resnet-8 does not fit" in said
     assert "--batch-size" in said
     for name in ("good", "also-good"):

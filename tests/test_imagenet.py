@@ -15,12 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from resnetlab import config
-from resnetlab.config import IMAGENET_SMALL, UsageError
+from resnetlab.config import UsageError, recipe_named
 from resnetlab.images import datasets, feeds, photographs, streaming
 from resnetlab.images.pixels import DataError, centre_crop, decode, resize, scaled_crop
 
 CPU = torch.device("cpu")
-RECIPE = IMAGENET_SMALL.replace(batch_size=6, flip=True)
+RECIPE = recipe_named("imagenet-small").replace(batch_size=6, flip=True)
 
 
 def pattern(width: int, height: int, seed: int = 0) -> Image.Image:

@@ -97,7 +97,7 @@ def test_the_number_of_classes_belongs_to_a_copy_alone(folder: Path) -> None:
 
 def test_its_recipe_is_its_own_and_a_study_on_a_copy_says_so(folder: Path) -> None:
     run = config.run_from_parameters(network="plain-18", data=f"tiny-imagenet:{folder}")
-    assert run.recipe == config.IMAGENET_TINY
+    assert run.recipe == config.recipe_named("imagenet-tiny")
     assert (run.recipe.crop, run.recipe.scale) == (56, (64, 120))
     paper = config.IMAGENET_RECIPE.at_resolution(56)  # 224 of 256 to 480, in proportion
     assert (paper.crop, paper.scale) == (run.recipe.crop, run.recipe.scale)
@@ -141,7 +141,7 @@ def test_images_are_decoded_once_and_are_those_of_the_files(folder: Path) -> Non
 def test_what_a_step_sees_is_the_same_from_memory_and_from_files(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    recipe = config.IMAGENET_TINY.replace(batch_size=6)
+    recipe = config.recipe_named("imagenet-tiny").replace(batch_size=6)
     seen = []
     for room in (1 << 40, 0):
         monkeypatch.setattr("resnetlab.machine.free_memory", lambda room=room: room)

@@ -8,14 +8,9 @@ from resnetlab import plots, store, verdict
 
 OURS = ("train_error", "train_error_clean", "test_error")
 COLUMNS = {
-    "network": frame.text("Network", pinned=True),
-    "n": frame.number("Runs", "Finished runs in the means, one per seed.", "%d"),
-    "diverged": frame.number("Diverged", "Loss not finite: not in the means.", "%d"),
-    "unfinished": frame.number("Unfinished", "Not in the means.", "%d"),
+    **frame.columns("means"),
     **{name: frame.text(*frame.MEANING[name], alignment="right") for name in OURS},
-    "paper_train_error": frame.number("Paper train", "Percent, on the paper's own data."),
-    "paper_test_error": frame.number("Paper test", "Percent, on the paper's own data."),
-    "paper_source": frame.text("Source", "Where the paper says it."),
+    **frame.columns("paper"),
 }
 
 

@@ -14,14 +14,7 @@ from resnetlab import store
 from resnetlab.store.health import KINDS, Problem, problems
 
 MOST_CARDS = 12  # problems with their command; the rest stand in one table
-COLUMNS = {
-    "study": frame.text("Study"),
-    "run": frame.text("Run"),
-    "kind": frame.text("Kind"),
-    "reason": frame.text("Reason", width="large"),
-    "remedy": frame.text("What to do", width="large"),
-    "command": frame.text("Command", "To copy into a terminal.", width="large"),
-}
+COLUMNS = frame.columns("health")
 
 
 def page() -> None:

@@ -21,18 +21,7 @@ MOST_PIXELS, MOST_CLASSES = 1024, 100_000
 RESPONSES = "layer-responses"  # what notebook 07 calls its measurement
 
 TEX = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-LAYER_COLUMNS = {
-    "layer": frame.text("Layer"),
-    "kernel": frame.text("Kernel"),
-    "filters": frame.number("Filters", form="%d"),
-    "stride": frame.number("Stride", form="%d"),
-    "gradient": frame.number(
-        "Gradient", "L2 norm, of the weight's gradient, at the last logged step.", "%.3g"
-    ),
-    "response": frame.number(
-        "Response", "Standard deviation after batch norm, Figure 7; over seeds its mean.", "%.3g"
-    ),
-}
+LAYER_COLUMNS = frame.columns("layers")
 
 Part = Mapping[str, Any]  # an entry of `nets.parts`
 

@@ -12,9 +12,7 @@ COLUMNS = {
     "run": frame.text("Run", pinned=True),
     "status": "Status",
     "progress": st.column_config.ProgressColumn("Progress", format="percent", width="small"),
-    "steps": frame.number("Steps", "Optimizer steps done.", "localized"),
-    "network": "Network",
-    "seed": "Seed",
+    **frame.columns("run"),
     **CONDITION,
     **{
         name: frame.number(*meaning, "%.2f" if name.endswith(("error", "clean")) else "%.0f")

@@ -2,12 +2,10 @@
 
 from resnetlab.config.data import FOLDERS, TINY_CLASSES, Data, images_named
 from resnetlab.config.grid import GRIDS, Grid, grid_named
-from resnetlab.config.network import IMAGENET, SHORTCUTS, Block, Network, StrideIn, Zeros
+from resnetlab.config.network import SHORTCUTS, Block, Network, StrideIn, Zeros
 from resnetlab.config.recipe import (
     CHOICES,
     IMAGENET_RECIPE,
-    IMAGENET_SMALL,
-    IMAGENET_TINY,
     PAPER,
     PAPER_110,
     PAPER_400,

@@ -10,7 +10,6 @@ from typing import Any
 
 from resnetlab.config.data import images_named
 from resnetlab.config.network import Network
-from resnetlab.config.recipe import IMAGENET_SMALL
 from resnetlab.config.run import Run, run_from_parameters
 from resnetlab.config.strict import UsageError, did_you_mean
 
@@ -111,7 +110,7 @@ def grid_named(
     if data is not None and data != grid.data:
         recipe = grid.recipe
         if grid is GRIDS["imagenet"] and data.startswith("folder:"):
-            recipe = IMAGENET_SMALL.name  # a folder's default is for small images
+            recipe = "imagenet-small"  # a folder's default is for small images
         grid = replace(grid, name=f"{name}-{images_named(data).slug}", data=data, recipe=recipe)
     precision = changes.get("precision")
     if precision not in (None, "fp32"):

@@ -177,10 +177,8 @@ CHOICES = {
     name: Choice.parse(table.pop("choice")) for name, table in _TABLES.items() if "choice" in table
 }
 RECIPES = {name: Recipe.parse({"name": name} | table) for name, table in _TABLES.items()}
-PAPER, PAPER_110, SHORT = RECIPES["paper"], RECIPES["paper-110"], RECIPES["short"]
-PAPER_400 = RECIPES["paper-400"]
-IMAGENET_RECIPE, IMAGENET_TINY = RECIPES["imagenet"], RECIPES["imagenet-tiny"]
-IMAGENET_SMALL = RECIPES["imagenet-small"]
+PAPER, PAPER_110, PAPER_400 = RECIPES["paper"], RECIPES["paper-110"], RECIPES["paper-400"]
+SHORT, IMAGENET_RECIPE = RECIPES["short"], RECIPES["imagenet"]
 
 
 def without_warmup(label: str) -> str:
@@ -200,5 +198,10 @@ def recipe_named(name: str) -> Recipe:
 
 def default_recipe(data: str) -> Recipe:
     """`paper-400` for the digits, the ImageNet ones for larger images, `short` for all others."""
-    kinds = {"digits": PAPER_400, "digits-large": IMAGENET_SMALL, "tiny-imagenet": IMAGENET_TINY}
-    return kinds.get(data.partition(":")[0], IMAGENET_RECIPE if data.startswith("imagenet:") else SHORT)
+    small = {
+        "digits": PAPER_400.name,
+        "digits-large": "imagenet-small",
+        "tiny-imagenet": "imagenet-tiny",
+    }
+    kind = data.partition(":")[0]
+    return RECIPES[small.get(kind, kind if data.startswith("imagenet:") else SHORT.name)]

@@ -27,6 +27,7 @@ from resnetlab.store.reader import (
     is_alive,
     pretrained_run,
     read_folder,
+    read_json,
     read_lines,
     read_run,
     shipped_run,

@@ -4,7 +4,7 @@ from resnetlab.nets import check_precision, set_precision
 from resnetlab.training.captured import make_training
 from resnetlab.training.device import device_name, resolve_device
 from resnetlab.training.loop import fit
-from resnetlab.training.memory import OutOfMemoryError, bytes_needed
+from resnetlab.training.memory import bytes_needed
 from resnetlab.training.start import beginning
 from resnetlab.training.state import Training, check_run, load_data, probe_layers, weights_sha256
 from resnetlab.training.step import train_step
