@@ -1,13 +1,14 @@
 # One verb each, the same for people and CI. `make study ARGS="--seeds 0,1,2"` passes options on.
-# With another Python or torch, in a folder of its own: `make test PYTHON=python3.12 TORCH=2.11.0 VENV=.venv-gpu`.
+# Without CUDA (a seventh of the download): `make study TORCH=cpu`. With another Python or torch, in a folder of its
+# own: `make test PYTHON=python3.12 TORCH=2.11.0 VENV=.venv-gpu`. Both: TORCH=2.11.0+cpu.
 PYTHON ?= python3
 TORCH ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+READY := $(VENV)/.ready$(TORCH:%=-%)
 ARGS ?=
 
-.PHONY: help study test test-fast test-deep dashboard lab check figures bench long-runs keep clean
+.PHONY: help study test test-fast test-deep test-oldest dashboard lab check figures bench long-runs keep clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +17,7 @@ help:
 	@echo "make lab        JupyterLab on the notebooks"
 	@echo "make test       the tests      make test-fast  without whole runs and browser"
 	@echo "make test-deep  the tests that take very long, which make test leaves out"
+	@echo "make test-oldest  the fast ones on the oldest versions that pyproject.toml allows"
 	@echo "make check      ruff, format, mypy"
 	@echo "make bench      measure speed and write benchmarks/"
 	@echo "make figures    draw the README's figures again from results/reference"
@@ -23,14 +25,29 @@ help:
 	@echo "make keep       commit what of them has ended: copies it into results/reference"
 	@echo "make clean      remove $(VENV) and caches; results and data stay"
 
-# Made again when the dependencies change; otherwise every verb starts at once. Another torch brings its own CUDA.
+# Made again when the dependencies change; otherwise every verb starts at once. TORCH is a version, a place (a folder
+# of TORCH_INDEX, such as cpu), or both. From a place come torch and torchvision, in the versions pinned here unless
+# another is asked for, and what they need; all else then comes from where pip usually looks.
+TORCH_INDEX ?= https://download.pytorch.org/whl
+TORCH_PLACE := $(filter cpu cu%,$(subst +, ,$(TORCH)))
+TORCH_VERSION := $(filter-out $(TORCH_PLACE),$(subst +, ,$(TORCH)))
+TORCH_PINS := $(if $(TORCH_VERSION),torch==$(TORCH_VERSION) torchvision,$(shell grep -E '^torch(vision)?==' constraints.txt))
 PINNED_BY_TORCH := ^(torch|torchvision|triton|nvidia-[^=]*|cuda-[^=]*)==
+PINS ?= tested
+EXTRAS := train,lab,figures,export,test,dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 $(READY): pyproject.toml constraints.txt
-	@echo "setting up $(VENV) (once; about 7 GB with torch's CUDA libraries, a few minutes)"
+	@echo "setting up $(VENV) (once; $(if $(TORCH_PLACE),with torch from $(TORCH_INDEX)/$(TORCH_PLACE),about 7 GB with torch's CUDA libraries), a few minutes)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; use make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/.ready*
+ifeq ($(PINS),oldest)
+	@$(BIN)/python .ci/oldest.py > $(VENV)/constraints.txt
+else
 	@grep -v -E '$(if $(TORCH),$(PINNED_BY_TORCH),^$$)' constraints.txt > $(VENV)/constraints.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt $(if $(TORCH),torch==$(TORCH)) -e '.[dev,figures,export,lab]'
+endif
+	@$(if $(TORCH_PLACE),$(PIP) --index-url $(TORCH_INDEX)/$(TORCH_PLACE) $(TORCH_PINS))
+	@$(PIP) -c $(VENV)/constraints.txt $(if $(TORCH_VERSION),torch==$(TORCH_VERSION)) -e '.[$(EXTRAS)]'
 	@touch $(READY)
 	@echo "set up"
 
@@ -49,6 +66,10 @@ test-fast: $(READY)
 test-deep: $(READY)
 	@echo "running the tests that take very long"
 	@$(BIN)/python -m pytest -m deep $(ARGS)
+
+# In an environment of its own: every package that is named in pyproject.toml in the oldest version it is given.
+test-oldest:
+	@$(MAKE) --no-print-directory test-fast PINS=oldest VENV=$(if $(filter .venv,$(VENV)),.venv-oldest,$(VENV))
 
 dashboard: $(READY)
 	@echo "starting the dashboard on 127.0.0.1"

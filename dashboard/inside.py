@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from resnetlab import config, store
-from resnetlab.config import UsageError
+from resnetlab.config import UsageError, extras
 
 SECONDS = 300  # that an answer may take
 IMAGES, LARGE_IMAGES = 256, 32  # test images that the responses are measured on
@@ -48,6 +48,7 @@ def ask(question: dict[str, Any]) -> dict[str, Any]:
 
 def measure(question: dict[str, Any]) -> dict[str, Any]:
     """The answer to one question, in the process that has torch."""
+    extras.require_train()
     from resnetlab import nets
     from resnetlab.nets import probes
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import filelock
 
 from resnetlab import config, files, machine, store
-from resnetlab.config import UsageError, commands
+from resnetlab.config import UsageError, commands, extras
 from resnetlab.studies import processes
 
 STUDY = "live-lab"
@@ -124,8 +124,9 @@ def submit(root: Path, runs: Sequence[config.Run]) -> list[Answer]:
     """Put runs, each as `asked` gives it, into the queue, all or none; start what there is room for.
 
     Returns for each what became of it; one that has ended, waits or trains is not queued again. Raises
-    UsageError for a full queue and a results folder that cannot be written.
+    UsageError for a full queue, a results folder that cannot be written, and without torch.
     """
+    extras.require_train()
     queue = _Queue(store.prepare_root(root))
     with queue.locked():
         queue.advance()

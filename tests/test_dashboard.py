@@ -373,7 +373,7 @@ assert not app.exception, app.exception
 for page in {PAGES[1:]!r}:
     app.switch_page(page).run()
     assert not app.exception, app.exception
-heavy = [name for name in ("torch", "torchvision", "sklearn", "papermill") if name in sys.modules]
+heavy = [name for name in ("torch", "torchvision", "papermill") if name in sys.modules]
 assert not heavy, heavy
 """
     done = subprocess.run(

@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import io
 import itertools
+import json
 import os
 import pickle
 import shutil
@@ -26,6 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from resnetlab import store
 from resnetlab.config import PAPER, PAPER_400, Data, Recipe, UsageError
 from resnetlab.images import datasets, feeds
 from resnetlab.images.feeds import Dataset, Draws, Order, Resident, Setting, Split
@@ -42,8 +44,8 @@ def digits() -> Dataset:
     return datasets.load(Data())
 
 
-def test_digits_are_the_1797_of_scikit_learn(digits: Dataset) -> None:
-    # scikit-learn's documentation: 1797 samples, 8x8, pixels 0..16.
+def test_digits_are_the_1797_of_uci(digits: Dataset) -> None:
+    # scikit-learn's documentation of the same file: 1797 samples, 8x8, pixels 0..16.
     assert len(digits.train) + len(digits.test) == 1797
     assert (len(digits.train), len(digits.test)) == (1442, 355)
     assert digits.train.images.shape[1:] == (1, 8, 8)
@@ -74,6 +76,15 @@ def test_digits_are_split_by_class_and_disjoint(digits: Dataset) -> None:
         for image, label in zip(split.images, split.labels, strict=True)
     )
     assert ours == pool  # each image once, with its own label: nothing lost, doubled or mixed up
+
+
+def test_digits_come_with_the_package_and_are_those_of_the_committed_runs(digits: Dataset) -> None:
+    note = (datasets.DIGITS.parent / "digits.LICENSE.txt").read_text()
+    assert hashlib.sha256(datasets.DIGITS.read_bytes()).hexdigest() in note
+    assert "CC BY 4.0" in note
+    reference = Path(__file__).parents[1] / "results" / "reference" / "digits"
+    (logged,) = {json.dumps(run.info["dataset"]) for run in store.read_study(reference).runs}
+    assert json.loads(logged)["sha256"] == digits.describe()["sha256"]
 
 
 def test_the_description_changes_with_a_pixel_a_label_and_the_split(digits: Dataset) -> None:

@@ -21,7 +21,7 @@ from resnetlab.cli import training, testing, tables, recipes, pages, data
 # isort: on
 from resnetlab.cli.options import INTERRUPTED, ResultsOption, app
 from resnetlab.cli.terminal import fail
-from resnetlab.config import UsageError
+from resnetlab.config import UsageError, extras
 
 # Loading them is what makes the command know their verbs.
 VERBS = (training, testing, tables, recipes, pages, data)
@@ -110,6 +110,10 @@ def main() -> None:
         app()
     except UsageError as error:
         fail(str(error), 2)
+    except ModuleNotFoundError as error:
+        if error.name not in extras.TRAIN:
+            raise
+        fail(str(extras.missing(error.name)), 2)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
     except (RuntimeError, OSError, MemoryError) as error:

@@ -14,7 +14,7 @@ from typer import Argument, Option
 from resnetlab import files, plots, store, verdict
 from resnetlab.cli.options import DeviceOption, ResultsOption, app, list_of
 from resnetlab.cli.tables import study_named
-from resnetlab.config import UsageError
+from resnetlab.config import UsageError, extras
 from resnetlab.pages import document, pictures
 from resnetlab.pages import report as reports
 from resnetlab.studies import lesson, limits, notebook
@@ -96,6 +96,7 @@ def notebook_command(
         raise UsageError(f"--out: a file that ends in .ipynb is needed, got {out!r}")
     target = target or lesson.place_of(source, parameters, root)
     lesson.check(source, parameters, root)
+    extras.require_train()
     print(f"executing {source.name}", flush=True)
     began = time.monotonic()
     error = lesson.execute(source, target, parameters, root)
@@ -133,6 +134,8 @@ def lesson_command(
     if from_reference and (quick or again):
         raise UsageError("--from-reference executes nothing: it goes without --quick and --again")
     limits.device(device)
+    if not from_reference:
+        extras.require_train()
     root = store.results_root(results)
     usual = lesson.COMMITTED if from_reference else lesson.TRIALS if quick else store.LESSON
     folder = Path(out).expanduser().absolute() if out else root / usual

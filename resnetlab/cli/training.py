@@ -13,7 +13,7 @@ from resnetlab import config, store, studies, verdict
 from resnetlab.cli import options
 from resnetlab.cli.options import DeviceOption, EngineOption, JsonOption, ResultsOption, app, list_of
 from resnetlab.cli.terminal import StudyProgress, errors_of, first_process, print_json, say, say_means
-from resnetlab.config import commands
+from resnetlab.config import commands, extras
 from resnetlab.studies import notebook
 
 
@@ -63,6 +63,7 @@ def study(
         overrides={option: chosen.pop(option) for option in commands.OPTIONS},
         **chosen,
     )
+    extras.require_train()
     root, watcher = store.results_root(results), StudyProgress()
     outcome = studies.run(
         grid, root=root, jobs=jobs, device=device, engine=engine, together=together, watcher=watcher
@@ -133,6 +134,7 @@ def train(
     store.check_name("study", study)
     if run is not None:
         store.check_name("run", run)
+    extras.require_train()
     store.prepare_root(store.results_root(results))
     from resnetlab.training import fit  # torch: only once the request is known to be good
 

@@ -27,6 +27,7 @@ from resnetlab.images.feeds import Dataset, Split, generator
 from resnetlab.images.pixels import BAR, DataError, decode, in_threads, reading
 
 CIFAR = ("cifar10", "cifar100")
+DIGITS = Path(__file__).with_name("digits.csv.gz")
 DOWNLOADS = (*CIFAR, "tiny-imagenet")  # the last by `tiny_imagenet.download`
 OFFLINE = "without network use --data digits, or --data folder:PATH with your own images"
 DECODER = 2  # counts changes of what `decode` makes of a file; older caches are made again then
@@ -105,12 +106,13 @@ def held_out(images: int, count: int, label: str) -> tuple[Tensor, Tensor]:
 
 
 def _digits() -> Dataset:
-    """scikit-learn's 1,797 handwritten 8x8 digits, every fifth of a class for testing (1,442 / 355)."""
-    from sklearn.datasets import load_digits
+    """UCI's 1,797 handwritten 8x8 digits, every fifth of a class for testing (1,442 / 355).
 
-    bunch = load_digits()
-    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]  # 0..16 -> 0..255
-    labels = bunch.target.astype(np.int64)
+    The file is scikit-learn's `load_digits`; digits.LICENSE.txt beside it says whose the images are.
+    """
+    table = np.loadtxt(DIGITS, delimiter=",")  # an image a row, its label last
+    images, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
+    pixels = np.rint(images * (255 / 16)).astype(np.uint8)[:, None]  # 0..16 -> 0..255
     test = torch.zeros(len(labels), dtype=torch.bool)
     for digit in range(10):
         test[np.flatnonzero(labels == digit)[4::5]] = True

@@ -194,7 +194,7 @@ def load(spec: config.Data, root: Path | None = None) -> Photos:
 
 
 def make_digits(root: Path) -> Path:
-    """root/digits-large: scikit-learn's digits as grey JPEG files of 40 to 80 pixels, made once.
+    """root/digits-large: the digits as grey JPEG files of 40 to 80 pixels, made once.
 
     Larger images where there are no photographs: for trying the ImageNet networks and recipes, and no
     stand-in for their results. Training and test images are those of `digits`. The folder takes its
