@@ -238,7 +238,7 @@ def spoiled(root: Path, tmp_path: Path, damage: str) -> Path:
         label = next((folder / "checkpoints").glob("*40.json"))
         info = json.loads(label.read_text())
         info["config"]["seed"] = 0
-        label.write_text(json.dumps(info))
+        label.write_text(json.dumps(store.checkpoints.sealed(info)))
         for name in ("metrics.jsonl", "probes.jsonl", "timing.jsonl"):
             shutil.copy(other.path / name, folder / name)
     return folder

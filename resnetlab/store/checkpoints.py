@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Checkpoint:
 
 def _payloads(folder: Path) -> list[Path]:
     """Oldest first."""
-    return sorted((folder / schema.CHECKPOINTS).glob("step-*.pt"))
+    return sorted(path for path in (folder / schema.CHECKPOINTS).glob("step-*.pt") if path.is_file())
 
 
 def whole_ones(folder: Path, run: Run) -> Iterator[Checkpoint | str]:
@@ -42,7 +43,7 @@ def whole_ones(folder: Path, run: Run) -> Iterator[Checkpoint | str]:
         label, problem = read_json(path.with_suffix(".json"))
         payload = path.read_bytes()
         if label is None or not _is_label(label):
-            yield f"{path.name}: its label {path.stem}.json: {problem or 'is incomplete'}"
+            yield f"{path.name}: its label {path.stem}.json: {problem or 'is incomplete or damaged'}"
             continue
         if hashlib.sha256(payload).hexdigest() != label.get("sha256"):
             yield f"{path.name}: truncated or damaged (its SHA-256 does not match)"
@@ -53,7 +54,9 @@ def whole_ones(folder: Path, run: Run) -> Iterator[Checkpoint | str]:
             raise UsageError(
                 f"{path} belongs to another configuration (there != asked):\n  " + "\n  ".join(lines)
             )
-        short = [name for name in schema.LOGS if sizes[name] < label["offsets"][name]]
+        # Without its seconds a run goes on all the same.
+        needed = (schema.METRICS_FILE, schema.PROBES_FILE)
+        short = [name for name in needed if sizes[name] < label["offsets"][name]]
         if short:
             yield f"{path.name}: {short[0]} is shorter than when it was taken"
             continue
@@ -67,7 +70,7 @@ def save(folder: Path, run: Run, step: int, payload: bytes, seconds: float) -> N
     """
     (folder / schema.CHECKPOINTS).mkdir(exist_ok=True)
     for name in schema.LOGS:
-        with (folder / name).open("ab") as log:
+        with files.open_log(folder / name, "ab") as log:
             os.fsync(log.fileno())
     path = folder / schema.CHECKPOINTS / f"step-{step:08d}.pt"
     label = {
@@ -77,7 +80,7 @@ def save(folder: Path, run: Run, step: int, payload: bytes, seconds: float) -> N
         "seconds": round(seconds, 3),
         "config": run.model_dump(mode="json"),
     }
-    schema.write_json(path.with_suffix(".json"), label)
+    schema.write_json(path.with_suffix(".json"), sealed(label))
     files.atomic_write(path, payload)
     for old in _payloads(folder)[: -schema.CHECKPOINTS_KEPT]:
         _remove(old)
@@ -95,11 +98,28 @@ def _remove(path: Path) -> None:
     path.with_suffix(".json").unlink(missing_ok=True)
 
 
+def configuration(folder: Path) -> Run | None:
+    """What the newest whole label says of the run: for one whose run.json is lost. None without any."""
+    for path in reversed(_payloads(folder)):
+        label, _ = read_json(path.with_suffix(".json"))
+        if label is not None and _is_label(label):
+            return parse_config(label)[0]
+    return None
+
+
+def sealed(label: Mapping[str, Any]) -> dict[str, Any]:
+    """The label with the SHA-256 of all else in it: one flipped bit may name a shorter log."""
+    content = {key: value for key, value in label.items() if key != "label_sha256"}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return content | {"label_sha256": digest}
+
+
 def _is_label(label: Mapping[str, Any]) -> bool:
     """Whether a checkpoint's label has what resuming needs."""
     offsets = label.get("offsets")
     return (
-        type(label.get("step")) is int
+        sealed(label) == label
+        and type(label.get("step")) is int
         and type(label.get("seconds")) in (int, float)
         and isinstance(offsets, dict)
         and set(offsets) == set(schema.LOGS)

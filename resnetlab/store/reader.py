@@ -21,6 +21,8 @@ from resnetlab.config import Network, Run, UsageError, did_you_mean
 from resnetlab.store import schema
 from resnetlab.store.pretrained import FOLDER, read_header, shipped
 
+# More than any run writes: a larger file is another's, and would fill the memory of whoever looks.
+MOST_JSON, MOST_LOG, MOST_LINE = files.MEGABYTE, 256 * files.MEGABYTE, files.MEGABYTE
 STALE_SECONDS = 180.0
 HERE_STALE_SECONDS = 3600.0
 
@@ -32,7 +34,7 @@ def size_of(path: Path) -> int:
 def read_json(path: Path) -> tuple[dict[str, Any] | None, str]:
     """The object in a JSON file, or None and why not."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(files.read(path, MOST_JSON))
     except FileNotFoundError:
         return None, f"no {path.name}"
     except OSError as error:
@@ -63,7 +65,7 @@ def parse_config(info: Mapping[str, Any]) -> tuple[Run | None, str]:
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The objects of a JSON-lines file and the number of torn or damaged lines left out."""
     try:
-        return _parse_lines(path.read_bytes())
+        return _parse_lines(files.read(path, MOST_LOG))
     except OSError:
         return [], 0
 
@@ -73,7 +75,7 @@ def _parse_lines(content: bytes) -> tuple[list[dict[str, Any]], int]:
     for line in filter(bytes.strip, content.splitlines()):
         row = None
         with contextlib.suppress(ValueError, RecursionError):
-            row = json.loads(line)
+            row = json.loads(line) if len(line) <= MOST_LINE else None
         if isinstance(row, dict) and type(row.get("step")) is int and 0 <= row["step"] < 2**53:
             rows.append(row)
         else:
@@ -123,12 +125,12 @@ def _read_log(
     Gives the frame, the number of lines left out, and what the next read goes on from.
     """
     content = b""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(before.end - len(before.last))
-        if file.read(len(before.last)) != before.last:
-            file.seek(0)
-            before = _SoFar()
-        content = file.read()
+    with contextlib.suppress(OSError):
+        content = files.read(path, MOST_LOG, start=before.end - len(before.last))
+        if content.startswith(before.last):
+            content = content[len(before.last) :]
+        else:
+            content, before = files.read(path, MOST_LOG), _SoFar()
     cut = content.rfind(b"\n") + 1  # after it there may be a line that is being written
     whole = before.read_on(content[:cut], parse, keys)
     shown = whole.read_on(content[cut:], parse, keys)
@@ -242,6 +244,8 @@ class RunRecord:
     def _metrics(self) -> tuple[pd.DataFrame, int]:
         metrics, bad = self._log(schema.METRICS_FILE, _numbers(schema.METRICS_FILE), ["step"])
         timing, bad_timing = self._log(schema.TIMING_FILE, _numbers(schema.TIMING_FILE), ["step"])
+        planned = metrics["step"] <= self.config.recipe.steps  # no run has a later step
+        metrics, bad = metrics[planned].reset_index(drop=True), bad + int((~planned).sum())
         return metrics.merge(timing, on="step", how="left"), bad + bad_timing
 
     @property
@@ -306,9 +310,30 @@ class RunRecord:
                 f"its process is gone (last heartbeat {self.info.get('heartbeat')}); "
                 "the same command resumes it"
             )
+        sentences += self._disagreements()
         if self.info.get("error"):
             sentences.append(str(self.info["error"]))
         return tuple(sentences)
+
+    def _disagreements(self) -> list[str]:
+        """Where the last rows of a whole log are not what the summary was made from."""
+        if self.summary is None or self._metrics[1]:
+            return []
+        sentences, last = [], self.metrics.iloc[-1:]
+        done = finite(self.summary.get("steps"))
+        if len(last) and done != float(last["step"].iloc[0]):
+            sentences.append(
+                f"its log ends at step {last['step'].iloc[0]}, its summary was made at step {done:g}"
+            )
+        for name in ("train_error", "train_loss", "validation_error", "test_error", "test_loss"):
+            logged, summed = self.metrics[name].dropna().iloc[-1:], finite(self.summary.get(name))
+            if len(logged) and not (
+                math.isnan(summed) or math.isclose(logged.iloc[0], summed, rel_tol=1e-5)
+            ):
+                sentences.append(
+                    f"its log's last {name} is {logged.iloc[0]:g}, its summary's {summed:g}"
+                )
+        return sentences
 
     def final(self, quantity: str) -> float | None:
         """The last value of a metric: the summary's, or while there is none, the log's."""
@@ -345,7 +370,7 @@ class RunRecord:
     def has_weights(self) -> bool:
         """Whether a checkpoint lies with it, or its weights come with the package."""
         checkpoints = (self.path / schema.CHECKPOINTS).glob("step-*.pt")
-        return any(checkpoints) or self.shipped is not None
+        return any(path.is_file() for path in checkpoints) or self.shipped is not None
 
     @property
     def shipped(self) -> Path | None:

@@ -13,6 +13,7 @@ from typing import Any, Self
 import filelock
 
 from resnetlab import config as configs
+from resnetlab import files
 from resnetlab.config import Run, UsageError
 from resnetlab.store import checkpoints, schema
 from resnetlab.store.checkpoints import Checkpoint
@@ -32,6 +33,8 @@ def check_folder(folder: Path, run: Run) -> RunRecord | None:
         return None
     record = read_folder(folder)
     if isinstance(record, Skipped):
+        if checkpoints.configuration(folder) == run:
+            return None  # its run.json is lost, its checkpoints are not
         raise UsageError(
             f"{folder / schema.RUN_FILE} cannot be read ({record.reason}); "
             "move the folder away or choose another run name"
@@ -154,14 +157,14 @@ class RunWriter:
         """Cut the logs back to what they were when the checkpoint was taken; later ones go."""
         checkpoints.drop(self.folder, after=checkpoint.step)
         for name in schema.LOGS:
-            with (self.folder / name).open("ab") as file:
-                file.truncate(checkpoint.offsets[name])
+            with files.open_log(self.folder / name, "ab") as file:
+                file.truncate(min(checkpoint.offsets[name], file.tell()))
 
     def start_over(self) -> None:
         """Empty logs, no checkpoints: nothing of an earlier start is kept."""
         checkpoints.drop(self.folder, after=-1)
         for name in schema.LOGS:
-            (self.folder / name).write_bytes(b"")
+            files.open_log(self.folder / name, "wb").close()
 
     def append(self, file: str, *rows: Mapping[str, Any]) -> None:
         """A JSON line per row, written at once. What is not finite is null; metrics rows name it."""
@@ -171,7 +174,7 @@ class RunWriter:
             if nonfinite := [key for key, value in clean.items() if value is None]:
                 clean["nonfinite"] = nonfinite
             lines.append(schema.json_line(clean))
-        with (self.folder / file).open("ab") as log:
+        with files.open_log(self.folder / file, "ab") as log:
             log.write("".join(lines).encode())
 
     def beat(self, step: int) -> None:
@@ -210,7 +213,7 @@ def add_evaluation(record: RunRecord, row: Mapping[str, Any]) -> None:
     """Store the result of a test protocol with the run: one more line, after a whole one."""
     path = record.path / schema.EVALUATIONS_FILE
     line = schema.json_line({key: schema.plain(value) for key, value in row.items()})
-    with path.open("ab+") as file:
+    with files.open_log(path, "ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else "\n" + line  # a torn line stays alone

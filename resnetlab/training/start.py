@@ -202,6 +202,8 @@ def _as_it_was_left(
 
     resumed = newest(writer.checkpoints(), restored, who)
     if resumed is None:
+        if next(writer.checkpoints(), None) is not None:
+            note(f"{who}: none of its checkpoints can be used: it starts over")
         training = fresh()
         grown = _start_from_weights(training, writer.folder.parents[1])
         return training, None, training.save() if grown else b""
