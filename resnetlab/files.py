@@ -5,10 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
+import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
+
+import psutil
+
+HOST = socket.gethostname().replace("/", "-")
+ABANDONED_SECONDS = 86_400.0
 
 
 def project_root() -> Path:
@@ -23,10 +31,27 @@ def project_root() -> Path:
     return here
 
 
+def temporary_name(path: Path, suffix: str) -> Path:
+    """A name beside `path` that no other process uses, on any machine that shares the folder."""
+    return path.with_name(f".{path.name.removesuffix(suffix)}.{HOST}.{os.getpid()}.tmp{suffix}")
+
+
+def abandoned(temporary: Path) -> bool:
+    """Whether a temporary name is of a process that is gone; another machine's after a day."""
+    found = re.search(r"\.(\d+)\.tmp", temporary.name)
+    try:
+        if found is not None and f".{HOST}{found[0]}" in temporary.name:
+            pid = int(found[1])
+            return pid == os.getpid() or not psutil.pid_exists(pid)
+        return time.time() - temporary.stat().st_mtime > ABANDONED_SECONDS
+    except (OSError, OverflowError):
+        return False
+
+
 @contextlib.contextmanager
 def whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary name beside `path`; what was written there takes its place when all went well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path, "")
     try:
         yield temporary
         if durable:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 import psutil
@@ -18,12 +20,75 @@ import psutil
 ANSWER_SECONDS = 60.0  # a first import of torch from a slow disk takes half of it
 
 
+# How schedulers tell a job its cores on a machine: Slurm's task, else job; PBS, Grid Engine, LSF.
+SHARES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "NCPUS", "NSLOTS", "LSB_DJOB_NUMPROC")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
 def usable_cores() -> int:
-    """Cores this process may use."""
+    """Cores this process may use: by affinity, its control groups' quota and its scheduler's share."""
     try:
-        return len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
+        cores = os.cpu_count() or 1
+    shares = (_whole_number(os.environ.get(name)) for name in SHARES)
+    share = next((cores for cores in shares if cores), cores)
+    return max(1, int(min(cores, share, _quota())))
+
+
+def _quota() -> float:
+    """Cores that the control groups above this process pay for, their smallest; infinity for no limit.
+
+    Affinity does not show it: a container limited to two cores sees all of its machine's.
+    """
+    quota = math.inf
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, place = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            # Version 2 has one tree, 1 one per controllers. A container's own is mounted as the root.
+            trees = (controllers, "cpu") if controllers else ("", "unified")
+            for folder in (Path(place), *Path(place).parents):
+                for tree in trees:
+                    quota = min(quota, _quota_of(CGROUPS / tree / str(folder).lstrip("/")))
+    return quota
+
+
+def _quota_of(group: Path) -> float:
+    """Of one control group: one file in version 2, two in version 1."""
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        if (group / "cpu.max").exists():
+            share, period = (group / "cpu.max").read_text().split()
+        else:
+            files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            share, period = ((group / name).read_text() for name in files)
+        if share != "max" and int(share) > 0:  # version 1 says -1 for no limit
+            return int(share) / int(period)
+    return math.inf
+
+
+def threads(processes: int = 1, *, told: bool = True) -> int:
+    """Threads for each of so many processes here; `told`, not more than OMP_NUM_THREADS says."""
+    each = max(1, usable_cores() // processes)
+    most = _whole_number(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]) if told else None
+    return min(each, most or each)
+
+
+def _whole_number(text: str | None) -> int | None:
+    return int(text) if text and text.strip().isdecimal() else None
+
+
+def follow_niceness(pid: int) -> None:
+    """Give a session, if process `pid` leads it, the niceness of that process.
+
+    Where the kernel shares cores out by session (autogroup), niceness alone counts only within one:
+    a kernel that trains at the lowest priority would have as much as everything in a terminal.
+    """
+    with contextlib.suppress(OSError, psutil.Error):
+        niceness = psutil.Process(pid).nice()
+        if niceness > 0 and os.getsid(pid) == pid:
+            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 def free_memory() -> int:

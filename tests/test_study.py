@@ -388,21 +388,14 @@ def test_another_configuration_in_the_folder_is_refused_before_anything_starts(f
 @pytest.mark.slow
 def test_one_failing_run_does_not_stop_the_others_and_the_next_call_finishes_it(finished, tmp_path):
     root, _ = finished
-    holder = "from resnetlab import config, store; import time, sys\n"
-    holder += "run = config.run_from_parameters(network='plain-8', steps=30)\n"
-    holder += f"w = store.RunWriter(__import__('pathlib').Path({str(tmp_path)!r}), 'digits', "
-    holder += "'plain-8-seed0', run); w.__enter__(); print('held', flush=True); time.sleep(600)"
-    other = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
-    assert other.stdout.readline() == "held\n"
-    try:
-        done = run_study(tmp_path, *GRID)
-    finally:
-        other.kill()
-        other.communicate()
+    obstacle = tmp_path / "digits" / "plain-8-seed0" / "checkpoints"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.touch()  # no folder: no checkpoint can be written
+    done = run_study(tmp_path, *GRID)
     assert done.returncode == 1
     assert "failed: plain-8-seed0" in done.stdout
-    assert "is being written by" in done.stdout
     assert store.read_run(tmp_path / "digits" / "resnet-8-seed0").status == "finished"
+    obstacle.unlink()
     assert run_study(tmp_path, *GRID).returncode == 0
     assert logs(tmp_path, "plain-8-seed0") == logs(root, "plain-8-seed0")
 
@@ -464,6 +457,137 @@ def test_ctrl_c_stops_runs_after_their_step_and_the_same_command_goes_on(tmp_pat
     assert list((record.path / "checkpoints").glob("step-*.pt"))
     assert run_study(tmp_path, *LONG).returncode == 0
     assert logs(tmp_path, "plain-14-seed0") == logs(undisturbed_long, "plain-14-seed0")
+
+
+def weights(root, run):
+    return store.read_run(root / "digits" / run).summary["weights_sha256"]
+
+
+PAIR = ["--depths", "8", "--steps", "800", "--jobs", "2"]
+PAIR_RUNS = ("plain-8-seed0", "resnet-8-seed0")
+
+
+@pytest.fixture(scope="module")
+def undisturbed_pair(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pair")
+    assert run_study(root, *PAIR).returncode == 0
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [False, True], ids=["group", "every process"])
+def test_sigterm_to_all_ends_each_run_with_a_checkpoint_of_that_second(
+    tmp_path, undisturbed_pair, every
+):
+    """A shell signals a process group, a scheduler every process of a job, the kernels among them."""
+    process = subprocess.Popen(
+        command(tmp_path, *PAIR),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=PROJECT,
+        start_new_session=True,
+    )
+    for run in PAIR_RUNS:
+        wait_for_rows(tmp_path, run, rows=4)
+    started = psutil.Process(process.pid).children(recursive=True)
+    sent = time.time()
+    for child in started if every else ():
+        child.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
+    for run in PAIR_RUNS:
+        record = store.read_run(tmp_path / "digits" / run)
+        assert record.status == "interrupted"
+        assert record.info["error"] == "stopped by SIGTERM"
+        newest = max((record.path / "checkpoints").glob("step-*.pt"))
+        assert newest.name == f"step-{record.info['step']:08d}.pt"
+        assert newest.stat().st_mtime >= sent - 1
+    done = run_study(tmp_path, *PAIR)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for run in PAIR_RUNS:
+        assert logs(tmp_path, run) == logs(undisturbed_pair, run)
+        assert weights(tmp_path, run) == weights(undisturbed_pair, run)
+        assert len(store.read_run(tmp_path / "digits" / run).info["starts"]) == 2
+
+
+@pytest.mark.slow
+def test_a_second_call_watches_what_runs_and_goes_on_with_it_if_the_first_is_killed(
+    tmp_path, undisturbed_pair
+):
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": PROJECT}
+    first = subprocess.Popen(command(tmp_path, *PAIR), **how)
+    for run in PAIR_RUNS:
+        wait_for_rows(tmp_path, run, rows=4)
+    only = [*PAIR, "--only", PAIR_RUNS[0], "--no-report"]
+    cell = run_study(tmp_path, *only)
+    assert cell.returncode == 75, cell.stdout + cell.stderr
+    second = subprocess.Popen(command(tmp_path, *PAIR), **how)
+    lines = []
+    while sum("trained by another process" in line for line in lines) < 2:
+        lines.append(second.stdout.readline())
+        assert lines[-1], lines
+    first.kill()
+    first.communicate()
+    said, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, said
+    for run in PAIR_RUNS:
+        assert weights(tmp_path, run) == weights(undisturbed_pair, run)
+        assert len(store.read_run(tmp_path / "digits" / run).info["starts"]) == 2
+
+
+@pytest.mark.slow
+def test_two_calls_at_once_share_a_study_and_the_winners_notebooks_stay(tmp_path, undisturbed_pair):
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": PROJECT}
+    calls = [subprocess.Popen(command(tmp_path, *PAIR), **how) for _ in range(2)]
+    said = [call.communicate(timeout=300)[0] for call in calls]
+    assert [call.returncode for call in calls] == [0, 0], said
+    for run in PAIR_RUNS:
+        assert weights(tmp_path, run) == weights(undisturbed_pair, run)
+        record = store.read_run(tmp_path / "digits" / run)
+        assert len(record.info["starts"]) == 1
+        executed = nbformat.read(record.path / "train.ipynb", as_version=4)
+        texts = [out.get("text", "") for cell in executed.cells for out in cell.get("outputs", ())]
+        assert any("finished at step 800" in text for text in texts)
+        assert not any(
+            out.get("output_type") == "error" for c in executed.cells for out in c.get("outputs", ())
+        )
+    assert not list(tmp_path.rglob(".*tmp*"))
+
+
+def test_a_notebook_whose_run_another_process_trains_replaces_none(tmp_path, monkeypatch):
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    target = tmp_path / "train.ipynb"
+    source = notebook.find("train")
+
+    def execute(name, writes=None):
+        def papermills(source, temporary, *words, **how):
+            Path(temporary).write_text(Path(source).read_text())
+            if writes is not None:
+                target.write_text(writes)
+            if name is not None:
+                raise PapermillExecutionError(0, 1, "", name, "why", [])
+
+        monkeypatch.setattr(papermill, "execute_notebook", papermills)
+        try:
+            notebook.execute(source, target, {})
+        except PapermillExecutionError:
+            assert name is not None
+        assert not list(tmp_path.glob(".*"))
+
+    execute("AnotherWriterError")
+    assert not target.exists()
+    execute(None, writes="the winner's")
+    assert target.read_text() == "the winner's"
+    execute("AnotherWriterError")
+    assert target.read_text() == "the winner's"
+    execute("ValueError")  # the run's own error is shown
+    assert target.read_text() != "the winner's"
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from resnetlab import config, files, store
 from resnetlab.cli import training, testing, tables, recipes, pages, data
 
 # isort: on
-from resnetlab.cli.options import INTERRUPTED, ResultsOption, app
+from resnetlab.cli.options import ANOTHER_WRITER, INTERRUPTED, ResultsOption, app
 from resnetlab.cli.terminal import fail
 from resnetlab.config import UsageError, extras
 
@@ -105,7 +105,10 @@ def dashboard(
 
 
 def main() -> None:
-    """Entry point: a usage error exits with 2, any other known failure with 1, each in one message."""
+    """Entry point: a usage error exits with 2, another writer with 75, any other known failure with 1.
+
+    Each in one message.
+    """
     try:
         app()
     except UsageError as error:
@@ -116,6 +119,8 @@ def main() -> None:
         fail(str(extras.missing(error.name)), 2)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
+    except store.AnotherWriterError as error:
+        fail(str(error), ANOTHER_WRITER)
     except (RuntimeError, OSError, MemoryError) as error:
         if os.environ.get("RESNETLAB_DEBUG"):
             raise

@@ -21,6 +21,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sets: fetch them once, look at them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 INTERRUPTED = 130
+ANOTHER_WRITER = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
 
 DATA_HELP = "digits, cifar10, cifar100, digits-large, tiny-imagenet[:PATH], folder:PATH, imagenet:PATH"
 ResultsOption = Annotated[

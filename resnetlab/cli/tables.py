@@ -17,6 +17,7 @@ from resnetlab.cli.options import JsonOption, ResultsOption, app
 from resnetlab.cli.terminal import number, print_json, say, say_depth, say_means, table
 from resnetlab.cli.testing import protocol_in_words
 from resnetlab.config import UsageError, commands
+from resnetlab.studies import cluster
 
 
 @app.command("list")
@@ -37,6 +38,11 @@ def list_command(
         print(f"skipped {skipped.path}: {skipped.reason}", file=sys.stderr)
     runs = [run for item in studies for run in item.runs]
     rows = [run.as_row() for run in runs]
+    for item in studies:
+        rows += (waiting := item.queued())
+        if waiting and item.plan and item.plan.job and cluster.in_queue(item.plan.job) is False:
+            for row in waiting:
+                row["status"] = "not begun"
     if as_json:
         print_json(rows)
         return
@@ -47,7 +53,7 @@ def list_command(
         errors = number(row["train_error"]), number(row["test_error"])
         cells.append([who, row["data"], recipe, row["status"], steps, *errors])
     headings = ("run", "data", "recipe", "status", ">steps", ">train %", ">test %")
-    say(table(headings, cells) if runs else "No runs yet: `make study` makes some.")
+    say(table(headings, cells) if rows else "No runs yet: `make study` makes some.")
     say(*(f"{run.study}/{run.name}: {problem}" for run in runs for problem in run.problems))
 
 

@@ -98,6 +98,9 @@ class StudyProgress(studies.Watcher):
     def again(self, execution: studies.Execution, why: str) -> None:
         say(f"{execution.name:<24} started again: {why}")
 
+    def elsewhere(self, execution: studies.Execution) -> None:
+        say(f"{execution.name:<24} is trained by another process: watching it")
+
     def reporting(self, notebook_name: str) -> None:
         self.close()
         say(f"executing {notebook_name}")

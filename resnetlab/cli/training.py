@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -13,8 +15,12 @@ from resnetlab import config, store, studies, verdict
 from resnetlab.cli import options
 from resnetlab.cli.options import DeviceOption, EngineOption, JsonOption, ResultsOption, app, list_of
 from resnetlab.cli.terminal import StudyProgress, errors_of, first_process, print_json, say, say_means
-from resnetlab.config import commands, extras
-from resnetlab.studies import notebook
+from resnetlab.config import UsageError, commands, extras
+from resnetlab.studies import cluster, notebook
+
+# Options of a study that say where it runs: a cell's command has its own. Whether a value follows.
+WHERE = dict.fromkeys(("--on", "--slurm", "--at-once", "--jobs", "--results", "--only"), True)
+WHERE |= dict.fromkeys(("--plan", "--json", "--together", "--apart", "--report", "--no-report"), False)
 
 
 @app.command()
@@ -45,12 +51,30 @@ def study(
     folder: Annotated[
         str | None, Option("--name", help="Study folder (default: NAME, or NAME-DATA)")
     ] = None,
+    only: Annotated[
+        str | None,
+        Option(help="Only these runs, such as plain-20-seed0,plain-56-seed0; '': only the report"),
+    ] = None,
+    report: Annotated[
+        bool, Option("--report/--no-report", help="End with the notebook over the whole study")
+    ] = True,
+    plan: Annotated[
+        bool, Option("--plan", help="Start nothing: each run, how it stands, and its command")
+    ] = False,
+    on: Annotated[str, Option(help="here, or slurm: a job array, in the background")] = "here",
+    slurm: Annotated[
+        list[str] | None, Option(help="Passed on to sbatch, such as --slurm=--gres=shard:1; repeatable")
+    ] = None,
+    at_once: Annotated[int | None, Option(min=1, help="Runs at a time on the cluster")] = None,
     results: ResultsOption = None,
+    as_json: JsonOption = False,
     **chosen: Any,
 ) -> None:
     """Run a grid of networks, one notebook each, and answer the question over them.
 
     Finished runs are skipped, interrupted ones resumed; a run that fails does not stop the others.
+    Exit codes: 0 all has ended, 1 something failed, 2 a request that cannot be met, 75 another process
+    trains it (only with --only and --no-report; otherwise it is watched), 130 interrupted.
     """
     grid = config.grid_named(
         name,
@@ -63,30 +87,91 @@ def study(
         overrides={option: chosen.pop(option) for option in commands.OPTIONS},
         **chosen,
     )
-    extras.require_train()
-    root, watcher = store.results_root(results), StudyProgress()
+    root, named = store.results_root(results), _runs_named(only, grid)
+    if on not in ("here", "slurm"):
+        raise UsageError(f"--on: here or slurm is needed, got {on!r}")
+    if not plan:
+        extras.require_train()
+    if plan or on == "slurm":
+        command = [sys.executable, "-m", "resnetlab", *cluster.words_of(sys.argv[1:], WHERE)]
+        command += ["--results", str(root.resolve())]
+        if plan:
+            _tell_plan(cluster.plan(grid, root, command), as_json)
+        else:
+            how: dict[str, Any] = {"at_once": at_once, "report": report, "only": named}
+            _tell_submitted(grid, cluster.submit(grid, root, command, options=slurm or (), **how))
+        return
+    watcher = StudyProgress()
     outcome = studies.run(
-        grid, root=root, jobs=jobs, device=device, engine=engine, together=together, watcher=watcher
+        grid,
+        root=root,
+        jobs=jobs,
+        device=device,
+        engine=engine,
+        together=together,
+        report=report,
+        only=named,
+        watch=report or named is None,
+        watcher=watcher,
     )
     watcher.close()
-    _tell_outcome(outcome, store.read_study(outcome.folder))
+    _tell_outcome(outcome, store.read_study(outcome.folder), whole=report or named is None)
     if outcome.interrupted:
         raise typer.Exit(options.INTERRUPTED)
     if outcome.failed:
         raise typer.Exit(1)
+    if outcome.elsewhere:
+        raise typer.Exit(options.ANOTHER_WRITER)
 
 
-def _tell_outcome(outcome: studies.Outcome, ended: store.Study) -> None:
-    table = ended.table()
-    say("")
-    say_means(verdict.by_network(table))
-    say(*(f"  {sentence}" for sentence in (*verdict.answers(table), *store.notes(ended.runs))))
+def _runs_named(only: str | None, grid: config.Grid) -> tuple[str, ...] | None:
+    """The runs that `--only` names; None without it. UsageError for one that the grid does not have."""
+    named, known = list_of(only, "--only", str), grid.runs()
+    for name in named or ():
+        if name not in known:
+            raise UsageError(f"{grid.name} has no run {name!r}{config.did_you_mean(name, known)}")
+    return named
+
+
+def _tell_plan(plan: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(plan)
+        return
+    for name, cell in plan["runs"].items():
+        say(f"{name:<24} {cell['status']:<12} {shlex.join(cell['command'])}", width=10_000)
+    say(f"{'then the report':<37} {shlex.join(plan['report']['command'])}", width=10_000)
+
+
+def _tell_submitted(grid: config.Grid, given: cluster.Submitted) -> None:
+    numbers = [job.number or "" for job in (given.array, given.report) if job is not None]
+    if given.array is None:
+        say(f"Every run of {grid.name} has ended or is running.")
+    else:
+        count = f"{len(given.runs)} of {len(grid.runs())} runs"
+        say(f"{count} handed to Slurm as job {given.array.number}, a task each")
+    if given.report is not None:
+        say(f"The report           job {given.report.number}")
+    say(f"How they stand       resnetlab list {grid.name}")
+    if numbers:
+        say(f"Cancel               scancel {' '.join(numbers)}")
+
+
+def _tell_outcome(outcome: studies.Outcome, ended: store.Study, *, whole: bool) -> None:
+    """How it ended; of the `whole` study its table and verdict, of a cell only what is its own."""
+    if whole:
+        table = ended.table()
+        say("")
+        say_means(verdict.by_network(table))
+        say(*(f"  {sentence}" for sentence in (*verdict.answers(table), *store.notes(ended.runs))))
     say(*(Text(f"note: {note}", style="yellow") for note in outcome.notes))
     say(*(Text(f"failed: {failure}", style="red") for failure in outcome.failed), "")
+    say(*(f"Another process trains {name}; try again later." for name in outcome.elsewhere))
     if outcome.interrupted:
         say("Interrupted; the same command goes on from here.")
     if outcome.report is not None:
         say(f"Figures and table   {outcome.report}")
+    if not whole:
+        return
     say(f"Runs                {outcome.folder}")
     say("Look in a browser   make dashboard   (or: resnetlab dashboard)")
 

@@ -17,7 +17,9 @@ from resnetlab.store.find import (
     weights_named,
     weights_of,
 )
+from resnetlab.store.lock import BEING_WRITTEN, AnotherWriterError, being_written
 from resnetlab.store.measurements import find_measurements, read_measurement, save_measurement
+from resnetlab.store.plan import Plan, read_plan, write_plan
 from resnetlab.store.pretrained import header, shipped
 from resnetlab.store.reader import (
     RunRecord,
@@ -46,10 +48,13 @@ from resnetlab.store.schema import (
     METRICS_FILE,
     NOTEBOOK_FILE,
     OUTCOME,
+    PLAN_FILE,
     PROBES_FILE,
+    QUEUED,
     REFERENCE,
     RUN_FILE,
     SCHEMA,
+    SCHEMA_VERSION,
     STARTED_AGAIN,
     STATUSES,
     SUMMARY_FILE,

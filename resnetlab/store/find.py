@@ -7,14 +7,23 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from resnetlab import config as configs
 from resnetlab.config import Data, Start, UsageError
 from resnetlab.store import schema
+from resnetlab.store.plan import Plan, read_plan
 from resnetlab.store.pretrained import shipped
-from resnetlab.store.reader import RunRecord, Skipped, read_folder, read_run, shipped_run
+from resnetlab.store.reader import (
+    RunRecord,
+    Skipped,
+    identity_of,
+    read_folder,
+    read_run,
+    shipped_run,
+)
 
 WITHOUT_WEIGHTS = (
     "most committed runs come without; train it again (`resnetlab show` gives the command)"
@@ -36,6 +45,23 @@ class Study:
     def table(self) -> pd.DataFrame:
         """One row per run, as `RunRecord.as_row`."""
         return table_of(self.runs)
+
+    @property
+    def plan(self) -> Plan | None:
+        """What others were asked to train, if they were."""
+        return read_plan(self.path)
+
+    def queued(self) -> list[dict[str, Any]]:
+        """As `RunRecord.as_row`, one row per run of the plan that has not begun: status queued."""
+        there, plan = {run.name for run in self.runs}, self.plan
+        waiting = {name: run for name, run in plan.runs.items() if name not in there} if plan else {}
+        nothing: dict[str, Any] = dict.fromkeys((*schema.OUTCOME, *schema.FINAL))
+        return [
+            identity_of(run, self.name, name)
+            | nothing
+            | {"status": schema.QUEUED, "steps": 0, "steps_planned": run.recipe.steps}
+            for name, run in waiting.items()
+        ]
 
 
 def table_of(runs: Iterable[RunRecord]) -> pd.DataFrame:

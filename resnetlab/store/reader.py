@@ -311,6 +311,11 @@ class RunRecord:
                 "the same command resumes it"
             )
         sentences += self._disagreements()
+        if len(devices := self._devices()) > 1:
+            sentences.append(
+                f"it went on on another device ({', then '.join(devices)}): its bits may differ from "
+                "those of a run that stayed on one"
+            )
         if self.info.get("error"):
             sentences.append(str(self.info["error"]))
         return tuple(sentences)
@@ -334,6 +339,16 @@ class RunRecord:
                     f"its log's last {name} is {logged.iloc[0]:g}, its summary's {summed:g}"
                 )
         return sentences
+
+    def _devices(self) -> list[str]:
+        """The devices that its starts name, each once."""
+        starts = self.info.get("starts")
+        named = (
+            [start.get("device") for start in starts if isinstance(start, dict)]
+            if isinstance(starts, list)
+            else []
+        )
+        return list(dict.fromkeys(device for device in named if isinstance(device, str)))
 
     def final(self, quantity: str) -> float | None:
         """The last value of a metric: the summary's, or while there is none, the log's."""

@@ -21,6 +21,7 @@ Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
 STATUSES: tuple[Status, ...] = ("running", "finished", "interrupted", "diverged", "failed")
 ENDED: tuple[Status, ...] = ("finished", "diverged")  # nothing is left to do for these
 RUN_FILE, SUMMARY_FILE, LOCK_FILE = "run.json", "summary.json", "run.lock"
+PLAN_FILE, QUEUED = "plan.json", "queued"  # of a study: runs that others will train; what those are
 METRICS_FILE, PROBES_FILE, TIMING_FILE = "metrics.jsonl", "probes.jsonl", "timing.jsonl"
 # How errors begin after which a run goes on in a fresh process: its step could not be captured (it is
 # trained without a graph then), or another run's could not, in the same process.

@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import filelock
-
 from resnetlab import config as configs
 from resnetlab import files
 from resnetlab.config import Run, UsageError
-from resnetlab.store import checkpoints, schema
+from resnetlab.store import checkpoints, lock, schema
 from resnetlab.store.checkpoints import Checkpoint
+from resnetlab.store.lock import BEING_WRITTEN, AnotherWriterError
 from resnetlab.store.reader import RunRecord, Skipped, read_folder, read_json
 
 HEARTBEAT_SECONDS = 5.0
@@ -48,22 +47,13 @@ def check_folder(folder: Path, run: Run) -> RunRecord | None:
     return record
 
 
-class AnotherWriterError(RuntimeError):
-    """The run is being written by another process."""
-
-
-def _job() -> str | None:
-    """The number that a cluster's scheduler gave this process's job; None if there is no scheduler."""
-    names = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
-    return next((os.environ[name] for name in names if os.environ.get(name)), None)
-
-
 class RunWriter:
     """The one writer of a run's folder, a context manager.
 
     Opening takes the lock, refuses another configuration (UsageError with the differences) and
-    another living writer (AnotherWriterError). Then either `resume_from(checkpoint)` or
-    `start_over()`, rows, and `finish`.
+    another living writer (AnotherWriterError); one that another machine takes the run from, where locks
+    do not hold between machines, notices within a heartbeat and writes no more. Then either
+    `resume_from(checkpoint)` or `start_over()`, rows, and `finish`.
     """
 
     def __init__(self, root: Path, study: str, name: str, run: Run) -> None:
@@ -72,7 +62,8 @@ class RunWriter:
         self.folder = root / study / name
         self.run = run
         self.info: dict[str, Any] = {}
-        self._lock = filelock.FileLock(self.folder / schema.LOCK_FILE)
+        self._lock = lock.Lock(self.folder / schema.LOCK_FILE)
+        self._begun = False
         self._last_beat = -math.inf
 
     def __enter__(self) -> Self:
@@ -81,15 +72,10 @@ class RunWriter:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"run folder {self.folder} cannot be made ({error.strerror})") from None
+        if not self._lock.acquire(timeout=LOCK_SECONDS):
+            self._refuse(lock.owner(read_json(self.folder / schema.RUN_FILE)[0] or {}))
         try:
-            self._lock.acquire(timeout=LOCK_SECONDS)
-        except filelock.Timeout:
-            owner = read_json(self.folder / schema.RUN_FILE)[0] or {}
-            raise AnotherWriterError(
-                f"{self.study}/{self.name} is being written by process {owner.get('pid', '?')} on "
-                f"{owner.get('host', '?')}; wait for it, stop it, or choose another run name"
-            ) from None
-        try:
+            self._refuse(lock.living_writer(self.folder, locks=self._lock.held))
             earlier = check_folder(self.folder, self.run)
             self.info = dict(earlier.info) if earlier is not None else {}
             places = (self.folder, self.folder / schema.CHECKPOINTS)
@@ -102,6 +88,20 @@ class RunWriter:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+    def _refuse(self, writer: str | None) -> None:
+        """AnotherWriterError if there is one."""
+        if writer is not None:
+            raise AnotherWriterError(
+                f"{self.study}/{self.name} {BEING_WRITTEN} {writer}; wait for it, stop it, or choose "
+                "another run name"
+            )
+
+    def _check_ours(self) -> None:
+        """AnotherWriterError if another process has begun the run since: only one may go on."""
+        info = read_json(self.folder / schema.RUN_FILE)[0] if self._begun else None
+        if info and (info.get("host"), info.get("pid")) != (self.info["host"], self.info["pid"]):
+            self._refuse(lock.owner(info))
 
     @property
     def ended(self) -> bool:
@@ -122,9 +122,14 @@ class RunWriter:
 
         `created`, `commit` and `versions` stay those of the first start; `starts` has every start's.
         """
+        self._refuse(lock.living_writer(self.folder, locks=self._lock.held))  # begun meanwhile
         commit = schema.git_commit(Path(__file__))
         start = {"time": schema.now(), "commit": commit, "torch": versions.get("torch")}
-        start |= {"host": socket.gethostname(), "device": execution.get("device_name"), "job": _job()}
+        start |= {
+            "host": socket.gethostname(),
+            "device": execution.get("device_name"),
+            "job": lock.job(),
+        }
         self.info = {
             "schema": schema.SCHEMA_VERSION,
             "study": self.study,
@@ -147,6 +152,7 @@ class RunWriter:
             "parameters": parameters,
             "events": configs.Events()._asdict(),
         }
+        self._begun = True
         schema.write_json(self.folder / schema.RUN_FILE, self.info)
 
     def checkpoints(self) -> Iterator[Checkpoint | str]:
@@ -182,6 +188,7 @@ class RunWriter:
         if time.monotonic() - self._last_beat < HEARTBEAT_SECONDS:
             return
         self._last_beat = time.monotonic()
+        self._check_ours()
         self.info |= {"heartbeat": schema.now(), "step": step}
         schema.write_json(self.folder / schema.RUN_FILE, self.info, durable=False)
 
@@ -191,6 +198,7 @@ class RunWriter:
 
     def save_checkpoint(self, step: int, payload: bytes, seconds: float) -> None:
         """What `checkpoints` gives back, and the logs up to here on the disk."""
+        self._check_ours()
         checkpoints.save(self.folder, self.run, step, payload, seconds)
 
     def finish(
@@ -202,6 +210,7 @@ class RunWriter:
         error: str | None = None,
     ) -> None:
         """The last word: run.json's status, then, for a run that has ended, summary.json."""
+        self._check_ours()
         self.info |= {"status": status, "heartbeat": schema.now(), "step": step, "error": error}
         schema.write_json(self.folder / schema.RUN_FILE, self.info)
         if status in schema.ENDED:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnetlab import config, files, store, verdict
+from resnetlab import config, files, machine, store, verdict
 from resnetlab.config import UsageError
 from resnetlab.pages import executed
 from resnetlab.studies import limits as parameter_limits
@@ -145,6 +145,7 @@ def begin(names: dict[str, Any], quick: Mapping[str, Any] | None = None) -> Here
 
     from resnetlab import plots
 
+    machine.follow_niceness(os.getpid())  # a kernel has a session of its own
     cells = names.get("In", [])
     known = next((named for cell in cells if (named := parameters_of(cell))), {})
     for line in (line for cell in cells if cell.startswith(INJECTED) for line in ast.parse(cell).body):
@@ -339,7 +340,8 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     Parameter names must be known to the notebook: papermill would only warn, and names are code.
     UsageError with the nearest one otherwise. A failing cell raises papermill's error after the
     notebook, with the traceback in it, has been written. An execution that was stopped, or whose
-    kernel died, is written only where there is no earlier copy.
+    kernel died, is written only where there is no earlier copy; one whose run another process trains
+    is not written.
     """
     import nbformat
     import papermill
@@ -348,21 +350,28 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     for name in parameters:
         known_parameter(source, name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left_over in target.parent.glob(f".{target.stem}.*.tmp.ipynb"):
+    for left_over in filter(files.abandoned, target.parent.glob(f".{target.stem}.*.tmp.ipynb")):
         left_over.unlink(missing_ok=True)  # of an execution that was killed
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp.ipynb")
+    temporary = files.temporary_name(target, ".ipynb")
     # papermill formats paths, so braces in them are doubled.
     paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, temporary)]
     how = {"kernel_name": KERNEL, "language": LANGUAGE, "progress_bar": False, "log_output": False}
-    told = False  # how it went, by its last cell or by one that failed
+    before, told, others = (
+        _stamp(target),
+        False,
+        False,
+    )  # how it went, by its last cell or by one that failed; who trains the run
     try:
         papermill.execute_notebook(*paths, dict(parameters), **how)
         told = True
     except PapermillExecutionError as error:
+        others = error.ename == store.AnotherWriterError.__name__
         told = error.ename != "KeyboardInterrupt"
         raise
     finally:
-        if not told and target.exists():
+        # Of a run that another process has ended meanwhile, its own notebook stays.
+        others = others or (target.name == store.NOTEBOOK_FILE and _stamp(target) != before)
+        if others or (not told and target.exists()):
             temporary.unlink(missing_ok=True)
         if temporary.exists():
             # It notes absolute paths of this machine: only the names belong in what is shared.
@@ -371,3 +380,8 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
             noted.update(input_path=source.name, output_path=target.name)
             nbformat.write(content, temporary)
             temporary.replace(target)
+
+
+def _stamp(path: Path) -> int | None:
+    """When a file was last replaced; None where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else None

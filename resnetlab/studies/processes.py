@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,10 @@ from typing import IO, Protocol
 
 import psutil
 
+from resnetlab import machine, store
+
 SAME_START = 60.0  # seconds by which two readings of a process's start may differ
+LOOK_SECONDS = 1.0  # between two looks at a run that another process trains
 
 
 class Work(Protocol):
@@ -80,6 +85,7 @@ class Local:
             self.created = process.create_time()
             if self.niceness:
                 process.nice(self.niceness)
+        machine.follow_niceness(self.pid)
         if self._child.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._child.stdin.write(f"{self.order}\n")
@@ -126,6 +132,33 @@ class Local:
                 if same_start and process.cmdline()[1:] == list(self.words[1:]):
                     return process
         return None
+
+
+@dataclass
+class Elsewhere:
+    """A run that another process trains, here or on another machine: it is watched, never touched."""
+
+    folder: Path  # of the run
+    _left: bool = False
+    _looked: float = -math.inf
+    _lives: bool = True
+
+    def start(self) -> None:
+        pass
+
+    def ended(self) -> str | None:
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked, self._lives = time.monotonic(), store.being_written(self.folder)
+        return None if self._lives and not self._left else ""
+
+    def stop(self) -> None:
+        self._left = True
+
+    def kill(self) -> None:
+        self._left = True
+
+    def close(self) -> None:
+        pass
 
 
 def last_line(output: Path | IO[bytes] | None) -> str:

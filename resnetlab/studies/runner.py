@@ -37,6 +37,7 @@ class Execution:
     company: tuple[Execution, ...] = ()  # never started themselves
     folder: Path | None = None  # of the run, if it is not that of `target`
     error: str = ""  # what the process said last, once it has failed
+    watched: bool = False  # another process trained it, and this one looked on
 
     def work(self) -> processes.Work:
         """The process that executes it, not started yet."""
@@ -50,8 +51,12 @@ class Execution:
     def record(self) -> store.RunRecord | None:
         """What lies on disk of this run now."""
         with contextlib.suppress(UsageError):
-            return store.read_run(self.folder or self.target.parent)
+            return store.read_run(self.run_folder)
         return None
+
+    @property
+    def run_folder(self) -> Path:
+        return self.folder or self.target.parent
 
     @property
     def members(self) -> tuple[Execution, ...]:
@@ -76,6 +81,9 @@ class Watcher:
     def again(self, execution: Execution, why: str) -> None:
         """It failed, and is started again in a fresh process."""
 
+    def elsewhere(self, execution: Execution) -> None:
+        """Another process trains it, and is watched until it ends."""
+
     def reporting(self, notebook_name: str) -> None:
         pass
 
@@ -89,6 +97,7 @@ class Outcome:
     notes: tuple[str, ...]  # runs that ended well whose notebook did not
     interrupted: bool
     report: Path | None  # the executed question notebook
+    elsewhere: tuple[str, ...] = ()  # runs that another process trains, left to it
 
 
 def run(
@@ -101,6 +110,7 @@ def run(
     together: bool | None = None,
     report: bool = True,
     only: Collection[str] | None = None,
+    watch: bool = True,
     watcher: Watcher | None = None,
 ) -> Outcome:
     """Execute the grid: skip what has ended, resume what was interrupted, go on when one fails.
@@ -112,6 +122,9 @@ def run(
     A run whose step a GPU cannot capture is started again in a fresh process, where it goes without.
     SIGINT and SIGTERM stop the running ones after their step, each with a checkpoint. Ends by executing
     the question notebook, unless `report` is off. `only` names the runs to execute.
+
+    A run that another process trains, such as a second call of the same study, is watched until it
+    ends, and gone on with if that process is stopped; without `watch` it is left, and named.
     """
     watcher = watcher or Watcher()
     folder = store.prepare_root(root) / store.check_name("study", grid.name)
@@ -121,7 +134,7 @@ def run(
         from resnetlab.training import engine as engines
 
         engines.parse(engine)
-    threads = max(1, machine.usable_cores() // jobs)
+    threads = machine.threads(jobs)
     results = "" if root == store.results_root() else str(root)
     place: dict[str, Any] = {"study": grid.name, "results": results, "device": device}
     place |= {"engine": engine, "threads": threads}
@@ -141,18 +154,25 @@ def run(
         _check_machine_and_data(list(runs.values()), device)
     watcher.begin(todo, done, len(todo) if together and todo else jobs, threads)
 
-    failed, notes = list[str](), list[str]()
+    failed, notes, left = list[str](), list[str](), list[str]()
     with machine.stop_signals() as stopped:
         while todo:
             batch, again = todo, list[Execution]()
-            if together and len(todo) > 1:
-                batch = [_together(todo, {e.name: runs[e.name] for e in todo}, folder, place)]
-            for process in _execute(batch, jobs, stopped, watcher):
+            free = [item for item in todo if not store.being_written(item.run_folder)]
+            if together and len(free) > 1:
+                members = {item.name: runs[item.name] for item in free}
+                batch = [item for item in todo if item.name not in members]
+                batch = [_together(free, members, folder, place), *batch]
+            for process in _execute(batch, jobs, stopped, watcher, watch):
                 for execution in process.members:
                     why = _starts_again(execution) if engine == "auto" and not stopped else None
-                    if why is not None:
+                    others = not stopped and _trained_by_others(execution, process)
+                    if others and not watch:
+                        left.append(execution.name)
+                    elif why is not None or others:
                         again += [item for item in todo if item.name == execution.name]
-                        watcher.again(execution, why)
+                        if why is not None:
+                            watcher.again(execution, why)
                     else:
                         status = _settle(execution, process, bool(stopped), failed, notes)
                         watcher.ended(execution, status)
@@ -167,7 +187,7 @@ def run(
             if final.error:
                 failed.append(f"{question.name}: {final.error}")
             executed = None if final.error or stopped else final.target
-    return Outcome(folder, tuple(failed), tuple(notes), bool(stopped), executed)
+    return Outcome(folder, tuple(failed), tuple(notes), bool(stopped), executed, tuple(left))
 
 
 def _side_by_side(runs: int, jobs: int | None, together: bool | None, device: str) -> tuple[int, bool]:
@@ -217,6 +237,16 @@ def _starts_again(execution: Execution) -> str | None:
         return None
     error: str = record.info.get("error") or ""
     return error if error.startswith(store.STARTED_AGAIN) else None
+
+
+def _trained_by_others(execution: Execution, process: Execution) -> bool:
+    """Whether another process had the run, which has not ended: watch it, or go on with it."""
+    record = execution.record()
+    status = record.status if record is not None else "interrupted"
+    if status in store.ENDED:
+        return False
+    lost = f"/{execution.name} {store.BEING_WRITTEN} " in process.error
+    return lost or (process.watched and status != "failed")
 
 
 def _settle(
@@ -271,16 +301,37 @@ def _check_machine_and_data(runs: Sequence[config.Run], device: str) -> None:
 
 
 def _execute(
-    executions: Sequence[Execution], jobs: int, stopped: Sequence[str], watcher: Watcher
+    executions: Sequence[Execution],
+    jobs: int,
+    stopped: Sequence[str],
+    watcher: Watcher,
+    watch: bool = True,
 ) -> Iterator[Execution]:
-    """Execute them, at most `jobs` at a time, and yield each as it ends. A stop starts no more."""
+    """Execute them, at most `jobs` at a time, and yield each as it ends. A stop starts no more.
+
+    What another process trains by then is watched beside them; what it has ended is left as it is.
+    """
     waiting, running = list(executions), dict[str, tuple[Execution, processes.Work]]()
     deadline: float | None = None
     try:
         while running or (waiting and not stopped):
-            while waiting and len(running) < jobs and not stopped:
+            while waiting and not stopped and _own(running) < jobs:
                 execution = waiting.pop(0)
-                work = execution.work()
+                execution.error = ""
+                record = None if execution.company else execution.record()
+                if record is not None and record.status in store.ENDED:
+                    yield execution
+                    continue
+                execution.watched = not execution.company and store.being_written(execution.run_folder)
+                work: processes.Work
+                if not execution.watched:
+                    work = execution.work()
+                elif watch:
+                    work = processes.Elsewhere(execution.run_folder)
+                    watcher.elsewhere(execution)
+                else:
+                    yield execution
+                    continue
                 work.start()
                 running[execution.name] = execution, work
             if stopped and deadline is None:
@@ -298,8 +349,16 @@ def _execute(
                     work.close()
                     del running[name]
                     execution.error = error
-                    yield execution
+                    if watch and not stopped and _trained_by_others(execution, execution):
+                        waiting.insert(0, execution)
+                    else:
+                        yield execution
     finally:
         for _, work in running.values():  # only when the runner itself failed
             work.kill()
             work.close()
+
+
+def _own(running: Mapping[str, tuple[Execution, processes.Work]]) -> int:
+    """How many of them this machine works for."""
+    return sum(not execution.watched for execution, _ in running.values())

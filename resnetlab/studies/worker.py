@@ -13,8 +13,10 @@ from types import FrameType
 
 import psutil
 
+from resnetlab import store
 from resnetlab.studies import notebook
 
+ELSEWHERE = 75  # EX_TEMPFAIL: another process trains the run
 STOPPED = 3  # the exit code of a worker that its parent ended before it had a kernel, or by dying
 
 
@@ -22,11 +24,12 @@ def main() -> int:
     """Execute the notebook that the first line of standard input describes.
 
     The rest of standard input is the parent's life: when it ends, so does this process, and with it
-    the kernel, which watches its own parent. SIGTERM goes to the kernel: what trains in it ends after
-    its step, and then the notebook by itself; what does not train ends at once.
+    the kernel, which watches its own parent. A signal goes to the kernel, once: what trains in it ends
+    after its step, and then the notebook by itself; what does not train ends at once.
     """
+    for number in (signal.SIGTERM, signal.SIGINT):  # a scheduler sends them to every process of a job
+        signal.signal(number, _pass_on)
     order = json.loads(sys.stdin.readline())
-    signal.signal(signal.SIGTERM, _pass_on)
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
         notebook.execute(Path(order["source"]), Path(order["target"]), order["parameters"])
@@ -34,7 +37,7 @@ def main() -> int:
         kind = getattr(error, "ename", type(error).__name__)
         text = " ".join(str(getattr(error, "evalue", None) or error).split())
         print(f"{kind}: {text}", file=sys.stderr)  # one line: the study repeats the last one
-        return 1
+        return ELSEWHERE if kind == store.AnotherWriterError.__name__ else 1
     return 0
 
 
@@ -44,12 +47,14 @@ def _follow_parent() -> None:
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the scheduler's, then the study's: one is enough,
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # and a second would end a kernel that has just saved
     kernels = psutil.Process().children()
     if not kernels:
         os._exit(STOPPED)
     for kernel in kernels:
         with contextlib.suppress(psutil.Error):
-            kernel.send_signal(number)
+            kernel.send_signal(signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ def failing_in_words(training: Training, writer: store.RunWriter | None) -> Iter
         known = ranks.lost(error, training.group) or out_of_memory(error, training)
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         # The disk may be full or gone: the first error is the one to report, not this one.
-        with contextlib.suppress(OSError):
+        # Another writer's run is not this one's to mark.
+        with contextlib.suppress(OSError, store.AnotherWriterError):
             if writer is not None:
                 writer.finish("failed", step=training.step, error=str(known or reason))
         if known is None:

@@ -89,6 +89,7 @@ def begin(
                 parameters=nets.count_parameters(training.network),
             )
             if checkpoint is not None:
+                _say_moved(writer)
                 writer.resume_from(checkpoint)
             else:
                 writer.start_over()
@@ -156,7 +157,9 @@ def _execution(
     execution = {
         "device": place.type,
         "device_name": device_name(place),
-        "threads": began.get("threads") or threads or max(1, machine.usable_cores() // group.here),
+        "threads": began.get("threads")
+        or threads
+        or machine.threads(group.here, told=group.count == 1),
         "engine": chosen.name,
         "ranks": group.count,
         "activations": "recomputed" if run.network.depth > state.RECOMPUTE_LAYERS else "kept",
@@ -213,6 +216,13 @@ def _as_it_was_left(
     if began_with != torch.__version__:
         note(f"it began with torch {began_with}, this is {torch.__version__}: the bits may differ")
     return training, checkpoint, checkpoint.payload
+
+
+def _say_moved(writer: store.RunWriter) -> None:
+    """Whether the run goes on elsewhere than it was left, perhaps on another kind of processor."""
+    places = [f"{start.get('host')} ({start.get('device')})" for start in writer.info["starts"][-2:]]
+    if places[0] != places[-1] and "None" not in places[0]:
+        note(f"it was left on {places[0]}, this is {places[-1]}: the bits may differ")
 
 
 def _start_from_weights(training: Training, root: Path) -> bool:
