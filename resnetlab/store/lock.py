@@ -37,7 +37,7 @@ class Lock:
         import fcntl  # not on Windows, where results can still be read
 
         deadline = time.monotonic() + timeout
-        # A link would put the lock, and its file, into somebody else's folder; a pipe would wait for ever.
+        # A link would put the lock into somebody else's folder, a pipe would wait for ever.
         how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(self.path, how, 0o666)
         while True:
