@@ -296,6 +296,27 @@ def test_a_process_with_an_order_reads_it_and_ends_with_its_parent():
     work.close()
 
 
+def test_a_run_of_another_process_is_watched_and_left_when_one_stops(tmp_path, monkeypatch):
+    lives = [True, True, False]
+    monkeypatch.setattr(processes, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(store, "being_written", lambda folder: lives.pop(0))
+    work = processes.Elsewhere(tmp_path)
+    work.start()
+    assert [work.ended() for _ in range(3)] == [None, None, ""]
+    for ends in ("stop", "kill"):
+        lives[:] = [True]
+        work = processes.Elsewhere(tmp_path)
+        getattr(work, ends)()
+        assert work.ended() == ""
+        work.close()
+
+
+def test_every_watcher_knows_all_that_can_happen():
+    """The notebooks' cannot be a kind of the runner's, which stands above it."""
+    verbs = {name for name in vars(runner.Watcher) if not name.startswith("_")}
+    assert verbs == {name for name in vars(notebook.Lines) if not name.startswith("_")}
+
+
 def test_a_number_that_another_process_has_got_since_is_left_alone(monkeypatch):
     monkeypatch.setattr("psutil.Process.send_signal", lambda *words: pytest.fail("signalled"))
     created = psutil.Process().create_time()

@@ -223,6 +223,12 @@ class Lines:
     def ended(self, execution: Any, status: str) -> None:
         print(f"{execution.name}: {status}", flush=True)
 
+    def again(self, execution: Any, why: str) -> None:
+        print(f"{execution.name}: started again: {why}", flush=True)
+
+    def elsewhere(self, execution: Any) -> None:
+        print(f"{execution.name}: another process trains it", flush=True)
+
     def reporting(self, notebook_name: str) -> None:
         pass
 
