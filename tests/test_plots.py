@@ -1122,3 +1122,18 @@ def test_a_figure_with_a_slider_keeps_it_through_a_page_and_a_theme() -> None:
     kept = executed.figure_of(json.loads(figure.to_json()))
     assert kept.layout.sliders[0].to_plotly_json() == figure.layout.sliders[0].to_plotly_json()
     assert [trace.visible for trace in kept.data] == [trace.visible for trace in figure.data]
+
+
+def test_a_run_that_has_not_ended_changes_nobodys_curve() -> None:
+    """One young seed once ended the mean of five finished ones at its own last step."""
+    rows = metrics(*(("plain-20", seed) for seed in range(5))).assign(status="finished")
+    young = rows[(rows["seed"] == 0) & (rows["step"] <= 20)].assign(
+        seed=9, run="young", status="running"
+    )
+    alone, beside = (plots.error_curves(frame) for frame in (rows, pd.concat([rows, young])))
+    kept = [trace for trace in beside.data if "unfinished" not in str(trace.hovertemplate)]
+    assert go.Figure(kept).to_json() == go.Figure(alone.data).to_json()
+    thin = [trace for trace in beside.data if "unfinished" in str(trace.hovertemplate)]
+    assert thin
+    assert max(max(trace.x) for trace in thin) == 20
+    assert "5 seeds per network; 1 more run unfinished" in str(beside.layout.title)

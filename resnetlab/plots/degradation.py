@@ -20,7 +20,8 @@ _FINAL = {"train_error": "training error", "test_error": "test error"}
 def error_curves(metrics: pd.DataFrame, *, with_paper: bool = False) -> go.Figure:
     """Figure 6: error against step, plain left, residual right; mean over seeds, band from min to max.
 
-    `metrics` as `store.metrics_of`. Dashed: running training error (augmented, training mode). Bold:
+    Both are of the runs that have ended; each other is a thin line of its own. `metrics` as
+    `store.metrics_of`. Dashed: running training error (augmented, training mode). Bold:
     test error, or the held-out part's where the runs have one. `with_paper` lays the paper's own curves
     faint underneath; ValueError if data set or recipe are not the paper's (`verdict.not_comparable`).
     """
@@ -32,7 +33,7 @@ def error_curves(metrics: pd.DataFrame, *, with_paper: bool = False) -> go.Figur
     if with_paper and (reasons := verdict.reasons_apart(who)):
         raise ValueError(reasons[0])
     figure = draw.panels(draw.FAMILIES, draw.STEP, "error (%)")
-    shown, colours = draw.networks(metrics[[*draw.KEYS, "step", tested, "train_error"]])
+    shown, colours = draw.networks(metrics)
     one_depth = len({network.depth for network in shown}) == 1
     legend = [colours, DASHED_TRAIN.replace("test", tested.removesuffix("_error"))]
     for network in shown:
@@ -43,15 +44,30 @@ def error_curves(metrics: pd.DataFrame, *, with_paper: bool = False) -> go.Figur
         place: Keywords = {"legendgroup": name, "col": draw.FAMILIES.index(network.family) + 1}
         if with_paper:
             _draw_papers(figure, network.name, faint=True)
+        whole, unfinished = draw.ended(network.rows)
         for quantity in (tested, "train_error"):
-            seeds = draw.over_seeds(network.rows[quantity], network.rows["step"])
+            look, word = network.by_error(quantity), quantity.removesuffix("_error")
+            for rows in unfinished:
+                seen, thin = (
+                    rows.dropna(subset=[quantity]),
+                    look._replace(width=style.HAIR, symbol=None),
+                )
+                label = f"{network.name} {word}, seed {rows['seed'].iloc[0]}, unfinished"
+                draw.line(figure, seen["step"], seen[quantity], thin, name, label, **place)
+            seeds = draw.over_seeds(whole[quantity], whole["step"])
             if seeds.empty:
                 continue
-            look, word = network.by_error(quantity), quantity.removesuffix("_error")
             if draw.mean_and_band(figure, seeds, look, name, f"{network.name} {word}", **place):
                 legend = [*legend[:2], style.BANDS]
     legend += ["thin and pale: the paper's"] if with_paper else []
-    return finish(figure, "Error during training", conditions(who), legend, 520)
+    subtitle, young = conditions(draw.ended(who)[0]), len(draw.ended(who)[1])
+    if young:
+        legend.append("hair lines: runs that have not ended")
+        noun = "run" if young == 1 else "runs"
+        subtitle = (
+            f"{conditions(who) if subtitle == 'no runs' else subtitle}; {young} more {noun} unfinished"
+        )
+    return finish(figure, "Error during training", subtitle, legend, 520)
 
 
 def _draw_papers(figure: go.Figure, name: str, *, faint: bool) -> list[paper.Curve]:

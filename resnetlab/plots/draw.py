@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from resnetlab import store
 from resnetlab.config import edit_of
 from resnetlab.plots import style
 from resnetlab.plots.style import Keywords, Look
@@ -87,6 +88,17 @@ def geometric(values: pd.Series, by: pd.Series) -> pd.Series:
     """Geometric mean of positive values, group by group."""
     means: pd.Series = np.exp(np.log(values).groupby(by).mean())
     return means
+
+
+def ended(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """The rows of runs that have ended, and those of each other run, which is not at its end yet.
+
+    A mean of both would stop where the youngest run stands. A frame without `status` has ended.
+    """
+    if "status" not in frame:
+        return frame, []
+    over = frame["status"].isin(store.ENDED)
+    return frame[over], [rows for _, rows in frame[~over].groupby(["network", "seed", "study", "run"])]
 
 
 def over_seeds(values: pd.Series, by: pd.Series) -> pd.DataFrame:

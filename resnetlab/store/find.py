@@ -81,8 +81,8 @@ def _identified(runs: Iterable[RunRecord], frames: Iterable[pd.DataFrame]) -> pd
 
 
 def metrics_of(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """All metrics rows of the runs, with the columns of IDENTITY; frames for `plots`."""
-    return _identified(runs, (run.metrics for run in runs))
+    """All metrics rows of the runs, with `status` and the columns of IDENTITY; frames for `plots`."""
+    return _identified(runs, (run.metrics.assign(status=run.status) for run in runs))
 
 
 def probes_of(runs: Sequence[RunRecord], kind: str = "gradient_norm") -> pd.DataFrame:
