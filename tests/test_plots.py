@@ -1139,4 +1139,4 @@ def test_a_run_that_has_not_ended_changes_nobodys_curve() -> None:
     thin = [trace for trace in beside.data if "unfinished" in str(trace.hovertemplate)]
     assert thin
     assert max(max(trace.x) for trace in thin) == 20
-    assert "5 seeds per network; 1 more run unfinished" in str(beside.layout.title)
+    assert "5 seeds per network; 1 more run unfinished" in beside.layout.title.text
