@@ -98,7 +98,7 @@ def test_four_runs_on_two_nodes_and_a_report(slurm, tmp_path):
         assert job is not None
         assert int(job) >= int(array)
     assert (tmp_path / "four" / "01_degradation.ipynb").is_file(), said
-    assert report == str(int(array) + 1)
+    assert int(report) > int(array)
 
 
 def test_scancel_ends_a_run_with_a_checkpoint_and_queues_nothing(slurm, tmp_path):
