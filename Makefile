@@ -77,7 +77,7 @@ dashboard: $(READY)
 
 lab: $(READY)
 	@echo "starting JupyterLab on notebooks/"
-	@$(BIN)/jupyter lab notebooks $(ARGS)
+	@$(BIN)/resnetlab lab $(ARGS)
 
 check: $(READY)
 	@echo "ruff, format, mypy"

@@ -6,8 +6,9 @@ from pathlib import Path
 import streamlit as st
 
 here = Path(__file__).resolve().parent
-if str(here.parent) not in sys.path:  # streamlit puts only this file's folder there
-    sys.path.append(str(here.parent))
+# First, because the working folder, which Streamlit may put there, can have a dashboard of its own.
+if sys.path[0] != str(here.parent):
+    sys.path.insert(0, str(here.parent))
 
 from dashboard import frame  # noqa: E402
 

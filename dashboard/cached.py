@@ -26,8 +26,8 @@ FILES = (store.RUN_FILE, store.SUMMARY_FILE, *store.LOGS)
 
 
 def root() -> Path:
-    """The results folder: RESNETLAB_RESULTS if it is set, else the project's."""
-    return store.results_root(os.environ.get("RESNETLAB_RESULTS"))
+    """The results folder: RESNETLAB_RESULTS if it is set, else the usual one."""
+    return store.results_root()
 
 
 def stamp(folder: Path, files: Iterable[str] = FILES) -> Stamp:

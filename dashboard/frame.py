@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import cached, live_chart
-from resnetlab import plots, store, verdict
+from resnetlab import files, plots, store, verdict
 from resnetlab.pages import document
 from resnetlab.plots import lines, series
 
@@ -220,7 +220,7 @@ def open_study(page: str, **values: object) -> store.Study:
 
 def place(path: Path) -> str:
     """`digits` for a study of the user's own, `reference/digits` for one that ships."""
-    return path.relative_to(cached.root()).as_posix()
+    return store.label_of(path, cached.root())
 
 
 def _studies() -> dict[str, Path]:
@@ -238,7 +238,7 @@ def _no_results(root: Path) -> None:
         st.markdown(WORDS["no results folder"])
         return
     st.info("There are no results yet.", icon=":material/folder_open:")
-    st.markdown(WORDS["no results"])
+    st.markdown(WORDS["no results"].format(study=files.to_type("study")))
     st.code(shown(root.absolute(), 1000), language=None)
 
 

@@ -21,7 +21,7 @@ IMAGES, LARGE_IMAGES = 256, 32  # test images that the responses are measured on
 
 def ask(question: dict[str, Any]) -> dict[str, Any]:
     """The answer of a process of its own, see `measure`. Raises UsageError with what went wrong."""
-    command = [sys.executable, "-m", "dashboard.inside"]
+    command = [sys.executable, "-P", "-m", "dashboard.inside"]  # -P: not one of the working folder
     paths = os.pathsep.join(filter(None, sys.path))  # the project's folder is among them
     try:
         done = subprocess.run(

@@ -56,7 +56,7 @@ def slots() -> int:
 
 def data_sets() -> list[str]:
     """The data sets that a run may use: the digits, and what has been fetched. No paths."""
-    fetched = files.project_root() / "data"
+    fetched = files.usual_data()
     return ["digits", *(name for name in ("cifar10", "cifar100") if any(fetched.glob(f"{name}/*/")))]
 
 
@@ -385,7 +385,8 @@ def _ensure_worker(queue: _Queue) -> None:
     started = _workers.get(queue.root)
     if (started is not None and started.ended() is None) or worker_lives(queue.root):
         return
-    words = [sys.executable, "-m", "dashboard.lab", str(queue.root)]
+    # -P: the working folder may have a dashboard of its own
+    words = [sys.executable, "-P", "-m", "dashboard.lab", str(queue.root)]
     worker = processes.Local(words, environment=_environment(), log=Path(os.devnull))
     with contextlib.suppress(OSError):  # the page still advances the queue while it is open
         worker.start()

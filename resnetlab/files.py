@@ -1,9 +1,10 @@
-"""Files, on the ground floor: where the project lies, and writing whole or not at all."""
+"""Files, on the ground floor: what lies where, and writing whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import socket
@@ -18,17 +19,67 @@ import psutil
 HOST = socket.gethostname().replace("/", "-")
 ABANDONED_SECONDS = 86_400.0
 
+PACKAGE = Path(__file__).parent
+CARRIED = "_carried"  # inside an installed package: what the wheel carries of the checkout (setup.py)
+MARKER = ".resnetlab"  # lies in results folders of ours, and says so
+MARKED = "Results of resnetlab. This file tells its commands that the folder is theirs to write into.\n"
+COPIES = ".resnetlab-notebooks"  # lies beside notebooks that were copied out, see studies/copies.py
+RESULTS, OWN_RESULTS, OWN_DATA = "results", "resnetlab-results", "resnetlab-data"
 
-def project_root() -> Path:
-    """The nearest folder at or above the working folder with notebooks/ and results/, or that folder.
 
-    A notebook run by hand works in notebooks/, the command line in the project: both find one place.
+def project() -> Path:
+    """Where notebooks/, dashboard/ and results/reference/ lie: in the checkout, or installed."""
+    carried = PACKAGE / CARRIED
+    return carried if carried.is_dir() else PACKAGE.parent
+
+
+def installed() -> bool:
+    """Whether the package comes from a wheel, not from a checkout."""
+    return project() != PACKAGE.parent
+
+
+def usual_results() -> Path:
+    """The results folder of whoever names none.
+
+    The nearest marked one: the working folder or one above it, or results/ in one of these, which finds
+    that of a checkout from its notebooks/. Nearer than those above are the one noted beside copied
+    notebooks and resnetlab-results/ in the working folder, which is it where there is none. A results/
+    of somebody else is never it.
     """
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "results").is_dir():
-            return folder
-    return here
+        for marked in (folder, folder / RESULTS):
+            if (marked / MARKER).is_file():
+                return marked
+        if folder == here and (noted := copied(here).get("results")):
+            return (here / str(noted)).resolve()
+        if folder == here and (here / OWN_RESULTS).is_dir():
+            return here / OWN_RESULTS
+    return here / OWN_RESULTS
+
+
+def is_usual(results: Path) -> bool:
+    """Whether that is the results folder of whoever names none."""
+    return results.resolve() == usual_results().resolve()
+
+
+def usual_data() -> Path:
+    """Where downloads and decoded images lie, beside the usual results: data/ in a checkout."""
+    folder = usual_results().parent
+    return folder / ("data" if (folder / PACKAGE.name / "files.py").is_file() else OWN_DATA)
+
+
+def copied(folder: Path) -> dict[str, Any]:
+    """What is noted beside notebooks that were copied into this folder; empty if none were."""
+    try:
+        return mapping(json.loads((folder / COPIES).read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def to_type(verb: str) -> str:
+    """How a verb is typed here: by make in a checkout, where no environment need be activated."""
+    return f"resnetlab {verb}" if installed() else f"make {verb}"
 
 
 def temporary_name(path: Path, suffix: str) -> Path:

@@ -296,7 +296,7 @@ def test_bench_runs_the_scripts_by_name_and_refuses_others(tmp_path, monkeypatch
     (folder / "one.py").write_text("def main(): print('measured')\nmain()\n")
     (folder / "two.py").write_text("def main(): raise SystemExit(3)\nmain()\n")
     (folder / "shared.py").write_text("# imported by the others\n")
-    monkeypatch.setattr(files, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(files, "project", lambda: tmp_path)
     for words, code in ((["one"], 0), ([], 1), (["tow"], 2)):
         monkeypatch.setattr(sys, "argv", ["resnetlab", "bench", *words])
         with pytest.raises(SystemExit) as left:

@@ -223,7 +223,7 @@ def test_a_log_that_disagrees_with_its_summary_is_said(tmp_path: Path) -> None:
 
 
 def test_no_committed_run_disagrees_with_its_summary() -> None:
-    root = files.project_root() / "results"
+    root = files.project() / "results"
     runs = [run for path in store.find_studies(root) for run in store.read_study(path).runs]
     assert len(runs) > 100
     assert not [(run.path, said) for run in runs for said in run._disagreements()]

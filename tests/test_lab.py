@@ -133,7 +133,7 @@ def test_what_is_no_run_or_too_much_is_refused_with_the_reason(
 
 
 def test_only_data_that_lie_here_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(files, "usual_data", lambda: tmp_path / "data")
     assert lab.data_sets() == ["digits"]
     (tmp_path / "data" / "cifar10" / "cifar-10-batches-py").mkdir(parents=True)
     (tmp_path / "data" / "cifar100").mkdir()  # begun, never filled

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
 
-from resnetlab import cli, config, store, studies
+from resnetlab import cli, config, files, store, studies
 from resnetlab.config import UsageError
 from resnetlab.pages import document, executed, lesson_pages
 from resnetlab.studies import lesson, notebook
@@ -188,6 +188,8 @@ def project(folder: Path, monkeypatch: pytest.MonkeyPatch, **code: str) -> None:
     """A project whose notebooks are these: name -> the code of the cell after the parameters."""
     (folder / "notebooks").mkdir(exist_ok=True)
     (folder / "results").mkdir(exist_ok=True)
+    (folder / "results" / files.MARKER).touch()
+    monkeypatch.setattr(files, "project", lambda: folder)
     for name, source in code.items():
         made = nbformat.v4.new_notebook()
         made.cells = [
@@ -213,8 +215,7 @@ def test_notebooks_that_the_story_does_not_know_follow_and_missing_ones_do_no_ha
     assert told == ["01_degradation", "10_ours_and_the_paper", "12_later"]
     empty = tmp_path / "empty"
     (empty / "notebooks").mkdir(parents=True)
-    (empty / "results").mkdir()
-    monkeypatch.chdir(empty)
+    monkeypatch.setattr(files, "project", lambda: empty)
     with pytest.raises(UsageError, match="holds no notebooks"):
         lesson.chapters()
 

@@ -471,7 +471,7 @@ def test_by_default_every_run_is_there_and_nothing_is_trained(name, until, monke
         raise AssertionError(f"{grid.name} would train {how['only']}")
 
     monkeypatch.setattr(studies.runner, "run", refuse)
-    root = files.project_root() / "results"
+    root = files.project() / "results"
     runs = [run for grid in grids for run in studies.collect(grid, root=root)]
     assert len(runs) == sum(len(grid.runs()) for grid in grids) >= 9
     assert {run.config.seed for run in runs} >= {0, 1, 2}

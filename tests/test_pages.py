@@ -93,7 +93,7 @@ def test_without_studies_every_page_says_what_makes_them(
     elif state == "file":
         folder.write_text("no folder")
     app = open_page(page)
-    assert "make study" in codes(app)
+    assert "make study" in markup(app)
     assert not charts(app)
 
 
@@ -123,7 +123,7 @@ def test_a_study_deleted_while_the_page_is_open(folder: Path, open_page: Open, p
     folder.rename(folder.with_name("away"))
     app.run()
     assert not app.exception
-    assert "make study" in codes(app)
+    assert "make study" in markup(app)
 
 
 # --- health -----------------------------------------------------------------------------------

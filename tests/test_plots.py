@@ -1000,7 +1000,7 @@ def test_timelines_share_one_axis_and_are_stairs() -> None:
 
 
 def test_options_of_one_depth_have_colours_of_their_own() -> None:
-    study = store.read_study(files.project_root() / "results" / "reference" / "shortcuts")
+    study = store.read_study(files.project() / "results" / "reference" / "shortcuts")
     probes = store.probes_of([run for run in study.runs if run.config.seed == 0])
     for figure in (plots.layer_profile(probes, [0]), plots.gradient_ratio(probes)):
         lines = [trace for trace in figure.data if trace.showlegend is not False]

@@ -387,7 +387,7 @@ def test_a_results_folder_that_cannot_be_written_is_refused(
 
 def test_a_missing_results_folder_is_made(tmp_path: Path) -> None:
     assert prepare_root(tmp_path / "a" / "b").is_dir()
-    assert list((tmp_path / "a" / "b").iterdir()) == []
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == [files.MARKER]
 
 
 @pytest.mark.parametrize("in_the_way", ["s", "s/r"])
@@ -1085,7 +1085,7 @@ def test_many_threads_prepare_one_folder_at_once(tmp_path):
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(store.prepare_root, [tmp_path / "results"] * 400))
     assert set(found) == {tmp_path / "results"}
-    assert not any((tmp_path / "results").iterdir())
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [files.MARKER]
 
 
 # --- measurements -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from dashboard import lab
-from resnetlab import config, machine, store, studies
+from resnetlab import config, files, machine, store, studies
 from resnetlab.config import UsageError
 from resnetlab.images.pixels import DataError
 from resnetlab.studies import notebook, processes, runner
@@ -620,6 +620,8 @@ def test_success_is_what_the_library_wrote_not_what_the_cells_say(tmp_path, monk
             cell.source = "import sys\nsys.exit(0)"
     for name in ("notebooks", "results"):
         (tmp_path / name).mkdir()
+    (tmp_path / "results" / files.MARKER).touch()
+    monkeypatch.setattr(files, "project", lambda: tmp_path)
     nbformat.write(source, tmp_path / "notebooks" / "train.ipynb")
     empty = nbformat.read(PROJECT / "notebooks" / "01_degradation.ipynb", as_version=4)
     nbformat.write(empty, tmp_path / "notebooks" / "01_degradation.ipynb")

@@ -657,7 +657,7 @@ def test_a_norm_of_exactly_zero_has_vanished_and_one_that_is_none_has_no_ratio()
     assert on_gradients(store.probes_of([])) == on_gradients(frame)
 
 
-DEEP = files.project_root() / "results" / store.REFERENCE / "digits" / "plain-56-seed0"
+DEEP = files.project() / "results" / store.REFERENCE / "digits" / "plain-56-seed0"
 
 
 def test_a_step_turns_what_weight_decay_does_not_shorten() -> None:

@@ -29,7 +29,7 @@ def page() -> None:
     if not paths:
         st.info("This study has no executed notebook.", icon=":material/description:")
         st.markdown(
-            "`make study` trains through notebooks and keeps them; `resnetlab train` does without."
+            "`resnetlab study` trains through notebooks and keeps them; `resnetlab train` does without."
         )
         return
     path = frame.choose("Notebook", paths, "notebook")

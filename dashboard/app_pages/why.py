@@ -100,8 +100,8 @@ def sources(section: Section) -> dict[str, Read]:
     """What there is of a section by the name of the study, the user's own before committed ones."""
     if not section.studies:
         paths = store.find_measurements(section.name, cached.root())
-        folder = f"{store.MEASUREMENTS}/"
-        return {frame.place(path.parent).replace(folder, ""): partial(measured, path) for path in paths}
+        own = cached.root() / store.MEASUREMENTS
+        return {store.label_of(path.parent, own): partial(measured, path) for path in paths}
     pattern, *others = section.studies
     comparisons: dict[str, Read] = {}
     for path in store.find_studies(cached.root()):
@@ -180,7 +180,7 @@ def show(section: Section) -> None:
 def state() -> Any:
     """What the page depends on; equal means that nothing has to be drawn again."""
     root = cached.root()
-    places = [place / store.MEASUREMENTS for place in (root, root / store.REFERENCE)]
+    places = [place / store.MEASUREMENTS for place in (root, store.reference_root(root))]
     paths = [path for place in places for path in sorted(place.glob("*/*.json"))]
     stamps = [(path, cached.stamp(path.parent, [path.name])) for path in paths]
     return [path.name for path in store.find_studies(root)], stamps

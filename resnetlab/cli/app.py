@@ -1,12 +1,14 @@
-"""The command put together: its verbs, two of its own (`bench`, `dashboard`), and how it ends."""
+"""The command put together: its verbs, three of its own (`bench`, `dashboard`, `lab`), its end."""
 
 from __future__ import annotations
 
 import errno
+import importlib.util
 import ipaddress
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +24,7 @@ from resnetlab.cli import training, testing, tables, recipes, pages, data
 from resnetlab.cli.options import ANOTHER_WRITER, INTERRUPTED, ResultsOption, app
 from resnetlab.cli.terminal import fail
 from resnetlab.config import UsageError, extras
+from resnetlab.studies import copies, kernels
 
 # Loading them is what makes the command know their verbs.
 VERBS = (training, testing, tables, recipes, pages, data)
@@ -34,10 +37,10 @@ def bench(
     ] = None,
 ) -> None:
     """Measure speed here and write the tables of benchmarks/. Leave the machine alone meanwhile."""
-    folder = files.project_root() / "benchmarks"
+    folder = files.project() / "benchmarks"
     known = [path.stem for path in sorted(folder.glob("*.py")) if "def main" in path.read_text()]
     if not known:
-        raise UsageError(f"{folder} holds no benchmarks: run this inside the project's folder")
+        raise UsageError("the benchmarks come with a clone of the project, not with the package")
     for part in parts or known:
         if part not in known:
             raise UsageError(f"no benchmark {part!r}{config.did_you_mean(part, known)}")
@@ -65,9 +68,7 @@ def dashboard(
     browser: Annotated[bool, Option(help="Open the page")] = True,
 ) -> None:
     """Open the dashboard on 127.0.0.1. It reads results and never loads torch."""
-    script = files.project_root() / "dashboard" / "app.py"
-    if not script.is_file():
-        raise UsageError(f"{script} is missing: run this inside the project's folder")
+    script = files.project() / "dashboard" / "app.py"
     listen = "127.0.0.1" if listen == "localhost" else listen
     try:
         address = ipaddress.ip_address(listen)
@@ -88,7 +89,7 @@ def dashboard(
         settings["server.allowedHosts"] = "*"  # the names by which others reach it are not known here
     words = [word for key, value in settings.items() for word in (f"--{key}", value)]
     environment = os.environ | {
-        "RESNETLAB_RESULTS": str(store.results_root(results).resolve()),
+        store.RESULTS_VARIABLE: str(store.results_root(results).resolve()),
         "RESNETLAB_LAB": "1" if with_lab else "0",
     }
     host = f"[{listen}]" if address.version == 6 else listen
@@ -102,6 +103,36 @@ def dashboard(
         )
     command = [sys.executable, "-m", "streamlit", "run", str(script), *words]
     os.execve(sys.executable, command, environment)  # signals then reach Streamlit itself
+
+
+@app.command()
+def lab(
+    folder: Annotated[
+        str | None,
+        Argument(help=f"Where to (default: notebooks/ itself in a clone, elsewhere ./{copies.USUAL})"),
+    ] = None,
+    port: Annotated[int, Option(min=1, max=65535)] = 8888,
+    results: ResultsOption = None,
+    browser: Annotated[bool, Option(help="Open the page")] = True,
+    start: Annotated[bool, Option(help="Start JupyterLab; without, notebooks are only copied")] = True,
+) -> None:
+    """Copy the notebooks out, never over changed ones, and open JupyterLab there."""
+    target = copies.place(Path(folder).expanduser() if folder is not None else None)
+    if not copies.is_source(target):
+        told = store.results_root(results) if results or store.RESULTS_VARIABLE in os.environ else None
+        copied = copies.copy_out(target, told)
+        store.prepare_root(copied.results)
+        print(f"{target}: {copied}\nresults: {copied.results}", flush=True)
+    if not start:
+        return
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise UsageError("JupyterLab is not installed: pip install 'resnetlab[lab]'")
+    environment = os.environ | {kernels.VARIABLE: kernels.path()}
+    if results:
+        environment[store.RESULTS_VARIABLE] = str(store.results_root(results).resolve())
+    os.chdir(target)
+    words = ["-m", "jupyterlab", f"--port={port}", *([] if browser else ["--no-browser"])]
+    os.execve(sys.executable, [sys.executable, *words], environment)
 
 
 def main() -> None:

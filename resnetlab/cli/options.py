@@ -25,7 +25,11 @@ ANOTHER_WRITER = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed l
 
 DATA_HELP = "digits, cifar10, cifar100, digits-large, tiny-imagenet[:PATH], folder:PATH, imagenet:PATH"
 ResultsOption = Annotated[
-    str | None, Option("--results", help="Results folder (default: results/ of the project)")
+    str | None,
+    Option(
+        "--results",
+        help="Results folder (default: $RESNETLAB_RESULTS; results/ in a clone; resnetlab-results/)",
+    ),
 ]
 JsonOption = Annotated[bool, Option("--json", help="Machine-readable output")]
 DeviceOption = Annotated[str, Option(help="auto, cpu, cuda or cuda:N")]

@@ -33,7 +33,7 @@ def figures(
     read = study_named(study, results)
     table = verdict.one_condition(read.table(), data, recipe, precision)
     runs = [run for run in read.runs if run.name in set(table["run"])]
-    folder = Path(out) if out else read.path / store.FIGURES
+    folder = Path(out) if out else _made_of(read, results) / store.FIGURES
     folder.mkdir(parents=True, exist_ok=True)
     depths = [run.network.depth for run in runs]
     ends = {min(depths), max(depths)}
@@ -61,11 +61,18 @@ def report(
 ) -> None:
     """Write a study as one HTML file that needs no network: figures, tables, verdict, versions."""
     read = study_named(study, results)
-    target = Path(out).expanduser() if out else read.path / reports.FILE
+    target = Path(out).expanduser() if out else _made_of(read, results) / reports.FILE
     document.check_target(target, reports.KIND)
     page = reports.page(read)
     files.atomic_write(target, page)
     print(f"{target}  ({len(page) / 1e6:.1f} MB, opens in any browser without a network)")
+
+
+def _made_of(study: store.Study, results: str | None) -> Path:
+    """The folder for what is made of a study, there by now."""
+    folder = store.made_of(study.path, store.results_root(results))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @app.command("notebook", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

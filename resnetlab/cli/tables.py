@@ -12,7 +12,7 @@ from rich import box
 from rich.text import Text
 from typer import Argument
 
-from resnetlab import config, paper, store, verdict
+from resnetlab import config, files, paper, store, verdict
 from resnetlab.cli.options import JsonOption, ResultsOption, app
 from resnetlab.cli.terminal import number, print_json, say, say_depth, say_means, table
 from resnetlab.cli.testing import protocol_in_words
@@ -30,10 +30,11 @@ def list_command(
     root = store.results_root(results)
     if study is not None:
         studies = [store.find_study(study, results)]
-    elif root.is_dir():
-        studies = [store.read_study(path) for path in store.find_studies(root)]
     else:
-        raise UsageError(f"no results folder {root}; run `make study`, or give one with --results")
+        studies = [store.read_study(path) for path in store.find_studies(root)]
+    if not studies and not root.is_dir():
+        again = files.to_type("study")
+        raise UsageError(f"no results folder {root}; run `{again}`, or give one with --results")
     for skipped in (folder for item in studies for folder in item.skipped):
         print(f"skipped {skipped.path}: {skipped.reason}", file=sys.stderr)
     runs = [run for item in studies for run in item.runs]
@@ -53,7 +54,7 @@ def list_command(
         errors = number(row["train_error"]), number(row["test_error"])
         cells.append([who, row["data"], recipe, row["status"], steps, *errors])
     headings = ("run", "data", "recipe", "status", ">steps", ">train %", ">test %")
-    say(table(headings, cells) if rows else "No runs yet: `make study` makes some.")
+    say(table(headings, cells) if rows else f"No runs yet: `{files.to_type('study')}` makes some.")
     say(*(f"{run.study}/{run.name}: {problem}" for run in runs for problem in run.problems))
 
 
@@ -113,7 +114,9 @@ def compare(
     Several studies are one table: where only their recipes differ, networks are paired by seed.
     """
     root = store.results_root(results)
-    known = {name for path in store.find_studies(root) for name in (path.name, _place(path, root))}
+    known = {
+        name for path in store.find_studies(root) for name in (path.name, store.label_of(path, root))
+    }
     if len(names) == 1 or known.issuperset(names):
         runs = [run for name in dict.fromkeys(names) for run in study_named(name, results).runs]
         _compare_networks(runs, as_json)
@@ -162,11 +165,6 @@ def _compare_runs(runs: Sequence[store.RunRecord], as_json: bool) -> None:
         say(f"{who[0]} != {name}:", "  " + ("\n  ".join(lines) or "the same configuration"))
 
 
-def _place(path: Path, root: Path) -> str:
-    """STUDY or reference/STUDY."""
-    return path.relative_to(root).as_posix()
-
-
 def study_named(name: str, folder: str | None) -> store.Study:
     """The study called NAME or reference/NAME, or that lies in the folder NAME; it has a run.
 
@@ -174,7 +172,7 @@ def study_named(name: str, folder: str | None) -> store.Study:
     or nothing readable in it.
     """
     root = store.results_root(folder)
-    named = {_place(path, root): path for path in reversed(store.find_studies(root))}
+    named = {store.label_of(path, root): path for path in reversed(store.find_studies(root))}
     if name in named:
         study = store.read_study(named[name])
     elif name not in {path.name for path in named.values()} and Path(name).is_dir():

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 from typer import Argument, Option
 
-from resnetlab import config, store, studies, verdict
+from resnetlab import config, files, store, studies, verdict
 from resnetlab.cli import options
 from resnetlab.cli.options import DeviceOption, EngineOption, JsonOption, ResultsOption, app, list_of
 from resnetlab.cli.terminal import StudyProgress, errors_of, first_process, print_json, say, say_means
@@ -173,7 +173,7 @@ def _tell_outcome(outcome: studies.Outcome, ended: store.Study, *, whole: bool) 
     if not whole:
         return
     say(f"Runs                {outcome.folder}")
-    say("Look in a browser   make dashboard   (or: resnetlab dashboard)")
+    say(f"Look in a browser   {files.to_type('dashboard')}")
 
 
 @app.command()

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from resnetlab import config
+from resnetlab import files as places
 from resnetlab.config import UsageError
-from resnetlab.files import project_root
 from resnetlab.images import folders
 from resnetlab.images.cache import Arrays, cached, made
 from resnetlab.images.feeds import Dataset, Split, generator
@@ -35,8 +35,8 @@ MAX_BYTES = 4 * 1024**3  # decoded; a larger set does not belong in memory
 
 
 def data_root() -> Path:
-    """data/ in the project: downloads and decoded folders lie there, ignored by git."""
-    return project_root() / "data"
+    """Where downloads and decoded folders lie: `files.usual_data`, ignored by git."""
+    return places.usual_data()
 
 
 class _Source(NamedTuple):

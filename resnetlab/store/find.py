@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from resnetlab import config as configs
+from resnetlab import files
 from resnetlab.config import Data, Start, UsageError
 from resnetlab.store import schema
 from resnetlab.store.plan import Plan, read_plan
@@ -127,11 +128,24 @@ def read_study(path: str | Path, read: Callable[[Path], RunRecord | Skipped] = r
 
 
 def find_studies(root: str | Path | None = None) -> list[Path]:
-    """Study folders below the results folder: the user's own first, then the reference ones."""
+    """Study folders of the results folder: the user's own first, then the reference ones."""
     base = schema.results_root(root)
-    folders = [*folders_in(base), *folders_in(base / schema.REFERENCE)]
-    no_studies = (schema.REFERENCE, schema.MEASUREMENTS, *schema.LESSONS)
+    folders = [*folders_in(base), *folders_in(schema.reference_root(base))]
+    no_studies = (schema.REFERENCE, schema.OF_REFERENCE, schema.MEASUREMENTS, *schema.LESSONS)
     return [folder for folder in folders if folder.name not in no_studies]
+
+
+def label_of(study: Path, root: Path) -> str:
+    """STUDY, or reference/STUDY for the folder of a committed one."""
+    return study.name if study.parent == root else f"{schema.REFERENCE}/{study.name}"
+
+
+def made_of(study: Path, root: Path) -> Path:
+    """The folder for what is made of a study, such as its report: its own, never the installation."""
+    shipped = files.project() / files.RESULTS / schema.REFERENCE
+    if study.parent != shipped or shipped == root / schema.REFERENCE:
+        return study
+    return schema.prepare_root(root) / schema.OF_REFERENCE / study.name
 
 
 def find_study(name: str, root: str | Path | None = None) -> Study:
@@ -141,7 +155,8 @@ def find_study(name: str, root: str | Path | None = None) -> Study:
         if path.name == name:
             return read_study(path)
     known = list(dict.fromkeys(path.name for path in paths))
-    hint = configs.did_you_mean(name, known) if known else "; there are no studies yet: `make study`"
+    none_yet = f"; there are no studies yet: `{files.to_type('study')}`"
+    hint = configs.did_you_mean(name, known) if known else none_yet
     raise UsageError(f"no study {name!r} in {schema.results_root(root)}{hint}")
 
 
@@ -155,7 +170,7 @@ def find_run(name: str, root: str | Path | None = None) -> RunRecord:
     base = schema.results_root(root)
     # STUDY/RUN or reference/STUDY/RUN -> folder; the user's own come first
     paths = {
-        folder.relative_to(base).as_posix(): folder
+        f"{label_of(study, base)}/{folder.name}": folder
         for study in find_studies(root)
         for folder in folders_in(study)
     }
@@ -233,7 +248,7 @@ def weights_of(start: Start, data: Data, root: Path) -> RunRecord:
     with what was found instead: no run, another network or data set, other weights, no checkpoint.
     """
     refused = []
-    studies = (root / start.study, root / schema.REFERENCE / start.study)
+    studies = (root / start.study, schema.reference_root(root) / start.study)
     found = [read_folder(study / start.run) for study in studies]
     found += [shipped_run(path) for path in [shipped().get(start.sha256)] if path]
     for record in found:

@@ -7,10 +7,11 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnetlab import files
 from resnetlab.config import UsageError, commands
 from resnetlab.store.find import Study, unreadable
 from resnetlab.store.reader import STALE_SECONDS, RunRecord, Skipped, read_lines, silence, torn_lines
-from resnetlab.store.schema import EVALUATIONS_FILE, REFERENCE, RUN_FILE, check_name, results_root
+from resnetlab.store.schema import EVALUATIONS_FILE, REFERENCE, RUN_FILE, check_name
 
 # kind -> its meaning and remedy; the worst first
 KINDS: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
@@ -70,6 +71,9 @@ def _committed(path: Path) -> bool:
 
 
 def _checkout(path: Path) -> tuple[str, str]:
+    if files.installed():
+        command = "pip install --force-reinstall --no-deps resnetlab"
+        return "It comes with the package: install that again.", command
     command = shlex.join(["git", "checkout", "--", str(path.absolute())])
     return "It ships with the project: get the committed files back.", command
 
@@ -119,7 +123,7 @@ def _again(run: RunRecord, root: Path) -> str:
     notebook = command.startswith("papermill")
     # torchrun takes --run for an abbreviation of an option of its own.
     places = {"study": run.study, "run" if notebook else "run-name": run.name}
-    if root.absolute() != results_root().absolute():
+    if not files.is_usual(root):  # the command is for a terminal that was told nothing
         places["results"] = str(root.absolute())
     option = "-p {} {}" if notebook else "--{} {}"
     return " ".join([command, *(option.format(key, shlex.quote(v)) for key, v in places.items())])

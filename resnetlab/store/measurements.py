@@ -88,7 +88,7 @@ def find_measurements(name: str, root: str | Path | None = None) -> list[Path]:
     """
     schema.check_name("measurement", name)
     base = schema.results_root(root)
-    places = (base / schema.MEASUREMENTS, base / schema.REFERENCE / schema.MEASUREMENTS)
+    places = (base / schema.MEASUREMENTS, schema.reference_root(base) / schema.MEASUREMENTS)
     paths = [folder / f"{name}.json" for place in places for folder in folders_in(place)]
 
     def length(path: Path) -> float:

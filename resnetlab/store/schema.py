@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import os
 import re
 import subprocess
 import tempfile
@@ -37,6 +38,8 @@ MEASUREMENTS = "measurements"
 LESSON = "lesson"
 LESSONS = (LESSON, f"{LESSON}-quick", f"{LESSON}-reference")  # pages of notebooks, no studies
 REFERENCE = "reference"  # results/reference/STUDY/RUN is committed; results/STUDY/RUN is the user's
+OF_REFERENCE = "of-reference"  # what is made of committed studies where they lie in the installation
+RESULTS_VARIABLE = "RESNETLAB_RESULTS"  # environment: the results folder of commands that name none
 # file -> field -> meaning; results/README.md shows it, and the reader's frames have these columns.
 SCHEMA: dict[str, dict[str, str]] = tomllib.loads(
     Path(__file__).with_suffix(".toml").read_text("utf-8")
@@ -52,7 +55,7 @@ def check_name(kind: str, name: str) -> str:
         )
     if name in (FIGURES, MEASUREMENTS):
         raise UsageError(f"{kind} name {name!r} is taken; choose another")
-    if kind == "study" and name == REFERENCE:
+    if kind == "study" and name in (REFERENCE, OF_REFERENCE):
         raise UsageError(f"study name {name!r} is kept for the committed runs; choose another")
     if kind == "study" and name in LESSONS:
         raise UsageError(f"study name {name!r} is kept for pages of the lesson; choose another")
@@ -60,18 +63,37 @@ def check_name(kind: str, name: str) -> str:
 
 
 def results_root(path: str | Path | None = None) -> Path:
-    """The results folder: `path` if given, else results/ in the project."""
+    """The results folder: `path` if given, else RESNETLAB_RESULTS, else `files.usual_results`."""
     if path is not None and not isinstance(path, str | Path):
         raise UsageError(f"results: should be a folder's path, got {path!r}")
-    return Path(path).expanduser() if path else files.project_root() / "results"
+    path = path or os.environ.get(RESULTS_VARIABLE)
+    return Path(path).expanduser() if path else files.usual_results()
+
+
+def reference_root(root: Path) -> Path:
+    """The committed studies that belong to a results folder: its own reference/ if it has one.
+
+    The usual results folder has else those that come with the package; another one has none.
+    """
+    inside = root / REFERENCE
+    if inside.is_dir() or not files.is_usual(root):
+        return inside
+    return files.project() / files.RESULTS / REFERENCE
 
 
 def prepare_root(root: Path) -> Path:
-    """Make the results folder if need be. UsageError if it is a file or cannot be written."""
+    """Make the results folder if need be, marked as ours.
+
+    UsageError if it is a file, cannot be written, or lies in the installed package.
+    """
     if root.exists() and not root.is_dir():
         raise UsageError(f"results folder {root} is a file; give a folder with --results")
+    if root.resolve().is_relative_to(files.PACKAGE.resolve()):
+        raise UsageError(f"results folder {root} lies in the package; give another with --results")
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        if not root.is_dir():
+            root.mkdir(parents=True, exist_ok=True)
+            (root / files.MARKER).write_text(files.MARKED)
         # Of its own name, because the threads of a server come here at once; gone when it is closed.
         tempfile.TemporaryFile(dir=root).close()
     except OSError as error:

@@ -75,7 +75,7 @@ def _ended(
     names = {run.hash(): name for name, run in wanted.items()}
     records: dict[str, store.RunRecord] = {}
     # Those of the study's name first; a place that comes again adds nothing.
-    places = (root / study, root / store.REFERENCE / study, *store.find_studies(root))
+    places = (root / study, store.reference_root(root) / study, *store.find_studies(root))
     there = (record for place in places for record in store.read_study(place).runs)
     along = (store.shipped_run(path) for path in store.shipped().values()) if weights else ()
     for record in itertools.chain(there, along):

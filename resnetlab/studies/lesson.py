@@ -200,7 +200,7 @@ def from_reference(root: Path, folder: Path) -> list[Part]:
     parts = []
     for chapter in chapters():
         copies = sorted(
-            (root / store.REFERENCE).glob(f"*/{chapter.name}.ipynb"),
+            store.reference_root(root).glob(f"*/{chapter.name}.ipynb"),
             key=lambda copy: (copy.parent.name != DEFAULT, copy),
         )
         for copy in copies:
@@ -209,7 +209,7 @@ def from_reference(root: Path, folder: Path) -> list[Part]:
         if not copies:
             parts.append(Part(chapter, chapter.name))
     if not any(part.copy for part in parts):
-        raise UsageError(f"{root / store.REFERENCE} holds no executed notebooks")
+        raise UsageError(f"{store.reference_root(root)} holds no executed notebooks")
     check_folder(folder)
     for part in parts:
         write_page(folder, part)

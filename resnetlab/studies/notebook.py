@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from resnetlab import config, files, machine, store, verdict
 from resnetlab.config import UsageError
 from resnetlab.pages import executed
+from resnetlab.studies import kernels
 from resnetlab.studies import limits as parameter_limits
 
 if TYPE_CHECKING:
@@ -275,10 +276,10 @@ def progress_line(row: Mapping[str, Any], run: config.Run) -> str:
 
 def names() -> list[str]:
     """The project's notebooks by file name. UsageError if there are none."""
-    folder = files.project_root() / "notebooks"
+    folder = files.project() / "notebooks"
     known = sorted(item.name for item in folder.glob("*.ipynb"))
     if not known:
-        raise UsageError(f"{folder} holds no notebooks: run this inside the project's folder")
+        raise UsageError(f"{folder} holds no notebooks: install resnetlab again")
     return known
 
 
@@ -301,7 +302,7 @@ def find(name: str) -> Path:
     if not hits:
         questions = [stem for stem in stems if stem[0].isdecimal()]
         raise UsageError(f"no notebook {name!r}{config.did_you_mean(wanted, questions)}")
-    return files.project_root() / "notebooks" / f"{hits[0]}.ipynb"
+    return files.project() / "notebooks" / f"{hits[0]}.ipynb"
 
 
 def _begins(word: str, parts: Iterable[str]) -> bool:
@@ -368,7 +369,8 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
         False,
     )  # how it went, by its last cell or by one that failed; who trains the run
     try:
-        papermill.execute_notebook(*paths, dict(parameters), **how)
+        with kernels.ours():
+            papermill.execute_notebook(*paths, dict(parameters), **how)
         told = True
     except PapermillExecutionError as error:
         others = error.ename == store.AnotherWriterError.__name__
