@@ -796,6 +796,18 @@ def test_a_profile_names_what_it_shows(kind, title, axis):
     assert figure.layout.yaxis.title.text == axis
 
 
+def test_profiles_that_are_to_be_compared_have_one_axis() -> None:
+    small, large = probes(("plain-20", 0)), probes(("plain-20", 0), scale=1e3)
+    both = pd.concat([small, large])
+    axes = [plots.layer_profile(frame, beside=both).layout.yaxis for frame in (small, large)]
+    assert axes[0].range == axes[1].range
+    assert axes[0].dtick == axes[1].dtick
+    low, high = axes[0].range
+    assert low < np.log10(both["value"][both["value"] > 0].min())
+    assert high > np.log10(both["value"].max())
+    assert plots.layer_profile(small).layout.yaxis.range is None
+
+
 def test_seeds_of_a_profile_are_averaged_geometrically() -> None:
     frame = pd.concat([probes(("plain-20", 0)), probes(("plain-20", 1), scale=100)])
     line = lines(plots.layer_profile(frame, steps=[10]))[0]

@@ -233,6 +233,19 @@ def test_what_the_readme_says_of_the_first_step_is_computed_from_the_runs():
     table = store.table_of(run for run in runs if run.network.name in ("plain-20", "plain-56"))
     recipes, clean = ("paper-400", "paper-400 (clip 1.0)"), ["train_error_clean"]
     assert f"> {verdict.between_recipes(table, *recipes, clean)[-1]}" in README
+    tamed = table[table["recipe"] == recipes[1]]
+    other = {
+        quantity: verdict.contrast(tamed, "plain-56", "plain-20", quantity)
+        for quantity in ("train_error", "test_error")
+    }
+    words = {
+        quantity: "{:+.1f}{} [{:+.1f}, {:+.1f}]".format(
+            gap.mean, " points" if quantity == "train_error" else "", *gap.interval
+        )
+        for quantity, gap in other.items()
+    }
+    assert f"that of the table above, {words['train_error']} are left" in " ".join(README.split())
+    assert f"on the test images {words['test_error']} (5 seeds, 95 %)" in " ".join(README.split())
     errors = table.pivot_table(index="seed", columns=["recipe", "network"], values="train_error_clean")
     costs = [errors[recipe, "plain-56"] - errors[recipe, "plain-20"] for recipe in recipes]
     most, left = (verdict.Contrast("", "", tuple(gaps)) for gaps in (costs[1] - costs[0] / 2, costs[1]))

@@ -26,6 +26,7 @@ from resnetlab.verdict import (
     contrast,
     depth_effects,
     gradient_ratios,
+    kept,
     learnt,
     mean_responses,
     median_errors,
@@ -36,7 +37,9 @@ from resnetlab.verdict import (
     on_gradients,
     on_kept,
     on_lesions,
+    on_momentum,
     on_more_steps,
+    on_other_recipe,
     on_precisions,
     on_responses,
     on_rounding,
@@ -692,6 +695,40 @@ def test_how_far_weights_grow_and_steps_turn_is_said_by_thirds() -> None:
     assert "not logged" in on_turning([])[0]
 
 
+def test_what_momentum_makes_of_the_first_step_is_said_beside_the_lengths() -> None:
+    run = store.read_run(DEEP)
+    (said,) = on_momentum([run])
+    steps, lengths = (
+        run.probe(kind).pivot(index="step", columns="layer", values="value")
+        for kind in ("relative_update", "weight_norm")
+    )
+    first = steps.loc[0].drop(steps.columns[-1])
+    times = lengths[first.idxmax()] / lengths.loc[0, first.idxmax()] / first.max()
+    alone = sum(0.9**k for k in range(10))
+    assert f"is {first.max():.2g} times as long as the weights of layer {first.idxmax() + 1}; " in said
+    assert f"after 10 steps these are {times[10]:.2f} times as long as that step" in said
+    assert f"(momentum alone makes {alone:.2f} of it) and at most {times.max():.2f} times" in said
+    clipped = store.read_run(DEEP.parent.parent / "first-step-clip" / DEEP.name)
+    assert on_momentum([clipped])[0].endswith(
+        "too short for their length to show what momentum makes of it."
+    )
+    assert "not logged" in on_momentum([])[0]
+    old = DEEP.parent.parent / "digits-110" / "plain-110-seed0"
+    assert "not logged" in on_momentum([store.read_run(old)])[0]
+
+
+def test_another_recipe_than_the_usual_one_is_said() -> None:
+    frame = pd.DataFrame({"data": "digits", "recipe": ["paper-400", "paper-400 (clip 1.0)"]})
+    assert on_other_recipe(frame) == []
+    (said,) = on_other_recipe(frame.assign(recipe="tuned-on-resnet-56 (steps 150)"))
+    assert said.startswith(
+        "These networks were trained by the recipe tuned-on-resnet-56, not by paper-400"
+    )
+    (some,) = on_other_recipe(frame.assign(recipe=["paper-400", "tuned-on-resnet-56"]))
+    assert some.startswith("Some of these networks were")
+    assert on_other_recipe(frame.assign(data="my-photographs", recipe="paper")) == []
+
+
 THIRDS = ("layer < 18", "layer > 36")  # of the 55 that a batch norm follows
 
 
@@ -1123,6 +1160,7 @@ def test_what_was_kept_is_counted_by_family_and_rate() -> None:
     assert "0.0, 90.0, diverged %" in high
     assert high.endswith("on the way. Without the added layers: 0.2, 0.2, 0.2 %.")
     assert summary == "The solution exists, and SGD left it: plain networks at rate 0.1 (2 of 3)."
+    assert kept(went_on({0.1: [0.0, 90.0, math.nan, 1.5]})).tolist() == [True, False, False, False]
 
 
 def test_a_rate_at_which_the_shallow_network_is_lost_too_is_said() -> None:

@@ -114,6 +114,14 @@ def test_all_that_is_committed_is_there_in_the_order_of_the_story(
     ):
         places = [said.index(sentence) for sentence in say(frames[name])]
         assert places == sorted(places)
+    former = [verdict.on_other_recipe(frame) for frame in frames.values()]
+    at_start = frames["gradient-error"]
+    assert len(verdict.on_other_recipe(at_start)) == 1, (
+        "before the first step a recipe has done nothing"
+    )
+    (sentence,) = {words[0] for words in former if words}
+    assert said.count(sentence) == sum(map(len, former)) - 1 == 4
+    assert "recipe tuned-on-resnet-56, not by paper-400" in sentence
     assert "With batch norm. plain-110 (3 seeds): at step 0 the first layer's gradient is" in said
     assert "Without batch norm. Plain: the first layer's norm is" in said
     wanted = ["solution", "keep", "vanishing", "agree", "shortcut", "blocks", "surface", "add"]

@@ -36,6 +36,7 @@ class Section:
     about: str
     notebook: str
     studies: Sequence[str] = ()  # that are compared; else the measurement of the section's name
+    trained: bool = True  # what is measured are trained networks, made by a recipe
 
 
 # --- the story --------------------------------------------------------------------------------
@@ -171,6 +172,8 @@ def show(section: Section) -> None:
         st.markdown("This measures it again:")
         st.code(command, language="bash")
         return
+    if section.trained and {"data", "recipe"} <= set(values.columns):
+        frame.say(*verdict.on_other_recipe(values))
     for number, figure in enumerate(figures):
         frame.chart(figure, f"{section.title} {number}")
     frame.sentences(sentences, AT_ONCE)

@@ -18,6 +18,7 @@ from resnetlab.plots.style import DASHED_PLAIN, Keywords, conditions, empty, fin
 NORMS = ("with batch norm", "without batch norm")
 _MOST_STEPS = 5  # of a profile
 _MOST_SLIDES = 50  # steps of a slider
+_ROOM = 0.1  # powers of ten beyond the values of an axis that several figures share
 _NOTHING = "No gradient norms logged yet."
 
 
@@ -53,13 +54,18 @@ _PROFILES = {
 
 
 def layer_profile(
-    probes: pd.DataFrame, steps: Sequence[int] | None = None, kind: str = "gradient_norm"
+    probes: pd.DataFrame,
+    steps: Sequence[int] | None = None,
+    kind: str = "gradient_norm",
+    *,
+    beside: pd.DataFrame | None = None,
 ) -> go.Figure:
     """What a run logs of every layer, against layer at chosen steps (first, middle, last); log axis.
 
     `probes` as `store.probes_of`, of one kind, or as `verdict.turning`; plain left, residual right
     (one panel if there is one family). Later steps are drawn darker. Seeds are averaged
-    geometrically. A step that was not logged takes the nearest logged one.
+    geometrically. A step that was not logged takes the nearest logged one. Figures that the eye is to
+    compare are given the probes of all of them as `beside`: they then have one axis.
     """
     if probes.empty:
         return empty(_NOTHING)
@@ -77,7 +83,10 @@ def layer_profile(
         place |= {"name": ", ".join(filter(None, words))}
         rows = network.rows[network.rows["step"] == step]
         draw.by_layer(figure, network, rows, f"step {step}", **place)
-    draw.log_axis(figure, probes["value"])
+    draw.log_axis(figure, (probes if beside is None else beside)["value"])
+    if beside is not None:
+        low, high = draw.log_range(beside["value"])
+        figure.update_yaxes(range=[low - _ROOM, high + _ROOM])
     figure.update_yaxes(title_standoff=14, automargin=True, col=1)
     legend = [colours, DASHED_PLAIN, *(["darker: later step"] if len(chosen) > 1 else [])]
     return finish(figure, title, conditions(probes), legend, 500)

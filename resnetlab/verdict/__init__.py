@@ -4,8 +4,8 @@
 """
 
 from resnetlab.verdict.comparison import not_comparable, reasons_apart
-from resnetlab.verdict.conditions import answers, between_recipes, on_more_steps
-from resnetlab.verdict.construction import on_kept, on_same_function
+from resnetlab.verdict.conditions import answers, between_recipes, on_more_steps, on_other_recipe
+from resnetlab.verdict.construction import kept, on_kept, on_same_function
 from resnetlab.verdict.correlation import on_correlations
 from resnetlab.verdict.degradation import depth_effects, on_degradation
 from resnetlab.verdict.dial import on_dial, on_lesions
@@ -15,6 +15,7 @@ from resnetlab.verdict.gradients import (
     gradient_ratios,
     on_first_layer_norms,
     on_gradients,
+    on_momentum,
     on_turning,
     turning,
 )

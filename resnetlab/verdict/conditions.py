@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
+from resnetlab import config
+from resnetlab.config.data import DATA_SETS
 from resnetlab.verdict import means, order, words
 from resnetlab.verdict.degradation import on_degradation
 from resnetlab.verdict.shortcuts import on_shortcuts
@@ -63,6 +65,26 @@ def between_recipes(
                 )
     for shortcut in ("none", "A", "B", "C"):
         sentences += _cost_of_depth(both[both["shortcut"] == shortcut], base, other, asked)
+    return sentences
+
+
+def on_other_recipe(frame: pd.DataFrame) -> list[str]:
+    """What must be said of networks that were not trained by the usual recipe of their images.
+
+    `frame` has the columns data and recipe of `store.IDENTITY`. The usual one is that of
+    `config.default_recipe`, with or without changes in brackets; images of a user's own have none.
+    """
+    sentences = []
+    for data, rows in frame.astype({"data": str}).groupby("data")["recipe"]:
+        if str(data) not in DATA_SETS:
+            continue
+        usual, names = config.default_recipe(str(data)).name, set(rows.str.partition(" (")[0])
+        if others := sorted(names - {usual}):
+            who = "Some of these networks" if usual in names else "These networks"
+            sentences.append(
+                f"{who} were trained by the recipe {', '.join(others)}, not by {usual}, the usual one "
+                f"of {data!s} now: no number here is to be set beside one by {usual}."
+            )
     return sentences
 
 

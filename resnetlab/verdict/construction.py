@@ -36,23 +36,31 @@ def _in_percent(errors: pd.Series[float]) -> str:
     return ", ".join(f"{value:.1f}" if value == value else "diverged" for value in errors)
 
 
+def kept(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Which runs of `on_kept`'s frame have kept the solution that they began with.
+
+    A run has if its clean training error at the end is less than NEGLIGIBLE points above the
+    solution's own, and its running one was always less than LOST points above it; a loss that is not
+    finite has left it.
+    """
+    start = frame["start_train_error_clean"]  # what is compared with NaN is False
+    at_the_end = frame["train_error_clean"] - start < NEGLIGIBLE
+    return at_the_end & (frame["peak_train_error"] - start < LOST)
+
+
 def on_kept(frame: pd.DataFrame) -> list[str]:
-    """Does SGD keep a constructed solution? One sentence per family and learning rate, and a summary.
+    """Does SGD keep a constructed solution (`kept`)? One sentence per family and rate, and a summary.
 
     `frame` as `plots.trained_on`, with peak_train_error, the highest running training error on the way,
     and, where it was measured, shallow_train_error_clean, what the shallow network itself came to at
-    the same rate in as many steps. A run has kept it if its clean training error at the end is less
-    than NEGLIGIBLE points above the solution's own, and its running one never LOST points above; a loss
-    that is not finite has left it.
+    the same rate in as many steps.
     """
     if frame.empty:
         return ["Nothing was trained on: nothing can be said."]
     sentences, left_at = [], []
     for family, rows in frame.groupby("family", sort=True):
         for rate, runs in rows.groupby("lr", sort=True):
-            start = runs["start_train_error_clean"]
-            stayed = runs["train_error_clean"] - start < NEGLIGIBLE  # False for NaN
-            stayed &= runs["peak_train_error"] - start < LOST
+            start, stayed = runs["start_train_error_clean"], kept(runs)
             ends = _in_percent(runs["train_error_clean"])
             sentences.append(
                 f"{str(family).capitalize()}, rate {rate:g}: kept by {int(stayed.sum())} of "

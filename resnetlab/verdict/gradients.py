@@ -136,6 +136,49 @@ def on_turning(runs: Sequence[store.RunRecord]) -> list[str]:
     return sentences
 
 
+def on_momentum(runs: Iterable[store.RunRecord]) -> list[str]:
+    """One sentence per network: how far its first step is carried on, beside what momentum alone does.
+
+    With momentum m a step comes again in the next one, m times as long: in k steps it alone carries the
+    weights (1 - m^k) / (1 - m) times its own length, in the end 1 / (1 - m). Said of the layer behind
+    a batch norm that the first step changes most, and of the length its weights come to; of a first
+    step no longer than the weights that length shows nothing. Lowest to highest seed.
+    """
+    found = []
+    for run in runs:
+        steps, lengths = (run.probe(kind) for kind in ("relative_update", "weight_norm"))
+        first = steps[(steps["step"] == 0) & (steps["layer"] < steps["layer"].max())]
+        if first.empty or lengths.empty:
+            continue
+        share, layer = first["value"].max(), int(first.loc[first["value"].idxmax(), "layer"])
+        own = lengths[lengths["layer"] == layer].set_index("step")["value"]
+        carried = (own / own.iloc[0] / share).iloc[1:]
+        if len(carried):
+            row = {"m": run.config.recipe.momentum, "layer": layer + 1, "share": share}
+            row |= {"step": carried.index[0], "then": carried.iloc[0], "most": carried.max()}
+            found.append(run.identity() | row)
+    sentences = []
+    for network, rows in _networks(pd.DataFrame(found)) if found else ():
+        (m, step), layers = rows.iloc[0][["m", "step"]], sorted(rows["layer"].unique())
+        text = f"{network} ({seeds(rows['seed'].nunique())}): the first step is "
+        text += f"{_from_to(rows['share'], '.2g')} times as long as the weights of layer "
+        text += " or ".join(map(str, layers))
+        if rows["share"].min() > 1:
+            then, most = (_from_to(rows[key], ".2f") for key in ("then", "most"))
+            text += f"; after {step:,} steps these are {then} times as long as that step (momentum "
+            text += f"alone makes {(1 - m**step) / (1 - m):.2f} of it) and at most {most}"
+            text += f" times (momentum alone {1 / (1 - m):.2f} in the end)"
+        else:
+            text += ": too short for their length to show what momentum makes of it"
+        sentences.append(f"{text}.")
+    return sentences or ["The lengths of weights and steps were not logged in these runs."]
+
+
+def _from_to(values: pd.Series[float], form: str) -> str:
+    low, high = format(values.min(), form), format(values.max(), form)
+    return low if low == high else f"{low} to {high}"
+
+
 def on_first_layer_norms(probes: pd.DataFrame) -> list[str]:
     """One sentence per family: the first layer's gradient norm by depth, and whether depth moves it.
 
