@@ -1,5 +1,5 @@
 # One verb each, the same for people and CI. `make study ARGS="--seeds 0,1,2"` passes options on.
-# Without CUDA (a seventh of the download): `make study TORCH=cpu`. With another Python or torch, in a folder of its
+# Without CUDA (an eighth of the download): `make study TORCH=cpu`. With another Python or torch, in a folder of its
 # own: `make test PYTHON=python3.12 TORCH=2.11.0 VENV=.venv-gpu`. Both: TORCH=2.11.0+cpu.
 PYTHON ?= python3
 TORCH ?=
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready$(TORCH:%=-%)
 ARGS ?=
 
-.PHONY: help study test test-fast test-deep test-oldest dashboard lab check figures bench long-runs keep clean
+.PHONY: help study test test-fast test-deep test-oldest dashboard lab check figures pages address bench long-runs keep clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,8 @@ help:
 	@echo "make test-oldest  the fast ones on the oldest versions that pyproject.toml allows"
 	@echo "make check      ruff, format, mypy"
 	@echo "make bench      measure speed and write benchmarks/"
+	@echo "make pages      the manual and the committed lesson as pages, in site/"
+	@echo "make address    what follows from the repository's address in pyproject.toml: badges, links"
 	@echo "make figures    draw the README's figures again from results/reference"
 	@echo "make long-runs  the studies on photographs: many hours, resumed where they were"
 	@echo "make keep       commit what of them has ended: copies it into results/reference"
@@ -91,6 +93,14 @@ figures: $(READY)
 	@$(BIN)/resnetlab figures results/reference/depth-cpu
 	@$(BIN)/python -m resnetlab.pages.pictures results/reference/digits/plain-56-seed0/train.ipynb
 	@$(BIN)/python dashboard/photograph.py
+
+pages: $(READY)
+	@echo "writing the manual and the committed lesson into site/"
+	@$(BIN)/python docs/build.py site
+
+address:
+	@echo "writing what follows from the address of the repository in pyproject.toml"
+	@$(PYTHON) .ci/address.py
 
 bench: $(READY)
 	@echo "measuring; leave the machine alone for a few minutes"
