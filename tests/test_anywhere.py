@@ -183,11 +183,11 @@ def test_lab_copies_into_a_folder_of_its_own_and_opens_that(
     code, said, _ = resnetlab("lab", "--no-start")
     assert (code, started) == (0, [])
     assert "copied" in said
-    assert resnetlab("lab", "notebooks", "--no-browser", "--port", 9999)[0] == 0
+    assert resnetlab("lab", "--ip=::1", "notebooks", "--no-browser", "--port", 9999)[0] == 0
     ((python, words, environment, where),) = started
     assert where == here / "notebooks"
     assert python == sys.executable
-    assert {"--no-browser", "--port=9999"} <= set(words)
+    assert {"--no-browser", "--port=9999", "--ip=::1"} <= set(words)
     assert environment["JUPYTER_PATH"].split(os.pathsep)[0] == str(kernels.OURS)
     after = seen(here)
     assert {name: after[name] for name in before} == before
@@ -211,6 +211,9 @@ def test_lab_says_what_is_missing_and_refuses_the_package(
     code, _, complaint = resnetlab("lab", files.PACKAGE / "x", "--no-start")
     assert code == 2
     assert "lies in the package" in complaint
+    code, _, complaint = resnetlab("lab", "one", "--ip", "two")
+    assert code == 2
+    assert "one folder is needed" in complaint
     (here / "file").touch()
     code, _, complaint = resnetlab("lab", "file", "--no-start")
     assert code == 2

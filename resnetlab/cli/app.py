@@ -105,8 +105,9 @@ def dashboard(
     os.execve(sys.executable, command, environment)  # signals then reach Streamlit itself
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(
+    context: typer.Context,
     folder: Annotated[
         str | None,
         Argument(help=f"Where to (default: notebooks/ itself in a clone, elsewhere ./{copies.USUAL})"),
@@ -116,8 +117,18 @@ def lab(
     browser: Annotated[bool, Option(help="Open the page")] = True,
     start: Annotated[bool, Option(help="Start JupyterLab; without, notebooks are only copied")] = True,
 ) -> None:
-    """Copy the notebooks out, never over changed ones, and open JupyterLab there."""
-    target = copies.place(Path(folder).expanduser() if folder is not None else None)
+    """Copy the notebooks out, never over changed ones, and open JupyterLab there.
+
+    Other options are JupyterLab's own, such as --ip=0.0.0.0 or --allow-root.
+    """
+    given = [word for word in (folder, *context.args) if word is not None]
+    options = [word for word in given if word.startswith("-")]
+    names = [word for word in given if word not in options]
+    if len(names) > 1:
+        raise UsageError(
+            f"one folder is needed, got {' '.join(names)!r}; JupyterLab's as --OPTION=VALUE"
+        )
+    target = copies.place(Path(names[0]).expanduser() if names else None)
     if not copies.is_source(target):
         told = store.results_root(results) if results or store.RESULTS_VARIABLE in os.environ else None
         copied = copies.copy_out(target, told)
@@ -132,6 +143,7 @@ def lab(
         environment[store.RESULTS_VARIABLE] = str(store.results_root(results).resolve())
     os.chdir(target)
     words = ["-m", "jupyterlab", f"--port={port}", *([] if browser else ["--no-browser"])]
+    words += options
     os.execve(sys.executable, [sys.executable, *words], environment)
 
 
