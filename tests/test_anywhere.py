@@ -136,6 +136,15 @@ def test_what_is_made_of_a_committed_study_does_not_lie_with_it(here: Path) -> N
         store.check_name("study", "of-reference")
 
 
+def test_an_executed_notebook_over_committed_runs_does_not_hide_them(here: Path) -> None:
+    folder = here / "resnetlab-results" / "digits"
+    folder.mkdir(parents=True)
+    (folder / "01_degradation.ipynb").touch()
+    assert store.find_study("digits").runs
+    (folder / "plain-8-seed0").mkdir()
+    assert store.find_study("digits").path == folder, "the user's own, once a run begins"
+
+
 # --- notebooks copied out ---------------------------------------------------------------------
 
 

@@ -128,9 +128,15 @@ def read_study(path: str | Path, read: Callable[[Path], RunRecord | Skipped] = r
 
 
 def find_studies(root: str | Path | None = None) -> list[Path]:
-    """Study folders of the results folder: the user's own first, then the reference ones."""
+    """Study folders of the results folder: the user's own first, then the reference ones.
+
+    An own folder without a run, but say with a notebook over the committed ones, hides none of these.
+    """
     base = schema.results_root(root)
-    folders = [*folders_in(base), *folders_in(schema.reference_root(base))]
+    shipped = folders_in(schema.reference_root(base))
+    names = {folder.name for folder in shipped}
+    own = [path for path in folders_in(base) if path.name not in names or folders_in(path)]
+    folders = [*own, *shipped]
     no_studies = (schema.REFERENCE, schema.OF_REFERENCE, schema.MEASUREMENTS, *schema.LESSONS)
     return [folder for folder in folders if folder.name not in no_studies]
 
