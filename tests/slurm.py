@@ -128,9 +128,9 @@ class Slurm:
             time.sleep(0.3)
 
     def processes(self, node: str = "") -> list[psutil.Process]:
-        """Its daemons; of a node, those that run its jobs, and the jobs themselves."""
-        names = {"munged", "slurmctld", "slurmd", "slurmstepd"}
-        found = []
+        """Its daemons, first those that watch over jobs, and what the jobs started; or a node's alone."""
+        names = {"munged", "slurmctld", "slurmd"}
+        found, steps = [], {}
         for process in psutil.process_iter():
             try:
                 ours = process.name() in names and str(self.root) in " ".join(process.cmdline())
@@ -140,7 +140,11 @@ class Slurm:
                 continue
             if ours and (not node or of_node):
                 found.append(process)
-        return found
+                parent = process.parent()
+                if parent is not None and parent.name() == "slurmstepd":
+                    steps[parent.pid] = parent  # its title has taken the place of its environment
+        found.sort(key=lambda process: process.name() not in names)
+        return [*steps.values(), *found]
 
     def close(self) -> None:
         for process in self.processes():

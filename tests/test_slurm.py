@@ -1,5 +1,6 @@
 """A study on a real Slurm: controller and two nodes on this machine, started and stopped here."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import slurm as daemons
 
@@ -133,8 +135,11 @@ def test_of_a_lost_node_the_run_goes_on_elsewhere(slurm, tmp_path, undisturbed):
     submit(slurm, tmp_path, *LONG, "--no-report")
     wait_for_rows(slurm, tmp_path, RUN, 6)
     (node,) = {line.split()[2] for line in slurm.queue() if " RUNNING " in line}
-    for process in slurm.processes(node):  # its daemons, and what it trains
-        process.send_signal(signal.SIGKILL)
+    lost = slurm.processes(node)
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # all at once: nobody tells the controller
+        for process in lost:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
     slurm.wait(lambda: not slurm.queue(), 900, "the end of the study")
     record = store.read_run(tmp_path / "long" / RUN)
     assert len(record.info["starts"]) == 2, logs_of(tmp_path / "long")
