@@ -128,7 +128,7 @@ class Slurm:
             time.sleep(0.3)
 
     def processes(self, node: str = "") -> list[psutil.Process]:
-        """Its daemons, first those that watch over jobs, and what the jobs started; or a node's alone."""
+        """Its daemons, first those that watch over jobs, and what these started; or a node's alone."""
         names = {"munged", "slurmctld", "slurmd"}
         found, steps = [], {}
         for process in psutil.process_iter():
