@@ -224,7 +224,7 @@ def test_runs_deleted_while_the_page_is_open(folder: Path, open_page: Open) -> N
 
 
 def test_five_thousand_points_are_thinned_and_said(folder: Path, open_page: Open) -> None:
-    path = write_run(folder, "plain-8")
+    path = write_run(folder, "plain-8", planned=5_000)
     rows = [{"step": step, "train_error": 50 + step % 7} for step in range(1, 5_001)]
     rows[3_210]["train_error"] = 99.0
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
