@@ -133,7 +133,7 @@ def test_preempted_it_ends_with_a_checkpoint_and_goes_on(slurm, tmp_path, undist
 @pytest.mark.deep
 def test_of_a_lost_node_the_run_goes_on_elsewhere(slurm, tmp_path, undisturbed):
     submit(slurm, tmp_path, *LONG, "--no-report")
-    wait_for_rows(slurm, tmp_path, RUN, 6)
+    wait_for_rows(slurm, tmp_path, RUN, 11)  # past the checkpoint at 100
     (node,) = {line.split()[2] for line in slurm.queue() if " RUNNING " in line}
     lost = slurm.processes(node)
     for number in (signal.SIGSTOP, signal.SIGKILL):  # all at once: nobody tells the controller
