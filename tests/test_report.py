@@ -159,7 +159,7 @@ def test_runs_that_cannot_be_averaged_have_parts_of_their_own(tmp_path):
 
 
 def test_long_curves_are_thinned_and_keep_their_spikes(tmp_path):
-    path = write_run(tmp_path, "plain-8", study="long", steps=4)
+    path = write_run(tmp_path, "plain-8", study="long", steps=4, planned=6_000)
     with (path / store.METRICS_FILE).open("a") as log:
         for step in range(5, 6000):
             error = 99.0 if step == 3333 else 50.0
