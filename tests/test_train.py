@@ -388,7 +388,7 @@ def relabel(path, payload):
     path.write_bytes(payload)
     label = json.loads(path.with_suffix(".json").read_text())
     label["sha256"] = hashlib.sha256(payload).hexdigest()
-    path.with_suffix(".json").write_text(json.dumps(label))
+    path.with_suffix(".json").write_text(json.dumps(store.checkpoints.sealed(label)))
 
 
 class Hostile:
@@ -451,7 +451,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(tm
     newest = sorted((record.path / "checkpoints").glob("step-*.pt"))[-1]
     label = json.loads(newest.with_suffix(".json").read_text())
     label["config"]["seed"] = 7
-    newest.with_suffix(".json").write_text(json.dumps(label))
+    newest.with_suffix(".json").write_text(json.dumps(store.checkpoints.sealed(label)))
     with pytest.raises(UsageError, match=r"seed: 7 != 0"):
         fit(make_run(), tmp_path)
 
