@@ -214,7 +214,8 @@ def open_study(page: str, **values: object) -> store.Study:
     study = cached.study(path)
     _watch(study)
     if not study.runs:
-        st.info("This study has no readable run yet.", icon=":material/hourglass_empty:")
+        waiting = f", {count(len(queued), 'run')} queued" if (queued := study.queued()) else ""
+        st.info(f"This study has no readable run yet{waiting}.", icon=":material/hourglass_empty:")
     return study
 
 

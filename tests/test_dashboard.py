@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -17,7 +18,7 @@ import pytest
 from dashboard_data import STEPS, append_rows, charts, write_run, write_study
 from streamlit.testing.v1 import AppTest
 
-from resnetlab import store, verdict
+from resnetlab import run_from_parameters, store, verdict
 
 PROJECT = Path(__file__).resolve().parent.parent
 APP = PROJECT / "dashboard" / "app.py"
@@ -380,3 +381,15 @@ assert not heavy, heavy
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_runs_that_wait_for_a_cluster_are_seen(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8")
+    waiting = run_from_parameters(network="resnet-8").model_dump(mode="json")
+    plan = {"schema": 1, "job": None, "runs": {"resnet-8-seed0": {"config": waiting}}}
+    store.write_json(folder / "digits" / store.PLAN_FILE, plan)
+    app = open_page("app_pages/runs.py")
+    assert app.dataframe[0].value["status"].tolist() == ["finished", "queued"]
+    assert "1 finished, 1 queued" in markdown(app)
+    shutil.rmtree(folder / "digits" / "plain-8-seed0")
+    assert "no readable run yet, 1 run queued" in open_page("app_pages/runs.py").info[0].value

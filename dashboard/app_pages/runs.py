@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
@@ -36,10 +37,12 @@ def page() -> None:
 
 
 def every_run(study: store.Study) -> None:
-    """All runs in one table, with what they have in common above it."""
+    """All runs in one table, queued ones last, with what they have in common above it."""
     table = cached.table(study.runs)
+    if queued := study.queued():
+        table = pd.concat([table, pd.DataFrame(queued).astype(table.dtypes)], ignore_index=True)
     counts = table["status"].value_counts()
-    states = [f"{counts[name]} {name}" for name in store.STATUSES if name in counts]
+    states = [f"{counts[name]} {name}" for name in (*store.STATUSES, store.QUEUED) if name in counts]
     st.markdown(f"**{frame.count(len(table), 'run')}:** {', '.join(states)}")
     varying = [name for name in CONDITION if table[name].nunique() > 1]
     if not varying:
