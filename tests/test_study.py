@@ -496,7 +496,10 @@ def undisturbed_pair(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("every", [False, True], ids=["group", "every process"])
+@pytest.mark.parametrize(
+    "every",
+    [pytest.param(False, id="group"), pytest.param(True, id="every process", marks=pytest.mark.deep)],
+)
 def test_sigterm_to_all_ends_each_run_with_a_checkpoint_of_that_second(
     tmp_path, undisturbed_pair, every
 ):
@@ -535,7 +538,7 @@ def test_sigterm_to_all_ends_each_run_with_a_checkpoint_of_that_second(
         assert len(store.read_run(tmp_path / "digits" / run).info["starts"]) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_second_call_watches_what_runs_and_goes_on_with_it_if_the_first_is_killed(
     tmp_path, undisturbed_pair
 ):
@@ -560,7 +563,7 @@ def test_a_second_call_watches_what_runs_and_goes_on_with_it_if_the_first_is_kil
         assert len(store.read_run(tmp_path / "digits" / run).info["starts"]) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_two_calls_at_once_share_a_study_and_the_winners_notebooks_stay(tmp_path, undisturbed_pair):
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": PROJECT}
     calls = [subprocess.Popen(command(tmp_path, *PAIR), **how) for _ in range(2)]
