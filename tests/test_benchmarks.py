@@ -117,7 +117,7 @@ def test_without_a_gpu_its_script_measures_nothing(words: list[str], code: int, 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.parametrize("words", [["smoke", "company", "failures"], ["bits"], ["company"]])
 def test_a_dry_trial_measures_into_its_own_folder(words: list[str], tmp_path: Path) -> None:
     before = (FOLDER / "README.md").read_bytes()

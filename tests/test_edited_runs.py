@@ -352,7 +352,7 @@ def test_a_grid_describes_edited_networks_by_flat_parameters() -> None:
         config.Grid("nothing", depths=()).runs()
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_study_trains_them_through_the_notebook(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "s", tmp_path / "s")
     start = store.weights_named("s/plain-8-source", tmp_path)

@@ -354,7 +354,7 @@ def test_stop_ends_with_a_checkpoint_and_start_goes_on_from_it(root: Path) -> No
     wait_until(lambda: not lab.tend(root), "it does not stop again")
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_no_more_run_than_there_are_cores_and_the_rest_in_order(root: Path, one_slot: None) -> None:
     requests = [lab.asked(8, "none", steps=4, seed=seed) for seed in (2, 0, 1)]
     assert lab.submit(root, requests) == ["started", "waiting", "waiting"]
@@ -369,7 +369,7 @@ def test_no_more_run_than_there_are_cores_and_the_rest_in_order(root: Path, one_
     assert begun == sorted(begun)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_killed_worker_is_replaced_and_its_runs_are_kept(root: Path, one_slot: None) -> None:
     other = lab.asked(8, "A", steps=4)
     lab.submit(root, [LONG, other])

@@ -220,7 +220,7 @@ def test_notebooks_that_the_story_does_not_know_follow_and_missing_ones_do_no_ha
         lesson.chapters()
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_the_lesson_goes_on_when_one_fails_and_executes_only_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resnetlab: Any
 ) -> None:

@@ -253,7 +253,7 @@ def said(cells):
     return "\n".join(map(str, texts))
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_shortcut_options_train_what_is_missing_and_only_that(tmp_path):
     name, words = (
         "05_shortcut_options.ipynb",
@@ -279,7 +279,7 @@ def test_shortcut_options_train_what_is_missing_and_only_that(tmp_path):
     assert "Too few seeds to say" in again
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_imagenet_notebook_on_images_that_it_makes_claims_nothing_about_imagenet(tmp_path):
     words = ["-p", "results", str(tmp_path / "here"), "-p", "steps", "3"]
     words += ["-y", "depths: [18]\nalso: [resnet-50]\noverrides: {batch_size: 8}"]
@@ -360,7 +360,7 @@ def test_gradient_norms_notebook_measures_stores_and_trains_only_once(tmp_path):
     assert said(again).count("a layer's weights grow up to") >= 2
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_gradient_correlation_notebook_measures_and_sets_beside_what_was_learnt(tmp_path):
     root = tmp_path / "here"
     words = ["-p", "results", str(root), "-p", "quick", "True"]
@@ -376,7 +376,7 @@ def test_gradient_correlation_notebook_measures_and_sets_beside_what_was_learnt(
     assert stored.info["choices"]["points"] == 32
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_layer_responses_notebook_measures_the_trained_weights(tmp_path):
     import torch
 
@@ -403,7 +403,7 @@ def test_layer_responses_notebook_measures_the_trained_weights(tmp_path):
     assert own == pytest.approx(wanted, rel=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_loss_surface_notebook_measures_around_the_trained_weights(tmp_path):
     import torch
     from torch.nn.functional import cross_entropy
@@ -503,7 +503,7 @@ def test_longer_notebook_trains_two_lengths_and_draws_the_timelines(tmp_path):
     assert forgotten.config.recipe.lr == 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_rounding_notebook_measures_errors_and_trains_in_float64(tmp_path):
     import torch
 
@@ -531,7 +531,7 @@ def test_rounding_notebook_measures_errors_and_trains_in_float64(tmp_path):
     assert own["relative"].tolist() == pytest.approx(errors.relative.tolist(), rel=0.3)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_constructed_solution_notebook_builds_trains_on_and_does_so_once(tmp_path):
     root, name = tmp_path / "here", "02_constructed_solution.ipynb"
     words = ["-p", "results", str(root), "-p", "quick", "True"]
@@ -570,7 +570,7 @@ def test_constructed_solution_notebook_builds_trains_on_and_does_so_once(tmp_pat
     assert own["shallow_train_error_clean"] == pytest.approx(shallow.summary["train_error_clean"])
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_shortcut_dial_notebook_turns_the_dial_and_removes_blocks(tmp_path):
     import torch
 

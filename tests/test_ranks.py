@@ -146,7 +146,7 @@ def start(root: Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_dead_process_ends_the_run_with_a_message_and_it_can_be_resumed(tmp_path: Path) -> None:
     import psutil
 
@@ -169,7 +169,7 @@ def test_a_dead_process_ends_the_run_with_a_message_and_it_can_be_resumed(tmp_pa
     assert said in error
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_stop_signal_ends_all_processes_after_the_same_step(tmp_path: Path) -> None:
     process = start(tmp_path)
     folder = tmp_path / "s" / "r"

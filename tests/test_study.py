@@ -407,7 +407,7 @@ def test_another_configuration_in_the_folder_is_refused_before_anything_starts(f
     assert not (root / "digits" / "plain-8-seed1").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_one_failing_run_does_not_stop_the_others_and_the_next_call_finishes_it(finished, tmp_path):
     root, _ = finished
     obstacle = tmp_path / "digits" / "plain-8-seed0" / "checkpoints"
@@ -440,7 +440,7 @@ def undisturbed_long(tmp_path_factory):
 LONG = ["--depths", "14", "--shortcuts", "none", "--steps", "600", "--jobs", "2"]
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_killed_study_leaves_no_process_and_resumes_to_the_same_bits(tmp_path, undisturbed_long):
     process = subprocess.Popen(
         command(tmp_path, *LONG), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=PROJECT
@@ -669,7 +669,7 @@ def test_collect_with_weights_takes_only_runs_that_have_them(tmp_path):
         studies.collect(grid, root=tmp_path, weights=True)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_runs_that_share_a_process_are_the_runs_alone(tmp_path):
     """What `--together` does on a GPU, here on the CPU: one notebook, the same logs and weights."""
     grid = config.grid_named("digits", depths=(8,), overrides={"steps": 12})
