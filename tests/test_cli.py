@@ -217,6 +217,7 @@ def test_a_second_call_returns_the_ended_run(resnetlab, trained):
     assert "recipe.steps: 12 != 13" in error
 
 
+@pytest.mark.slow
 def test_networks_are_the_papers_with_its_values_beside(resnetlab):
     code, out, _ = resnetlab("networks", "--json")
     rows = {row["name"]: row for row in json.loads(out)}

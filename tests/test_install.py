@@ -164,6 +164,7 @@ READING_COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 def test_without_torch_what_reads_works_and_what_trains_names_the_line_to_install(tmp_path):
     commands = (*TRAINING_COMMANDS, *READING_COMMANDS)
     lines = [line.replace("OUT", str(tmp_path)).split() for line in commands]

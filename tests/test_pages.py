@@ -364,6 +364,7 @@ def table_with(app: AppTest, column: str) -> list[Any]:
     return [item.value for item in app.dataframe if column in item.value.columns]
 
 
+@pytest.mark.slow
 def test_the_drawing_has_every_block_and_the_numbers_are_the_modules_own(
     folder: Path, open_page: Open
 ) -> None:
@@ -389,6 +390,7 @@ def test_the_drawing_has_every_block_and_the_numbers_are_the_modules_own(
     assert any(r"F(x) + \mathrm{pad}(x)" in text for text in formulas)
 
 
+@pytest.mark.slow
 def test_images_of_many_sizes_are_drawn_as_they_are_cropped(folder: Path, open_page: Open) -> None:
     path = write_run(folder, "resnet-18", data="digits-large", recipe="imagenet-small", crop=56)
     spoil(path, dataset={"name": "tiny", "classes": ["a"] * 7, "shape": [3, None, None]})
@@ -449,6 +451,7 @@ def test_stored_responses_are_shown_where_the_weights_are_not(folder: Path, open
         assert found == {"conv1": 9.0, "conv2": 10.0}
 
 
+@pytest.mark.slow
 def test_responses_are_measured_on_the_runs_own_weights(folder: Path, open_page: Open) -> None:
     import torch
 
