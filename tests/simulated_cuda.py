@@ -219,16 +219,21 @@ class Device(TorchDispatchMode):
         assert self.capturing is None
         self.tick()
         with _disable_current_modes(), torch.no_grad():
-            for func, args, kwargs, out in graph.operations:
-                changed = {id(tensor) for tensor in _mutated(func, args, kwargs)}
-                for tensor in _tensors((args, kwargs)):
-                    self.use(tensor, write=id(tensor) in changed)
-                computed = func(*args, **kwargs)
-                for kept, new in zip(_tensors(out), _tensors(computed), strict=False):
-                    kept.copy_(new)
-                    self.use(kept, write=True)
+            for operation in graph.operations:
+                self._repeat(*operation)
+            del operation
             for tensor in self._private(graph):
                 _spoil(tensor)
+
+    def _repeat(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """An operation on the memory that it was recorded with."""
+        changed = {id(tensor) for tensor in _mutated(func, args, kwargs)}
+        for tensor in _tensors((args, kwargs)):
+            self.use(tensor, write=id(tensor) in changed)
+        computed = func(*args, **kwargs)
+        for kept, new in zip(_tensors(out), _tensors(computed), strict=False):
+            kept.copy_(new)
+            self.use(kept, write=True)
 
     def _private(self, graph: Graph) -> list[Tensor]:
         """What the graph computes and nobody else holds: torch's pool may give it to other graphs.

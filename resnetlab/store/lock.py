@@ -26,7 +26,11 @@ class AnotherWriterError(RuntimeError):
 
 
 class Lock:
-    """`flock` on a file that stays. A file system without it refuses nobody."""
+    """`flock` on a file that stays. A file system without it refuses nobody: the heartbeat decides.
+
+    Not filelock's: where there is no `flock` that turns to a file whose mere being there locks, which a
+    killed process leaves behind.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
