@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import cached, live_chart
+from dashboard import cached, live_chart, under
 from resnetlab import files, plots, store, verdict
 from resnetlab.pages import document
 from resnetlab.plots import lines, series
@@ -29,6 +30,7 @@ PAGES, WORDS = (
 T = TypeVar("T")
 count = document.count  # `1 run`, `1,200 runs`
 shown = series.shown  # text that may hold anything on one line, for what does not interpret markup
+Source = under.Source  # what a figure is drawn from, for the line under it
 
 # --- text -------------------------------------------------------------------------------------
 
@@ -314,8 +316,19 @@ def live(training: bool) -> None:
 # --- charts -----------------------------------------------------------------------------------
 
 
-def chart(figure: go.Figure, key: str, config: Mapping[str, Any] | None = None, **clicks: Any) -> None:
+def chart(
+    figure: go.Figure,
+    key: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    source: Source | None = None,
+    alt: str = "",
+    **clicks: Any,
+) -> None:
     """A figure of `plots` in the page's width. `config` is Plotly's, `clicks` are Streamlit's.
+
+    With `source` a line stands under it: its link, how it is made again, its values, its notebook.
+    `alt` says what is seen to those who do not see it; without it title and subtitle do.
 
     It is drawn in the page's ink, as far as the browser has told which; with the projector on larger
     and in full contrast. It keeps the background of its theme, the page's, so that a saved picture can
@@ -323,16 +336,23 @@ def chart(figure: go.Figure, key: str, config: Mapping[str, Any] | None = None, 
     """
     kind = st.context.theme.type
     plots.themed(figure, kind if kind in ("light", "dark") else "neutral")
+    spoken = shown(alt or re.sub(r"<[^>]*>", " ", figure.layout.title.text or key), 1000)
     if projector():
         plots.enlarge(figure).update_layout(font_color="#ffffff" if kind == "dark" else "#000000")
     points, logged = plots.thin_lines(figure)
     options = plots.CONFIG | dict(config or {})
-    if st.session_state.get("live") and not clicks:
-        live_chart.show(figure, f"live {key}", str(st.session_state.get("study")), options)
-    else:
-        st.plotly_chart(figure, key=key, width="stretch", theme=None, config=options, **clicks)
-    if points < logged:
-        st.caption(f"{points:,} of {logged:,} points: the lowest and highest of every stretch.")
+    with st.container(key=f"figure {key}"):
+        if source is not None:  # a heading that is not seen: the link leads to it
+            under.anchor(key, spoken)
+        if st.session_state.get("live") and not clicks:
+            live_chart.show(figure, f"live {key}", str(st.session_state.get("study")), options)
+        else:
+            look: dict[str, Any] = {"width": "stretch", "theme": None, "config": options, "alt": spoken}
+            st.plotly_chart(figure, key=key, **look, **clicks)
+        if points < logged:
+            st.caption(f"{points:,} of {logged:,} points: the lowest and highest of every stretch.")
+        if source is not None:
+            under.line(source, key)
 
 
 # --- tables -----------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ def page() -> None:
         "The same runs at their last step. A line that rises to the right means that depth hurts; "
         "where it rises on the training error too, it is degradation and not overfitting.",
     )
-    frame.chart(cached.figure(plots.error_against_depth, table), "depth")
+    source = frame.Source(table, "01_degradation", study)
+    frame.chart(cached.figure(plots.error_against_depth, table), "depth", source=source)
     means = verdict.by_network(table)
     beside_the_paper(means, reason)
     limits(means)
