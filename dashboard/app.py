@@ -12,8 +12,11 @@ if sys.path[0] != str(here.parent):
 
 from dashboard import frame  # noqa: E402
 
+SIDEBAR = 250  # pixels
 # A file, because an icon given by name would be fetched from a server.
-st.set_page_config(page_title="resnetlab", page_icon=here / "icon.svg", layout="wide")
+st.set_page_config(
+    page_title="resnetlab", page_icon=here / "icon.svg", layout="wide", initial_sidebar_state=SIDEBAR
+)
 page = st.navigation(
     [
         st.Page(

@@ -21,7 +21,9 @@ from resnetlab.plots import lines, series
 LOOK_SECONDS = 2.0  # between two looks at the files while a run trains
 IDLE_SECONDS = 15.0  # and while none does: a study that is started later shows up by itself
 BARS = 4  # progress bars at most
-FIRST = "digits"  # the committed study that a fresh clone opens on: what `make study` makes
+# The committed studies that a fresh clone opens on, the first whose three numbers have enough seeds:
+# photographs; else what `make study` makes.
+FIRST = ("depth-real", "digits")
 HERE = Path(__file__).parent
 PAGES, WORDS = (
     tomllib.loads((HERE / f"{name}.toml").read_text("utf-8")) for name in ("pages", "words")
@@ -229,8 +231,16 @@ def place(path: Path) -> str:
 def _studies() -> dict[str, Path]:
     """By label, in the order in which they are offered; the first is shown if none is asked for."""
     paths = store.find_studies(cached.root())
-    paths.sort(key=lambda path: path.parent.name == store.REFERENCE and path.name != FIRST)
+    committed = {path.name: path for path in paths if path.parent.name == store.REFERENCE}
+    first = next((name for name in FIRST if name in committed and _settles(committed[name])), FIRST[-1])
+    paths.sort(key=lambda path: path.parent.name == store.REFERENCE and path.name != first)
     return labelled((place(path), path) for path in paths)
+
+
+def _settles(path: Path) -> bool:
+    """Whether all three differences of a study stand on enough seeds."""
+    found = verdict.findings(cached.table(cached.study(path).runs))
+    return len(found) == 3 and all(one.claim.gap.n >= verdict.ENOUGH_SEEDS for one in found)
 
 
 def _no_results(root: Path) -> None:

@@ -274,6 +274,22 @@ def test_a_link_shows_what_its_sender_saw(server: Server, open_page: Callable[..
     assert tab.evaluate(log_y), "two browsers are two readers"
 
 
+def test_the_finding_stands_on_the_first_screen(server: Server, open_page: Callable[..., Any]) -> None:
+    """Three numbers, the blocks and error against depth, whole, above 800 pixels at 1280."""
+    write_study(server.root, study="finding", seeds=3)
+    tab = open_page("finding")
+    tab.wait_for_selector(CHART)
+    wait_for(tab, "document.querySelectorAll('[data-testid=stMetric]').length === 3")
+    last = "([...document.querySelectorAll('{part}')].at(-1)?.getBoundingClientRect().bottom < 800)"
+    for part in (
+        "[data-testid=stMetric]",
+        ".st-key-figure-blocks .main-svg",
+        ".st-key-figure-depth .main-svg",
+    ):
+        wait_for(tab, last.replace("{part}", part))
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
 def test_projector_and_hidden_controls(server: Server, open_page: Callable[..., Any]) -> None:
     write_study(server.root, study="hall", seeds=2)
     tab = open_page("hall")
@@ -287,7 +303,7 @@ def test_projector_and_hidden_controls(server: Server, open_page: Callable[..., 
     assert "projector=true" in tab.url
 
     tab.get_by_text("Hide controls").click()
-    sidebar, choice = tab.get_by_test_id("stSidebar"), tab.get_by_text("Predict first")
+    sidebar, choice = tab.get_by_test_id("stSidebar"), tab.get_by_text("The paper's curves")
     sidebar.wait_for(state="hidden")
     choice.wait_for(state="hidden")
     tab.wait_for_selector(CHART)

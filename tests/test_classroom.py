@@ -1,11 +1,10 @@
-"""The dashboard in class: predict and reveal, the paper's curves, the projector, hidden controls."""
+"""The dashboard in class: the paper's curves, the projector, hidden controls."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import pytest
 from dashboard_data import write_run, write_study
 from test_dashboard import Open, charts, folder, markdown, open_page, texts
 
@@ -19,67 +18,26 @@ def toggle(app: Any, key: str) -> Any:
     return next(item for item in app.toggle if item.key == key)
 
 
-def guess(app: Any, answer: str) -> Any:
-    buttons = next(group for group in app.get("button_group") if group.key == "guess")
-    return buttons.set_value(answer).run()
-
-
-def test_until_it_is_revealed_nothing_gives_the_answer_away(folder: Path, open_page: Open) -> None:
-    write_study(folder, seeds=3)
-    app = open_page(predict="true")
-    assert not charts(app)
-    assert "Plain networks do not" not in markdown(app)
-    assert "minus" not in texts(app)
-    study = store.read_study(folder / "digits")
-    shallow = study.table().query("network == 'plain-8'")["train_error"].mean()
-    assert f"**plain-8** ends at a training error of **{shallow:.1f} %**" in markdown(app)
-    assert toggle(app, "reveal").disabled
-
-
-@pytest.mark.parametrize(("answer", "said"), [("higher", "as predicted"), ("lower", "was: lower")])
-def test_the_reveal_compares_the_prediction_with_what_was_measured(
-    folder: Path, open_page: Open, answer: str, said: str
-) -> None:
-    write_study(folder, seeds=3)
-    app = guess(open_page(predict="true"), answer)
-    assert not charts(app)
-    app = toggle(app, "reveal").set_value(True).run()
-    assert not app.exception
-    table = store.read_study(folder / "digits").table()
-    found = verdict.contrast(table, "plain-14", "plain-8")
-    assert found is not None
-    assert app.subheader[0].value.startswith(f"It is higher ({found.brief} points, n = 3)")
-    assert said in app.subheader[0].value
-    assert len(charts(app)) == 3
-
-
-def test_nothing_to_predict_with_one_depth(folder: Path, open_page: Open) -> None:
-    write_run(folder, "plain-8")
-    app = open_page(predict="true")
-    assert "two depths of plain networks" in app.info[0].value
-    assert len(charts(app)) == 3
-
-
 def test_the_papers_curves_stand_apart_from_runs_that_do_not_compare(
     folder: Path, open_page: Open
 ) -> None:
     write_study(folder)
-    assert len(charts(open_page(theirs="false"))) == 2
+    assert len(charts(open_page(theirs="false"))) == 4
     app = open_page()
-    assert len(charts(app)) == 3
+    assert len(charts(app)) == 5
     assert "Not under our curves: the paper trained on CIFAR-10 and ImageNet" in texts(app)
     line = paper.curve("plain-20", "test_error")
     assert line is not None
-    drawn = [trace for trace in charts(app)[1]["data"] if "plain-20 test" in trace["hovertemplate"]]
+    drawn = [trace for trace in charts(app)[3]["data"] if "plain-20 test" in trace["hovertemplate"]]
     assert len(drawn) == 1
 
 
 def test_the_papers_curves_lie_under_runs_that_compare(folder: Path, open_page: Open) -> None:
     write_run(folder, "plain-20", data="cifar10", recipe="paper", planned=64_000)
     app = open_page()
-    assert len(charts(app)) == 2
-    assert "the paper, plain-20 test" in str(charts(app)[0])
-    assert "the paper, plain-20 test" not in str(charts(open_page(theirs="false"))[0])
+    assert len(charts(app)) == 4
+    assert "the paper, plain-20 test" in str(charts(app)[2])
+    assert "the paper, plain-20 test" not in str(charts(open_page(theirs="false"))[2])
 
 
 def test_the_projector_enlarges_every_figure(folder: Path, open_page: Open) -> None:
@@ -105,8 +63,8 @@ def test_a_link_hides_the_controls_and_a_button_brings_them_back(folder: Path, o
 
 def test_values_in_the_address_that_are_none_fall_back(folder: Path, open_page: Open) -> None:
     write_study(folder)
-    app = open_page(predict="maybe", theirs="7", projector="", bare="x", study="none", guess="never")
-    assert len(charts(app)) == 3
+    app = open_page(theirs="7", projector="", bare="x", study="none")
+    assert len(charts(app)) == 5
 
 
 def test_what_the_gradients_do_is_said_beside_the_papers_words(folder: Path, open_page: Open) -> None:

@@ -102,7 +102,7 @@ def test_verdict_curves_and_table_are_those_of_the_library(folder: Path, open_pa
     study = store.read_study(folder / "digits")
     for sentence in verdict.on_degradation(study.table()):
         assert sentence in texts(app)
-    assert len(charts(app)) == 3
+    assert len(charts(app)) == 5
     shown = app.dataframe[0].value
     mean = study.table().query("network == 'plain-14'")["train_error"]
     row = shown[shown["network"] == "plain-14"].iloc[0]
@@ -263,7 +263,7 @@ def test_damage_is_counted_and_the_rest_is_shown(folder: Path, open_page: Open) 
     assert len(app.dataframe[0].value) == 7
 
     app = open_page()
-    assert len(charts(app)) == 3
+    assert len(charts(app)) == 5
     networks = app.dataframe[0].value.set_index("network")
     assert networks.loc["plain-20", "diverged"] == 1
     assert networks.loc["plain-26", "unfinished"] == 1
@@ -393,3 +393,42 @@ def test_runs_that_wait_for_a_cluster_are_seen(folder: Path, open_page: Open) ->
     assert "1 finished, 1 queued" in markdown(app)
     shutil.rmtree(folder / "digits" / "plain-8-seed0")
     assert "no readable run yet, 1 run queued" in open_page("app_pages/runs.py").info[0].value
+
+
+# --- the first screen -------------------------------------------------------------------------
+
+
+def test_the_first_screen_has_the_three_numbers_with_n_and_interval(
+    folder: Path, open_page: Open
+) -> None:
+    write_study(folder, seeds=3)
+    app = open_page()
+    table = store.read_study(folder / "digits").table()
+    found = verdict.findings(table)
+    assert [one.kind for one in found] == ["plain", "residual", "both"]
+    assert [metric.value for metric in app.metric] == [f"{one.claim.gap.size} points" for one in found]
+    for one in found:
+        assert f"{one.pair}, n = 3" in markdown(app)
+        assert one.claim.gap.within in markdown(app)
+    assert "Under this recipe." in markdown(app)
+    first = [json.loads(item.proto.spec) for item in app.get("plotly_chart")][:2]
+    titles = [chart["layout"]["title"]["text"] for chart in first]
+    assert ["blocks" in titles[0], "against depth" in titles[1]] == [True, True]
+
+
+def test_no_word_of_the_first_screen_contradicts_the_runs(folder: Path, open_page: Open) -> None:
+    """Without three seeds nothing is claimed, and nothing stands there whatever the runs say."""
+    write_study(folder)
+    app = open_page()
+    assert markdown(app).count("Too few seeds to say") >= 3
+    for claim in ("helps again", "Deeper trains", "Shortcuts help"):
+        assert claim not in markdown(app)
+
+
+@pytest.mark.parametrize(("seeds", "first"), [(3, "depth-real"), (2, "digits")])
+def test_photographs_are_the_first_study_once_their_seeds_are_in(
+    folder: Path, open_page: Open, seeds: int, first: str
+) -> None:
+    write_study(folder / "reference", study="depth-real", seeds=seeds)
+    write_study(folder / "reference")
+    assert study_picker(open_page()).value == f"reference/{first}"

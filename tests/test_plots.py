@@ -302,6 +302,7 @@ GRAMMAR = {
     "learning_rates": "colour: schedule",
     "network_drawing": "colour of a box: stage",
     "block_drawing": "colour of a box: stage",
+    "block_strip": "colour of a line: shortcut",
 }
 
 
@@ -344,6 +345,7 @@ EVERY: list[tuple[str, Callable[[pd.DataFrame], go.Figure], Callable[..., pd.Dat
     ("learning_rates", lambda frame: plots.learning_rates(frame, 8, "a title"), rates),
     ("network_drawing", draw_network, rates),
     ("block_drawing", draw_blocks, rates),
+    ("block_strip", lambda _: plots.block_strip(), rates),
 ]
 
 

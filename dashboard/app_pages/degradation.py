@@ -1,11 +1,23 @@
 """The paper's question over one study: do deeper plain networks train worse, and residual ones not?"""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
 from resnetlab import plots, store, verdict
 
+AT_ONCE = 6  # sentences of the verdict; more can be unfolded
+NUMBER = """Final training error, running, of {pair} in percentage points: mean over seeds, each seed \
+with itself. In brackets the 95 % interval of the mean."""
+OTHER = "What is said here is of the recipe in the figure's subtitle, which is not the paper's."
+ORDER = {  # of a claim -> a word on whether the paper's two networks stand so
+    "The paper's order": ":green-badge[as in the paper]",
+    "Reversed here": ":orange-badge[reversed here]",
+}
+BLOCKS = """A plain block: x goes through two convolutions, which learn all of H(x). A residual block: \
+they learn the change F(x), and a line around them adds x as it is."""
 OURS = ("train_error", "train_error_clean", "test_error")
 COLUMNS = {
     **frame.columns("means"),
@@ -20,60 +32,53 @@ def page() -> None:
     if not runs:
         return
     table = cached.table(runs)
-    hint = "For a class: hides the results until a prediction is made."
-    if frame.switch("Predict first", "predict", hint):
-        predict(table)
-    st.markdown(
-        "Plain networks do not: past some depth their *training* error rises. "
-        "[He et al. (2015)](https://arxiv.org/abs/1512.03385) add shortcuts, and in their paper depth "
-        "helps again."
-    )
-    frame.section("What these runs say")
-    frame.sentences(verdict.answers(table))
-    frame.say(*store.notes(runs))
     reason = next(iter(verdict.reasons_apart(table)), None)
-    show_curves(cached.metrics(runs), reason)
+    source = frame.Source(table, "01_degradation", study)
+    finding(table, reason, source)
+    frame.section("What these runs say")
+    frame.sentences(verdict.answers(table), AT_ONCE)
+    frame.say(*store.notes(runs))
+    show_curves(cached.metrics(runs), reason, study)
     frame.section(
-        "Error against depth",
+        "Error against depth, training and test",
         "The same runs at their last step. A line that rises to the right means that depth hurts; "
         "where it rises on the training error too, it is degradation and not overfitting.",
     )
-    source = frame.Source(table, "01_degradation", study)
-    frame.chart(cached.figure(plots.error_against_depth, table), "depth", source=source)
+    frame.chart(cached.figure(plots.error_against_depth, table), "both", source=source)
     means = verdict.by_network(table)
     beside_the_paper(means, reason)
     limits(means)
 
 
-def predict(table: pd.DataFrame) -> None:
-    """Ask the class first; ends the page until the answer is given and revealed."""
-    pair = verdict.deepest_pair(table, "none")
-    if pair is None:
-        st.info("To predict there must be two depths of plain networks.", icon=":material/help:")
-        return
-    deep, shallow = pair
-    finished = table[(table["network"] == shallow) & (table["status"] == "finished")]
-    frame.section(
-        "What do you expect?",
-        f"**{shallow}** ends at a training error of **{finished['train_error'].mean():.1f} %**. "
-        f"**{deep}** has more layers, the same data, the same recipe, no shortcuts. Its *training* "
-        "error will be",
-    )
-    answers = ["lower", "about the same", "higher"]
-    answer = frame.ask(
-        st.segmented_control, "Your prediction", "guess", options=answers, label_visibility="collapsed"
-    )
-    if not frame.switch("Reveal", "reveal", disabled=answer is None):
-        st.stop()
-    cost = verdict.contrast(table, deep, shallow)
-    if answer is not None and cost is not None:
-        change = "higher" if cost.mean > 0 else "lower"
-        truth = change if abs(cost.mean) > verdict.NEGLIGIBLE else "about the same"
-        right = "as predicted" if answer == truth else f"predicted was: {answer}"
-        st.subheader(f"It is {truth} ({cost.brief} points, n = {cost.n}): {right}.", anchor=False)
+def finding(table: pd.DataFrame, reason: str | None, source: frame.Source) -> None:
+    """The first screen: three numbers, what a block is, error against depth."""
+    found = verdict.findings(table)
+    if found:
+        with st.container(key="findings", gap="xxsmall"):
+            for column, one in zip(st.columns(len(found)), found, strict=True):
+                number(one, column)
+            # Another recipe may say something else; where all is the paper's nothing is to be added.
+            if reason is not None:
+                st.caption("Under this recipe.", help=OTHER)
+    left, right = st.columns([1, 1.9])
+    with left:
+        frame.chart(plots.block_strip(), "blocks", alt=BLOCKS)
+    with right:
+        said = " ".join(f"{one.head}: {one.claim.gap.size} points. {one.words}" for one in found)
+        drawn = cached.figure(plots.error_against_depth, table, only_training=True)
+        frame.chart(drawn, "depth", source=source, alt=f"Final training error against depth. {said}")
 
 
-def show_curves(metrics: pd.DataFrame, reason: str | None) -> None:
+def number(one: verdict.Finding, place: Any) -> None:
+    """One of the three differences, large, and what it settles."""
+    with place.container(border=True, height="stretch", gap="xxsmall"):
+        st.metric(one.head, f"{one.claim.gap.size} points", help=NUMBER.format(pair=one.pair))
+        st.markdown(f"**{one.words}**")
+        st.markdown(f"{one.pair}, n = {one.claim.gap.n}")
+        st.markdown(f"{one.claim.gap.within} {ORDER.get(one.claim.order, '')}")
+
+
+def show_curves(metrics: pd.DataFrame, reason: str | None, study: store.Study) -> None:
     """Figure 6 of these runs; `reason` says why the paper's curves may not lie under them."""
     frame.section(
         "Error during training",
@@ -85,7 +90,7 @@ def show_curves(metrics: pd.DataFrame, reason: str | None) -> None:
     with_paper = frame.switch("The paper's curves", "theirs", hint, on=True)
     under_ours = with_paper and reason is None
     curves = cached.figure(plots.error_curves, metrics, with_paper=under_ours)
-    frame.chart(curves, "curves")
+    frame.chart(curves, "curves", source=frame.Source(metrics, "01_degradation", study))
     if with_paper and reason is not None:
         frame.say(f"Not under our curves: {reason}. The paper's Figure 6 by itself:")
         frame.chart(plots.paper_error_curves(), "paper_curves")

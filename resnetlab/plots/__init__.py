@@ -1,6 +1,6 @@
 """The figures: functions from frames to plotly figures, a file per question of the lesson."""
 
-from resnetlab.plots.block import block_drawing
+from resnetlab.plots.block import block_drawing, block_strip
 from resnetlab.plots.compare import compare_curves
 from resnetlab.plots.construction import trained_on
 from resnetlab.plots.correlation import correlation_matrices, gradient_correlation

@@ -48,6 +48,40 @@ def block_drawing(blocks: Mapping[str, Part]) -> go.Figure:
     return figure.update_layout(barmode="overlay", margin=margin, dragmode=False)
 
 
+def block_strip() -> go.Figure:
+    """The two blocks, layers from left to right: what a glance needs, without shapes and counts."""
+    titles = ["plain: the layers learn all of H(x)", "residual: they learn the change F(x)"]
+    figure = draw.panels(titles, rows=2, shared_yaxes=False, vertical_spacing=0.2)
+    boxes = {1: "conv", 2: "ReLU", 3: "conv"}
+    colours = [style.PALE if text == "ReLU" else style.STAGE_COLOURS[0] for text in boxes.values()]
+    for row, way in enumerate(("none", "identity"), start=1):
+        place: Any = {"row": row, "col": 1}
+        end = 4.1 if way == "none" else 4.4
+        stops = [0.12, 0.64, 1.36, 1.64, 2.36, 2.64, 3.36, end]
+        for start, stop in zip(stops[::2], stops[1::2], strict=True):
+            draw.line(figure, [start, stop], [0, 0], _LINE, hoverinfo="skip", **place)
+        box = {"x": list(boxes), "y": [0.6] * 3, "base": [-0.3] * 3, "text": list(boxes.values())}
+        look = style.HOUSE["box"] | {"width": 0.72, "hoverinfo": "skip"}
+        figure.add_bar(**box, marker={"color": colours}, **look, **place)
+        tip = {"symbol": "triangle-right", "size": 9, "color": _LINE.colour}
+        figure.add_scatter(x=[end], y=[0], mode="markers", marker=tip, hoverinfo="skip", **place)
+        out = "<i>H</i>(x)" if way == "none" else "<i>F</i>(x) + x"
+        _write(figure, "x", 0, 0, place, font_size=15)
+        _write(figure, out, end + 0.12, 0, place, xanchor="left", font_size=15)
+    name, colour = SHORTCUTS["identity"]
+    arc = ([0.35, 0.35, 3.75, 3.75], [0, 0.8, 0.8, 0.1])
+    draw.line(figure, *arc, Look(colour, width=style.BOLD), hoverinfo="skip", row=2)
+    _write(figure, f"{name}: x as it is", 2.05, 0.82, {"row": 2, "col": 1}, yanchor="bottom")
+    sign = {"symbol": "circle-cross", "size": 20, "color": "#ffffff"}
+    sign["line"] = {"width": 2, "color": colour}
+    figure.add_scatter(x=[3.75], y=[0], mode="markers", marker=sign, hoverinfo="skip", row=2, col=1)
+    figure.update_xaxes(range=[-0.15, 5.75], visible=False, fixedrange=True)
+    figure.update_yaxes(range=[-0.4, 1.3], visible=False, fixedrange=True)
+    finish(figure, "Two blocks", "", ["colour of a line: shortcut"], 350)
+    margin = {"l": 4, "r": 4, "t": 104, "b": 8}
+    return figure.update_layout(barmode="overlay", dragmode=False, margin=margin, showlegend=False)
+
+
 def _path(part: Part) -> list[tuple[str, bool]]:
     """What stands on the main path: words, and whether it is a convolution."""
     path: list[tuple[str, bool]] = []

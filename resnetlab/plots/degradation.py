@@ -98,21 +98,25 @@ def paper_error_curves(names: Sequence[str] = tuple(_FIGURE_6.split())) -> go.Fi
     return finish(figure, "The paper's own curves", subtitle, legend, 520)
 
 
-def error_against_depth(table: pd.DataFrame) -> go.Figure:
+def error_against_depth(table: pd.DataFrame, *, only_training: bool = False) -> go.Figure:
     """Final error against depth, plain and residual: every finished run a point, the mean a line.
 
     `table` as `Study.table`. Left training error (running), right test error. The paper's values stand
     as open diamonds only where data set and recipe are the paper's; otherwise the subtitle says why
-    not. Edited networks (`Run.surgery`) are left out.
+    not. Edited networks (`Run.surgery`) are left out. `only_training` is the left half, low enough for
+    a first screen.
     """
     finished = verdict.ordinary(table[table["status"] == "finished"])
     if finished.empty:
         edited = (table["status"] == "finished").any()
         return empty(f"No finished run{' of an unedited network' if edited else ''} yet.")
-    figure = draw.panels(list(_FINAL.values()), draw.DEPTH, "final error (%)")
+    quantities = ["train_error"] if only_training else list(_FINAL)
+    names = [] if only_training else list(_FINAL.values())
+    word = "final training error (%)" if only_training else "final error (%)"
+    figure = draw.panels(names, draw.DEPTH, word)
     figure.update_xaxes(tickvals=sorted(finished["depth"].unique()))
     reason = next(iter(verdict.reasons_apart(finished)), None)
-    for column, quantity in enumerate(_FINAL, start=1):
+    for column, quantity in enumerate(quantities, start=1):
         place: Keywords = {"row": 1, "col": column}
         for option, name, rows in draw.options(finished):
             usual = style.option_look(option)
@@ -132,10 +136,32 @@ def error_against_depth(table: pd.DataFrame) -> go.Figure:
                 more |= {"name": f"{name}, the paper"}
                 draw.points(figure, list(papers), values, marker, "the paper (%{customdata})", **more)
     subtitle = conditions(finished)
-    if reason:
+    if reason and not only_training:
         subtitle += f"<br>The paper's values are not drawn: {escape(reason).replace(': ', ':<br>')}"
-    legend = [style.BY_OPTION, DASHED_TRAIN, style.MEANS]
-    return finish(figure, "Error against depth", subtitle, legend)
+    said = DASHED_TRAIN.partition(",")[0] if only_training else DASHED_TRAIN
+    title = "Training error against depth" if only_training else "Error against depth"
+    legend = [style.BY_OPTION, said, "points: runs" if only_training else style.MEANS]
+    if not only_training:
+        return finish(figure, title, subtitle, legend)
+    finish(figure, title, subtitle, legend, 350, below=60)
+    lines = [
+        (option, name, rows.groupby("depth")["train_error"].mean())
+        for option, name, rows in draw.options(finished)
+    ]
+    figure.layout.margin.t -= 22
+    draw.end_labels(
+        figure,
+        [
+            (
+                means.index[-1],
+                means.iloc[-1],
+                name.replace(" (", "<br>("),
+                style.option_look(option).colour,
+            )
+            for option, name, means in lines
+        ],
+    )
+    return figure
 
 
 def error_by_network(table: pd.DataFrame) -> go.Figure:

@@ -247,6 +247,21 @@ def mean_and_runs(
     runs(figure, rows, rows[x], rows[y], look, who, legendgroup=name, **place)
 
 
+def end_labels(figure: go.Figure, ends: Sequence[tuple[Any, float, str, str]]) -> None:
+    """Names at the right ends of lines, in place of a legend: x, y, name, colour of each.
+
+    Names that would lie on one another are moved apart, in their order.
+    """
+    apart = 0.09 * max((abs(y) for _, y, _, _ in ends), default=1.0)
+    last = -np.inf
+    for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
+        last = max(y, last + apart)
+        words = {"text": f"<b>{name}</b>", "font": {"color": colour}, "showarrow": False}
+        figure.add_annotation(x=x, y=last, xanchor="left", xshift=10, **words)
+    letters = [len(part) for end in ends for part in end[2].split("<br>")]
+    figure.update_layout(showlegend=False, margin_r=24 + 8 * max(letters, default=0))
+
+
 # --- one figure out of several ------------------------------------------------------------------
 
 

@@ -2,11 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pandas as pd
 
 from resnetlab.verdict import means, order, words
 
 FAMILIES = {"plain": ("none",), "residual": ("A", "B", "C")}  # and their shortcut options
+_SHORT = {  # what a difference settles in training, by its sign
+    "plain": {1: "Deeper trains worse.", -1: "Deeper trains better."},
+    "residual": {1: "Deeper trains worse.", -1: "Deeper trains better."},
+    "both": {1: "Shortcuts help.", -1: "Shortcuts hurt."},
+}
+_HEADS = {
+    "plain": "Depth without shortcuts",
+    "residual": "Depth with shortcuts",
+    "both": "Without minus with shortcuts",
+}
+_OPEN = {
+    order.TOO_FEW: f"Too few seeds to say: {means.ENOUGH_SEEDS} are needed.",
+    order.FLOOR: "Both at 0.0 %: nothing to order.",
+    order.NEAR: f"Less than {means.NEGLIGIBLE:g} point apart.",
+    order.OPEN: "Not settled by these seeds.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One of the three differences in final training error that everything here is about."""
+
+    kind: str  # plain or residual: what depth does there; both: what the shortcuts do
+    claim: order.Claim
+
+    @property
+    def head(self) -> str:
+        return _HEADS[self.kind]
+
+    @property
+    def pair(self) -> str:
+        return f"{self.claim.gap.worse} minus {self.claim.gap.better}"
+
+    @property
+    def words(self) -> str:
+        """What it settles, in a few words."""
+        if self.claim.order == order.TOO_FEW and self.claim.gap.n >= means.ENOUGH_SEEDS:
+            return "Too few of these seeds have learnt to say."
+        return _SHORT[self.kind].get(self.claim.sign) or _OPEN[self.claim.order]
+
+
 _BY_DEPTH = {1: "the deeper one is worse on {images}", -1: "the deeper one is better on {images}"}
 
 
@@ -26,11 +69,35 @@ def on_degradation(table: pd.DataFrame) -> list[str]:
     return order.in_words(table, _claims, _missing(table))
 
 
-def _claims(table: pd.DataFrame) -> list[order.Claim]:
+def findings(table: pd.DataFrame) -> list[Finding]:
+    """The three numbers of a study: what depth costs without shortcuts, with them, and what these do.
+
+    `table` as for `on_degradation`; final training error, paired by seed. What has no shared finished
+    seed is left out; empty for runs of several conditions.
+    """
+    if table.empty or len(means.conditions(table).drop_duplicates()) > 1:
+        return []
+    pairs = {family: means.deepest_pair(table, *FAMILIES[family]) for family in FAMILIES}
+    twins, _ = _twins(table)
+    if len(twins):
+        pairs["both"] = (str(twins.iloc[-1].iloc[0]), str(twins.iloc[-1].iloc[1]))
+    found = []
+    for kind, pair in pairs.items():
+        if pair and (claims := order.claims(table, *pair, _SHORT[kind], ["train_error"])):
+            found.append(Finding(kind, claims[0]))
+    return found
+
+
+def _twins(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """By depth, the plain and the residual network where there are both; the options there are."""
     finished = means.ordinary(table[table["status"] == "finished"])
     names = finished.groupby(["depth", "shortcut"])["network"].first().unstack()
     options = [option for option in FAMILIES["residual"] if option in names]
-    twins = names[["none", options[0]]].dropna() if "none" in names and options else names[:0]
+    return names[["none", options[0]]].dropna() if "none" in names and options else names[:0], options
+
+
+def _claims(table: pd.DataFrame) -> list[order.Claim]:
+    twins, options = _twins(table)
     shared = table[table["depth"] <= twins.index.max()]  # none, where no depth has both
     pairs = [
         means.deepest_pair(part, *FAMILIES[family]) for family in FAMILIES for part in (table, shared)

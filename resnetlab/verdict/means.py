@@ -241,7 +241,17 @@ class Contrast:
     @property
     def brief(self) -> str:
         """`+10.0, 95 % [+7.5, +12.5]`: the mean and, from three seeds on, its interval."""
-        return self._rounded(self.mean, "+") + self._between
+        return self.size + self._between
+
+    @property
+    def size(self) -> str:
+        """`+10.0`: the mean."""
+        return self._rounded(self.mean, "+")
+
+    @property
+    def within(self) -> str:
+        """`95 % [+7.5, +12.5]`: the interval, from three seeds on; else ""."""
+        return self._between.removeprefix(", ")
 
     @property
     def _between(self) -> str:

@@ -24,6 +24,8 @@ class Claim:
     numbers: str  # by how much, over how many seeds; the paper's
     order: str  # one of the words above
     words: str  # the sentence that says so
+    gap: means.Contrast  # over all seeds that both finished
+    sign: int  # +1 or -1 where it is settled which is ahead, else 0
 
     def __str__(self) -> str:
         return f"{self.head}: {self.numbers}. {self.words}"
@@ -65,7 +67,8 @@ def claims(
             found[-1] = replace(found[-1], numbers=f"{ours}; clean {gap.brief}{theirs}")
         else:
             head = f"Final {means.MEASURED[quantity]} error of {worse} minus {better}"
-            found.append(Claim(head, f"{gap}{theirs}", order, sentence))
+            sign = both.sign if both and order in (PAPERS, REVERSED, UNKNOWN) else 0
+            found.append(Claim(head, f"{gap}{theirs}", order, sentence, gap, sign))
     return found
 
 
