@@ -1,4 +1,7 @@
-"""The dashboard's entry, `streamlit run dashboard/app.py`: names the pages and runs the chosen one."""
+"""The dashboard's entry, `streamlit run dashboard/app.py`: the server, and the script of every visit.
+
+The server imports this file; for every visit it runs it as a script, which runs the chosen page.
+"""
 
 import sys
 from pathlib import Path
@@ -10,15 +13,19 @@ here = Path(__file__).resolve().parent
 if sys.path[0] != str(here.parent):
     sys.path.insert(0, str(here.parent))
 
-from dashboard import frame  # noqa: E402
+from dashboard import door, frame  # noqa: E402
 
 SIDEBAR = 250  # pixels
-# A file, because an icon given by name would be fetched from a server.
-st.set_page_config(
-    page_title="resnetlab", page_icon=here / "icon.svg", layout="wide", initial_sidebar_state=SIDEBAR
-)
-page = st.navigation(
-    [
+
+
+def visit() -> None:
+    """Name the pages and run the chosen one."""
+    # A file, because an icon given by name would be fetched from a server.
+    icon = here / "icon.svg"
+    st.set_page_config(
+        page_title="resnetlab", page_icon=icon, layout="wide", initial_sidebar_state=SIDEBAR
+    )
+    pages = [
         st.Page(
             f"app_pages/{name}.py",
             title=about.get("menu", about["title"]),
@@ -27,6 +34,12 @@ page = st.navigation(
         )
         for name, about in frame.PAGES.items()
     ]
-)
-frame.sidebar()
-page.run()
+    page = st.navigation(pages)
+    frame.sidebar()
+    page.run()
+
+
+if __name__ == "__main__":
+    visit()
+else:
+    app = st.App(Path(__file__).resolve(), **door.AROUND)

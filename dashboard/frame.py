@@ -371,7 +371,11 @@ def chart(
 def table(
     data: pd.DataFrame, key: str, columns: Mapping[str, Any], *, rows: int = 1000, **more: Any
 ) -> None:
-    """A table in the page's width. Of more than `rows` rows it shows a part and scrolls."""
+    """A table in the page's width. Of more than `rows` rows it shows a part and scrolls.
+
+    Its own button saves it as CSV: no cell is a formula there.
+    """
+    data = series.safe(data)
     height = "content" if len(data) <= rows else 600
     words: dict[str, Any] = {"hide_index": True, "placeholder": "", "height": height} | more
     st.dataframe(data, key=key, column_config=columns, **words)

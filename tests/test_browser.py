@@ -43,6 +43,7 @@ CHART = ".js-plotly-plot .main-svg"
 LAST_STEP = (
     "Math.max(...document.querySelector('.js-plotly-plot')._fullData.flatMap(t => Array.from(t.x)))"
 )
+TOKEN = "what-the-printed-address-carries"
 HOSTILE = "<img src=http://evil.example/x> ![a](http://evil.example/y)"
 
 
@@ -66,7 +67,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         process = subprocess.Popen(
             [sys.executable, "-m", *words, "--server.headless", "true"],
             cwd=PROJECT,
-            env=os.environ | {"RESNETLAB_RESULTS": str(root)},
+            env=os.environ | {"RESNETLAB_RESULTS": str(root), "RESNETLAB_TOKEN": TOKEN},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -317,7 +318,9 @@ def test_projector_and_hidden_controls(server: Server, open_page: Callable[..., 
 
 def test_live_lab_from_start_to_stop(server: Server, open_page: Callable[..., Any]) -> None:
     choices = "lab_depth=8&lab_steps=2000&lab_seed=7"
-    tab = open_page("", url=f"{server.url}/lab?{choices}")
+    reader = open_page("", url=f"{server.url}/lab?{choices}")
+    reader.get_by_text("it carries a token").wait_for()
+    tab = open_page("", url=f"{server.url}/lab?{choices}&token={TOKEN}")
     tab.get_by_role("button", name="Start", exact=True).click()
     # Streamlit has a Stop of its own in the header while a slow page is drawn.
     tab.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop").wait_for()
@@ -325,8 +328,10 @@ def test_live_lab_from_start_to_stop(server: Server, open_page: Callable[..., An
     wait_for(tab, f"{LAST_STEP} > 0")
     seen = tab.evaluate(LAST_STEP)
     wait_for(tab, f"{LAST_STEP} > {seen}")
+    assert "token" not in tab.url, "a copied link has none"
+    assert reader.get_by_role("button", name="Stop").count() == 0
     tab.close()  # nothing is lost: another tab finds the run and ends it
-    again = open_page("", url=f"{server.url}/lab")
+    again = open_page("", url=f"{server.url}/lab?token={TOKEN}")
     stop = again.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop")
     stop.click()
     stop.wait_for(state="hidden")

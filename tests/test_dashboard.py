@@ -383,6 +383,11 @@ assert not heavy, heavy
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_a_tables_own_button_saves_no_formula(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8").rename(folder / "digits" / "=HYPERLINK(A1)")
+    assert open_page("app_pages/runs.py").dataframe[0].value["run"].tolist() == ["'=HYPERLINK(A1)"]
+
+
 def test_runs_that_wait_for_a_cluster_are_seen(folder: Path, open_page: Open) -> None:
     write_run(folder, "plain-8")
     waiting = run_from_parameters(network="resnet-8").model_dump(mode="json")

@@ -16,7 +16,7 @@ from dashboard_data import charts, write_run
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-from dashboard import lab
+from dashboard import door, lab
 from resnetlab import cli, config, files, store
 from resnetlab.config import UsageError
 
@@ -177,7 +177,7 @@ def test_the_lab_is_off_where_others_can_reach_it_unless_asked_for(
         (["--no-lab"], "0", ""),
         (["--listen", "localhost"], "1", ""),
         (["--listen", "0.0.0.0"], "0", "the Live lab is off"),
-        (["--listen", "0.0.0.0", "--lab"], "1", "and start runs on this machine"),
+        (["--listen", "0.0.0.0", "--lab"], "1", "and start runs with the token"),
         (["--listen", "::"], "0", "read every result here"),
     ],
 )
@@ -430,8 +430,9 @@ def test_a_run_whose_process_dies_says_so_and_goes_on_when_asked(root: Path) -> 
 def open_lab(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     monkeypatch.setenv("RESNETLAB_RESULTS", str(root))
 
-    def open_one(switch: str = "1", **query: str) -> AppTest:
+    def open_one(switch: str = "1", entered: bool = True, **query: str) -> AppTest:
         monkeypatch.setenv("RESNETLAB_LAB", switch)
+        monkeypatch.setattr(door, "enters", lambda: entered)
         app = AppTest.from_file(str(APP), default_timeout=120)
         for key, value in query.items():
             app.query_params[key] = value
@@ -468,6 +469,17 @@ def test_the_page_with_the_lab_off_shows_runs_and_starts_none(
     assert not {"Start", "Start the lesson", "Stop", "Continue"} & set(buttons(app))
     assert len(charts(app)) == 2
     assert not (root / lab.STUDY / ".queue").exists()
+
+
+def test_without_the_token_the_page_shows_runs_and_starts_and_stops_none(
+    root: Path, open_lab: Callable[..., AppTest], nothing_starts: None
+) -> None:
+    write_run(root, "plain-14", study=lab.STUDY, name="b", status="interrupted", steps=8)
+    lab.submit(root, [SHORT])
+    app = open_lab(entered=False)
+    assert "it carries a token" in texts(app)
+    assert not {"Start", "Start the lesson", "Stop", "Take out", "Continue"} & set(buttons(app))
+    assert len(charts(app)) == 2
 
 
 def test_the_page_without_runs(open_lab: Callable[..., AppTest]) -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import math
 import os
+import re
 import shlex
 import statistics
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from resnetlab import cli, paper, store
+from resnetlab.pages import executed
 
 PROJECT = Path(__file__).resolve().parent.parent
 APP = PROJECT / "dashboard" / "app.py"
@@ -594,6 +596,20 @@ def test_nothing_of_a_hostile_notebook_is_interpreted(folder: Path, open_page: O
     assert texts(app).count("Left out:") == 6
     assert not app.get("iframe")
     assert "evil.example" not in "".join(str(item.proto) for item in app.get("html"))
+
+
+@pytest.mark.parametrize("link", ["<a href='http://x'>", "<A HREF=x>", "<<a>a href=x>", "</a >"])
+def test_no_link_in_a_notebooks_figure_is_live(link: str) -> None:
+    """Plotly makes an element of what stands between < and the next >, if it begins with an a."""
+    figure = executed.figure_of(
+        {
+            "data": [{"y": [1], "text": [f"b {link} c"], "hovertemplate": link}],
+            "layout": {"annotations": [{"text": link}], "title": {"text": f"<b>{link}"}},
+        }
+    )
+    told = json.dumps(figure.to_plotly_json(), default=list)
+    assert not re.search(r"<[\s/]*a\b[^<>]*>", told, re.IGNORECASE)
+    assert "<b>" in told, "what only looks bold stays"
 
 
 @pytest.mark.parametrize(

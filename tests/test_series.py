@@ -279,14 +279,28 @@ def test_the_table_counts_what_is_there() -> None:
     assert math.isnan(empty.iloc[0]["last"])
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+@pytest.mark.parametrize("cell", ["=1+1", "+1+cmd|x", "-1-A1", "-A1", "@x", "\tx", "\rx", "+1 ± =2"])
 def test_cells_that_look_like_formulas_are_text(cell: str) -> None:
     assert series.safe_cell(cell) == "'" + cell
 
 
 @given(st.text(max_size=20))
 def test_no_text_cell_begins_a_formula(cell: str) -> None:
-    assert series.safe_cell(cell)[:1] not in ("=", "+", "-", "@", "\t", "\r")
+    first = series.safe_cell(cell)[:1]
+    assert first not in ("=", "+", "-", "@", "\t", "\r") or set(cell) <= set("+-0123456789.,")
+
+
+@pytest.mark.parametrize("cell", ["+1", "-2.5", "+70.2 ± 11.6", "-8.94 ± 3.0 [-1.0, +20.81]"])
+def test_numbers_with_a_sign_stay_as_they_are(cell: str) -> None:
+    assert series.safe_cell(cell) == cell
+
+
+def test_a_table_with_headings_that_occur_twice_is_made_safe() -> None:
+    frame = pd.DataFrame([["=a", 1.0, "=b"]], columns=["x", "=y", "x"])
+    safe = series.safe(frame)
+    assert list(safe.columns) == ["x", "'=y", "x"]
+    assert safe.to_numpy().tolist() == [["'=a", 1.0, "'=b"]]
+    assert list(series.safe(frame.head(0)).columns) == ["x", "'=y", "x"]
 
 
 def test_csv_keeps_numbers_and_survives_names() -> None:

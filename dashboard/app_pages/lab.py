@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import cached, frame, lab
+from dashboard import cached, door, frame, lab
 from resnetlab import config, plots, store, verdict
 from resnetlab.config import UsageError
 
@@ -40,15 +40,12 @@ SHORTCUTS = {
 def page() -> None:
     """Choose, start and watch; everything below the form changes by itself."""
     frame.head("lab", study=lab.STUDY)
-    root, may_start = cached.root(), lab.enabled(st.get_option("server.address"))
+    root, on = cached.root(), lab.enabled(st.get_option("server.address"))
+    may_start = on and door.enters()
     if may_start:
         controls(root)
     else:
-        st.info(
-            "The Live lab is off: whoever reaches this dashboard from another machine could start "
-            "processes here. `resnetlab dashboard --lab` turns it on.",
-            icon=":material/lock:",
-        )
+        st.info(frame.WORDS["lab closed" if on else "lab off"], icon=":material/lock:")
     busy = bool(lab.look(root))
     frame.live(busy)
     every = LOOK_SECONDS if busy else frame.IDLE_SECONDS

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import ipaddress
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -81,7 +82,7 @@ def dashboard(
     settings = {
         "server.address": listen,
         "server.port": str(port),
-        "server.headless": "false" if browser else "true",
+        "logger.hideWelcomeMessage": "true",
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
     }
@@ -92,13 +93,22 @@ def dashboard(
         store.RESULTS_VARIABLE: str(store.results_root(results).resolve()),
         "RESNETLAB_LAB": "1" if with_lab else "0",
     }
-    host = f"[{listen}]" if address.version == 6 else listen
-    print(f"http://{host}:{port}  (Ctrl-C ends it)", flush=True)
+    here = listen if not address.is_unspecified else "::1" if address.version == 6 else "127.0.0.1"
+    host = f"[{here}]" if address.version == 6 else here
+    url = f"http://{host}:{port}"
+    if browser:
+        environment["RESNETLAB_OPEN"] = url
+    if with_lab:
+        environment["RESNETLAB_TOKEN"] = token = secrets.token_urlsafe()
+        url += f"/?token={token}"
+    who = "; whoever has this address may start runs" if with_lab else ""
+    print(f"{url}  (Ctrl-C ends it{who})", flush=True)
     if not alone:
-        may = "read every result here" + (" and start runs on this machine" if with_lab else "")
-        off = "--no-lab turns the Live lab off" if with_lab else "the Live lab is off"
+        off = "and start runs with the token; --no-lab turns the Live lab off"
+        may = off if with_lab else "but start none: the Live lab is off"
         print(
-            f"warning: everyone who can reach {listen} may {may}: no password, no encryption; {off}.",
+            f"warning: everyone who can reach {listen} may read every result here, {may}. "
+            "No password, no encryption.",
             flush=True,
         )
     command = [sys.executable, "-m", "streamlit", "run", str(script), *words]

@@ -31,6 +31,7 @@ PACKED = {name: f"<{name}" for name in ("f4", "f8", "i1", "i2", "i4", "u1", "u2"
 _NOT_PYTHON = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 # Parts of a layout that load pictures or map tiles.
 LOADING = re.compile(r"images?|source|mapbox\d*|map\d*|geo\d*")
+_LINK = re.compile(r"<(?=\s*/?\s*a\b)", re.IGNORECASE)  # plotly makes live links of them
 
 
 class UnreadableError(ValueError):
@@ -140,7 +141,10 @@ def failure(notebook: Mapping[str, Any]) -> str | None:
 
 
 def harmless(value: Any) -> Any:
-    """Traces or a layout without what would load anything from elsewhere, packed numbers unpacked."""
+    """Traces or a layout without what would load anything from elsewhere or lead there.
+
+    Packed numbers are unpacked.
+    """
     if isinstance(value, dict) and {"bdata", "dtype"} <= value.keys():  # as plotly writes arrays
         if value["dtype"] not in PACKED:
             raise UnreadableError("a figure with numbers of an unknown kind")
@@ -149,6 +153,8 @@ def harmless(value: Any) -> Any:
         return numbers.reshape([int(side) for side in sides])
     if isinstance(value, dict):
         return {k: harmless(v) for k, v in value.items() if not LOADING.fullmatch(str(k))}
+    if isinstance(value, str):
+        return _LINK.sub("&lt;", value)
     return [harmless(item) for item in value] if isinstance(value, list) else value
 
 

@@ -6,6 +6,7 @@ Pure functions of frames and configurations; nothing here reads a file or draws.
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype as is_number
 
 from resnetlab.config import Recipe, Run
 
@@ -321,14 +323,25 @@ def table_of(lines: Sequence[Line], quantity: str, step: int | None) -> pd.DataF
     return pd.DataFrame(rows, columns=columns)
 
 
+# What begins like a formula and is a number: +1.5, -3 and -2.1 ± 0.4 [-3, +1].
+_SIGNED = re.compile(r"[+-][\d.,]+( ± [\d.,]+)?( \[[+-]?[\d.,]+, [+-]?[\d.,]+\])?")
+
+
 def safe_cell(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: text that begins like one gets a ' in front."""
     dangerous = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if dangerous else value
+    return f"'{value}" if dangerous and not _SIGNED.fullmatch(value) else value
+
+
+def safe(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with texts and headings made safe by `safe_cell`."""
+    if frame.empty:
+        return frame.rename(columns=safe_cell)
+    columns = [frame.iloc[:, index] for index in range(frame.shape[1])]  # a heading may occur twice
+    safe = [column if is_number(column) else column.map(safe_cell) for column in columns]
+    return pd.concat(safe, axis="columns").rename(columns=safe_cell)
 
 
 def to_csv(frame: pd.DataFrame) -> bytes:
-    """The frame as CSV in UTF-8, text made safe by `safe_cell`; numbers keep every digit."""
-    text = frame.select_dtypes(exclude="number").columns
-    safe = frame.assign(**{name: frame[name].map(safe_cell) for name in text})
-    return safe.to_csv(index=False, lineterminator="\r\n").encode()
+    """The frame as CSV in UTF-8, made `safe`; numbers keep every digit."""
+    return safe(frame).to_csv(index=False, lineterminator="\r\n").encode()
