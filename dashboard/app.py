@@ -25,17 +25,17 @@ def visit() -> None:
     st.set_page_config(
         page_title="resnetlab", page_icon=icon, layout="wide", initial_sidebar_state=SIDEBAR
     )
-    pages = [
-        st.Page(
+    pages = {
+        name: st.Page(
             f"app_pages/{name}.py",
             title=about.get("menu", about["title"]),
             icon=about["icon"],
             default=name == "degradation",
         )
         for name, about in frame.PAGES.items()
-    ]
-    page = st.navigation(pages)
-    frame.sidebar()
+    }
+    page = st.navigation([*pages.values()])
+    frame.sidebar(next(name for name, one in pages.items() if one == page))
     page.run()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import cached, live_chart, under
+from dashboard import cached, lab, live_chart, under
 from resnetlab import files, plots, store, verdict
 from resnetlab.pages import document
 from resnetlab.plots import lines, series
@@ -21,6 +22,8 @@ from resnetlab.plots import lines, series
 LOOK_SECONDS = 2.0  # between two looks at the files while a run trains
 IDLE_SECONDS = 15.0  # and while none does: a study that is started later shows up by itself
 BARS = 4  # progress bars at most
+LONG = 28  # characters of a study's name that the picker has room for
+KEPT = "study, kept"  # that was chosen last, while a page without a picker is shown
 # The committed studies that a fresh clone opens on, the first whose three numbers have enough seeds:
 # photographs; else what `make study` makes.
 FIRST = ("depth-real", "digits")
@@ -70,8 +73,45 @@ def labelled(items: Iterable[tuple[str, T]]) -> dict[str, T]:
 
 
 def ask(widget: Callable[..., Any], label: str, key: str, hint: str | None = None, **more: Any) -> Any:
-    """What a widget of Streamlit is set to, which stands in the page's address."""
-    return widget(label, key=key, bind="query-params", help=hint, **more)
+    """What a widget of Streamlit is set to, which stands in the page's address.
+
+    A number that stands there and cannot be is refused with a message.
+    """
+    usual = more.get("value", "")
+    numeric = usual is None or (isinstance(usual, int | float) and type(usual) is not bool)
+    asked = _first_asked(key) if numeric else None
+    value = widget(label, key=key, bind="query-params", help=hint, **more)
+    if asked is not None and value != asked:
+        instead = "nothing" if value is None else f"{value:g}"
+        st.warning(
+            f"{label} {asked:g}, as the address has it, is not possible here: {instead} is taken.",
+            icon=":material/block:",
+        )
+    return value
+
+
+def whole(label: str, key: str, hint: str, value: int | None, *, place: Any = st, **more: Any) -> Any:
+    """A field for a whole number: an int or None; a float where something else was typed.
+
+    It has no limits, which the browser would enforce in silence: who uses it says what is wrong.
+    """
+    # Of floats: one of whole numbers ends the page where the address says `inf`.
+    usual = None if value is None else float(value)
+    more = {"step": 1.0, "format": "%.0f", "value": usual} | more
+    typed = ask(place.number_input, label, key, hint, **more)
+    return int(typed) if typed is not None and float(typed).is_integer() else typed
+
+
+def _first_asked(key: str) -> float | None:
+    """The number that the address gives the widget `key`, at the page's first drawing only."""
+    memory = f"{key}, looked up"
+    if memory in st.session_state or key not in st.query_params:
+        return None
+    st.session_state[memory] = True
+    try:
+        return float(st.query_params[key])
+    except ValueError:
+        return math.nan
 
 
 def choose(
@@ -175,15 +215,22 @@ def one_condition(runs: Sequence[store.RunRecord]) -> list[store.RunRecord]:
 # --- the study --------------------------------------------------------------------------------
 
 
-def sidebar() -> None:
+def sidebar(page: str) -> None:
     """What stands beside every page: the study picker and how the page is shown.
 
-    The choices stand in the page's address, so that a link shows what its sender saw.
+    The choices stand in the page's address, so that a link shows what its sender saw. Where a page
+    shows no one study there is no picker, and the next page has it as it was.
     """
     with st.sidebar:
         hints = WORDS["hints"]
-        if studies := _studies():
+        if PAGES[page].get("study", True) and (studies := _studies()):
+            told = "study" in st.session_state or "study" in st.query_params
+            if not told and st.session_state.get(KEPT) in studies:
+                st.session_state["study"] = st.session_state[KEPT]
             choose("Study", studies, "study", hints["study"])
+            st.session_state[KEPT] = label = st.session_state["study"]
+            if len(label) > LONG:
+                say(label)
         switch("Projector", "projector", hints["projector"])
         bare = switch("Hide controls", "bare", hints["bare"])
     for name, wanted in {"page": True, "projector": projector(), "bare": bare}.items():
@@ -214,7 +261,8 @@ def open_study(page: str, **values: object) -> store.Study:
         _watch(None)
         st.stop()
     # The first one if the address names none or one that is not there.
-    path = studies.get(str(st.session_state.get("study")), next(iter(studies.values())))
+    chosen = st.session_state.get("study", st.session_state.get(KEPT))
+    path = studies.get(str(chosen), next(iter(studies.values())))
     study = cached.study(path)
     _watch(study)
     if not study.runs:
@@ -233,7 +281,10 @@ def _studies() -> dict[str, Path]:
     paths = store.find_studies(cached.root())
     committed = {path.name: path for path in paths if path.parent.name == store.REFERENCE}
     first = next((name for name in FIRST if name in committed and _settles(committed[name])), FIRST[-1])
-    paths.sort(key=lambda path: path.parent.name == store.REFERENCE and path.name != first)
+    others = (path.parent.name == store.REFERENCE and path.name != first for path in paths)
+    # Last what the live lab trained: whatever was tried there is no finding to begin with.
+    order = {path: (path.name == lab.STUDY, other) for path, other in zip(paths, others, strict=True)}
+    paths.sort(key=order.__getitem__)
     return labelled((place(path), path) for path in paths)
 
 

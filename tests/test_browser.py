@@ -329,7 +329,8 @@ def test_live_lab_from_start_to_stop(server: Server, open_page: Callable[..., An
     seen = tab.evaluate(LAST_STEP)
     wait_for(tab, f"{LAST_STEP} > {seen}")
     assert "token" not in tab.url, "a copied link has none"
-    assert reader.get_by_role("button", name="Stop").count() == 0
+    theirs = reader.get_by_test_id("stMainBlockContainer")
+    assert theirs.get_by_role("button", name="Stop").count() == 0
     tab.close()  # nothing is lost: another tab finds the run and ends it
     again = open_page("", url=f"{server.url}/lab?token={TOKEN}")
     stop = again.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop")
@@ -363,6 +364,16 @@ def test_a_click_on_a_block_tells_what_it_computes(
     tab.mouse.click(x, y)
     tab.get_by_role("heading", name="Stage 1, block 1").wait_for()
     assert "block=stage+1" in tab.url
+
+
+def test_a_click_on_a_run_shows_it(server: Server, open_page: Callable[..., Any]) -> None:
+    write_study(server.root, study="clicked", seeds=1)
+    tab = open_page("clicked", "runs")
+    tab.wait_for_selector(CHART)
+    box = tab.get_by_test_id("stDataFrame").bounding_box()
+    tab.mouse.click(box["x"] + 15, box["y"] + 35 * 3.5)  # the box before the third row
+    tab.get_by_text("resnetlab train resnet-8").wait_for()
+    assert "run=resnet-8-seed0" in tab.url
 
 
 def test_measurements_appear_while_their_page_is_open(server: Server, open_page: Any) -> None:

@@ -383,6 +383,36 @@ assert not heavy, heavy
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_what_the_live_lab_trained_is_nobodys_first_page(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8", study="live-lab")
+    write_run(folder / "reference", "plain-8", study="digits")
+    assert study_picker(open_page()).value == "reference/digits"
+    write_run(folder, "plain-8", study="mine")
+    assert study_picker(open_page()).options == ["mine", "reference/digits", "live-lab"]
+
+
+def test_where_no_study_is_shown_none_is_picked_and_the_next_page_has_it_as_it_was(
+    folder: Path, open_page: Open
+) -> None:
+    write_run(folder, "plain-8", study="a")
+    write_run(folder, "plain-8", study="b-with-a-name-that-the-picker-cuts")
+    app = open_page()
+    study_picker(app).select("b-with-a-name-that-the-picker-cuts").run()
+    assert "b-with-a-name-that-the-picker-cuts" in texts(app), "in full below the picker"
+    for page in ("health", "lab", "paper", "why"):
+        app.switch_page(f"app_pages/{page}.py").run()
+        assert "study" not in {box.key for box in app.selectbox}, page
+    app.switch_page("app_pages/runs.py").run()
+    assert study_picker(app).value == "b-with-a-name-that-the-picker-cuts"
+
+
+def test_a_run_has_the_command_that_makes_it_again(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8", seed=3)
+    app = open_page("app_pages/runs.py")
+    assert "resnetlab train plain-8" in app.code[0].value
+    assert "--seed 3" in app.code[0].value
+
+
 def test_a_tables_own_button_saves_no_formula(folder: Path, open_page: Open) -> None:
     write_run(folder, "plain-8").rename(folder / "digits" / "=HYPERLINK(A1)")
     assert open_page("app_pages/runs.py").dataframe[0].value["run"].tolist() == ["'=HYPERLINK(A1)"]

@@ -598,6 +598,23 @@ def test_nothing_of_a_hostile_notebook_is_interpreted(folder: Path, open_page: O
     assert "evil.example" not in "".join(str(item.proto) for item in app.get("html"))
 
 
+def test_a_notebooks_verdict_is_prose_and_its_tables_are_whole(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "plain-8")
+    sentence = "Final training error of plain-56 minus plain-20: +70.2 points. " * 3
+    table = "network    train   test\n" + "\n".join(f"plain-{n}  {n}.0  {n}.1" for n in range(30))
+    rows = pd.DataFrame({"network": range(30), "sentence": [sentence] * 30})
+    text = notebook_of(
+        {"cell_type": "code", "outputs": [{"output_type": "stream", "text": sentence + "\n"}]},
+        {"cell_type": "code", "outputs": [{"output_type": "stream", "text": table}]},
+        output(**{"text/html": rows.to_html()}),
+    )
+    (path / store.NOTEBOOK_FILE).write_text(text)
+    app = open_page(NOTEBOOKS)
+    assert sentence.strip() in texts(app)
+    assert table in codes(app), "columns stay columns"
+    assert json.loads(app.dataframe[-1].proto.columns)["sentence"]["width"] == "large"
+
+
 @pytest.mark.parametrize("link", ["<a href='http://x'>", "<A HREF=x>", "<<a>a href=x>", "</a >"])
 def test_no_link_in_a_notebooks_figure_is_live(link: str) -> None:
     """Plotly makes an element of what stands between < and the next >, if it begins with an a."""

@@ -200,8 +200,7 @@ def show_numbers(curves: Sequence[series.Line], members: Sequence[lines.Runs], v
     example = "words that the name must hold"
     wanted = frame.ask(search.text_input, "Filter", "filter", placeholder=example)
     hint = "The nearest step that a chosen run logged; runs without that step stay empty."
-    usual = {"min_value": 0, "value": None, "placeholder": "last shared"}
-    asked = frame.ask(at.number_input, "At step", "at", hint, **usual)
+    asked = frame.whole("At step", "at", hint, None, place=at, placeholder="last shared")
     step = lines.shared_step(curves, asked)
     table = lines.table_of(curves, members, view.quantity, step, view.by)
     words = (wanted or "").casefold().split()

@@ -95,11 +95,6 @@ def ask(root: Path, wish: Callable[[], Sequence[config.Run]]) -> None:
     message("science", "In the lab", lines)
 
 
-def number(place: Any, label: str, name: str, value: float, step: float, hint: str, **more: Any) -> Any:
-    """A field of the form."""
-    return frame.ask(place.number_input, label, f"lab_{name}", hint, value=value, step=step, **more)
-
-
 def controls(root: Path) -> None:
     """The lesson's button and the form. What the browser sends is checked by the library."""
     with st.container(border=True):
@@ -114,17 +109,19 @@ def controls(root: Path) -> None:
     with st.container(border=True):
         top, bottom = st.columns(3), st.columns(3)
         layers = f"Weighted layers: 8, 14, 20, … at most {lab.MOST_DEPTH}."
-        depth = number(top[0], "Depth (6n+2)", "depth", 20, 6, layers)
+        depth = frame.whole("Depth (6n+2)", "lab_depth", layers, 20, step=6.0, place=top[0])
         shortcut = frame.choose("Shortcut", SHORTCUTS, "lab_shortcut", place=top[1])
         images = {name: name for name in lab.data_sets()}
         fetched = "The digits, and CIFAR where `resnetlab data download` has fetched it."
         data = frame.choose("Data", images, "lab_data", fetched, place=top[2])
         rule = "Until the schedule divides it by ten; the paper's is 0.1."
-        lr = number(bottom[0], "Learning rate", "lr", 0.1, 0.01, rule, format="%.4g")
+        field: dict[str, Any] = {"value": 0.1, "step": 0.01, "format": "%.4g"}
+        lr = frame.ask(bottom[0].number_input, "Learning rate", "lab_lr", rule, **field)
         most = f"Optimizer steps, at most {lab.MOST_STEPS:,}; the schedule moves along."
-        steps = number(bottom[1], "Steps", "steps", lab.LESSON_STEPS, 100, most)
+        usual = lab.LESSON_STEPS
+        steps = frame.whole("Steps", "lab_steps", most, usual, step=100.0, place=bottom[1])
         follows = "Weights, order and augmentation follow from it."
-        seed = number(bottom[2], "Seed", "seed", 0, 1, follows)
+        seed = frame.whole("Seed", "lab_seed", follows, 0, place=bottom[2])
         start = st.button("Start", icon=":material/play_arrow:", key="start")
     if taught:
         ask(root, lambda: lab.LESSON)

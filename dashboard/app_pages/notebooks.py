@@ -108,11 +108,19 @@ def show_output(output: object, key: str) -> None:
     elif kind == "picture":
         st.image(content)
     elif kind == "table":
-        st.dataframe(content, hide_index=True, key=key)
+        wide = {name: frame.text(name, width="large") for name in content if long(content[name])}
+        frame.table(content, key, wide, rows=60)
     elif kind == "left out":
         frame.say(f"Left out: {content}.")
+    elif kind == "text" and executed.is_prose(content):
+        frame.sentences(content.splitlines())
     else:
         plain(content)
+
+
+def long(column: Any) -> bool:
+    """Whether a column of texts needs room."""
+    return isinstance(column, pd.Series) and column.astype(str).str.len().max() > 60
 
 
 def show_cell(cell: Any, index: int, prose: set[str], with_code: bool) -> None:

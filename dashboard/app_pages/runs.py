@@ -1,13 +1,16 @@
 """Every run of a study: how far it is, how it ended, and its own curves."""
 
 import json
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
 from resnetlab import plots, store
+from resnetlab.config import commands
 
+SHOWN = "runs, as shown"
 CONDITION = {"data": "Data set", "recipe": "Recipe", "precision": "Precision"}
 COLUMNS = {
     "run": frame.text("Run", pinned=True),
@@ -52,7 +55,18 @@ def every_run(study: store.Study) -> None:
     progress = ["progress"] if (done < 1).any() else []
     columns = ["run", "status", *progress, "steps", "network", "seed", *varying, *store.FINAL]
     rows = table.assign(run=table["run"].map(frame.shown), progress=done)[columns]
-    frame.table(rows.dropna(axis="columns", how="all"), "table", COLUMNS, rows=30)
+    st.session_state[SHOWN] = [run.name for run in study.runs]
+    click: dict[str, Any] = {"on_select": take_click, "selection_mode": "single-row"}
+    frame.table(rows.dropna(axis="columns", how="all"), "table", COLUMNS, rows=30, **click)
+
+
+def take_click() -> None:
+    """A click on a run's row chooses it; one that waits in a queue has nothing to show."""
+    rows = st.session_state["table"].selection.rows
+    names = st.session_state.get(SHOWN, [])
+    if rows and rows[0] < len(names):
+        labels = frame.labelled((name, name) for name in names)
+        st.session_state["run"] = [*labels][rows[0]]
 
 
 def one_run(study: store.Study) -> None:
@@ -62,6 +76,12 @@ def one_run(study: store.Study) -> None:
     first = next((i for i, run in enumerate(study.runs) if run.status == "running"), 0)
     run = frame.choose("Run", runs, "run", first=first)
     frame.say(*store.notes([run]))
+    command = commands.of_run(run.config, run.info.get("execution"))
+    if command.startswith(commands.NO_COMMAND):
+        frame.say(command)
+    else:
+        st.markdown("Make this run again:")
+        st.code(frame.shown(command, 2000), language="bash", wrap_lines=True)
     frame.chart(plots.run_curves(cached.metrics([run])), "run_curves")
     with st.expander("How it was made: configuration, code, machine", icon=":material/description:"):
         st.code(json.dumps({k: v for k, v in run.info.items() if k != "layers"}, indent=1), "json")

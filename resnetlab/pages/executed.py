@@ -68,6 +68,13 @@ def legible(text: str) -> str:
     return "".join(itertools.islice(allowed, MOST_TEXT)) + cut
 
 
+def is_prose(text: str) -> bool:
+    """Whether printed text is sentences, to be wrapped, and nothing that is kept in columns."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    aligned = any(re.search(r"\S {2,}\S|\t|^\s", line) for line in lines)
+    return bool(lines) and not aligned and max(map(len, lines)) > 100
+
+
 def defaults(cells: list[Any]) -> dict[str, Any]:
     """Names and literal values of the cell tagged `parameters`."""
     tagged = (cell for cell in cells if isinstance(cell, dict) and "parameters" in tags(cell))
