@@ -33,7 +33,12 @@ LOCK_SECONDS = 10.0
 MOST_FAILURES = 1_000  # of the worker in a row, each POLL_SECONDS after the last
 PROJECT = Path(__file__).resolve().parent.parent
 
-Phase = Literal["waiting", "starting", "running", "stopping"]
+DEPTHS = tuple(range(8, MOST_DEPTH + 1, 6))
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+SCALES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)  # of the shortcut; 1 is the residual network as it is
+MORE_SEEDS = 3
+
+Phase = Literal["waiting", "starting", "running", "stopping", "ending"]
 Answer = Literal["started", "waiting", "under way", "ended"]
 
 # The worker that this process started, by queue: it needs a moment until it holds its lock.
@@ -70,6 +75,7 @@ def asked(
     data: str = "digits",
     steps: int = 400,
     seed: int = 0,
+    scale: float = 1.0,
 ) -> config.Run:
     """The run that the page asks for. UsageError for no valid run, or one beyond the lab's limits."""
     offered = data_sets()
@@ -79,7 +85,13 @@ def asked(
             "(`resnetlab data download cifar10` fetches more)"
         )
     run = config.run_from_parameters(
-        depth=depth, shortcut=shortcut, lr=lr, data=data, steps=steps, seed=seed
+        depth=depth,
+        shortcut=shortcut,
+        lr=lr,
+        data=data,
+        steps=steps,
+        seed=seed,
+        shortcut_scale=None if scale == 1 else scale,
     )
     limits = {
         "depth": (depth, MOST_DEPTH),
@@ -94,10 +106,24 @@ def asked(
 
 def may_be_asked(run: config.Run) -> bool:
     """Whether the page can ask for exactly that run."""
-    net, recipe = run.network, run.recipe
     with contextlib.suppress(UsageError):
-        return run == asked(net.depth, net.shortcut, recipe.lr, run.data.name, recipe.steps, run.seed)
+        return run == _again(run, run.seed)
     return False
+
+
+def _again(run: config.Run, seed: int) -> config.Run:
+    net, recipe = run.network, run.recipe
+    scale = (run.surgery.shortcut_scale if run.surgery else None) or 1.0
+    return asked(net.depth, net.shortcut, recipe.lr, run.data.name, recipe.steps, seed, scale)
+
+
+def more_seeds(runs: Sequence[config.Run]) -> list[config.Run]:
+    """MORE_SEEDS more runs of each network and recipe among `runs`, with the next seeds."""
+    last: dict[config.Run, int] = {}
+    for run in filter(may_be_asked, runs):
+        alike = _again(run, 0)
+        last[alike] = max(run.seed, last.get(alike, 0))
+    return [_again(run, seed + more) for more in range(1, MORE_SEEDS + 1) for run, seed in last.items()]
 
 
 # 300 steps: with the digits' own 400 the three would not end within 90 seconds on two cores.
@@ -118,6 +144,7 @@ class Entry:
     name: str  # of the run's folder
     run: config.Run
     phase: Phase
+    since: float | None = None  # when its process was started, s since 1970
 
 
 def submit(root: Path, runs: Sequence[config.Run]) -> list[Answer]:
@@ -189,9 +216,16 @@ def look(root: Path) -> list[Entry]:
         with contextlib.suppress(UsageError):
             record = store.read_run(queue.study / name)
             # A resumed run's file is from its earlier start until its process has loaded everything.
-            if record.status == "running" and record.info.get("pid") == marker.get("pid"):
-                phase = "running"
-        entries.append(Entry(name, run, "stopping" if marker.get("stop") is not None else phase))
+            if record.info.get("pid") == marker.get("pid"):
+                if record.status == "running":
+                    phase = "running"
+                elif record.status in store.ENDED:
+                    phase = "ending"
+        if marker.get("stop") is not None:
+            phase = "stopping"
+        created = marker.get("created")
+        since = created if isinstance(created, int | float) else None
+        entries.append(Entry(name, run, phase, since))
     for name, path in queue.waiting().items():
         run = _run_of(store.read_json(path)[0], name)
         if run is not None and name not in active:

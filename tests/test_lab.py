@@ -486,18 +486,76 @@ def test_the_page_without_runs(open_lab: Callable[..., AppTest]) -> None:
     app = open_lab()
     assert "No run has been started here yet" in texts(app)
     assert {"Start", "Start the lesson"} <= set(buttons(app))
-    assert not charts(app)
+    assert len(charts(app)) == 1, "a chart from the first second"
+
+
+def test_the_chart_lies_over_what_is_known_from_the_first_second(
+    root: Path, open_lab: Callable[..., AppTest], nothing_starts: None
+) -> None:
+    for seed in (0, 1):
+        write_run(root / "reference", "plain-20", seed=seed)
+        write_run(root / "reference", "plain-56", seed=seed)
+        write_run(root / "reference", "resnet-8", seed=seed)
+    lab.submit(root, [lab.asked(56, "none")])
+    (chart,) = charts(open_lab())
+    ghosts = [trace["hovertemplate"] for trace in chart["data"]]
+    assert [name for name in ghosts if "plain-20 before, mean of 2 seeds" in name], "of the form"
+    assert [name for name in ghosts if "plain-56 before, mean of 2 seeds" in name], "of what waits"
+    assert not [name for name in ghosts if "resnet-8" in name], "of no other"
+
+
+def test_a_prediction_is_a_level_in_the_chart_and_is_compared_with_the_end(
+    root: Path, open_lab: Callable[..., AppTest]
+) -> None:
+    path = write_run(root, "plain-56", study=lab.STUDY)
+    app = open_lab()
+    next(item for item in app.toggle if item.key == "lab_predict").set_value(True).run()
+    next(item for item in app.slider if item.key == "lab guess plain-56").set_value(30).run()
+    levels = [trace["y"] for trace in charts(app)[0]["data"] if "predicted" in trace["hovertemplate"]]
+    assert levels == [[30, 30], [50, 50]], "that of the form's network, too"
+    error = store.read_run(path).summary["train_error"]  # type: ignore[index]
+    said = f"30 % predicted, {error:.1f} % measured, {error - 30:+.1f} points apart"
+    assert said in texts(app)
+
+
+def test_more_seeds_of_what_is_on_screen(
+    root: Path, open_lab: Callable[..., AppTest], nothing_starts: None
+) -> None:
+    runs = [lab.asked(8, "none", steps=4, seed=2), lab.asked(8, "none", steps=4, seed=0)]
+    scaled = lab.asked(14, "A", 0.3, steps=4, scale=0.5)
+    foreign = config.run_from_parameters(network="plain-8", lr=77.0)
+    wanted = lab.more_seeds([*runs, scaled, foreign])
+    assert sorted(run.seed for run in wanted if run.network.depth == 8) == [3, 4, 5]
+    assert [run.seed for run in wanted if run.network.depth == 14] == [1, 2, 3]
+    assert all(lab.may_be_asked(run) for run in wanted)
+    assert {run.surgery for run in wanted if run.network.depth == 14} == {scaled.surgery}
+
+    write_run(root, "plain-8", study=lab.STUDY)
+    app = open_lab()
+    press(app, "Three more seeds of each")
+    waits = [entry.run.seed for entry in lab.look(root) if entry.phase == "waiting"]
+    assert waits == [1, 2, 3]
+
+
+def test_a_run_that_has_finished_is_not_said_to_start(root: Path, nothing_starts: None) -> None:
+    lab.submit(root, [SHORT])
+    path = write_run(root, "plain-8", study=lab.STUDY, name=SHORT.default_name)
+    pid = store.read_run(path).info["pid"]
+    queue = lab._Queue(root)
+    marker = {"run": SHORT.model_dump(mode="json"), "pid": pid, "created": 1.0, "stop": None}
+    queue.mark(SHORT.default_name, marker)
+    assert [entry.phase for entry in lab.look(root)] == ["ending"]
+    queue.mark(SHORT.default_name, marker | {"pid": pid + 1})
+    assert [entry.phase for entry in lab.look(root)] == ["starting"], "it is from an earlier start"
 
 
 def test_the_page_refuses_with_the_librarys_words(root: Path, open_lab: Callable[..., AppTest]) -> None:
     app = open_lab()
-    fields = {box.key: box for box in app.number_input}
-    fields["lab_depth"].set_value(21)
-    fields["lab_steps"].set_value(300)
+    next(box for box in app.number_input if box.key == "lab_seed").set_value(0.5)
     press(app, "Start")
     assert "Not started" in texts(app)
-    assert "the nearest valid depths are 20 and 26" in texts(app)
-    next(box for box in app.number_input if box.key == "lab_depth").set_value(20)
+    assert "seed" in texts(app)
+    next(box for box in app.number_input if box.key == "lab_seed").set_value(0)
     next(box for box in app.number_input if box.key == "lab_steps").set_value(10**9)
     press(app, "Start")
     assert "steps 1,000,000,000 is more than the lab's limit of 2,000" in texts(app)
@@ -581,7 +639,7 @@ def test_a_held_picture_stays_while_rows_arrive(
 @pytest.mark.slow
 def test_the_page_from_start_to_stop_and_on(root: Path, open_lab: Callable[..., AppTest]) -> None:
     app = open_lab()
-    next(box for box in app.number_input if box.key == "lab_depth").set_value(8)
+    next(box for box in app.select_slider if box.key == "lab_depth").set_value(8)
     next(box for box in app.number_input if box.key == "lab_steps").set_value(lab.MOST_STEPS)
     press(app, "Start")
     assert "plain-8 · seed 0 started" in texts(app)

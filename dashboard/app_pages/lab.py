@@ -1,5 +1,6 @@
-"""A network trained in front of the class: choose, start, watch it grow, stop."""
+"""A network trained in front of the class: choose, predict, start, watch it grow, stop."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,12 @@ from resnetlab.config import UsageError
 MOST_DRAWN = 8  # runs in the figures
 LOOK_SECONDS = 1.0  # while something is under way
 
+KNOWN = "digits"  # the committed study whose curves lie pale beneath
+GUESSES = "lab guesses"  # network -> predicted final training error, percent
+MOST_GUESSES = 4
 PHASES = {
     "starting": "starting: its process loads the libraries",
+    "ending": "done, its process ends",
     "running": "training",
     "stopping": "stopping after its step, with a checkpoint",
 }
@@ -42,17 +47,22 @@ def page() -> None:
     frame.head("lab", study=lab.STUDY)
     root, on = cached.root(), lab.enabled(st.get_option("server.address"))
     may_start = on and door.enters()
+    wish: config.Network | None = None
+    where: Any = st
     if may_start:
-        controls(root)
+        form, where = st.columns([1, 2.4], gap="medium")
+        with form:
+            wish = controls(root)
     else:
         st.info(frame.WORDS["lab closed" if on else "lab off"], icon=":material/lock:")
     busy = bool(lab.look(root))
     frame.live(busy)
     every = LOOK_SECONDS if busy else frame.IDLE_SECONDS
-    st.fragment(live, run_every=every)(root, busy, may_start)
+    with where.container():
+        st.fragment(live, run_every=every)(root, busy, may_start, wish)
 
 
-def live(root: Path, was_busy: bool, may_start: bool) -> None:
+def live(root: Path, was_busy: bool, may_start: bool, wish: config.Network | None) -> None:
     """Everything that changes by itself."""
     try:
         entries = lab.tend(root) if may_start else lab.look(root)
@@ -66,11 +76,8 @@ def live(root: Path, was_busy: bool, may_start: bool) -> None:
         message("error", "Not done", refused)
     if entries:
         under_way(root, entries, {run.name: run for run in study.runs}, may_start)
+    figures(root, study, entries, wish, may_start)
     to_continue(root, entries, study.runs, may_start)
-    if study.runs:
-        figures(study, entries)
-    elif not entries:
-        st.info("No run has been started here yet.", icon=":material/hourglass_empty:")
 
 
 # --- what is asked for ------------------------------------------------------------------------
@@ -95,38 +102,56 @@ def ask(root: Path, wish: Callable[[], Sequence[config.Run]]) -> None:
     message("science", "In the lab", lines)
 
 
-def controls(root: Path) -> None:
-    """The lesson's button and the form. What the browser sends is checked by the library."""
+def controls(root: Path) -> config.Network | None:
+    """The lesson's button and the form; the network that it is set to.
+
+    What the browser sends is checked by the library.
+    """
     with st.container(border=True):
-        text, button = st.columns([3, 1], vertical_alignment="center")
-        text.markdown(
-            "**The lesson:** plain-20, plain-56 and resnet-56 on the digits, one seed, "
-            f"{lab.LESSON_STEPS} steps each. Does depth make a plain network train worse, and do "
-            "shortcuts fix it? About a minute on two cores."
-        )
+        st.markdown(frame.WORDS["the lesson"].format(steps=lab.LESSON_STEPS))
         look: dict[str, Any] = {"type": "primary", "icon": ":material/school:", "width": "stretch"}
-        taught = button.button("Start the lesson", key="lesson", **look)
+        taught = st.button("Start the lesson", key="lesson", **look)
     with st.container(border=True):
-        top, bottom = st.columns(3), st.columns(3)
-        layers = f"Weighted layers: 8, 14, 20, … at most {lab.MOST_DEPTH}."
-        depth = frame.whole("Depth (6n+2)", "lab_depth", layers, 20, step=6.0, place=top[0])
-        shortcut = frame.choose("Shortcut", SHORTCUTS, "lab_shortcut", place=top[1])
-        images = {name: name for name in lab.data_sets()}
-        fetched = "The digits, and CIFAR where `resnetlab data download` has fetched it."
-        data = frame.choose("Data", images, "lab_data", fetched, place=top[2])
-        rule = "Until the schedule divides it by ten; the paper's is 0.1."
-        field: dict[str, Any] = {"value": 0.1, "step": 0.01, "format": "%.4g"}
-        lr = frame.ask(bottom[0].number_input, "Learning rate", "lab_lr", rule, **field)
-        most = f"Optimizer steps, at most {lab.MOST_STEPS:,}; the schedule moves along."
-        usual = lab.LESSON_STEPS
-        steps = frame.whole("Steps", "lab_steps", most, usual, step=100.0, place=bottom[1])
-        follows = "Weights, order and augmentation follow from it."
-        seed = frame.whole("Seed", "lab_seed", follows, 0, place=bottom[2])
-        start = st.button("Start", icon=":material/play_arrow:", key="start")
+        hints = frame.WORDS["lab"]
+        slide: dict[str, Any] = {"options": lab.DEPTHS, "value": 20}
+        depth = frame.ask(st.select_slider, "Depth (6n+2)", "lab_depth", hints["depth"], **slide)
+        shortcut = frame.choose("Shortcut", SHORTCUTS, "lab_shortcut")
+        slide = {"options": lab.SCALES, "value": 1.0, "disabled": shortcut == "none"}
+        scale = frame.ask(st.select_slider, "Shortcut scale", "lab_scale", hints["scale"], **slide)
+        slide = {"options": lab.RATES, "value": 0.1}
+        rate = frame.ask(st.select_slider, "Learning rate", "lab_lr", hints["rate"], **slide)
+        with st.expander("Data, steps and seed"):
+            images = {name: name for name in lab.data_sets()}
+            data = frame.choose("Data", images, "lab_data", hints["data"])
+            most = hints["steps"].format(most=lab.MOST_STEPS)
+            usual = lab.LESSON_STEPS
+            steps = frame.whole("Steps", "lab_steps", most, usual, step=100.0)
+            seed = frame.whole("Seed", "lab_seed", hints["seed"], 0)
+        start = st.button("Start", icon=":material/play_arrow:", key="start", width="stretch")
+        scale = 1.0 if shortcut == "none" else scale
     if taught:
         ask(root, lambda: lab.LESSON)
     if start:
-        ask(root, lambda: [lab.asked(depth, shortcut, lr, data, steps, seed)])
+        ask(root, lambda: [lab.asked(depth, shortcut, rate, data, steps, seed, scale)])
+    try:
+        return lab.asked(depth, shortcut).network
+    except UsageError:
+        return None
+
+
+def guesses(networks: Sequence[str]) -> dict[str, float]:
+    """What the class predicts for each network, percent; nothing until it is asked."""
+    hint = "Of the final training error, a slider for each network on screen: dotted in the chart."
+    if not frame.switch("Predict", "lab_predict", hint):
+        return {}
+    kept: dict[str, float] = st.session_state.setdefault(GUESSES, {})
+    names = list(dict.fromkeys(networks))[:MOST_GUESSES]
+    for place, name in zip(st.columns(max(1, len(names))), names, strict=False):
+        # Kept apart from the widget, which goes when its network leaves the screen.
+        usual = int(kept.get(name, 50))
+        slide: dict[str, Any] = {"min_value": 0, "max_value": 100, "value": usual, "format": "%d %%"}
+        kept[name] = float(place.slider(name, key=f"lab guess {name}", **slide))
+    return {name: kept[name] for name in names}
 
 
 # --- what is under way ------------------------------------------------------------------------
@@ -148,6 +173,8 @@ def under_way(
         logged = record.steps_done if record is not None else 0
         done = min(planned, max(logged, step if type(step) is int else 0))
         state = PHASES.get(entry.phase) or f"waiting, number {waiting.index(entry.name) + 1}"
+        if entry.phase == "starting" and entry.since:
+            state += f", {max(0.0, time.time() - entry.since):.0f} s"
         text, place = st.columns([6, 1], vertical_alignment="center")
         text.progress(done / planned, text=f"{title(entry.run)}: {state}, {done:,} done")
         if may_start:
@@ -220,8 +247,17 @@ def held(runs: list[store.RunRecord], paused: bool) -> tuple[pd.DataFrame, pd.Da
     return now[1], now[2]
 
 
-def figures(study: store.Study, entries: Sequence[lab.Entry]) -> None:
-    """Error curves, one figure for each data set and recipe, and the gradient norms."""
+def figures(
+    root: Path,
+    study: store.Study,
+    entries: Sequence[lab.Entry],
+    wish: config.Network | None,
+    may_start: bool,
+) -> None:
+    """Error curves, one figure for each data set and recipe, and the gradient norms.
+
+    From the first second: before a run has rows, over what is known of its network.
+    """
     newest = sorted(study.runs, key=begun, reverse=True)
     labels = frame.labelled((title(run.config), run) for run in newest)
     busy = {entry.name for entry in entries}
@@ -231,24 +267,54 @@ def figures(study: store.Study, entries: Sequence[lab.Entry]) -> None:
     pick, switch = st.columns([6, 1], vertical_alignment="bottom")
     hint = f"Up to {MOST_DRAWN}. At first what trains now, or the latest three."
     about: dict[str, Any] = {"first": offered, "most": MOST_DRAWN, "study": study, "place": pick}
-    runs = [*frame.choose_several("Runs to look at", labels, "lab_runs", hint, **about).values()]
-    if not runs:
-        st.info("Choose runs to look at.", icon=":material/show_chart:")
-        return
+    runs: list[store.RunRecord] = []
+    if labels:
+        runs = [*frame.choose_several("Runs to look at", labels, "lab_runs", hint, **about).values()]
     paused = bool(entries) and frame.pause("lab_pause", switch)
     metrics, probes = held(runs, paused)
-    groups = verdict.by_condition(runs)  # those that cannot be averaged get figures of their own
-    for number, group in enumerate(groups.values()):
-        names = [run.name for run in group]
-        figure = plots.error_curves(metrics[metrics["run"].isin(names)])
-        if len(groups) > 1:  # one scale, so that figures can be compared with one another
-            figure.update_yaxes(range=[0, 100])
-        frame.chart(figure, f"lab_curves_{number}")
+    names = [run.network.name for run in runs] + [entry.run.network.name for entry in entries]
+    names += [wish.name] if wish else []
+    levels = guesses(names)
+    groups = [*verdict.by_condition(runs).values()] or [
+        []
+    ]  # what cannot be averaged: figures of its own
+    for number, group in enumerate(groups):
+        rows = metrics[metrics["run"].isin([run.name for run in group])]
+        figure = plots.playground(rows, known(names), levels)
+        source = frame.Source(rows, study=study) if group else None
+        frame.chart(figure, f"lab_curves_{number}", source=source)
         table = cached.table(group)
         sentences = [*verdict.on_degradation(table), *verdict.on_shortcuts(table)]
         # What is missing goes without saying while a lesson runs.
         frame.say(*(line for line in dict.fromkeys(sentences) if " minus " in line), length=2000)
-    frame.chart(plots.gradient_norm_heatmap(probes), "lab_gradients")
+    frame.say(*(told_apart(run, levels) for run in runs if run.network.name in levels))
+    if runs and may_start:
+        wanted = partial(lab.submit, root, lab.more_seeds([run.config for run in runs]))
+        button(st, "Three more seeds of each", "more seeds", "add", wanted, width="content")
+    if runs:
+        frame.chart(plots.gradient_norm_heatmap(probes), "lab_gradients")
+    elif not entries:
+        st.info("No run has been started here yet.", icon=":material/hourglass_empty:")
+
+
+def known(names: Sequence[str]) -> pd.DataFrame:
+    """The rows of finished committed runs of these networks."""
+    for path in store.find_studies(cached.root()):
+        if path.name == KNOWN and path.parent.name == store.REFERENCE:
+            runs = [run for run in cached.study(path).runs if run.config.network_name in names]
+            return cached.metrics([run for run in runs if run.status == "finished"])
+    return pd.DataFrame()
+
+
+def told_apart(run: store.RunRecord, levels: Mapping[str, float]) -> str:
+    """The prediction beside what came of it."""
+    level, error = levels[run.network.name], (run.summary or {}).get("train_error")
+    if run.status != "finished" or not isinstance(error, int | float):
+        return f"{run.config.label}: {level:.0f} % predicted."
+    off = error - level
+    return (
+        f"{run.config.label}: {level:.0f} % predicted, {error:.1f} % measured, {off:+.1f} points apart."
+    )
 
 
 page()

@@ -21,6 +21,7 @@ from resnetlab.plots.gradients import (
     layer_profiles,
 )
 from resnetlab.plots.network import network_drawing, part_label
+from resnetlab.plots.playground import playground
 from resnetlab.plots.rates import learning_rate, learning_rates
 from resnetlab.plots.responses import layer_responses
 from resnetlab.plots.rounding import (

@@ -56,7 +56,7 @@ HOUSE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 CONFIG: dict[str, Any] = HOUSE["config"]
 INKED = "outline in ink"  # `meta` of a trace whose outline is drawn like text
 _WIDE = 90  # letters of a legend line in the narrowest notebook
-_LINE = 26  # pixels a line of a title or subtitle takes at the usual size: 1.3 x 1.4 x 14
+TITLE_LINE = 26  # pixels a line of a title or subtitle takes at the usual size: 1.3 x 1.4 x 14
 
 
 class Look(NamedTuple):
@@ -138,7 +138,7 @@ def finish(
     grammar = " ".join(f"{words[0].upper()}{words[1:]}." for words in legend)
     small = "<br>".join(filter(None, [subtitle, *textwrap.wrap(grammar, _WIDE)]))
     text = f"<b>{title}</b>" + (f"<br><span style='font-size:13px'>{small}</span>" if small else "")
-    more = _LINE * small.count("<br>")
+    more = TITLE_LINE * small.count("<br>")
     margin = {"l": 70, "r": 20, "t": 96 + more, "b": below}
     figure.update_layout(HOUSE["layout"], title_text=text, height=height + more, margin=margin)
     figure.update_xaxes(HOUSE["axis"]).update_yaxes(HOUSE["axis"])
@@ -277,7 +277,7 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
             trace.marker.size = (trace.marker.size or 6) * factor if trace.mode != "lines" else None
     margin = layout.margin
     grown = {side: round((getattr(margin, side) or 0) * factor) for side in ("l", "t", "b")}
-    grown["t"] += round(more * _LINE * factor)
+    grown["t"] += round(more * TITLE_LINE * factor)
     below = 0  # lines: the titles of panels side by side must not run into one another
     for axis in figure.select_xaxes():
         start, end = axis.domain or (0, 1)
