@@ -17,6 +17,12 @@ from types import FrameType
 
 import psutil
 
+# What asks a run to end after its step: Ctrl-C, a scheduler, a closed terminal, a scheduler's warning.
+STOPS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
+)  # Windows has two of them
 ANSWER_SECONDS = 60.0  # a first import of torch from a slow disk takes half of it
 
 
@@ -143,19 +149,26 @@ def keep_freed_memory() -> bool:
     return all(mallopt(*pair) for pair in ((trim_threshold, -1), (top_pad, 2**28), (mmap_max, 0)))
 
 
+def ignored(kind: signal.Signals) -> bool:
+    """Whether this process was started deaf to that signal."""
+    return signal.getsignal(kind) is signal.SIG_IGN
+
+
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """A list that gets the name of SIGINT or SIGTERM when one arrives, instead of an exception.
+    """A list that gets the name of one of STOPS when it arrives, instead of an exception.
 
-    Outside the main thread, to which Python gives signals, the list stays empty.
+    Outside the main thread, to which Python gives signals, the list stays empty. A SIGHUP that `nohup`
+    has turned off stays off.
     """
     caught: list[str] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         caught.append(signal.Signals(number).name)
 
+    heeded = [kind for kind in STOPS if kind.name != "SIGHUP" or not ignored(kind)]
     try:
-        before = {kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)}
+        before = {kind: signal.signal(kind, note) for kind in heeded}
     except ValueError:
         yield caught
         return

@@ -22,6 +22,7 @@ from resnetlab.cli import training, testing, tables, recipes, pages, data
 
 # isort: on
 from resnetlab.cli.options import ANOTHER_WRITER, INTERRUPTED, ResultsOption, app
+from resnetlab.cli.streams import outlived
 from resnetlab.cli.terminal import fail
 from resnetlab.config import UsageError, extras
 from resnetlab.studies import copies, kernels
@@ -152,6 +153,19 @@ def main() -> None:
 
     Each in one message.
     """
+    with outlived() as output:
+        try:
+            _run()
+        except SystemExit as leaving:
+            sys.stdout.flush()
+            # Without its table a command has not done what it is for; a run is there, on the disk.
+            trains = sys.argv[1:2] in (["train"], ["study"])
+            if leaving.code or trains or not any(stream.lost for stream in output):
+                raise
+            sys.exit(1)
+
+
+def _run() -> None:
     try:
         app()
     except UsageError as error:
