@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
+import getpass
 import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -85,6 +88,24 @@ def _whole_number(text: str | None) -> int | None:
     return int(text) if text and text.strip().isdecimal() else None
 
 
+def settle_home() -> None:
+    """Give this process and its children a home and a name where the system gives them none.
+
+    A container may run as a number that nobody has, with no HOME or one that it may not write: kernels,
+    compilers and the dashboard all want to keep something there. The home is a temporary one.
+    """
+    with contextlib.suppress(RuntimeError):
+        home = Path.home()
+        if home.is_dir() and os.access(home, os.W_OK | os.X_OK):
+            return
+    os.environ["HOME"] = temporary = tempfile.mkdtemp(prefix="resnetlab-home-")
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # the latter from Python 3.13 on
+        os.environ["LOGNAME"] = f"uid-{os.getuid()}"
+
+
 def follow_niceness(pid: int) -> None:
     """Give a session, if process `pid` leads it, the niceness of that process.
 
@@ -100,6 +121,20 @@ def follow_niceness(pid: int) -> None:
 def free_memory() -> int:
     """Bytes that this machine could still give."""
     return int(psutil.virtual_memory().available)
+
+
+def processes_started() -> tuple[int, int]:
+    """This process's number and how many of them torchrun says it started; (0, 1) without torchrun.
+
+    A RANK alone is none of torchrun's. ValueError for a WORLD_SIZE that is no number.
+    """
+    count = os.environ.get("WORLD_SIZE") or "1"
+    if not count.isdecimal() or int(count) < 1:
+        raise ValueError(
+            f"WORLD_SIZE={count!r} in the environment: start several processes with torchrun"
+        )
+    rank = _whole_number(os.environ.get("RANK")) if int(count) > 1 else 0
+    return rank or 0, int(count)
 
 
 def has_driver() -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import importlib.util
 import ipaddress
+import logging
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
-from resnetlab import config, files, store
+from resnetlab import config, files, machine, store
 
 # The order of the verbs in the help:
 # isort: off
@@ -153,8 +155,12 @@ def main() -> None:
 
     Each in one message.
     """
+    # Torch's warnings are for who writes torch; what a user should know, we say.
+    warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     with outlived() as output:
         try:
+            machine.settle_home()
             _run()
         except SystemExit as leaving:
             sys.stdout.flush()
