@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
+import getpass
 import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 import psutil
 
+# What asks a run to end after its step: Ctrl-C, a scheduler, a closed terminal, a scheduler's warning.
+STOPS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
+)  # Windows has two of them
 ANSWER_SECONDS = 60.0  # a first import of torch from a slow disk takes half of it
 
 
@@ -79,6 +88,24 @@ def _whole_number(text: str | None) -> int | None:
     return int(text) if text and text.strip().isdecimal() else None
 
 
+def settle_home() -> None:
+    """Give this process and its children a home and a name where the system gives them none.
+
+    A container may run as a number that nobody has, with no HOME or one that it may not write: kernels,
+    compilers and the dashboard all want to keep something there. The home is a temporary one.
+    """
+    with contextlib.suppress(RuntimeError):
+        home = Path.home()
+        if home.is_dir() and os.access(home, os.W_OK | os.X_OK):
+            return
+    os.environ["HOME"] = temporary = tempfile.mkdtemp(prefix="resnetlab-home-")
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # the latter from Python 3.13 on
+        os.environ["LOGNAME"] = f"uid-{os.getuid()}"
+
+
 def follow_niceness(pid: int) -> None:
     """Give a session, if process `pid` leads it, the niceness of that process.
 
@@ -94,6 +121,20 @@ def follow_niceness(pid: int) -> None:
 def free_memory() -> int:
     """Bytes that this machine could still give."""
     return int(psutil.virtual_memory().available)
+
+
+def processes_started() -> tuple[int, int]:
+    """This process's number and how many of them torchrun says it started; (0, 1) without torchrun.
+
+    A RANK alone is none of torchrun's. ValueError for a WORLD_SIZE that is no number.
+    """
+    count = os.environ.get("WORLD_SIZE") or "1"
+    if not count.isdecimal() or int(count) < 1:
+        raise ValueError(
+            f"WORLD_SIZE={count!r} in the environment: start several processes with torchrun"
+        )
+    rank = _whole_number(os.environ.get("RANK")) if int(count) > 1 else 0
+    return rank or 0, int(count)
 
 
 def has_driver() -> bool:
@@ -143,19 +184,26 @@ def keep_freed_memory() -> bool:
     return all(mallopt(*pair) for pair in ((trim_threshold, -1), (top_pad, 2**28), (mmap_max, 0)))
 
 
+def ignored(kind: signal.Signals) -> bool:
+    """Whether this process was started deaf to that signal."""
+    return signal.getsignal(kind) is signal.SIG_IGN
+
+
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """A list that gets the name of SIGINT or SIGTERM when one arrives, instead of an exception.
+    """A list that gets the name of one of STOPS when it arrives, instead of an exception.
 
-    Outside the main thread, to which Python gives signals, the list stays empty.
+    Outside the main thread, to which Python gives signals, the list stays empty. A SIGHUP that `nohup`
+    has turned off stays off.
     """
     caught: list[str] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         caught.append(signal.Signals(number).name)
 
+    heeded = [kind for kind in STOPS if kind.name != "SIGHUP" or not ignored(kind)]
     try:
-        before = {kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)}
+        before = {kind: signal.signal(kind, note) for kind in heeded}
     except ValueError:
         yield caught
         return

@@ -933,11 +933,11 @@ def dead_pid() -> int:
 
 def test_running_is_believed_only_of_a_living_process_with_a_fresh_heartbeat(tmp_path: Path) -> None:
     folder = make(tmp_path, status=None)
-    old = store.reader.STALE_SECONDS + 5
+    old = store.alive.STALE_SECONDS + 5
     here = {"host": socket.gethostname(), "pid": os.getpid()}
     assert rewritten(folder, **here, heartbeat=ago(5)).status == "running"
     assert rewritten(folder, **here, heartbeat=ago(old)).status == "running"  # a long test pass
-    reused = store.reader.HERE_STALE_SECONDS + 5
+    reused = store.alive.HERE_STALE_SECONDS + 5
     assert rewritten(folder, **here, heartbeat=ago(reused)).status == "interrupted"
     assert rewritten(folder, **(here | {"pid": dead_pid()}), heartbeat=ago(5)).status == "interrupted"
     elsewhere = {"host": "another", "pid": dead_pid()}
@@ -1070,7 +1070,7 @@ def test_the_readme_states_the_statuses_and_the_label_of_a_checkpoint(saved: Run
     assert list(tables["Statuses"]) == list(store.STATUSES)
     label = json.loads((saved.folder / "checkpoints" / "step-00000030.json").read_text())
     assert list(tables["checkpoints/step-NNNNNNNN.json"]) == list(label)
-    assert f"older than {int(store.reader.STALE_SECONDS)} seconds" in README.read_text()
+    assert f"older than {int(store.alive.STALE_SECONDS)} seconds" in README.read_text()
 
 
 def test_the_reader_has_a_column_for_every_documented_quantity(folder: Path) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import importlib.util
 import ipaddress
+import logging
 import os
 import secrets
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
-from resnetlab import config, files, store
+from resnetlab import config, files, machine, store
 
 # The order of the verbs in the help:
 # isort: off
@@ -23,6 +25,7 @@ from resnetlab.cli import training, testing, tables, recipes, pages, data
 
 # isort: on
 from resnetlab.cli.options import ANOTHER_WRITER, INTERRUPTED, ResultsOption, app
+from resnetlab.cli.streams import outlived
 from resnetlab.cli.terminal import fail
 from resnetlab.config import UsageError, extras
 from resnetlab.studies import copies, kernels
@@ -162,6 +165,23 @@ def main() -> None:
 
     Each in one message.
     """
+    # Torch's warnings are for who writes torch; what a user should know, we say.
+    warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    with outlived() as output:
+        try:
+            machine.settle_home()
+            _run()
+        except SystemExit as leaving:
+            sys.stdout.flush()
+            # Without its table a command has not done what it is for; a run is there, on the disk.
+            trains = sys.argv[1:2] in (["train"], ["study"])
+            if leaving.code or trains or not any(stream.lost for stream in output):
+                raise
+            sys.exit(1)
+
+
+def _run() -> None:
     try:
         app()
     except UsageError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from resnetlab import store, studies, verdict
+from resnetlab import machine, store, studies, verdict
 
 FIRST_SPEAKS_WITHIN = 10.0  # seconds; under torchrun, see fail
 
@@ -173,7 +174,9 @@ def print_json(value: Any) -> None:
 
 def first_process() -> bool:
     """Whether this process prints: under torchrun the others keep quiet, and a message stands once."""
-    return os.environ.get("RANK", "0") == "0"
+    with contextlib.suppress(ValueError):
+        return machine.processes_started()[0] == 0
+    return True
 
 
 def fail(message: str, code: int) -> None:

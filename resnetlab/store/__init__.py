@@ -1,5 +1,6 @@
 """What lies on disk, and the only place that knows: schema, writer, reader, finding, measurements."""
 
+from resnetlab.store.alive import is_alive
 from resnetlab.store.checkpoints import Checkpoint, whole_ones
 from resnetlab.store.find import (
     WITHOUT_WEIGHTS,
@@ -28,7 +29,6 @@ from resnetlab.store.reader import (
     Skipped,
     finite,
     identity_of,
-    is_alive,
     pretrained_run,
     read_folder,
     read_json,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from resnetlab import files
 from resnetlab.config import UsageError, commands
+from resnetlab.store.alive import STALE_SECONDS, silence
 from resnetlab.store.find import Study, unreadable
-from resnetlab.store.reader import STALE_SECONDS, RunRecord, Skipped, read_lines, silence, torn_lines
+from resnetlab.store.reader import RunRecord, Skipped, read_lines, torn_lines
 from resnetlab.store.schema import EVALUATIONS_FILE, REFERENCE, RUN_FILE, check_name
 
 # kind -> its meaning and remedy; the worst first

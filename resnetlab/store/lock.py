@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from resnetlab.store import schema
-from resnetlab.store.reader import is_alive, read_json
+from resnetlab.store.alive import is_alive
+from resnetlab.store.reader import read_json
 
 CONTENDED = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
 BEING_WRITTEN = "is being written by"  # how every AnotherWriterError puts it

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import json
 import math
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 
 from resnetlab import files
 from resnetlab.config import Network, Run, UsageError, did_you_mean
 from resnetlab.store import schema
+from resnetlab.store.alive import is_alive
 from resnetlab.store.pretrained import FOLDER, read_header, shipped
 
 # More than any run writes: a larger file is another's, and would fill the memory of whoever looks.
 MOST_JSON, MOST_LOG, MOST_LINE = files.MEGABYTE, 256 * files.MEGABYTE, files.MEGABYTE
-STALE_SECONDS = 180.0
-HERE_STALE_SECONDS = 3600.0
 
 
 def size_of(path: Path) -> int:
@@ -153,30 +149,6 @@ def _numbers(log: str) -> _Parse:
 def torn_lines(count: int) -> str:
     """`1 torn or damaged line`, `3 torn or damaged lines`."""
     return "1 torn or damaged line" if count == 1 else f"{count} torn or damaged lines"
-
-
-def _process_lives(pid: object) -> bool:
-    return type(pid) is int and 0 < pid < 2**31 and psutil.pid_exists(pid)
-
-
-def silence(info: Mapping[str, Any]) -> float:
-    """Seconds since the heartbeat in run.json; infinity if none is written."""
-    try:
-        beat = dt.datetime.fromisoformat(info["heartbeat"])
-        return (dt.datetime.now(dt.UTC) - beat).total_seconds()
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return math.inf
-
-
-def is_alive(info: Mapping[str, Any]) -> bool:
-    """Whether the writer named in run.json still works.
-
-    On its own machine its process decides (a heartbeat of an hour ago is then somebody else's process
-    with the same number); from elsewhere, the age of the heartbeat.
-    """
-    if info.get("host") == socket.gethostname():
-        return _process_lives(info.get("pid")) and silence(info) < HERE_STALE_SECONDS
-    return silence(info) < STALE_SECONDS
 
 
 def identity_of(run: Run, study: str = "", name: str | None = None) -> dict[str, Any]:

@@ -120,8 +120,8 @@ def run(
     thread (`benchmarks/README.md` says why), and on a GPU all `together`, side by side in one process,
     as many as its memory holds (`training.fit_together`); `jobs` makes that so many processes instead.
     A run whose step a GPU cannot capture is started again in a fresh process, where it goes without.
-    SIGINT and SIGTERM stop the running ones after their step, each with a checkpoint. Ends by executing
-    the question notebook, unless `report` is off. `only` names the runs to execute.
+    Any of `machine.STOPS` stops the running ones after their step, each with a checkpoint. Ends by
+    executing the question notebook, unless `report` is off. `only` names the runs to execute.
 
     A run that another process trains, such as a second call of the same study, is watched until it
     ends, and gone on with if that process is stopped; without `watch` it is left, and named.

@@ -13,7 +13,7 @@ from types import FrameType
 
 import psutil
 
-from resnetlab import store
+from resnetlab import machine, store
 from resnetlab.studies import notebook
 
 ELSEWHERE = 75  # EX_TEMPFAIL: another process trains the run
@@ -27,7 +27,7 @@ def main() -> int:
     the kernel, which watches its own parent. A signal goes to the kernel, once: what trains in it ends
     after its step, and then the notebook by itself; what does not train ends at once.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):  # a scheduler sends them to every process of a job
+    for number in machine.STOPS:  # a scheduler sends them to every process of a job
         signal.signal(number, _pass_on)
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_follow_parent, daemon=True).start()
@@ -47,8 +47,8 @@ def _follow_parent() -> None:
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the scheduler's, then the study's: one is enough,
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # and a second would end a kernel that has just saved
+    for kind in machine.STOPS:  # the scheduler's, then the study's: one is enough,
+        signal.signal(kind, signal.SIG_IGN)  # and a second would end a kernel that has just saved
     kernels = psutil.Process().children()
     if not kernels:
         os._exit(STOPPED)

@@ -15,19 +15,22 @@ keeps the engine it began with, and run.json names it.
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 from dataclasses import dataclass, fields, replace
 from typing import cast
 
 import torch
 from torch import nn
 
-from resnetlab import config, machine
+from resnetlab import config, files, machine
 from resnetlab.config import UsageError
 from resnetlab.training.device import note
 
 COMPILE_STEPS = 1_000  # after which compiling has paid (benchmarks/README.md)
 # A side of the image: on 8x8 digits 14 to 18 s of compiling save 3 to 8 ms per step.
 COMPILE_PIXELS = 16
+COMPILE_BYTES = 256 * files.MEGABYTE  # a network of 56 layers leaves a tenth of that on the disk
 COMPILE_LAYERS = 200  # compiling took 0.3 to 2 s a layer where it was tried, 20 and 56 layers
 
 
@@ -112,8 +115,14 @@ def available(engine: Engine, device: torch.device, *, resident: bool, alone: bo
 @functools.cache
 def why_not_compile() -> str:
     """Why torch.compile cannot be used here, in one line; "" if it can. Compiles a trial, once."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
     try:
         torch.compile(lambda x: x + 1)(torch.ones(8))
+        # The trial may come out of a cache; a network does not, and would fail in its first step.
+        for place in filter(os.path.isdir, (cache_dir(), os.environ.get("TMPDIR", ""))):
+            if shutil.disk_usage(place).free < COMPILE_BYTES:
+                return f"{place} has less than {COMPILE_BYTES // files.MEGABYTE} MB free"
     except Exception as error:  # no compiler, no headers, an unsupported Python: many kinds
         return " ".join(f"{type(error).__name__}: {error}".split())[:160]
     return ""

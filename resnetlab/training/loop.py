@@ -31,14 +31,15 @@ def fit(
 ) -> store.RunRecord:
     """Train `run` to its end, or continue it, or return it at once if it has ended.
 
-    Writes results_folder/study/name as `store` describes. `threads` defaults to all usable cores;
-    a resumed run keeps the threads and the kind of device it began with, because on a CPU the result
-    is then the same to the last bit. `engine` says how a step is executed (by default the rule of
-    `engine.choose`); it is kept too. `on_row` gets each row of metrics. SIGINT and SIGTERM end the run
-    after the current step with a checkpoint, status `interrupted`; a loss that is not finite ends it as
-    `diverged`. Weights that a run starts from are found in `results_folder` or its reference runs, and
-    are needed once: a resumed run has its own. Raises UsageError before anything is written for a
-    request that cannot be met. Whatever goes wrong later marks the run `failed` and is raised too.
+    Writes results_folder/study/name as `store` describes. `threads` defaults to all usable cores; a
+    resumed run keeps the threads and the kind of device it began with, because on a CPU the result is
+    then the same to the last bit. `engine` says how a step is executed (by default the rule of
+    `engine.choose`); it is kept too. `on_row` gets each row of metrics. Any of `machine.STOPS` ends the
+    run after the current step with a checkpoint, status `interrupted`; a loss that is not finite ends
+    it as `diverged`. Weights that a run starts from are found in `results_folder` or its reference
+    runs, and are needed once: a resumed run has its own. Raises UsageError before anything is written
+    for a request that cannot be met. Whatever goes wrong later marks the run `failed` and is raised
+    too.
 
     Started by torchrun, all processes train this one run (`ranks`): the batch and the order of images
     stay the same, the first process writes, batch norm sees each process's share. A run that began with

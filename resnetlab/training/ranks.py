@@ -100,7 +100,7 @@ ALONE = Ranks()
 
 def _number(name: str) -> int:
     text = os.environ.get(name, "")
-    if not text.isdigit():
+    if not text.isdecimal():
         raise UsageError(f"{name}={text!r} in the environment: start several processes with torchrun")
     return int(text)
 
@@ -111,7 +111,11 @@ def join(device: str) -> Iterator[tuple[Ranks, str]]:
 
     Raises UsageError for more ranks than GPUs, or than CPU cores.
     """
-    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+    try:
+        alone = machine.processes_started()[1] == 1
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if alone:
         yield ALONE, device
         return
     rank, count = _number("RANK"), _number("WORLD_SIZE")
