@@ -113,5 +113,5 @@ def _page_that_leads_to(url: str) -> Path | None:
     return None
 
 
-# What `st.App` is given beside its script.
+# What Streamlit's App is given beside its script.
 AROUND: dict[str, Any] = {"middleware": [Middleware(_Door)], "lifespan": _lifespan}
