@@ -92,6 +92,7 @@ def _printed(source: str, *protocols: Protocol) -> tuple[Reported, ...]:
 
 RECORDS = tuple(_records())
 TABLE_2, TABLE_3, TABLE_4 = _printed("Table 2"), _printed("Table 3"), _printed("Table 4")
+TABLE_5 = _printed("Table 5")
 TABLE_6, TABLE_6_OTHERS = _printed("Table 6", "single"), _printed("Table 6", "own")
 TABLE_6_PARAMETERS = _printed("Table 6", "counted")
 FIGURE_6, FIGURE_7 = _printed("Figure 6"), _printed("Figure 7")

@@ -670,7 +670,7 @@ def test_what_you_may_have_read_is_set_right_with_the_papers_numbers():
     lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert len(lines) == 8
     assert all(re.search(r"Sec\. [134]", line.split("|")[-2]) for line in lines), "each says where"
-    six = paper.reported("ensemble of six", "top5_error", protocol="ensemble")
+    six = paper.reported("ResNet (ILSVRC'15)", "top5_error", protocol="ensemble")
     one = paper.reported("resnet-152", "top5_error", protocol="multi-scale")
     assert f"{six.value:.2f} % top-5 error" in text
     assert f"{one.value:.2f} %, on the validation set" in text

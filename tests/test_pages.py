@@ -260,13 +260,16 @@ def test_without_runs_of_ours_the_papers_numbers_stand_alone(folder: Path, open_
     write_run(folder, "plain-8")
     app = open_page(PAPER)
     assert "No finished run is of a network in these tables yet." in markup(app)
-    two, three, four, six, curves = (item.value for item in app.dataframe)
+    two, three, four, five, six, curves = (item.value for item in app.dataframe)
     for shown, records in ((two, paper.TABLE_2), (three, paper.TABLE_3), (four, paper.TABLE_4)):
         top1 = {r.network: f"{r.value:.2f}" for r in records if r.quantity == "top1_error"}
         stated = shown.dropna(subset=["paper_top1"])
         assert dict(zip(stated["network"], stated["paper_top1"], strict=True)) == top1
         assert set(shown["network"]) == {r.network for r in records}
         assert shown[["ours_top1", "n", "data", "recipe", "study"]].isna().all().all()
+    assert dict(zip(five["network"], five["paper_top5"], strict=True)) == {
+        record.network: f"{record.value:.2f}" for record in paper.TABLE_5
+    }
     ends = curves.set_index("network").loc["plain-56", ["paper_train", "paper_top1"]]
     assert list(ends) == ["5.80", "13.20"]
     assert list(two["network"]) == ["plain-18", "resnet-18", "plain-34", "resnet-34"]
@@ -274,7 +277,7 @@ def test_without_runs_of_ours_the_papers_numbers_stand_alone(folder: Path, open_
     best = six.set_index("network")
     assert best.loc["resnet-110", "paper_top1"] == "6.61 ± 0.16 (best 6.43)"
     assert best.loc["resnet-1202", "parameters"] == "19.4 M"
-    assert best.loc["Highway", "paper_top1"] == "7.72 ± 0.16 (best 7.54)"
+    assert best.loc["Highway-19", "paper_top1"] == "7.72 ± 0.16 (best 7.54)"
 
 
 def test_table_6_has_mean_spread_n_and_conditions_of_ours(folder: Path, open_page: Open) -> None:
@@ -283,16 +286,17 @@ def test_table_6_has_mean_spread_n_and_conditions_of_ours(folder: Path, open_pag
     write_run(folder, "resnet-56", study="other")
     app = open_page(PAPER)
     errors = [json.loads((p / store.SUMMARY_FILE).read_text())["test_error"] for p in paths]
-    (row,) = rows_of(app, 3, "resnet-20")
-    assert row["ours_top1"] == f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f}"
+    (row,) = rows_of(app, 4, "resnet-20")
+    spread = f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f}"
+    assert row["ours_top1"] == f"{spread} (best {min(errors):.2f})"  # of three seeds, at the last step
     assert (row["n"], row["data"], row["study"]) == (3, "digits", "digits")
     assert row["protocol"] == "single view"
     assert row["comparable"].startswith("no: the paper trained on CIFAR-10 and ImageNet")
     assert row["our_parameters"] == "1,000"
-    (row,) = rows_of(app, 3, "resnet-56")
+    (row,) = rows_of(app, 4, "resnet-56")
     assert (row["n"], row["study"]) == (1, "other")
     assert "±" not in row["ours_top1"]
-    (row,) = rows_of(app, 3, "resnet-44")
+    (row,) = rows_of(app, 4, "resnet-44")
     assert not {"ours_top1", "n", "data", "comparable"} & set(row)
     assert "None of these runs is on the paper's own data" in markup(app)
 
@@ -311,10 +315,10 @@ def test_protocols_are_taken_from_evaluations_of_the_last_step(folder: Path, ope
     app = open_page(PAPER)
     (row,) = rows_of(app, 0, "resnet-34")
     mean, spread = statistics.mean([25.5, 24.0]), statistics.stdev([25.5, 24.0])
-    assert row["ours_top1"] == f"{mean:.2f} ± {spread:.2f}"
+    assert row["ours_top1"].startswith(f"{mean:.2f} ± {spread:.2f} (best ")
     assert (row["n"], row["protocol"], row["data"]) == (2, "10-crop", "imagenet")
     (row,) = rows_of(app, 1, "resnet-34")
-    assert row["ours_top5"] == "8.00 ± 0.00"
+    assert row["ours_top5"] == "8.00 ± 0.00 (best 8.00)"
     assert "None of these runs" not in markup(app)
     # Another condition of the same network: its single view, said to be one.
     write_run(folder, "resnet-34-B", study="small", data="digits-large")
@@ -332,7 +336,7 @@ def test_comparable_only_with_the_papers_data_recipe_and_test(folder: Path, open
     evaluated(write_run(folder, "plain-18", study="large", **big), sides=[288])
     write_run(folder, "plain-34", study="large", **big)
     app = open_page(PAPER)
-    verdicts = {name: rows_of(app, 3, name)[0]["comparable"] for name in ("resnet-20", "resnet-32")}
+    verdicts = {name: rows_of(app, 4, name)[0]["comparable"] for name in ("resnet-20", "resnet-32")}
     assert verdicts["resnet-20"] == "yes"
     assert verdicts["resnet-32"].startswith("no: the paper trained for 64,000 steps")
     large = {

@@ -96,7 +96,21 @@ MULTI_SCALE = {
     "resnet-101": (19.87, 4.60),
     "resnet-152": (19.38, 4.49),
 }
-TABLE_4_OTHERS = {"VGG v5": (24.4, 7.1), "PReLU-net": (21.59, 5.71), "BN-inception": (21.99, 5.81)}
+TABLE_4_OTHERS = {
+    "VGG (ILSVRC'14)": (None, 8.43),  # on the test set
+    "GoogLeNet (ILSVRC'14)": (None, 7.89),
+    "VGG v5": (24.4, 7.1),
+    "PReLU-net": (21.59, 5.71),
+    "BN-inception": (21.99, 5.81),
+}
+TABLE_5 = {
+    "VGG (ILSVRC'14)": 7.32,
+    "GoogLeNet (ILSVRC'14)": 6.66,
+    "VGG v5": 6.8,
+    "PReLU-net": 4.94,
+    "BN-inception": 4.82,
+    "ResNet (ILSVRC'15)": 3.57,
+}
 # Figure 4 at the end: training, validation by centre crop.
 FIGURE_4 = {
     "plain-18": (31.2, 31.4),
@@ -157,7 +171,18 @@ def test_one_network_has_one_error_by_each_protocol_and_they_are_not_mixed_up() 
     assert value("resnet-34-B", "top1_error", "multi-scale") == 21.84
     assert reported("resnet-34", "top1_error", data="cifar10") is None
     assert value("resnet-50", "top1_error", "single") is None
-    assert value("ensemble of six", "top5_error", "ensemble") == 3.57  # Table 5
+
+
+def test_table_5() -> None:
+    for network, top5 in TABLE_5.items():
+        assert value(network, "top5_error", "ensemble") == top5
+    assert {record.network for record in paper.TABLE_5} == set(TABLE_5)
+    ours = reported("ResNet (ILSVRC'15)", "top5_error", protocol="ensemble")
+    assert ours is not None
+    assert ours.how == "ImageNet test, an ensemble of models, six models, multi-scale"
+    vgg = reported("VGG (ILSVRC'14)", "top5_error", protocol="own")
+    assert vgg is not None
+    assert vgg.how.endswith("on the test set")
 
 
 # --- CIFAR-10, the rest -----------------------------------------------------------------------
@@ -167,6 +192,8 @@ def test_table_6_parameters() -> None:
     printed = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.7, 1202: 19.4}  # millions
     for depth, millions in printed.items():
         assert value(f"resnet-{depth}", "parameters", "counted", "cifar10") == millions * 1e6
+    for name, millions in (("FitNet", 2.5), ("Highway-19", 2.3), ("Highway-32", 1.25)):
+        assert value(name, "parameters", "counted", "cifar10") == millions * 1e6
     assert value("plain-56", "parameters", "counted", "cifar10") == 0.85e6  # as many, Sec. 4.2
     assert value("plain-1202", "parameters", "counted", "cifar10") is None  # no such net in the paper
     assert value("resnet-20-B", "parameters", "counted", "cifar10") is None
@@ -174,9 +201,16 @@ def test_table_6_parameters() -> None:
 
 def test_table_6_others_and_the_best_of_five_runs() -> None:
     others = {r.network: r.value for r in paper.TABLE_6_OTHERS}
-    assert others == {"Maxout": 9.38, "NIN": 8.81, "DSN": 8.22, "FitNet": 8.39, "Highway": 7.72}
+    assert others == {
+        "Maxout": 9.38,
+        "NIN": 8.81,
+        "DSN": 8.22,
+        "FitNet": 8.39,
+        "Highway-19": 7.72,
+        "Highway-32": 8.80,
+    }
     best = {r.network: (r.value, r.spread, r.best) for r in paper.RECORDS if r.best is not None}
-    assert best == {"resnet-110": (6.61, 0.16, 6.43), "Highway": (7.72, 0.16, 7.54)}
+    assert best == {"resnet-110": (6.61, 0.16, 6.43), "Highway-19": (7.72, 0.16, 7.54)}
     assert all("its authors" in record.how for record in paper.TABLE_6_OTHERS)
 
 

@@ -1154,3 +1154,37 @@ def test_a_run_that_has_not_ended_changes_nobodys_curve() -> None:
     assert thin
     assert max(max(trace.x) for trace in thin) == 20
     assert "5 seeds per network; 1 more run unfinished" in beside.layout.title.text
+
+
+# --- a seed counts once -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("draw", "frame"),
+    [
+        (plots.error_curves, metrics),
+        (plots.error_against_depth, finals),
+        (plots.error_by_network, finals),
+        (plots.gradient_ratio, probes),
+        (plots.layer_profile, probes),
+        (plots.layer_responses, responses),
+        (draw_at_start, at_start),
+        (plots.gradient_correlation, correlations),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_several_runs_of_one_seed_move_no_mean(draw: Any, frame: Any) -> None:
+    """The same run of seed 1 twice, in two folders: every line and bar stays where it was."""
+    pairs = [(name, seed) for name in ("plain-20", "plain-56") for seed in (0, 1)]
+    alone = frame(*pairs)
+    again = alone[alone["seed"] == 1].assign(run="again")
+
+    def means(rows: pd.DataFrame) -> list[Any]:
+        return [
+            (one.name, np.round(np.asarray(one.y, dtype=float), 9).tolist())
+            for one in draw(rows).data
+            if one.type == "bar" or (one.mode or "").startswith("lines")
+        ]
+
+    assert means(alone)
+    assert means(pd.concat([alone, again], ignore_index=True)) == means(alone)

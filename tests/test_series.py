@@ -6,15 +6,17 @@ import csv
 import io
 import math
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_results import RUN, make
 
-from resnetlab import plots
-from resnetlab.config import run_from_parameters
+from resnetlab import plots, store
+from resnetlab.config import Network, Run, run_from_parameters
 from resnetlab.plots import lines, series
 
 VALUES = st.floats(-1e6, 1e6, allow_nan=False)
@@ -379,3 +381,18 @@ def test_highlighted_lines_stand_out() -> None:
     lines = [series.line(name, [""], [curve([1, 2], [1.0, 2.0])], 8, "sd") for name in "ab"]
     figure = plots.compare_curves(lines, "train_error", bold=["b"])
     assert [trace.opacity for trace in figure.data] == [0.2, 1.0]
+
+
+def test_several_runs_of_one_seed_and_configuration_are_one_curve(tmp_path: Path) -> None:
+    runs = {}
+    for name, seed in (("a", 0), ("b", 1), ("c", 1)):
+        run = Run(network=Network(depth=8), recipe=RUN.recipe, seed=seed)
+        runs[name] = store.read_run(make(tmp_path, name=name, run=run))
+    drawn, members = lines.lines_of(runs, "train_error", "step", lines.SEEDS, "sd", 0.0)
+    (line,) = drawn
+    assert (len(line.curves), line.mean["n"].unique().tolist()) == (2, [2])
+    assert list(members[0]) == ["a", "b", "c"]
+    assert "counts them once" in " ".join(lines.remarks(drawn, members, "step"))
+    assert lines.table_of(drawn, members, "train_error", None, lines.SEEDS)["n"].tolist() == [2]
+    singles, _ = lines.lines_of(runs, "train_error", "step", lines.SINGLE, "sd", 0.0)
+    assert len(singles) == 3

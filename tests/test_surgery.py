@@ -108,6 +108,17 @@ def test_the_deeper_network_is_an_ordinary_one_of_its_depth() -> None:
     assert all(parameter.requires_grad for parameter in deep.parameters())
 
 
+@pytest.mark.parametrize("name", ["plain-8", "resnet-8-B"])
+def test_fifty_layers_that_are_6n_plus_2_stay_what_they_are(name: str) -> None:
+    """50 and 152 layers are also names of Table 1's bottlenecks."""
+    grown = surgery.append_identity_layers(nets.build(name), 50, images(4))
+    assert grown.spec.name == f"cifar-{name.replace('8', '50')}"
+    assert grown.spec.blocks == (8, 8, 8)
+    again = surgery.append_identity_layers(grown, 50, images(4))
+    assert again.spec == grown.spec
+    assert again.spec.at_depth(152).design == "cifar"
+
+
 @pytest.mark.parametrize("name", ["plain-8", "resnet-8"])
 def test_a_disturbed_added_weight_changes_the_output(name: str) -> None:
     network = learnt(name)

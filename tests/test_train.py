@@ -500,6 +500,15 @@ def test_speed_after_a_resume_counts_the_window_from_its_beginning(tmp_path, mon
     assert timing["images_per_second"].tolist() == pytest.approx(speeds.tolist(), rel=1e-3)
 
 
+def test_threads_that_a_resumed_run_does_not_take_are_said(tmp_path, capsys):
+    stopped_at(tmp_path, 12)
+    how = {"study": "s", "name": "r", "results_folder": tmp_path}
+    record = training.fit(make_run(), threads=2, **how)
+    assert record.info["execution"]["threads"] == 1
+    said = "s/r keeps the 1 thread(s) that it began with, not 2: another number gives other bits"
+    assert said in capsys.readouterr().err
+
+
 # --- rules that follow the run's own errors ---------------------------------------------------
 
 WARM = {"warmup_lr": 0.01, "warmup_window": 3, "warmup_error": 80.0, "log_every": 1}

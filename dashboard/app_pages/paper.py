@@ -39,7 +39,7 @@ def page() -> None:
 
 def show(name: str, rows: pd.DataFrame) -> None:
     """A table of the paper beside ours; without runs of ours only the paper's columns."""
-    measured = rows["ours_top1"].notna().any()
+    measured = rows.filter(regex="^ours_").notna().any(axis=None)
     word = "top-1" if "paper_top5" in rows else "test"
     errors = [str(column) for column in rows if column not in CONDITION]
     about_ours = CONDITION if rows["n"].notna().any() else ("parameters",)
@@ -54,7 +54,10 @@ def show(name: str, rows: pd.DataFrame) -> None:
             "To be compared?", "With the paper's number in the same row.", width=180
         ),
     }
-    spread = "Mean over finished seeds at the last step; ± is the sample standard deviation."
+    spread = (
+        "Mean over finished seeds at the last step; ± is the sample standard deviation (over n - 1), "
+        "best the best of these seeds, never of the steps of one."
+    )
     for column, label, hint in (
         ("parameters", "Paper: parameters", None),
         ("our_parameters", "Ours: parameters", None),

@@ -141,9 +141,14 @@ def say_means(means: Any) -> None:
         ours = ("train_error", "train_error_clean", "test_error")
         cells = [row["network"] + kind, ", ".join([str(row["n"]), *extra])]
         cells += [verdict.with_spread(row, quantity) or "–" for quantity in ours]
+        cells.append(number(row["test_error_best"]))
         rows.append([*cells, number(row["paper_train_error"]), number(row["paper_test_error"])])
-    headings = ("network", ">runs", ">train", ">train, clean", ">test", ">paper: train", ">test")
-    say("Final error in percent, mean ± standard deviation over finished runs", table(headings, rows))
+    headings = (
+        *("network", ">seeds", ">train", ">train, clean", ">test", ">best seed"),
+        *(">paper: train", ">test"),
+    )
+    title = "Final error in percent, mean ± sample standard deviation (n - 1) over seeds"
+    say(title, table(headings, rows))
     say(f"  Ours: {'; '.join(kinds) or 'no runs'}.")
     for conditions, group in means[means["paper_source"] != ""].groupby("paper_how"):
         sources = {source for line in group["paper_source"] for source in line.split(", ")}

@@ -121,6 +121,11 @@ class Network(_Strict):
         parts += ["zeros-end"] if self.zeros == "end" else []
         return "-".join(parts)
 
+    def at_depth(self, depth: int) -> Network:
+        """The same network with so many layers: 50 and 152 of them stay what they are, 6n+2 or not."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return Network.parse(fields | {"depth": depth})
+
     @property
     def family(self) -> Literal["plain", "residual"]:
         return "plain" if self.shortcut == "none" else "residual"

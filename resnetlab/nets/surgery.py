@@ -59,7 +59,7 @@ def append_identity_layers(network: CifarNetwork, depth: int, images: Tensor) ->
         raise UsageError(f"{depth} layers are less than the {spec.depth} of {spec.name}")
     with torch.random.fork_rng([]):  # nothing of what is drawn here stays
         deeper = models.build(
-            config.Network.parse(spec.model_dump() | {"depth": depth}),
+            spec.at_depth(depth),
             num_classes=network.classifier.out_features,
             in_channels=network.in_channels,
         )

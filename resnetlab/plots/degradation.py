@@ -54,7 +54,7 @@ def error_curves(metrics: pd.DataFrame, *, with_paper: bool = False) -> go.Figur
                 )
                 label = f"{network.name} {word}, seed {rows['seed'].iloc[0]}, unfinished"
                 draw.line(figure, seen["step"], seen[quantity], thin, name, label, **place)
-            seeds = draw.over_seeds(whole[quantity], whole["step"])
+            seeds = draw.over_seeds(whole, quantity, "step")
             if seeds.empty:
                 continue
             if draw.mean_and_band(figure, seeds, look, name, f"{network.name} {word}", **place):
@@ -121,7 +121,7 @@ def error_against_depth(table: pd.DataFrame, *, only_training: bool = False) -> 
         for option, name, rows in draw.options(finished):
             usual = style.option_look(option)
             look = style.error_look(quantity, usual.colour, usual.symbol)
-            seeds = rows.groupby("depth")[quantity].agg(["min", "max", "count"])
+            seeds = draw.over_seeds(rows, quantity, "depth")
             if seeds["count"].max() > 1 and len(seeds) > 1:
                 edges = (seeds.index, seeds["min"], seeds["max"])
                 draw.band(figure, *edges, look.colour, legendgroup=name, **place)
@@ -180,8 +180,10 @@ def error_by_network(table: pd.DataFrame) -> go.Figure:
         for network in shown:
             rows, look = network.rows, network.by_error(quantity)
             place: Keywords = {"row": 1, "col": column}
-            mean, edge = rows[quantity].mean(), {"color": look.colour, "width": 2}
-            bar = place | {"x": [network.name], "y": [mean], "hovertemplate": f"mean of {len(rows)}"}
+            seeds = draw.over_seeds(rows, quantity, "network")
+            mean, count = (seeds[name].sum() for name in ("mean", "count"))
+            edge = {"color": look.colour, "width": 2}
+            bar = place | {"x": [network.name], "y": [mean], "hovertemplate": f"mean of {count} seeds"}
             bar |= {"text": [f"{mean:.1f}"], "textposition": "outside", "cliponaxis": False}
             figure.add_bar(**bar, marker={"color": style.rgba(look.colour, 0.3), "line": edge})
             x = [network.name] * len(rows)

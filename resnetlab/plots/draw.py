@@ -84,10 +84,29 @@ def options(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     return [(option, name, parts[option]) for option, name in names.items() if option in parts]
 
 
-def geometric(values: pd.Series, by: pd.Series) -> pd.Series:
-    """Geometric mean of positive values, group by group."""
-    means: pd.Series = np.exp(np.log(values).groupby(by).mean())
+def by_seed(rows: pd.DataFrame, y: str, by: str, *, log: bool = False) -> pd.DataFrame:
+    """One row per seed and value of `by`: several runs of one seed are averaged, and count once.
+
+    Their mean is geometric with `log`. Rows without a `seed` stay what they are.
+    """
+    rows = rows.dropna(subset=[y])
+    if "seed" not in rows:
+        return rows
+    values = rows.assign(**{y: np.log(rows[y])}) if log else rows
+    alone = values.groupby([by, "seed"], observed=True)[y].mean().reset_index()
+    return alone.assign(**{y: np.exp(alone[y])}) if log else alone
+
+
+def geometric(rows: pd.DataFrame, y: str, by: str) -> pd.Series:
+    """Geometric mean over seeds of positive values, group by group."""
+    alone = by_seed(rows, y, by, log=True)
+    means: pd.Series = np.exp(np.log(alone[y]).groupby(alone[by], observed=True).mean())
     return means
+
+
+def arithmetic(rows: pd.DataFrame, y: str, by: str) -> pd.Series:
+    """Mean over seeds, group by group."""
+    return by_seed(rows, y, by).groupby(by, observed=True)[y].mean()
 
 
 def ended(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
@@ -101,12 +120,12 @@ def ended(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
     return frame[over], [rows for _, rows in frame[~over].groupby(["network", "seed", "study", "run"])]
 
 
-def over_seeds(values: pd.Series, by: pd.Series) -> pd.DataFrame:
-    """mean, min, max and count of the values, group by group; no rows if there are no values.
+def over_seeds(rows: pd.DataFrame, y: str, by: str) -> pd.DataFrame:
+    """mean, min, max and count of the seeds' values, group by group; no rows if there are no values.
 
     A group that only some seeds have reached would bend the mean: those that all have stay.
     """
-    groups = values.dropna().groupby(by).agg(["mean", "min", "max", "count"])
+    groups = by_seed(rows, y, by).groupby(by)[y].agg(["mean", "min", "max", "count"])
     return pd.DataFrame(groups[groups["count"] == groups["count"].max()])
 
 
@@ -207,7 +226,7 @@ def by_layer(
     """A network's geometric mean over seeds, layer by layer, counted from 1; nothing of no rows."""
     rows = rows[rows[value] > 0]
     if len(rows):
-        means = geometric(rows[value], rows["layer"])
+        means = geometric(rows, value, "layer")
         x, who = np.asarray(means.index, dtype=int) + 1, f"{network.name}, {words}"
         line(figure, x, means, network.by_family(), more.pop("name", network.name), who, **more)
 
@@ -242,7 +261,7 @@ def mean_and_runs(
     **place: Any,
 ) -> None:
     """A line through the means over seeds at every x (geometric with `log`), and every run a point."""
-    means = geometric(rows[y], rows[x]) if log else rows[y].groupby(rows[x], observed=True).mean()
+    means = (geometric if log else arithmetic)(rows, y, x)
     line(figure, means.index, means, look, name, f"{name}, mean", mode="lines", **place)
     runs(figure, rows, rows[x], rows[y], look, who, legendgroup=name, **place)
 

@@ -118,7 +118,7 @@ def gradient_ratio(probes: pd.DataFrame) -> go.Figure:
     shown, colours = draw.networks(ratios)
     banded = False
     for network in shown:
-        seeds = draw.over_seeds(np.log10(network.rows["ratio"]), network.rows["step"])
+        seeds = draw.over_seeds(network.rows.assign(log=np.log10(network.rows["ratio"])), "log", "step")
         ratios = (10 ** seeds[["mean", "min", "max"]]).join(seeds["count"])
         banded |= draw.mean_and_band(figure, ratios, network.by_family(), network.name)
     for border, word in ((verdict.EXPLODING, "exploding"), (verdict.VANISHING, "vanishing")):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from resnetlab import config, store
+from resnetlab.config import Run
 from resnetlab.plots import series
 
 SEEDS, SINGLE = "seeds", "single"  # beside what `series.GROUPINGS` has
@@ -63,9 +64,14 @@ def lines_of(
     lines = []
     names = series.numbered([series.shown(name, 120) for name in names])
     for name, group in zip(names, groups, strict=True):
+        # Several runs of one seed and configuration are averaged first: they count once.
+        same: dict[Run, list[int]] = {}
+        for index in group:
+            same.setdefault(configs[index], []).append(index)
+        group = [indices[0] for indices in same.values()]
         members = [configs[index] for index in group]
         within = series.names(members, [places[index] for index in group]) if len(group) > 1 else [""]
-        parts = [curves[index] for index in group]
+        parts = [series.averaged([curves[index] for index in indices]) for indices in same.values()]
         lines.append(series.line(name, within, parts, members[0].network.depth, spread))
     return lines, [{labels[index]: runs[labels[index]] for index in group} for group in groups]
 
@@ -114,8 +120,8 @@ def remarks(lines: Sequence[series.Line], members: Sequence[Runs], axis: series.
     every = {label: run for runs in members for label, run in runs.items()}
     if len({run.config for run in every.values()}) < len(every):
         sentences.append(
-            "Some runs have the same configuration and the same seed: they are not independent, and a "
-            "spread over them is too small."
+            "Some runs have the same configuration and the same seed: they are not independent. A mean "
+            "counts them once."
         )
     for label, run in every.items():
         if run.status == "diverged":
@@ -139,8 +145,8 @@ def _of_a_mean(line: series.Line, runs: Runs) -> list[str]:
     if kinds > 1:
         remarks.append(f"its {len(runs)} runs have {kinds} configurations; each run counts once.")
     ends = [int(curve["step"].iloc[-1]) for curve in line.curves if len(curve)]
-    missing = len(runs) - len(ends)
-    if missing and len(runs) > 1:
+    missing = len(line.curves) - len(ends)
+    if missing and len(line.curves) > 1:
         noun = "1 run" if missing == 1 else f"{missing:,} runs"
         remarks.append(f"{noun} without any value, not counted.")
     if len(ends) > 1 and line.mean.empty:

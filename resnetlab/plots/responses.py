@@ -34,8 +34,8 @@ def layer_responses(
         lines.append((name, look, np.array(curve.x), np.array(curve.y)))
     shown, colours = draw.networks(responses) if len(responses) else ([], "colour: depth")
     for network in shown:
-        mean = network.rows.groupby("layer")["value"].mean()
-        name = f"{network.name} (n = {len(network.rows[['study', 'run']].drop_duplicates())})"
+        mean = draw.arithmetic(network.rows, "value", "layer")
+        name = f"{network.name} (n = {network.rows['seed'].nunique()})"
         lines.append((name, network.by_family(), mean.index.to_numpy() + 1, mean.to_numpy()))
     titles = ["in the order of the layers", "sorted by magnitude"]
     figure = draw.panels(titles, rows=2, vertical_spacing=0.2)

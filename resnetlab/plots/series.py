@@ -144,6 +144,14 @@ def over_runs(curves: Sequence[pd.DataFrame], kind: Spread, column: str = "y") -
     return pd.DataFrame(values | {"n": n}).reset_index(drop=True)
 
 
+def averaged(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Curves of one seed and configuration as one, at the steps that every one of them logged."""
+    if len(curves) == 1:
+        return curves[0]
+    y, line = over_runs(curves, "none"), over_runs(curves, "none", "line")
+    return pd.DataFrame({"step": y["step"], "x": y["x"], "y": y["mean"], "line": line["mean"]})
+
+
 def better(quantity: str) -> Literal["min", "max"] | None:
     """Which end of a quantity is its best; None where neither is (learning rate)."""
     if quantity.endswith(("_error", "_loss")):

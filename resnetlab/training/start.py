@@ -154,12 +154,16 @@ def _execution(
                 f"{words.format(now)}; {advice.format(before)}, or use another run name"
             )
     chosen = engines.available(chosen, place, resident=resident, alone=alone)
+    kept = began.get("threads")
+    if kept and threads not in (None, kept):
+        note(
+            f"{writer.study}/{writer.name} keeps the {kept} thread(s) that it began with, not "
+            f"{threads}: another number gives other bits"
+        )
     execution = {
         "device": place.type,
         "device_name": device_name(place),
-        "threads": began.get("threads")
-        or threads
-        or machine.threads(group.here, told=group.count == 1),
+        "threads": kept or threads or machine.threads(group.here, told=group.count == 1),
         "engine": chosen.name,
         "ranks": group.count,
         "activations": "recomputed" if run.network.depth > state.RECOMPUTE_LAYERS else "kept",

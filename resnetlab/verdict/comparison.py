@@ -18,7 +18,7 @@ import pandas as pd
 
 from resnetlab import config, paper, store
 from resnetlab.verdict import means
-from resnetlab.verdict.means import plus_minus
+from resnetlab.verdict.means import with_best
 
 # --- may ours stand beside the paper's? -------------------------------------------------------
 
@@ -131,6 +131,7 @@ TABLES = (
     Part("Table 2", "plain and residual", paper.TABLE_2, "ten-crop"),
     Part("Table 3", "options of shortcuts, deeper networks", paper.TABLE_3, "ten-crop"),
     Part("Table 4", "single models at their best", paper.TABLE_4, "multi-scale"),
+    Part("Table 5", "ensembles", paper.TABLE_5, "ensemble"),
     Part("Table 6", "CIFAR-10", _TABLE_6, "single"),
 )
 FIGURE_6 = Part("Figure 6", "CIFAR-10 at the end of training", paper.FIGURE_6, "single")
@@ -153,7 +154,7 @@ class Ours:
     details: str  # of the protocol, where it is not the paper's
     reasons: tuple[str, ...]  # see `not_comparable`
     n: int
-    errors: Mapping[str, str]  # top1, top5, train -> mean, ± sample standard deviation
+    errors: Mapping[str, str]  # top1, top5, train -> mean, ± sample standard deviation, best seed
 
     def comparable(self, wanted: str) -> str:
         """Whether it may be set against a number of the paper by that protocol: yes, or why not."""
@@ -209,7 +210,8 @@ def measured(studies: Iterable[tuple[str, Iterable[store.RunRecord]]]) -> list[O
         frame = frame.astype(dict.fromkeys(_ERRORS, float)).dropna(subset=["top1"])
         for key, group in frame.groupby(keys, sort=True):
             group = group.groupby("seed")[list(_ERRORS)].mean()
-            errors = {name: plus_minus(group[name].mean(), group[name].std()) for name in _ERRORS}
+            shown = ((name, group[name]) for name in _ERRORS)
+            errors = {name: with_best(one.mean(), one.std(), one.min()) for name, one in shown}
             who: dict[str, Any] = dict(zip(keys, key, strict=True))
             averaged.append(Ours(study, **who, n=len(group), errors=errors))
     return averaged
@@ -229,8 +231,7 @@ def _beside(ours: Sequence[Ours], network: str, protocol: str) -> list[Ours]:
 
 def in_words(record: paper.Reported) -> str:
     """6.97, or 6.61 ± 0.16 (best 6.43) where the paper repeated the run."""
-    best = "" if record.best is None else f" (best {record.best:.2f})"
-    return plus_minus(record.value, record.spread) + best
+    return with_best(record.value, record.spread, record.best)
 
 
 def table(part: Part, ours: Sequence[Ours]) -> pd.DataFrame:

@@ -37,7 +37,8 @@ def by_network(table: pd.DataFrame) -> pd.DataFrame:
 
     Columns: those of GROUP; n (seeds with a finished run), diverged, unfinished (runs); for
     train_error, train_error_clean and test_error (percent, final): mean, and `_sd`, the sample standard
-    deviation (NaN for n = 1); paper_train_error, paper_test_error, paper_source and paper_how (single
+    deviation (over n - 1; NaN for n = 1), and `_best`, the lowest of its seeds (Table 6's form, never
+    of the steps of one); paper_train_error, paper_test_error, paper_source and paper_how (single
     view, on the paper's data by its schedule, whatever data and schedule ours has).
     """
     rows = []
@@ -49,13 +50,14 @@ def by_network(table: pd.DataFrame) -> pd.DataFrame:
         for quantity in MEASURED:
             values = finished.groupby("seed")[quantity].mean()
             row |= {quantity: values.mean(), f"{quantity}_sd": values.std()}
+            row |= {f"{quantity}_best": values.min()}
         records = {name: paper.reported(row["network"], name) for name in ("train_error", "test_error")}
         row |= {f"paper_{name}": one.value if one else math.nan for name, one in records.items()}
         known = [record for record in records.values() if record]
         row["paper_source"] = ", ".join(dict.fromkeys(one.source for one in known))
         row["paper_how"] = "; ".join(dict.fromkeys(paper.HOW[one.data, one.protocol] for one in known))
         rows.append(row)
-    means = [name for quantity in MEASURED for name in (quantity, f"{quantity}_sd")]
+    means = [f"{quantity}{what}" for quantity in MEASURED for what in ("", "_sd", "_best")]
     papers = ["paper_train_error", "paper_test_error", "paper_source", "paper_how"]
     columns = [*GROUP, "n", "diverged", "unfinished", *means, *papers]
     return pd.DataFrame(rows, columns=columns)
@@ -64,6 +66,12 @@ def by_network(table: pd.DataFrame) -> pd.DataFrame:
 def with_spread(row: Mapping[str, Any] | pd.Series[Any], quantity: str, digits: int = 2) -> str:
     """`12.30 ± 0.45` of a row of `by_network`; `12.30` for one run, "" for none."""
     return plus_minus(row[quantity], row[f"{quantity}_sd"], digits)
+
+
+def with_best(mean: float, spread: float | None, best: float | None) -> str:
+    """`6.61 ± 0.16 (best 6.43)`, Table 6's form, of several seeds; `6.61` of one; "" of none."""
+    text = plus_minus(mean, spread)
+    return text if pd.isna(spread) or best is None or pd.isna(best) else f"{text} (best {best:.2f})"
 
 
 def plus_minus(mean: float, spread: float | None, digits: int = 2) -> str:
