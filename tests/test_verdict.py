@@ -818,8 +818,8 @@ def test_first_layers_norms_say_what_the_ratio_of_first_to_last_cannot() -> None
     assert all("healthy" in sentence for sentence in on_gradients(frame))
     plain, residual = on_first_layer_norms(frame)
     assert plain == (
-        "Plain: the first layer's norm is 1 (8 layers), 1e-07 (56 layers). "
-        "From 8 to 56 layers it falls 1e+07 times, more than 100."
+        "Plain: the first layer's norm is 1 (8 layers), 1 × 10⁻⁷ (56 layers). "
+        "From 8 to 56 layers it falls 1 × 10⁷ times, more than 100."
     )
     assert residual.endswith("it grows 4 times, within the ordinary.")
     assert on_first_layer_norms(frame.iloc[:0]) == [
@@ -1133,7 +1133,7 @@ def test_the_same_function_is_said_with_its_numbers() -> None:
         for which in ("before", "after", "disturbed")
     )
     assert on_same_function(frame) == [
-        "plain-20 as plain-56 (2 seeds): a logit changes by 3e-06 at most; test errors equal "
+        "plain-20 as plain-56 (2 seeds): a logit changes by 3 × 10⁻⁶ at most; test errors equal "
         "(2.00, 3.00 %). With one added weight disturbed a logit changes by 0.5 or more."
     ]
     frame.loc[frame["which"] == "after", "error"] += 0.25

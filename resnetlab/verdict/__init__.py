@@ -3,6 +3,7 @@
 `on_NAME(table)` gives the verdict on NAME in sentences.
 """
 
+from resnetlab.verdict.briefly import Answer
 from resnetlab.verdict.comparison import not_comparable, reasons_apart
 from resnetlab.verdict.conditions import answers, between_recipes, on_more_steps, on_other_recipe
 from resnetlab.verdict.construction import kept, on_kept, on_same_function

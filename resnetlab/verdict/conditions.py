@@ -103,26 +103,40 @@ def _moved(gap: means.Contrast, lower: str = "Lower.", higher: str = "Higher.") 
 
 def _cost_of_depth(runs: pd.DataFrame, base: str, other: str, asked: Mapping[str, str]) -> list[str]:
     """Deep minus shallow by two recipes, and how much of it the second takes away, seed by seed."""
-    # The two studies may have other networks besides: the pair is of those that both have.
-    shared = set.intersection(*(set(runs[runs["recipe"] == name]["network"]) for name in (base, other)))
-    runs = runs[runs["network"].isin(shared)]
-    pair = means.deepest_pair(runs, *runs["shortcut"].unique())
-    if pair is None:
-        return []
-    deep, shallow = pair
     sentences = []
     for quantity, word in asked.items():
-        errors = runs.pivot_table(index="seed", columns=["recipe", "network"], values=quantity)
-        costs = pd.DataFrame({r: errors[r, deep] - errors[r, shallow] for r in (base, other)}).dropna()
-        if costs.empty:
+        if (pair := depth_under(runs, base, other, quantity)) is None:
             continue
-        first, second = (means.paired(*pair, costs[name]) for name in (base, other))
-        change = means.paired(other, base, costs[other] - costs[base])
+        (first, second), (deep, shallow) = pair, (pair[0].worse, pair[0].better)
+        moved = [b - a for a, b in zip(first.differences, second.differences, strict=True)]
+        change = means.paired(other, base, moved)
         sentences.append(
             f"Final {word} error of {deep} minus {shallow}: {first} by {base}; {second} by {other}; "
             f"the second minus the first {change}. {_moved(change)}"
         )
     return sentences
+
+
+def depth_under(
+    runs: pd.DataFrame, base: str, other: str, quantity: str = "train_error_clean"
+) -> tuple[means.Contrast, means.Contrast] | None:
+    """Deep minus shallow by each of two recipes, over the seeds that have all four; None without.
+
+    The two studies may have other networks besides: the pair is of those that both have.
+    """
+    runs = runs[runs["status"] == "finished"]
+    shared = set.intersection(*(set(runs[runs["recipe"] == name]["network"]) for name in (base, other)))
+    runs = runs[runs["network"].isin(shared)]
+    pair = means.deepest_pair(runs, *runs["shortcut"].unique())
+    if pair is None:
+        return None
+    deep, shallow = pair
+    errors = runs.pivot_table(index="seed", columns=["recipe", "network"], values=quantity)
+    costs = pd.DataFrame({r: errors[r, deep] - errors[r, shallow] for r in (base, other)}).dropna()
+    if costs.empty:
+        return None
+    first, second = (means.paired(deep, shallow, costs[name]) for name in (base, other))
+    return first, second
 
 
 def on_more_steps(table: pd.DataFrame) -> list[str]:

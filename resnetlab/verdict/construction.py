@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE
-from resnetlab.verdict.words import seeds, too_few
+from resnetlab.verdict.words import rounded, seeds, too_few
 
 
 def on_same_function(frame: pd.DataFrame) -> list[str]:
@@ -23,8 +23,8 @@ def on_same_function(frame: pd.DataFrame) -> list[str]:
         errors = ", ".join(f"{error:.2f}" for error in before["error"])
         sentences.append(
             f"{network} as {after['built'].iloc[0]} ({seeds(len(after))}): a logit changes by "
-            f"{after['logits'].max():.2g} at most; test errors {word} ({errors} %). With one added "
-            f"weight disturbed a logit changes by {disturbed['logits'].min():.2g} or more."
+            f"{rounded(after['logits'].max())} at most; test errors {word} ({errors} %). With one "
+            f"added weight disturbed a logit changes by {rounded(disturbed['logits'].min())} or more."
         )
     return sentences or ["Nothing was built: nothing can be said."]
 

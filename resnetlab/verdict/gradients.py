@@ -9,7 +9,7 @@ import pandas as pd
 
 from resnetlab import config, store
 from resnetlab.verdict.means import geometric_mean
-from resnetlab.verdict.words import percent, seeds, times
+from resnetlab.verdict.words import percent, rounded, seeds, times
 
 # A first layer whose gradient is a hundred times the last one's, or a hundredth. A convention, not the
 # paper's: it writes "healthy norms" (Sec. 4.1) and gives no number.
@@ -130,7 +130,9 @@ def on_turning(runs: Sequence[store.RunRecord]) -> list[str]:
                 for part in (later["layer"] < third, later["layer"] > later["layer"].max() - third)
             )
             text += f"; later, at a rate of {later['lr'].max():g}, a step turns the first third of the "
-            text += f"layers by {first:.1g} and the last third by {last:.1g} (radians), "
+            text += (
+                f"layers by {rounded(first, 1)} and the last third by {rounded(last, 1)} (radians), "
+            )
             text += f"{times(first / last)} times as far"
         sentences.append(f"{text}.")
     return sentences
@@ -161,7 +163,7 @@ def on_momentum(runs: Iterable[store.RunRecord]) -> list[str]:
     for network, rows in _networks(pd.DataFrame(found)) if found else ():
         (m, step), layers = rows.iloc[0][["m", "step"]], sorted(rows["layer"].unique())
         text = f"{network} ({seeds(rows['seed'].nunique())}): the first step is "
-        text += f"{_from_to(rows['share'], '.2g')} times as long as the weights of layer "
+        text += f"{_from_to(rows['share'])} times as long as the weights of layer "
         text += " or ".join(map(str, layers))
         if rows["share"].min() > 1:
             then, most = (_from_to(rows[key], ".2f") for key in ("then", "most"))
@@ -174,8 +176,8 @@ def on_momentum(runs: Iterable[store.RunRecord]) -> list[str]:
     return sentences or ["The lengths of weights and steps were not logged in these runs."]
 
 
-def _from_to(values: pd.Series[float], form: str) -> str:
-    low, high = format(values.min(), form), format(values.max(), form)
+def _from_to(values: pd.Series[float], form: str = "") -> str:
+    low, high = (format(end, form) if form else rounded(end) for end in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"
 
 
@@ -190,7 +192,7 @@ def on_first_layer_norms(probes: pd.DataFrame) -> list[str]:
     sentences = []
     for family, runs in first.groupby("family"):
         norms = runs.groupby("depth")["value"].agg(geometric_mean)
-        parts = ", ".join(f"{value:.2g} ({depth} layers)" for depth, value in norms.items())
+        parts = ", ".join(f"{rounded(value)} ({depth} layers)" for depth, value in norms.items())
         text = f"{str(family).capitalize()}: the first layer's norm is {parts}."
         if len(norms) > 1:
             change = float(norms.iloc[-1] / norms.iloc[0])

@@ -22,11 +22,12 @@ def on_shortcuts(table: pd.DataFrame) -> list[str]:
         return [words.NOTHING]
     if len(means.conditions(table).drop_duplicates()) > 1:
         return [words.MIXED]
-    missing = [] if _claims(table) else ["No two shortcut options of one depth share a finished seed."]
-    return order.in_words(table, _claims, missing)
+    missing = [] if claims(table) else ["No two shortcut options of one depth share a finished seed."]
+    return order.in_words(table, claims, missing)
 
 
-def _claims(table: pd.DataFrame) -> list[order.Claim]:
+def claims(table: pd.DataFrame) -> list[order.Claim]:
+    """Every option against the first there is, at every depth, on training and test error."""
     found = []
     finished = means.ordinary(table[table["status"] == "finished"])
     for _, runs in finished.groupby("depth"):

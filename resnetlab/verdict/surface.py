@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import minimum_filter
 
+from resnetlab.verdict.words import rounded
+
 
 def on_surfaces(frame: pd.DataFrame) -> list[str]:
     """A slice of the loss surface, a sentence per run: how high the weights stand, and how rough it is.
@@ -32,7 +34,8 @@ def on_surfaces(frame: pd.DataFrame) -> list[str]:
         share = 100 * float((grid[finite] <= 2 * here).sum()) / grid.size
         minima = _local_minima(grid)
         text = (
-            f"{name}: loss {here:.3g} at the trained weights, {low:.3g} to {high:.3g} in the slice; "
+            f"{name}: loss {rounded(here, 3)} at the trained weights, {rounded(low, 3)} to "
+            f"{rounded(high, 3)} in the slice; "
             f"{share:.0f} % of it within twice the loss at the weights; "
             f"{minima} local minim{'um' if minima == 1 else 'a'}"
         )
@@ -40,6 +43,15 @@ def on_surfaces(frame: pd.DataFrame) -> list[str]:
             text += f"; {int((~finite).sum())} of {grid.size} points are not finite"
         sentences.append(f"{text}.")
     return sentences
+
+
+def local_minima(frame: pd.DataFrame) -> pd.DataFrame:
+    """Local minima in the slice of each run: one row per run, family, network, seed, minima."""
+    rows = []
+    for key, points in frame.groupby(["family", "network", "seed", "study", "run"], sort=True):
+        table = points.pivot_table(index="y", columns="x", values="loss", dropna=False)
+        rows.append((*key[:3], _local_minima(table.to_numpy(dtype=float))))
+    return pd.DataFrame(rows, columns=["family", "network", "seed", "minima"])
 
 
 def _local_minima(grid: np.ndarray) -> int:

@@ -101,9 +101,20 @@ def mean_error(runs: pd.DataFrame, quantity: str = "train_error") -> str:
     return f"{plus_minus(errors.mean(), errors.std(), 1)} %"
 
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def rounded(value: float, digits: int = 2) -> str:
+    """370, 0.0037 or 3.7 × 10⁶: so many digits at most, and no 3.7e+06."""
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    if not exponent or -5 < int(exponent) < 6:
+        return f"{float(f'{value:.{digits}g}'):,.6g}"
+    return f"{float(mantissa):g} × 10{str(int(exponent)).translate(_RAISED)}"
+
+
 def times(ratio: float) -> str:
-    return f"{ratio:,.0f}" if 10 <= ratio < 1e6 else f"{ratio:.2g}"
+    return f"{ratio:,.0f}" if 10 <= ratio < 1e6 else rounded(ratio)
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{rounded(100 * share)} %"

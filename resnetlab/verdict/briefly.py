@@ -1,0 +1,231 @@
+"""Each question of the lesson answered in a few words and one number; `on_...` says it at length.
+
+A function per question, named after it, from the frame that its sentences are made of. None where the
+frame holds nothing to answer from.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from resnetlab.verdict import means, order, shortcuts
+from resnetlab.verdict.conditions import depth_under
+from resnetlab.verdict.construction import kept
+from resnetlab.verdict.correlation import SHATTERED
+from resnetlab.verdict.degradation import findings
+from resnetlab.verdict.gradients import EXPLODING, VANISHING, gradient_ratios
+from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE
+from resnetlab.verdict.responses import mean_responses
+from resnetlab.verdict.rounding import AS_LARGE, median_errors
+from resnetlab.verdict.surface import local_minima
+from resnetlab.verdict.words import percent, times
+
+UNSETTLED = "Not settled"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question's answer: a few words, one number, and of what and of how many it is."""
+
+    words: str
+    number: str
+    about: str
+
+
+def _interval(gap: means.Contrast, of: str) -> str:
+    return ", ".join(filter(None, [of, gap.within, f"n = {gap.n}"]))
+
+
+def degradation(table: pd.DataFrame) -> Answer | None:
+    """Do deeper plain networks train worse?"""
+    for one in findings(table)[:1]:
+        words = {1: "Yes", -1: "No, better"}.get(one.claim.sign, UNSETTLED)
+        about = _interval(one.claim.gap, f"training error of {one.pair}")
+        return Answer(words, f"{one.claim.gap.size} points", about)
+    return None
+
+
+def same_function(frame: pd.DataFrame) -> Answer | None:
+    """Does a deep solution exist?"""
+    errors = frame.pivot_table(index=["network", "seed"], columns="which", values="error")
+    apart = float((errors["after"] - errors["before"]).abs().max())
+    about = (
+        f"between the test errors of shallow networks and of deep ones made of them, n = {len(errors)}"
+    )
+    return Answer("Yes" if apart < NEGLIGIBLE else "Not found", f"{apart:.2f} points", about)
+
+
+def trained_on(frame: pd.DataFrame) -> Answer | None:
+    """Does training keep it?"""
+    stayed = kept(frame)
+    rates = frame["lr"].nunique()
+    words = "Yes" if stayed.all() else "At some rates" if stayed.any() else "At no rate tried"
+    count = int(frame.groupby(["family", "lr"])["seed"].nunique().min())
+    about = f"trainings left it: {rates} rates, plain and residual, n = {count} each"
+    return Answer(words, f"{int((~stayed).sum())} of {len(frame)}", about)
+
+
+def at_initialisation(frame: pd.DataFrame) -> Answer | None:
+    """Do gradients vanish with batch norm? The deepest plain network's, first layer over last."""
+    rows = frame[(frame["quantity"] == "gradient_norm") & (frame["norm"] == "with batch norm")]
+    ratios = gradient_ratios(rows[rows["family"] == "plain"])
+    if ratios.empty:
+        return None
+    deepest = ratios[ratios["depth"] == ratios["depth"].max()]
+    ratio = means.geometric_mean(deepest["ratio"])
+    words = "No: they explode" if ratio > EXPLODING else "Yes" if ratio < VANISHING else "No"
+    about = (
+        f"first layer's norm over the last one's before the first step, {deepest['network'].iloc[0]}"
+    )
+    return Answer(words, f"{times(ratio)} times", f"{about}, n = {deepest['seed'].nunique()}")
+
+
+def gradient_correlation(frame: pd.DataFrame) -> Answer | None:
+    """Do gradients agree from one input to the next? Plain and residual at the largest shared depth."""
+    grid = frame.pivot_table(index="depth", columns="family", values="value").dropna()
+    if grid.empty or len(grid.columns) < 2:
+        return None
+    plain, residual = grid.iloc[-1][["plain", "residual"]]
+    lost = [name for name, value in (("plain", plain), ("residual", residual)) if value < SHATTERED]
+    words = {0: "Yes", 1: f"Not in {'/'.join(lost)} ones", 2: "No"}[len(lost)]
+    count = int(frame.groupby(["depth", "family"])["seed"].nunique().min())
+    about = f"mean cosine at {grid.index[-1]} layers, plain and residual, n = {count}"
+    return Answer(words, f"{plain:.2f} and {residual:.2f}", about)
+
+
+def shortcut_dial(frame: pd.DataFrame) -> Answer | None:
+    """How much shortcut is enough? The smallest scale from which on all are as good as the whole."""
+    errors = frame.pivot_table(index="seed", columns="scale", values="train_error_clean")
+    if 1.0 not in errors or len(errors.columns) < 2:
+        return None
+    below = [float(scale) for scale in errors.columns.astype(float) if scale != 1.0]
+    gaps = {
+        scale: means.paired(f"a = {scale:g}", "a = 1", (errors[scale] - errors[1.0]).dropna())
+        for scale in below
+    }
+    near = [gap.negligible for gap in gaps.values()]
+    enough = [scale for at, scale in enumerate(below) if all(near[at:])]
+    words = f"From a = {enough[0]:g} on" if enough else UNSETTLED
+    none = gaps[below[0]]
+    about = _interval(none, f"clean training error of a = {below[0]:g} minus the whole shortcut")
+    return Answer(words, f"{none.size} points", about)
+
+
+def lesions(frame: pd.DataFrame) -> Answer | None:
+    """What if a block is taken away? The median loss of one, plain and residual."""
+    single = frame[frame["removed"] == 1]
+    added = (single["test_error"] - single["intact_error"]).groupby(single["family"]).median()
+    if len(added) < 2:
+        return None
+    plain, residual = added["plain"], added["residual"]
+    words = "Residual ones hardly mind" if residual < min(5, plain / 2) else "All of them mind"
+    count = int(single.groupby("network")["seed"].nunique().min())
+    about = f"of test error, median without one block, plain and residual, n = {count}"
+    return Answer(words, f"{plain:+.1f} and {residual:+.1f} points", about)
+
+
+def loss_surface(frame: pd.DataFrame) -> Answer | None:
+    """What does the loss surface look like? Its local minima, without shortcuts and with them."""
+    minima = local_minima(frame).groupby("family")["minima"].mean()
+    if len(minima) < 2:
+        return None
+    plain, residual = minima["plain"], minima["residual"]
+    words = "Rougher without" if plain > residual else "No rougher without"
+    count = int(frame.groupby("network")["seed"].nunique().min())
+    about = f"local minima in a slice, without and with shortcuts, mean of n = {count}"
+    return Answer(f"{words} shortcuts", f"{plain:.1f} and {residual:.1f}", about)
+
+
+def layer_responses(frame: pd.DataFrame) -> Answer | None:
+    """How much does each layer add? Residual over plain, at the deepest depth that both have learnt."""
+    learnt = frame["learnt"] if "learnt" in frame else pd.Series(True, index=frame.index)
+    by_run = mean_responses(frame[learnt.astype(bool)])
+    grid = by_run.pivot_table(index=["depth", "seed"], columns="family", values="response_std").dropna()
+    if grid.empty or len(grid.columns) < 2:
+        return None
+    at_depth = grid.loc[grid.index.get_level_values("depth").max()]
+    logs = means.paired("residual", "plain", np.log(at_depth["residual"] / at_depth["plain"]))
+    words = {1: "More with shortcuts", -1: "Less with shortcuts"}.get(logs.sign, UNSETTLED)
+    ratio, depth = math.exp(logs.mean), grid.index[-1][0]
+    low, high = np.exp(logs.interval)
+    between = f", 95 % [{low:.2f}, {high:.2f}]" if logs.n >= ENOUGH_SEEDS else ""
+    about = f"mean response of residual over plain at {depth} layers{between}, n = {logs.n}"
+    return Answer(words, f"{ratio:.2f} times", about)
+
+
+def more_steps(table: pd.DataFrame) -> Answer | None:
+    """Is it just slow? What depth still costs plain networks after the longest training."""
+    longest = table[table["steps_planned"] == table["steps_planned"].max()]
+    for one in findings(longest)[:1]:
+        words = {1: "No: it stays", -1: "Yes"}.get(one.claim.sign, UNSETTLED)
+        steps = int(longest["steps_planned"].max())
+        about = _interval(one.claim.gap, f"training error of {one.pair} after {steps:,} steps")
+        return Answer(words, f"{one.claim.gap.size} points", about)
+    return None
+
+
+def rounding(frame: pd.DataFrame) -> Answer | None:
+    """Is it rounding? How far the deepest plain network's gradient is from float64's, in float32."""
+    medians = median_errors(frame[(frame["relative"] > 0) & (frame["family"] == "plain")])
+    medians = medians[medians["arithmetic"] == "fp32"]
+    if medians.empty:
+        return None
+    deepest = medians[medians["depth"] == medians["depth"].max()]
+    error = means.geometric_mean(deepest["relative"])
+    words = "In single precision, yes" if error >= AS_LARGE else "Not in single precision"
+    about = f"of the gradient is rounding in fp32, {deepest['network'].iloc[0]} before the first step"
+    return Answer(words, percent(error), f"{about}, n = {deepest['seed'].nunique()}")
+
+
+def precisions(table: pd.DataFrame) -> Answer | None:
+    """How much of the failure is rounding? Whether it fails in float64 too."""
+    exact = table[(table["status"] == "finished") & (table["precision"] == "fp64")]
+    if exact.empty:
+        return None
+    network, rows = means.by_depth(exact)[-1]
+    errors = means.paired(network, "no error", rows.groupby("seed")["train_error"].mean())
+    low, high = errors.interval
+    words = UNSETTLED
+    if low > NEGLIGIBLE:
+        words = "Not what makes it fail"
+    elif high < NEGLIGIBLE:
+        words = "All of it"
+    about = _interval(errors, f"training error of {network} in float64")
+    return Answer(words, f"{errors.mean:.1f} %", about)
+
+
+def first_step(table: pd.DataFrame) -> Answer | None:
+    """Is it the first step? What depth costs with it tamed, beside what it costs without."""
+    names = sorted(table["recipe"].unique(), key=lambda name: (len(name), name))
+    tamed = [name for name in names if "clip" in name]
+    pair = depth_under(table, names[0], tamed[0]) if tamed else None
+    if pair is None:
+        return None
+    usual, clipped = pair
+    change = means.paired("clipped", "usual", np.subtract(clipped.differences, usual.differences))
+    words = UNSETTLED
+    if change.sign < 0:
+        words = "Most of it" if clipped.mean < usual.mean / 2 else "Some of it"
+    elif change.sign > 0:
+        words = "No"
+    about = f"clean training error of {usual.worse} minus {usual.better}, clipped gradients minus usual"
+    return Answer(words, f"{change.size} points", _interval(change, about))
+
+
+def options(table: pd.DataFrame) -> Answer | None:
+    """Which shortcut? The last option's test error against the first one's."""
+    claims = [one for one in shortcuts.claims(table) if "test" in one.head and "plain" not in one.head]
+    if not claims:
+        return None
+    settled = [one for one in claims if one.sign]
+    last = settled[-1] if settled else claims[-1]
+    words = UNSETTLED
+    if last.sign:
+        words = "It matters here" if abs(last.gap.mean) >= NEGLIGIBLE else "Hardly matters"
+    about = _interval(last.gap, f"test error of {last.gap.worse} minus {last.gap.better}")
+    reverse = f"; {last.order.lower()}" if last.order == order.REVERSED else ""
+    return Answer(words, f"{last.gap.size} points", about + reverse)

@@ -1,0 +1,78 @@
+"""Each question answered in a few words and one number, from the committed measurements and runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from resnetlab import store
+from resnetlab.files import project
+from resnetlab.verdict import briefly, words
+
+REFERENCE = project() / "results" / "reference"
+MEASURED: dict[str, Callable[[pd.DataFrame], briefly.Answer | None]] = {
+    "constructed-150-steps/same-function": briefly.same_function,
+    "constructed-150-steps/trained-on": briefly.trained_on,
+    "digits/at-initialisation": briefly.at_initialisation,
+    "digits/gradient-correlation": briefly.gradient_correlation,
+    "dial-200-steps/shortcut-dial": briefly.shortcut_dial,
+    "dial-200-steps/lesions": briefly.lesions,
+    "surface/loss-surface": briefly.loss_surface,
+    "responses/layer-responses": briefly.layer_responses,
+    "digits/gradient-error": briefly.rounding,
+}
+
+
+@pytest.mark.parametrize("place", MEASURED)
+def test_every_answer_has_one_number_and_its_n_and_no_machines_notation(place: str) -> None:
+    answer = MEASURED[place](store.read_measurement(REFERENCE / "measurements" / f"{place}.json").frame)
+    assert answer is not None
+    assert len(answer.words.split()) <= 4
+    assert re.search(r"n = \d+", answer.about)
+    assert not re.search(r"\de[+-]?\d", answer.number + answer.about)
+
+
+def table(**means: float) -> pd.DataFrame:
+    """Finished runs of three seeds with these training errors, by network, `_` for `-`."""
+    rows = []
+    for network, mean in means.items():
+        family, depth = network.split("_")
+        for seed in range(3):
+            who: dict[str, Any] = {"study": "s", "run": f"{network}{seed}", "seed": seed}
+            who |= {"network": network.replace("_", "-"), "depth": int(depth), "data": "digits"}
+            who |= {"shortcut": "none" if family == "plain" else "A", "recipe": "paper-400"}
+            who |= {"family": "plain" if family == "plain" else "residual", "precision": "fp32"}
+            errors = dict.fromkeys(["train_error", "train_error_clean", "test_error"], mean + seed / 10)
+            rows.append(who | errors | {"status": "finished", "classes": 10, "steps_planned": 400})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("deep", "words"), [(30.0, "Yes"), (2.0, "No, better"), (5.0, "Not settled")])
+def test_the_answer_on_depth_follows_the_runs(deep: float, words: str) -> None:
+    answer = briefly.degradation(table(plain_8=5.0, plain_56=deep, resnet_8=5.0, resnet_56=4.0))
+    assert answer is not None
+    assert (answer.words, answer.number) == (words, f"{deep - 5:+.{1 if deep > 20 else 2}f} points")
+
+
+@pytest.mark.parametrize(
+    ("clipped", "words"),
+    [(8.0, "Most of it"), (25.0, "Some of it"), (40.0, "No"), (30.0, "Not settled")],
+)
+def test_what_the_first_step_explains_is_told_by_what_depth_still_costs(
+    clipped: float, words: str
+) -> None:
+    usual, tamed = table(plain_8=5.0, plain_56=30.0), table(plain_8=5.0, plain_56=clipped)
+    both = pd.concat([usual, tamed.assign(recipe="paper-400 (clip 1.0)")])
+    answer = briefly.first_step(both)
+    assert answer is not None
+    assert answer.words == words
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-12, 3.7e-4, 0.37, 3.7, 372.0, 12_345.0, 3.7e6, float("inf")])
+def test_no_number_of_a_sentence_is_in_a_machines_notation(value: float) -> None:
+    for text in (words.rounded(value), words.times(value), words.percent(value)):
+        assert not re.search(r"\de[+-]?\d", text)
