@@ -31,6 +31,7 @@ def visit() -> None:
             title=about.get("menu", about["title"]),
             icon=about["icon"],
             default=name == "degradation",
+            visibility="hidden" if about.get("hidden") else "visible",
         )
         for name, about in frame.PAGES.items()
     }

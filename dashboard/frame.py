@@ -384,12 +384,14 @@ def chart(
     *,
     source: Source | None = None,
     alt: str = "",
+    seconds: float = 0.0,
     **clicks: Any,
 ) -> None:
     """A figure of `plots` in the page's width. `config` is Plotly's, `clicks` are Streamlit's.
 
     With `source` a line stands under it: its link, how it is made again, its values, its notebook.
-    `alt` says what is seen to those who do not see it; without it title and subtitle do.
+    `alt` says what is seen to those who do not see it; without it title and subtitle do. With `seconds`
+    its curves draw themselves in that time, on a page that has called `live(True)`.
 
     It is drawn in the page's ink, as far as the browser has told which; with the projector on larger
     and in full contrast. It keeps the background of its theme, the page's, so that a saved picture can
@@ -406,7 +408,8 @@ def chart(
         if source is not None:  # a heading that is not seen: the link leads to it
             under.anchor(key, spoken)
         if st.session_state.get("live") and not clicks:
-            live_chart.show(figure, f"live {key}", str(st.session_state.get("study")), options)
+            study = str(st.session_state.get("study"))
+            live_chart.show(figure, f"live {key}", study, options, seconds)
         else:
             look: dict[str, Any] = {"width": "stretch", "theme": None, "config": options, "alt": spoken}
             st.plotly_chart(figure, key=key, **look, **clicks)

@@ -51,7 +51,9 @@ def table(**means: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize(("deep", "words"), [(30.0, "Yes"), (2.0, "No, better"), (5.0, "Not settled")])
+@pytest.mark.parametrize(
+    ("deep", "words"), [(30.0, "No, it hurts"), (2.0, "Yes"), (5.0, "Not settled")]
+)
 def test_the_answer_on_depth_follows_the_runs(deep: float, words: str) -> None:
     answer = briefly.degradation(table(plain_8=5.0, plain_56=deep, resnet_8=5.0, resnet_56=4.0))
     assert answer is not None

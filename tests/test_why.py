@@ -1,8 +1,9 @@
-"""The page Why it fails, why it works: every section in every state, from stored measurements."""
+"""The page Why it fails, why it works: every card in every state, from stored measurements."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from dashboard_data import charts, write_run, write_study
 from streamlit.testing.v1 import AppTest
 from test_pages import APP, HOSTILE, PROJECT, codes, markup, texts
 
+from dashboard import story
 from resnetlab import store, verdict
 from resnetlab.studies import notebook
 
@@ -39,12 +41,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def open_page(folder: Path) -> Open:
-    def open_one(**query: str) -> AppTest:
+    def open_one(*whole: str, **query: str) -> AppTest:
+        """With the questions of these names unfolded."""
         app = AppTest.from_file(str(APP), default_timeout=120)
         for key, value in query.items():
             app.query_params[key] = value
         app.run()
-        app.switch_page(WHY).run()
+        app.switch_page(WHY)
+        for name in whole:
+            app.query_params[f"whole-{name}"] = "true"
+        app.run()
         assert not app.exception, app.exception
         return app
 
@@ -87,22 +93,25 @@ def test_what_is_not_measured_says_so_and_names_the_command(
 
 def test_a_measurement_is_drawn_and_said_as_the_notebook_says_it(folder: Path, open_page: Open) -> None:
     path = copy(folder, "gradient-correlation")
-    app = open_page()
-    (chart,) = charts(app)
+    assert len(charts(open_page())) == 1
+    app = open_page("gradient-correlation")
+    small, chart = charts(app)
+    assert not small["layout"]["title"].get("text")
     assert "How alike are the gradients" in chart["layout"]["title"]["text"]
     for sentence in verdict.on_correlations(store.read_measurement(path).frame):
         assert sentence in texts(app)
     info = json.loads(path.read_text())
     assert f"reference/digits: {info['what']}; points: 128" in texts(app)
-    assert len(commands(app)) == len(sections(app)) - 1
+    assert len(app.info) == len(sections(app)) - 1
 
 
 def test_all_that_is_committed_is_there_in_the_order_of_the_story(
     folder: Path, open_page: Open
 ) -> None:
     frames = {name: store.read_measurement(copy(folder, name)).frame for name in COMMITTED}
-    app = open_page()
-    assert len(charts(app)) == len(COMMITTED), "the same function is words only, rounding two figures"
+    app = open_page(*COMMITTED)
+    # Words only of the same function, of rounding two figures, and a small one of each question.
+    assert len(charts(app)) == 2 * len(COMMITTED) - 1
     said = texts(app)
     for name, say in (
         ("same-function", verdict.on_same_function),
@@ -124,7 +133,7 @@ def test_all_that_is_committed_is_there_in_the_order_of_the_story(
     assert "recipe tuned-on-resnet-56, not by paper-400" in sentence
     assert "With batch norm. plain-110 (3 seeds): at step 0 the first layer's gradient is" in said
     assert "Without batch norm. Plain: the first layer's norm is" in said
-    wanted = ["solution", "keep", "vanishing", "agree", "shortcut", "blocks", "surface", "add"]
+    wanted = ["solution", "keep", "vanishing", "first step", "shortcut", "blocks", "add", "surface"]
     order = [next(i for i, title in enumerate(sections(app)) if word in title) for word in wanted]
     assert order == sorted(order)
 
@@ -159,7 +168,7 @@ def test_the_users_own_comes_first_and_a_trial_last(folder: Path, open_page: Ope
     copy(folder, "gradient-correlation")
     copy(folder, "gradient-correlation", reference=False, study="digits-10-steps")
     copy(folder, "gradient-correlation", reference=False, study="cifar10")
-    app = open_page()
+    app = open_page("gradient-correlation")
     (picker,) = [box for box in app.selectbox if box.label == "Measured in"]
     assert list(picker.options) == ["cifar10", "reference/digits", "digits-10-steps"]
     assert picker.value == "cifar10"
@@ -181,8 +190,8 @@ def test_runs_of_two_lengths_and_of_several_precisions_are_compared(
         write_run(folder, "plain-8", study="digits-fp64", precision="fp64", seed=seed)
         write_run(folder, "plain-8", study="digits-bf16", precision="bf16", seed=seed)
     write_run(folder, "plain-8", seed=0)
-    app = open_page()
-    assert len(charts(app)) == 2
+    app = open_page("times-longer", "precisions")
+    assert len(charts(app)) == 4
     studies = {
         name: store.read_study(reference / name if name == "digits" else folder / name).table()
         for name in ("digits", "digits-times-3", "digits-fp64", "digits-bf16")
@@ -205,10 +214,10 @@ def test_hostile_names_and_words_are_never_interpreted(folder: Path, open_page: 
     info |= {"what": HOSTILE, "choices": {HOSTILE: HOSTILE}, "created": HOSTILE, "commit": HOSTILE}
     path.write_text(json.dumps(info))
     path.parent.rename(path.parent.with_name("![x](evil.example) <b>"))
-    app = open_page()
+    app = open_page("gradient-correlation")
     for sign in ("evil.example", ":red[", "![", "<img"):
         assert sign not in markup(app)
-    assert len(charts(app)) == 1
+    assert len(charts(app)) == 2
 
 
 def test_a_study_deleted_while_the_page_is_open(folder: Path, open_page: Open) -> None:
@@ -219,3 +228,16 @@ def test_a_study_deleted_while_the_page_is_open(folder: Path, open_page: Open) -
     app.run()
     assert not app.exception
     assert not charts(app)
+
+
+def test_every_card_answers_in_a_few_words_and_one_number(folder: Path, open_page: Open) -> None:
+    frames = {name: store.read_measurement(copy(folder, name)).frame for name in COMMITTED}
+    app = open_page()
+    answers = [q.brief(frames[q.name]) for q in story.STORY if q.name in frames]
+    assert [metric.value for metric in app.metric] == [one.words for one in answers if one]
+    for one in filter(None, answers):
+        assert f"**{one.number}**" in markup(app)
+        assert one.about in texts(app)
+    # 3.7e+02 nowhere, folded out or not
+    said = texts(open_page(*COMMITTED)) + markup(app)
+    assert not re.search(r"\d\.?\d*e[+-]\d", said)

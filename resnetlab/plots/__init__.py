@@ -29,5 +29,14 @@ from resnetlab.plots.rounding import (
     gradient_error_by_depth,
     gradient_error_by_layer,
 )
-from resnetlab.plots.style import CONFIG, conditions, depth_colour, empty, enlarge, themed, thin_lines
+from resnetlab.plots.style import (
+    CONFIG,
+    conditions,
+    depth_colour,
+    empty,
+    enlarge,
+    small,
+    themed,
+    thin_lines,
+)
 from resnetlab.plots.surface import loss_lines, loss_slices, loss_surfaces

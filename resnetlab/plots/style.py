@@ -262,6 +262,17 @@ def thin_lines(
     return shown, logged
 
 
+def small(figure: go.Figure) -> go.Figure:
+    """A copy beside its question: without title, whose legend line the whole figure has."""
+    copy = go.Figure(figure)
+    rows = len({axis.domain for axis in copy.select_yaxes()})
+    named = sum(trace.showlegend is True for trace in copy.data)
+    copy.update_layout(title_text="", height=90 + 160 * rows, font_size=11, sliders=[], dragmode=False)
+    copy.update_layout(margin={"l": 60, "r": 8, "t": 28, "b": 76}, showlegend=named <= 6)
+    copy.update_xaxes(title_standoff=4)
+    return copy.update_annotations(font_size=12)
+
+
 def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
     """The same figure for the back row of a hall: type, lines and markers larger, in place."""
     layout = figure.layout

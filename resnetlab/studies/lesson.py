@@ -54,6 +54,14 @@ class Chapter:
         first = executed.text_of(cells[0].get("source")) if cells else ""
         return first.partition("\n")[0].lstrip("# ") or self.name
 
+    @property
+    def prediction(self) -> str:
+        """What a class is to predict before the figure, in the notebook's words; "" for nothing."""
+        cells = executed.parse(self.source.read_bytes())["cells"]
+        first = executed.text_of(cells[0].get("source")) if cells else ""
+        asked = " ".join(first.partition("**Predict first:**")[2].partition("\n\n")[0].split())
+        return asked[:1].upper() + asked[1:]
+
 
 STORY = tuple(
     Chapter(**values)

@@ -41,9 +41,9 @@ def _interval(gap: means.Contrast, of: str) -> str:
 
 
 def degradation(table: pd.DataFrame) -> Answer | None:
-    """Do deeper plain networks train worse?"""
+    """Does depth help plain networks to train?"""
     for one in findings(table)[:1]:
-        words = {1: "Yes", -1: "No, better"}.get(one.claim.sign, UNSETTLED)
+        words = {1: "No, it hurts", -1: "Yes"}.get(one.claim.sign, UNSETTLED)
         about = _interval(one.claim.gap, f"training error of {one.pair}")
         return Answer(words, f"{one.claim.gap.size} points", about)
     return None

@@ -1,0 +1,43 @@
+"""What to say at each screen of the lesson, for the teacher's own screen or on paper."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import frame, story
+
+MOST = 4  # sentences of a screen
+LESSON = "app_pages/lesson.py"
+
+
+def page() -> None:
+    frame.head("notes", count=len(story.STORY))
+    for number, question in enumerate(story.STORY, start=1):
+        note(number, question)
+
+
+def note(number: int, question: story.Question) -> None:
+    """One screen: what it is for, what is asked, what comes out, and where it is."""
+    chapter = story.chapter(question)
+    frame.section(f"{number}. {question.title}", chapter.role)
+    address = {"screen": question.name}
+    st.page_link(LESSON, label="To this screen", icon=":material/slideshow:", query_params=address)
+    if chapter.prediction:
+        st.markdown(f"They predict: {chapter.prediction}")
+    st.markdown(question.about)
+    known = story.sources(question)
+    if not known:
+        st.markdown(f"Not measured yet: `{question.command}`")
+        return
+    try:
+        seen = story.look(question, story.first(known)[1])
+    except Exception as error:  # a file of another shape must not end the page
+        frame.say(f"Cannot be shown: {type(error).__name__}")
+        return
+    if seen.answer is not None:
+        st.markdown(f"**{seen.answer.words}: {seen.answer.number}**")
+        frame.say(seen.answer.about)
+    frame.sentences(seen.sentences, MOST)
+
+
+page()

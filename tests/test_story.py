@@ -1,0 +1,133 @@
+"""The lesson on the dashboard: a prediction, then one figure per screen, in the order of the story."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dashboard_data import charts, write_study
+from streamlit.testing.v1 import AppTest
+from test_pages import APP, markup, texts
+from test_why import copy
+
+from dashboard import story
+from resnetlab import store
+from resnetlab.studies import lesson
+from resnetlab.verdict import briefly
+
+LESSON, NOTES = "app_pages/lesson.py", "app_pages/notes.py"
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def open_page(folder: Path) -> Open:
+    def open_one(page: str = LESSON, **query: str) -> AppTest:
+        app = AppTest.from_file(str(APP), default_timeout=60).run()
+        app.switch_page(page)
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+        assert not app.exception, app.exception
+        return app
+
+    return open_one
+
+
+def press(app: AppTest, key: str) -> AppTest:
+    next(button for button in app.button if button.key == key).click().run()
+    assert not app.exception, app.exception
+    return app
+
+
+def test_the_story_has_one_order_the_lessons_own() -> None:
+    places = [chapter.name for chapter in lesson.STORY]
+    order = [places.index(question.notebook) for question in story.STORY]
+    assert order == sorted(order)
+    assert {question.name for question in story.STORY} == set(story.SHOWN)
+
+
+def test_until_it_is_revealed_nothing_gives_the_answer_away(folder: Path, open_page: Open) -> None:
+    values = store.read_measurement(copy(folder, "gradient-correlation")).frame
+    answer = briefly.gradient_correlation(values)
+    assert answer is not None
+    app = open_page(screen="gradient-correlation")
+    assert not charts(app)
+    said = markup(app) + texts(app) + "".join(metric.value for metric in app.metric)
+    assert answer.words not in said
+    assert answer.number not in said
+    assert lesson.Chapter("13_gradient_correlation").prediction in markup(app)
+
+    app = press(app, "on")
+    assert len(charts(app)) == 1
+    assert [metric.value for metric in app.metric] == [answer.words]
+    assert answer.about in texts(app)
+
+
+def test_hands_are_counted_and_stand_beside_the_answer(folder: Path, open_page: Open) -> None:
+    copy(folder, "gradient-correlation")
+    app = open_page(screen="gradient-correlation")
+    choices = next(q for q in story.STORY if q.name == "gradient-correlation").choices
+    assert [box.label for box in app.number_input] == list(choices)
+    app.number_input[1].set_value(14).run()
+    app = press(app, "on")
+    assert f"{choices[1]}: 14" in markup(app)
+    app = press(app, "back")
+    assert [box.value for box in app.number_input] == [0, 14, 0]
+
+
+def test_keys_lead_through_every_screen_and_each_has_its_address(folder: Path, open_page: Open) -> None:
+    write_study(folder)
+    app = open_page()
+    for question in story.STORY:
+        assert app.title[0].value == question.title
+        app = press(app, "page-down")  # its figure, or what makes it
+        assert (
+            app.query_params["screen"] == [question.name] or app.query_params["screen"] == question.name
+        )
+        app = press(app, "on")
+    assert app.title[0].value == story.STORY[-1].title
+    shortcuts = {button.key: button.proto.shortcut for button in app.button}
+    assert shortcuts["on"].lower() == "right"
+    assert shortcuts["back"].lower() == "left"
+
+
+@pytest.mark.parametrize("screen", ["", "nothing", "../../etc", "inf"])
+def test_an_address_that_names_no_screen_leads_to_the_first(open_page: Open, screen: str) -> None:
+    assert open_page(screen=screen).title[0].value == story.STORY[0].title
+
+
+def test_a_damaged_measurement_does_not_end_the_lesson(folder: Path, open_page: Open) -> None:
+    copy(folder, "gradient-correlation").write_text("{")
+    app = open_page(screen="gradient-correlation", shown="true")
+    assert "is not a readable measurement" in texts(app)
+    assert next(button for button in app.button if button.key == "on").label == "Next"
+
+
+def test_the_notes_say_what_each_screen_is_for_and_what_comes_out(
+    folder: Path, open_page: Open
+) -> None:
+    path = copy(folder, "gradient-correlation")
+    app = open_page(NOTES)
+    assert len(app.header) == len(story.STORY)
+    answer = briefly.gradient_correlation(store.read_measurement(path).frame)
+    assert answer is not None
+    assert f"**{answer.words}: {answer.number}**" in markup(app)
+    addresses = [link.proto.query_string for link in app.get("page_link")]
+    assert [f"screen={question.name}" in addresses[n] for n, question in enumerate(story.STORY)]
+    for question in story.STORY:
+        assert story.chapter(question).role in markup(app)
+
+
+def test_charts_that_draw_themselves_are_told_how_long(folder: Path, open_page: Open) -> None:
+    copy(folder, "gradient-correlation")
+    app = open_page(screen="gradient-correlation", shown="true")
+    (chart,) = [item for item in app.get("bidi_component") if "live_chart" in item.proto.component_name]
+    assert json.loads(chart.proto.json)["seconds"] > 0
