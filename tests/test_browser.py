@@ -387,8 +387,34 @@ def test_measurements_appear_while_their_page_is_open(server: Server, open_page:
     target.mkdir(parents=True)
     shutil.copy(committed / "gradient-correlation.json", target)
     tab.locator(CHART).first.wait_for()
+    tab.get_by_text("mean cosine at 110 layers").wait_for()
+    tab.locator(".st-key-whole-gradient-correlation summary").click()
     tab.get_by_text("Residual: 8 layers").wait_for()
-    assert "How alike are the gradients" in tab.locator(".js-plotly-plot").first.text_content()
+    tab.get_by_text("How alike are the gradients").first.wait_for()
+
+
+def test_arrow_keys_lead_through_the_lesson_without_any_control(
+    server: Server, open_page: Callable[..., Any]
+) -> None:
+    """With hidden controls too: question, hands, a figure that draws itself, the next question."""
+    write_study(server.root, study="digits", seeds=3)
+    tab = open_page("", url=f"{server.url}/lesson?screen=degradation&bare=true")
+    tab.get_by_role("button", name="Reveal").wait_for()
+    assert tab.locator(CHART).count() == 0
+    tab.get_by_test_id("stSidebar").wait_for(state="hidden")
+    tab.get_by_label("Deeper is worse").fill("14")
+    tab.get_by_label("Deeper is worse").press("Tab")
+    tab.get_by_role("heading", name="Depth").click()  # keys go to the page again
+    tab.keyboard.press("ArrowRight")
+    tab.wait_for_url("**shown=true**")
+    tab.get_by_text("Deeper is worse: 14").wait_for()
+    tab.wait_for_selector(CHART)
+    assert tab.locator(".js-plotly-plot").first.bounding_box()["y"] < 400, "the figure is in view"
+    wait_for(tab, "document.querySelector('.live-chart').dataset.revealed === 'true'")
+    tab.keyboard.press("PageDown")
+    tab.wait_for_url("**screen=same-function**")
+    tab.keyboard.press("ArrowLeft")
+    tab.wait_for_url("**screen=degradation**")
 
 
 # --- the lesson's pages, from a disk and without any network -----------------------------------------
