@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 import math
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from dashboard_data import charts, write_run, write_study
@@ -260,7 +262,7 @@ def test_without_runs_of_ours_the_papers_numbers_stand_alone(folder: Path, open_
     write_run(folder, "plain-8")
     app = open_page(PAPER)
     assert "No finished run is of a network in these tables yet." in markup(app)
-    two, three, four, five, six, curves = (item.value for item in app.dataframe)
+    curves, two, three, four, five, six = (item.value for item in app.dataframe)
     for shown, records in ((two, paper.TABLE_2), (three, paper.TABLE_3), (four, paper.TABLE_4)):
         top1 = {r.network: f"{r.value:.2f}" for r in records if r.quantity == "top1_error"}
         stated = shown.dropna(subset=["paper_top1"])
@@ -286,19 +288,44 @@ def test_table_6_has_mean_spread_n_and_conditions_of_ours(folder: Path, open_pag
     write_run(folder, "resnet-56", study="other")
     app = open_page(PAPER)
     errors = [json.loads((p / store.SUMMARY_FILE).read_text())["test_error"] for p in paths]
-    (row,) = rows_of(app, 4, "resnet-20")
+    (row,) = rows_of(app, 5, "resnet-20")
     spread = f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f}"
     assert row["ours_top1"] == f"{spread} (best {min(errors):.2f})"  # of three seeds, at the last step
     assert (row["n"], row["data"], row["study"]) == (3, "digits", "digits")
     assert row["protocol"] == "single view"
     assert row["comparable"].startswith("no: the paper trained on CIFAR-10 and ImageNet")
     assert row["our_parameters"] == "1,000"
-    (row,) = rows_of(app, 4, "resnet-56")
+    (row,) = rows_of(app, 5, "resnet-56")
     assert (row["n"], row["study"]) == (1, "other")
     assert "±" not in row["ours_top1"]
-    (row,) = rows_of(app, 4, "resnet-44")
+    (row,) = rows_of(app, 5, "resnet-44")
     assert not {"ours_top1", "n", "data", "comparable"} & set(row)
     assert "None of these runs is on the paper's own data" in markup(app)
+
+
+def test_the_paper_is_a_picture_with_a_tick_for_each_order_that_is_told(
+    folder: Path, open_page: Open
+) -> None:
+    for seed in range(3):
+        for network in ("plain-20", "plain-56", "resnet-20", "resnet-56"):
+            write_run(folder, network, seed=seed)
+    training, test, table_6 = charts(open_page(PAPER))
+    assert "Final training error" in training["layout"]["title"]["text"]
+    hollow, full = training["data"]
+    assert all(symbol.endswith("-open") for symbol in hollow["marker"]["symbol"])
+    assert not any(symbol.endswith("-open") for symbol in full["marker"]["symbol"])
+    figure_6 = [r for r in paper.FIGURE_6 if r.quantity == "train_error"]
+    assert hollow["y"] == [record.network for record in figure_6]
+    values = np.frombuffer(base64.b64decode(hollow["x"]["bdata"]), hollow["x"]["dtype"])
+    assert list(values) == [record.value for record in figure_6]
+    # The made-up plain networks get worse with depth, as the paper's; residual ones stay level.
+    notes = {n["y"]: n["text"] for n in training["layout"]["annotations"] if n["xref"] == "paper"}
+    ticks = {name: text for name, text in notes.items() if name in hollow["y"]}
+    assert ticks == {"plain-56": "✓ as in the paper", "resnet-56": "· not settled"}
+    # On other images the two have an axis each.
+    assert hollow["xaxis"] != full["xaxis"]
+    for figure in (test, table_6):
+        assert "Final test error" in figure["layout"]["title"]["text"]
 
 
 def test_protocols_are_taken_from_evaluations_of_the_last_step(folder: Path, open_page: Open) -> None:
@@ -313,16 +340,16 @@ def test_protocols_are_taken_from_evaluations_of_the_last_step(folder: Path, ope
             path, protocol="multi-scale", sides=[64, 96], crop=64, top1_error=30.0, top5_error=None
         )
     app = open_page(PAPER)
-    (row,) = rows_of(app, 0, "resnet-34")
+    (row,) = rows_of(app, 1, "resnet-34")
     mean, spread = statistics.mean([25.5, 24.0]), statistics.stdev([25.5, 24.0])
     assert row["ours_top1"].startswith(f"{mean:.2f} ± {spread:.2f} (best ")
     assert (row["n"], row["protocol"], row["data"]) == (2, "10-crop", "imagenet")
-    (row,) = rows_of(app, 1, "resnet-34")
+    (row,) = rows_of(app, 2, "resnet-34")
     assert row["ours_top5"] == "8.00 ± 0.00 (best 8.00)"
     assert "None of these runs" not in markup(app)
     # Another condition of the same network: its single view, said to be one.
     write_run(folder, "resnet-34-B", study="small", data="digits-large")
-    (row,) = rows_of(open_page(PAPER), 2, "resnet-34-B")
+    (row,) = rows_of(open_page(PAPER), 3, "resnet-34-B")
     assert row["protocol"] == "single view"
     assert row["comparable"].startswith("no: the paper trained on")
 
@@ -336,11 +363,11 @@ def test_comparable_only_with_the_papers_data_recipe_and_test(folder: Path, open
     evaluated(write_run(folder, "plain-18", study="large", **big), sides=[288])
     write_run(folder, "plain-34", study="large", **big)
     app = open_page(PAPER)
-    verdicts = {name: rows_of(app, 4, name)[0]["comparable"] for name in ("resnet-20", "resnet-32")}
+    verdicts = {name: rows_of(app, 5, name)[0]["comparable"] for name in ("resnet-20", "resnet-32")}
     assert verdicts["resnet-20"] == "yes"
     assert verdicts["resnet-32"].startswith("no: the paper trained for 64,000 steps")
     large = {
-        name: rows_of(app, 0, name)[0]["comparable"] for name in ("resnet-18", "plain-18", "plain-34")
+        name: rows_of(app, 1, name)[0]["comparable"] for name in ("resnet-18", "plain-18", "plain-34")
     }
     assert large["resnet-18"] == "yes"
     usual = "crop 224 of shorter side 256"
@@ -359,7 +386,7 @@ def test_evaluations_that_are_no_numbers_are_left_out(folder: Path, open_page: O
     with (path / store.EVALUATIONS_FILE).open("a") as file:
         file.write('{"step": 40, "protocol": "ten-crop", "top1_error": NaN}\n{"step": 40}\n[]\n{"st')
     app = open_page(PAPER)
-    assert any(math.isclose(row["n"], 1) for row in rows_of(app, 0, "resnet-34"))
+    assert any(math.isclose(row["n"], 1) for row in rows_of(app, 1, "resnet-34"))
     assert "evil.example" not in markup(app)
 
 

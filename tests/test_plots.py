@@ -16,6 +16,7 @@ from resnetlab import files, nets, paper, plots, store
 from resnetlab.config import Network
 from resnetlab.pages import executed
 from resnetlab.plots import draw, series, style
+from resnetlab.verdict.order import REVERSED
 
 STEPS = (10, 20, 30, 40)
 
@@ -303,6 +304,7 @@ GRAMMAR = {
     "network_drawing": "colour of a box: stage",
     "block_drawing": "colour of a box: stage",
     "block_strip": "colour of a line: shortcut",
+    "beside_the_paper": "hollow: the paper",
 }
 
 
@@ -337,6 +339,13 @@ def draw_blocks(_: Any) -> go.Figure:
     return plots.block_drawing({key: drawn_block(name, "stage2.0") for key, name in names.items()})
 
 
+def draw_beside(_: Any) -> go.Figure:
+    rows = [("plain-20", 1.4, 0.5, 0.1, 3, "", ""), ("plain-56", 5.8, 70, 9, 3, "plain-20", REVERSED)]
+    columns = ["network", "paper", "ours", "sd", "n", "against", "order"]
+    whose = "final training error", "digits", "CIFAR-10"
+    return plots.beside_the_paper(pd.DataFrame(rows, columns=columns), *whose, apart=True)
+
+
 EVERY: list[tuple[str, Callable[[pd.DataFrame], go.Figure], Callable[..., pd.DataFrame]]] = [
     *((draw.__name__, draw, frame) for draw, frame in FIGURES),
     ("paper_error_curves", lambda _: plots.paper_error_curves(), rates),
@@ -346,6 +355,7 @@ EVERY: list[tuple[str, Callable[[pd.DataFrame], go.Figure], Callable[..., pd.Dat
     ("network_drawing", draw_network, rates),
     ("block_drawing", draw_blocks, rates),
     ("block_strip", lambda _: plots.block_strip(), rates),
+    ("beside_the_paper", draw_beside, rates),
 ]
 
 

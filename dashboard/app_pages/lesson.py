@@ -13,6 +13,7 @@ from resnetlab.config import UsageError
 
 SECONDS = 3.0  # in which curves draw themselves
 HANDS = 999  # at most
+HIGH = 540  # pixels of a figure at most: with its question on one screen of 720
 HOME, NOTES = "app_pages/degradation.py", "app_pages/notes.py"
 
 
@@ -107,6 +108,7 @@ def reveal(question: story.Question) -> None:
     with right:
         for figure in seen.figures[-1:]:
             source = frame.Source(seen.values, question.notebook) if question.measured else None
+            figure.update_layout(height=min(figure.layout.height, HIGH))
             seconds = SECONDS if question.measured else 0.0
             frame.chart(figure, question.name, source=source, alt=seen.alt, seconds=seconds)
 

@@ -6,15 +6,19 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import store
+from resnetlab import plots, store, verdict
 from resnetlab.verdict import comparison
 
 # What is said of our runs, in the order that a narrow page cuts last.
 CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe", "parameters", "our_parameters")
 
 
+PICTURES = {"Figure 6": {"train_error": "final training error", "test_error": "final test error"}}
+OTHERS = {"test_error": "final test error"}  # of the tables
+
+
 def page() -> None:
-    frame.open_study("paper")
+    study = frame.open_study("paper")
     paths = store.find_studies(cached.root())
     studies = {frame.place(path): cached.study(path).runs for path in paths}
     ours = comparison.measured(studies.items())
@@ -23,8 +27,11 @@ def page() -> None:
         st.markdown(f"**{sentence}**" if named else sentence)
         if named:
             frame.say(named)
-    for part in (*comparison.TABLES, comparison.FIGURE_6):
+    runs = frame.one_condition(study.runs)
+    table = verdict.ordinary(cached.table(runs)) if runs else cached.table(runs)
+    for part in (comparison.FIGURE_6, *comparison.TABLES):
         frame.section(f"{part.name}: {part.about}", f"The paper's: {part.how}. Errors in percent.")
+        picture(part, table, study)
         rows = comparison.table(part, ours)
         if part.name == "Table 6":
             comparison.with_parameters(rows, (run for runs in studies.values() for run in runs))
@@ -35,6 +42,23 @@ def page() -> None:
         + "\n- `resnetlab evaluate STUDY/RUN --protocol all` tests a trained network by the other "
         "protocols; its result then stands here.",
     )
+
+
+def picture(part: comparison.Part, table: pd.DataFrame, study: store.Study) -> None:
+    """The part drawn beside the chosen study's runs; nothing of a study without its networks."""
+    for quantity, error in PICTURES.get(part.name, OTHERS).items():
+        rows = comparison.in_order(part, table, quantity)
+        if not rows["n"].any():
+            continue
+        finished = table[(table["status"] == "finished") & table["network"].isin(rows["network"])]
+        apart = bool(verdict.reasons_apart(finished))
+        words = error, plots.conditions(finished), part.how, apart
+        drawn = plots.beside_the_paper(rows, *words)
+        settled = rows.loc[rows["order"] != "", ["network", "against", "order"]].to_numpy()
+        ticks = [f"{network} against {other}: {word}" for network, other, word in settled]
+        alt = f"{part.name}, {error}, the paper's and ours. {'; '.join(ticks)}."
+        source = frame.Source(rows, "10_ours_and_the_paper", study)
+        frame.chart(drawn, f"{part.name} {quantity}", source=source, alt=alt)
 
 
 def show(name: str, rows: pd.DataFrame) -> None:

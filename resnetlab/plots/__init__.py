@@ -1,5 +1,6 @@
 """The figures: functions from frames to plotly figures, a file per question of the lesson."""
 
+from resnetlab.plots.beside import beside_the_paper
 from resnetlab.plots.block import block_drawing, block_strip
 from resnetlab.plots.compare import compare_curves
 from resnetlab.plots.construction import trained_on

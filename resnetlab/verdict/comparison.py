@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from resnetlab import config, paper, store
-from resnetlab.verdict import means
+from resnetlab.verdict import means, order
 from resnetlab.verdict.means import with_best
 
 # --- may ours stand beside the paper's? -------------------------------------------------------
@@ -258,6 +258,39 @@ def table(part: Part, ours: Sequence[Ours]) -> pd.DataFrame:
     names = [f"{whose}_{error}" for whose in ("paper", "ours") for error in errors]
     names = ["network", *names, "n", "protocol", "data", "recipe", "study", "comparable"]
     return pd.DataFrame(rows, columns=names)
+
+
+def in_order(part: Part, runs: pd.DataFrame, quantity: str = "test_error") -> pd.DataFrame:
+    """The networks of a part in its order, the paper's value and ours, and whether they stand alike.
+
+    `runs` is a table of runs of one condition (`store.table_of`), `quantity` train_error or test_error,
+    final. Columns: network; paper; ours, sd, n (NaN and 0 without a finished run); against, the next
+    shallower network of the family that both have, "" for none; order, what `order.claims` says of the
+    two.
+    """
+    rows, before = [], dict[str, str]()
+    means_of = {str(row["network"]): row for row in means.by_network(runs).to_dict("records")}
+    for network in dict.fromkeys(record.network for record in part.records):
+        values = [
+            record.value
+            for record in part.records
+            if record.network == network and _COLUMN.get(record.quantity) == _COLUMN[quantity]
+        ]
+        family, _, tail = network.partition("-")
+        kind = family + tail.partition("-")[2]  # options apart
+        row: dict[str, Any] = {"network": network, "paper": values[0] if values else None}
+        row |= {"ours": None, "sd": None, "n": 0, "against": "", "order": ""}
+        ours = means_of.get(network, {"n": 0})
+        if ours["n"]:
+            row |= {"ours": ours[quantity], "sd": ours[f"{quantity}_sd"], "n": int(ours["n"])}
+            if other := before.get(kind):
+                claims = order.claims(runs, network, other, {1: "", -1: ""}, [quantity])
+                row |= {"against": other, "order": claims[0].order if claims else order.TOO_FEW}
+            before[kind] = network
+        if row["paper"] is not None:
+            rows.append(row)
+    columns = ["network", "paper", "ours", "sd", "n", "against", "order"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:4], float))
 
 
 def with_parameters(shown: pd.DataFrame, runs: Iterable[store.RunRecord]) -> pd.DataFrame:
