@@ -111,14 +111,14 @@ def test_a_missing_results_folder_is_said(resnetlab, tmp_path):
     assert "make study" in error
 
 
-def test_a_data_set_that_is_not_there_exits_with_1(resnetlab, tmp_path, monkeypatch):
+def test_a_data_set_that_is_not_there_is_a_wrong_request(resnetlab, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, error = resnetlab("train", "plain-8", "--data", "cifar10", "--results", tmp_path / "r")
-    assert code == 1
+    assert code == 2
     assert "resnetlab data download cifar10" in error
     assert "digits" in error
     code, _, error = resnetlab("train", "plain-8", "--data", "folder:nowhere", "--results", tmp_path)
-    assert code == 1
+    assert code == 2
     assert "train/CLASS" in error
 
 

@@ -11,7 +11,6 @@ import secrets
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +29,7 @@ from resnetlab.cli.terminal import fail
 from resnetlab.config import UsageError, extras
 from resnetlab.studies import copies, kernels
 
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)  # of a name that was given
 # Loading them is what makes the command know their verbs.
 VERBS = (training, testing, tables, recipes, pages, data)
 
@@ -141,7 +141,7 @@ def lab(
         raise UsageError(
             f"one folder is needed, got {' '.join(names)!r}; JupyterLab's as --OPTION=VALUE"
         )
-    target = copies.place(Path(names[0]).expanduser() if names else None)
+    target = copies.place(config.expanded(names[0]) if names else None)
     if not copies.is_source(target):
         told = store.results_root(results) if results or store.RESULTS_VARIABLE in os.environ else None
         copied = copies.copy_out(target, told)
@@ -184,8 +184,8 @@ def main() -> None:
 def _run() -> None:
     try:
         app()
-    except UsageError as error:
-        fail(str(error), 2)
+    except config.WordedError as error:
+        fail(str(error), error.code)
     except ModuleNotFoundError as error:
         if error.name not in extras.TRAIN:
             raise
@@ -199,6 +199,8 @@ def _run() -> None:
             raise
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             fail("the disk is full; free some space, then the same command goes on", 1)
+        if isinstance(error, OSError) and error.errno in NO_PATH:
+            fail(f"{str(error.filename)[:100]}: {error.strerror}", 2)
         fail(f"{error or type(error).__name__}", 1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -47,7 +46,7 @@ def data_check(
 
     kind, colon, rest = path.partition(":")
     named = bool(colon) and kind in config.FOLDERS
-    place = Path(rest if named else path).expanduser()
+    place = config.expanded(rest if named else path)
     if path == "tiny-imagenet" and not place.is_dir():
         place = datasets.data_root() / path
     report = census.inspect(

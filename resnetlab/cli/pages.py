@@ -14,7 +14,7 @@ from typer import Argument, Option
 from resnetlab import files, plots, store, verdict
 from resnetlab.cli.options import DeviceOption, ResultsOption, app, list_of
 from resnetlab.cli.tables import study_named
-from resnetlab.config import UsageError, extras
+from resnetlab.config import UsageError, expanded, extras
 from resnetlab.pages import document, pictures
 from resnetlab.pages import report as reports
 from resnetlab.studies import lesson, limits, notebook
@@ -61,7 +61,7 @@ def report(
 ) -> None:
     """Write a study as one HTML file that needs no network: figures, tables, verdict, versions."""
     read = study_named(study, results)
-    target = Path(out).expanduser() if out else _made_of(read, results) / reports.FILE
+    target = expanded(out) if out else _made_of(read, results) / reports.FILE
     document.check_target(target, reports.KIND)
     page = reports.page(read)
     files.atomic_write(target, page)
@@ -98,7 +98,7 @@ def notebook_command(
     root = store.results_root(results)
     if "results" in parameters:
         raise UsageError("give the results folder with --results")
-    target = Path(out).expanduser().absolute() if out else None
+    target = expanded(out).absolute() if out else None
     if target is not None and target.suffix != ".ipynb":
         raise UsageError(f"--out: a file that ends in .ipynb is needed, got {out!r}")
     target = target or lesson.place_of(source, parameters, root)
@@ -145,7 +145,7 @@ def lesson_command(
         extras.require_train()
     root = store.results_root(results)
     usual = lesson.COMMITTED if from_reference else lesson.TRIALS if quick else store.LESSON
-    folder = Path(out).expanduser().absolute() if out else root / usual
+    folder = expanded(out).absolute() if out else root / usual
 
     def begins(chapter: lesson.Chapter) -> None:
         print(f"{chapter.name:<26}", end=" ", flush=True)
@@ -189,7 +189,7 @@ def export(
     wanted = exports.formats_asked(asked)
     read = study_named(study, results)
     # Not in the study's folder, where it would pass for a run.
-    folder = Path(out).expanduser() if out else Path(f"{read.name}-export")
+    folder = expanded(out) if out else Path(f"{read.name}-export")
     exports.write(read, folder, wanted, print)
     if exports.TENSORBOARD not in wanted and asked is None:
         print(f"left out: {exports.TO_INSTALL}", file=sys.stderr)

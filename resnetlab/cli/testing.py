@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, Option
@@ -140,7 +139,7 @@ def weights_command(
         from resnetlab import training  # torch: only once the runs are known
 
         for record in records:
-            print(training.save_weights(record, Path(out).expanduser()))
+            print(training.save_weights(record, config.expanded(out)))
         return
     rows = []
     for path in sorted(store.shipped().values()):

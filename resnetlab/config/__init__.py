@@ -29,4 +29,4 @@ from resnetlab.config.run import (
     run_from_parameters,
 )
 from resnetlab.config.schedule import Events, lr_at
-from resnetlab.config.strict import UsageError, WordedError, did_you_mean
+from resnetlab.config.strict import UsageError, WordedError, did_you_mean, expanded

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from resnetlab.config.strict import UsageError, _Strict, did_you_mean
+from resnetlab.config.strict import UsageError, _Strict, did_you_mean, expanded
 
 DATA_SETS = ("digits", "cifar10", "cifar100", "digits-large", "tiny-imagenet")
 FOLDERS = {  # KIND:PATH -> what has to lie there
@@ -107,7 +107,7 @@ def images_named(name: str, *, validation: int = 0) -> Data:
     values: dict[str, Any] = {"name": name, "validation": validation}
     kind, _, path = name.partition(":") if isinstance(name, str) else ("", "", "")
     if kind == "tiny-imagenet" and path.strip():
-        train = Path(path).expanduser() / "train"
+        train = expanded(path) / "train"
         try:
             values["classes"] = sum(
                 entry.is_dir() and not entry.name.startswith(".") for entry in train.iterdir()

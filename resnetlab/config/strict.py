@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
 
 from pydantic import (
@@ -19,6 +20,8 @@ from pydantic import (
 class WordedError(Exception):
     """An error that says all in its message: in a notebook it is that message, without a traceback."""
 
+    code = 1  # with which the command leaves
+
     def _render_traceback_(self) -> list[str]:
         """What IPython shows of it."""
         return [f"{type(self).__name__}: {self}"]
@@ -26,6 +29,16 @@ class WordedError(Exception):
 
 class UsageError(WordedError, ValueError):
     """The caller asked for something that cannot be; the message says what, where and what to do."""
+
+    code = 2
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with ~ and ~USER spelt out. UsageError for a user whom this machine does not know."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{path}: this machine knows no such user's home") from None
 
 
 MOST_NAMES = 20  # that a message lists

@@ -24,7 +24,7 @@ from resnetlab.config import UsageError
 from resnetlab.images import folders
 from resnetlab.images.cache import Arrays, cached, made
 from resnetlab.images.feeds import Dataset, Split, generator
-from resnetlab.images.pixels import BAR, DataError, decode, in_threads, reading
+from resnetlab.images.pixels import BAR, DataError, DownloadError, decode, in_threads, reading
 
 CIFAR = ("cifar10", "cifar100")
 DIGITS = Path(__file__).with_name("digits.csv.gz")
@@ -73,7 +73,7 @@ def load(spec: config.Data, root: Path | None = None) -> Dataset:
 
 def _source(spec: config.Data, root: Path) -> _Source:
     if spec.name.startswith("folder:"):
-        return _folder(Path(spec.name.removeprefix("folder:")).expanduser(), spec.label, root)
+        return _folder(config.expanded(spec.name.removeprefix("folder:")), spec.label, root)
     if spec.name == "digits":
         return _Source("", _digits)
     if spec.name in CIFAR:
@@ -172,7 +172,7 @@ def download(name: str, root: Path | None = None) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
         except (OSError, RuntimeError, EOFError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise DataError(
+            raise DownloadError(
                 f"{name} could not be downloaded from {reader.url} ({reason}); nothing was kept. "
                 f"Try again later; {OFFLINE}"
             ) from None

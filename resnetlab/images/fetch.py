@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resnetlab.images.datasets import OFFLINE
-from resnetlab.images.pixels import BAR, DataError
+from resnetlab.images.pixels import BAR, DownloadError
 
 STALLED_SECONDS = 30.0  # without a byte
 TRIES, PAUSE_SECONDS = 5, 2.0  # in a row that bring nothing
@@ -21,8 +21,8 @@ def file(url: str, path: Path, *, size: int, md5: str) -> Path:
     """Download `url` to `path`, `size` bytes with that MD5, or return it if that lies there.
 
     What has come lies in PATH.part until the MD5 is right: a connection that stalls or breaks is taken
-    up again where it stopped, in this call or the next one. Raises DataError without network (what came
-    is kept) and for other content (which is removed).
+    up again where it stopped, in this call or the next one. Raises DownloadError without network (what
+    came is kept) and for other content (which is removed).
     """
     from tqdm import tqdm
 
@@ -46,19 +46,19 @@ def file(url: str, path: Path, *, size: int, md5: str) -> Path:
                 tries = TRIES if now > before else tries - 1
                 before = now
                 if now < size and tries == 0:
-                    raise DataError(
+                    raise DownloadError(
                         f"{url} could not be downloaded ({reason}); {now:,} of {size:,} bytes are kept "
                         f"in {part}, and the same command goes on from there. {OFFLINE}"
                     )
                 if now < size:
                     time.sleep(PAUSE_SECONDS)
     except OSError as error:  # of the disk: those of the network are handled above
-        raise DataError(f"{part} could not be written ({error.strerror})") from None
+        raise DownloadError(f"{part} could not be written ({error.strerror})") from None
     with part.open("rb") as content:
         digest = hashlib.file_digest(content, "md5").hexdigest()
     if part.stat().st_size != size or digest != md5:
         part.unlink()
-        raise DataError(
+        raise DownloadError(
             f"{url} is not the published file (MD5 {digest}, {md5} was expected); what came was removed"
         )
     part.replace(path)

@@ -166,7 +166,7 @@ def load(spec: config.Data, root: Path | None = None) -> Photos:
     if kind == "digits-large":
         folder = make_digits(root)
     elif spec.path is not None:
-        folder = Path(spec.path).expanduser()
+        folder = config.expanded(spec.path)
     elif tiny:
         folder = root / kind
     else:

@@ -30,6 +30,14 @@ R = TypeVar("R")
 class DataError(WordedError, RuntimeError):
     """A data set that is missing, damaged or not as it should be; the message names the file."""
 
+    code = 2
+
+
+class DownloadError(DataError):
+    """What the network or the disk did not let through: the same command may succeed later."""
+
+    code = 1
+
 
 class _Quiet:
     """Silences warnings while any thread is inside; `catch_warnings` by itself is not for threads.

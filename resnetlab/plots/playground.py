@@ -30,7 +30,7 @@ def playground(metrics: pd.DataFrame, ghosts: pd.DataFrame, levels: Mapping[str,
     steps = [frame["step"].max() for frame in (metrics, ghosts) if len(frame)] or [1]
     drawn, _ = draw.networks(ghosts) if len(ghosts) else ([], "")
     for network in drawn:
-        seeds = draw.over_seeds(network.rows["train_error"], network.rows["step"])
+        seeds = draw.over_seeds(network.rows, "train_error", "step")
         look = Look(style.rgba(network.colour, 0.45), style.DASHED, style.FAINT)
         n = network.rows["seed"].nunique()
         who = f"{network.name} before, mean of {n} seeds<extra></extra>"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resnetlab import files
-from resnetlab.config import UsageError
+from resnetlab.config import UsageError, expanded
 
 SCHEMA_VERSION = 1
 Status = Literal["running", "finished", "interrupted", "diverged", "failed"]
@@ -67,7 +67,7 @@ def results_root(path: str | Path | None = None) -> Path:
     if path is not None and not isinstance(path, str | Path):
         raise UsageError(f"results: should be a folder's path, got {path!r}")
     path = path or os.environ.get(RESULTS_VARIABLE)
-    return Path(path).expanduser() if path else files.usual_results()
+    return expanded(path) if path else files.usual_results()
 
 
 def reference_root(root: Path) -> Path:

@@ -31,7 +31,11 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+    if (
+        kind not in ("cpu", "cuda")
+        or (kind == "cpu" and name != "cpu")
+        or not (number or "0").isdecimal()
+    ):
         raise UsageError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:N")
     if kind == "cuda" and not torch.cuda.is_available():
         too_old = machine.has_gpu() and torch.version.cuda

@@ -161,7 +161,7 @@ def from_torchvision(path: str | Path, name: str, device: torch.device) -> Train
     The file is read without executing anything in it. Raises UsageError if it is missing, truncated
     or no file of weights, and if the weights are another network's: never random weights in silence.
     """
-    spec, file = config.Network.from_name(name), Path(path).expanduser()
+    spec, file = config.Network.from_name(name), config.expanded(path)
     if not file.is_file():
         raise UsageError(f"there is no weights file {file}")
     try:
