@@ -17,7 +17,7 @@ from test_results import RUN, make
 
 from resnetlab import plots, store
 from resnetlab.config import Network, Run, run_from_parameters
-from resnetlab.plots import lines, series
+from resnetlab.plots import lines, series, style
 
 VALUES = st.floats(-1e6, 1e6, allow_nan=False)
 CURVES = st.lists(VALUES, min_size=1, max_size=400)
@@ -92,8 +92,27 @@ def test_all_curves_are_smoothed_over_the_axis_they_share() -> None:
     short = series.curve(metrics([0, 100], train_error=[1.0, 2.0]), "train_error", "step", 1)
     nothing = short.head(0)
     found = series.smoothed([long, short, nothing], 0.5)[1]["line"].iloc[1]
-    weight = math.sqrt(0.5) ** 100
+    weight = math.sqrt(0.5) ** (2 * 100 / 1000)  # two places between three rows
     assert found == pytest.approx((2 + weight) / (1 + weight))
+
+
+def test_a_weight_does_something_to_a_curve_of_ten_rows() -> None:
+    steps = [*range(0, 64_000, 6_400)]
+    zigzag = series.curve(metrics(steps, train_error=[9.0, 1.0] * 5), "train_error", "step", 1)
+    spreads = [np.ptp(series.smoothed([zigzag], weight)[0]["line"][3:]) for weight in (0.0, 0.3, 0.6)]
+    assert spreads[0] > 1.3 * spreads[1] > 1.3 * 1.3 * spreads[2]
+
+
+def test_smoothing_on_a_log_axis_draws_no_error_that_no_run_had() -> None:
+    values = [50.0, 4.0, 0.5, *[0.0] * 500]
+    found = series.curve(metrics([*range(503)], train_error=values), "train_error", "step", 1)
+    (smooth,) = series.smoothed([found], 0.6)
+    line = series.line("x", [""], [smooth], 8, "sd")
+    both = series.line("x", ["a", "b"], [smooth, smooth], 8, "sd")
+    for one in (line, both):
+        figure = plots.compare_curves([one], "train_error", log_y=True, smoothing=0.6)
+        shown = [y for trace in figure.data for y in trace.y if y is not None and y > 0]
+        assert min(shown) == 0.5
 
 
 @given(CURVES, st.integers(4, 60), st.booleans())
@@ -359,6 +378,20 @@ def test_what_a_log_axis_cannot_hold_is_counted() -> None:
     assert plots.compare_curves([line], "train_error").layout.meta["off"] == 0
     assert plots.compare_curves([line], "train_error", log_y=True).layout.meta["off"] == 1
     assert plots.compare_curves([line], "train_error", log_x=True, log_y=True).layout.meta["off"] == 2
+
+
+def test_a_young_run_cuts_no_mean_and_changes_no_other_curve() -> None:
+    whole = [curve([0, 100, 200, 300], [90.0, 40.0 + k, 20.0, 10.0]) for k in range(5)]
+    young = curve([0, 100], [90.0, 80.0])
+    alone = series.line("x", list("abcde"), whole, 8, "range")
+    line = series.line("x", list("abcdef"), [*whole, young], 8, "range", [True] * 5 + [False])
+    pd.testing.assert_frame_equal(line.mean, alone.mean)
+    before, after = (plots.compare_curves([one], "train_error") for one in (alone, line))
+    assert [t.name for t in after.data if t.showlegend is not False] == ["x (n = 5 + 1 training)"]
+    thick = [[t for t in f.data if t.line.width == style.MAIN] for f in (before, after)]
+    assert [list(trace.y) for trace in thick[0]] == [list(trace.y) for trace in thick[1]]
+    thin = [trace for trace in after.data if trace.line.width == style.HAIR]
+    assert len(thin) == 6
 
 
 def test_names_in_the_figure_are_text() -> None:

@@ -119,8 +119,8 @@ def choose_view(quantities: Sequence[str]) -> View:
     )
     left, middle, right, image = st.columns([2, 1, 1, 1.4], vertical_alignment="bottom")
     hint = (
-        "Time-weighted exponential moving average, debiased, as Weights & Biases defines it: it "
-        "reaches over a share of the axis, so short curves need more. The raw values stay faint "
+        "Time-weighted exponential moving average, debiased, as Weights & Biases defines it, over a "
+        "thousandth of the axis, or a row where there are fewer. The raw values stay faint "
         "beneath; the table below is never smoothed."
     )
     scale = {"min_value": 0.0, "max_value": 0.99, "value": 0.0, "step": 0.01}

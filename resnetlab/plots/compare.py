@@ -104,6 +104,15 @@ class _Chart:
         at = "" if self.axis == "step" else ", step %{customdata[0]:,}"
         draw.line(self.figure, x, y, look, name, f"{who}{at}", **more)
 
+    def _positive(self, smooth: pd.Series[float], raw: pd.Series[float]) -> pd.Series[float]:
+        """What a log axis may show of a smoothed line: nothing below the lowest value ever logged.
+
+        A mean fades towards logged zeros without end, and 10^-104 % is no error that a run had.
+        """
+        if not (self.log_y and self.raw):
+            return smooth
+        return smooth.where(smooth >= raw[raw > 0].min())
+
     def _add_raw(self, x: Any, y: Any, look: Look, more: dict[str, Any]) -> None:
         faint = more | {"opacity": _FAINT * more["opacity"], "hoverinfo": "skip"}
         draw.line(self.figure, x, y, look._replace(width=style.HAIR), **faint)
@@ -118,11 +127,14 @@ class _Chart:
             if line.averaged:
                 keywords["opacity"] *= _FAINT
                 who = f"{name}, {_in_hover(run)}" if run else name
-                self._add(curve["x"], curve["line"], thin, None, who, **keywords)
+                smooth = self._positive(curve["line"], curve["y"])
+                self._add(curve["x"], smooth, thin, None, who, **keywords)
                 continue
             if self.raw:
                 self._add_raw(curve["x"], curve["y"], look, more)
-            self._add(curve["x"], curve["line"], look, name, name, **keywords)
+            self._add(
+                curve["x"], self._positive(curve["line"], curve["y"]), look, name, name, **keywords
+            )
 
     def add_mean(self, line: series.Line, look: Look, more: dict[str, Any]) -> None:
         """The mean of a line's runs over their spread."""
@@ -130,7 +142,7 @@ class _Chart:
         band = mean.dropna(subset=["low", "high"])
         spread = " (%{customdata[1]:.4~g} to %{customdata[2]:.4~g})" if len(band) else ""
         if self.log_y:  # mean minus deviation may reach below 0, which has no place there: cut the band
-            positive = [curve["line"][curve["line"] > 0].min() for curve in line.curves]
+            positive = [curve["y"][curve["y"] > 0].min() for curve in line.curves]
             floor = min((value for value in positive if value > 0), default=np.nan)
             band = band.assign(low=band["low"].clip(lower=floor))
             band = band[(band["low"] > 0) & (band["high"] >= band["low"])]
@@ -141,4 +153,6 @@ class _Chart:
             self._add_raw(line.raw["x"], line.raw["mean"], look, more)
         keywords = more | {"customdata": mean[["step", "low", "high"]].to_numpy()}
         who = f"{name}, mean of {n}{spread}"
-        self._add(mean["x"], mean["mean"], look, f"{name} (n = {n})", who, **keywords)
+        young = f" + {line.young} training" if line.young else ""
+        smooth = self._positive(mean["mean"], line.raw["mean"])
+        self._add(mean["x"], smooth, look, f"{name} (n = {n}{young})", who, **keywords)

@@ -72,7 +72,8 @@ def lines_of(
         members = [configs[index] for index in group]
         within = series.names(members, [places[index] for index in group]) if len(group) > 1 else [""]
         parts = [series.averaged([curves[index] for index in indices]) for indices in same.values()]
-        lines.append(series.line(name, within, parts, members[0].network.depth, spread))
+        ended = [runs[labels[index]].status in store.ENDED for index in group]
+        lines.append(series.line(name, within, parts, members[0].network.depth, spread, ended))
     return lines, [{labels[index]: runs[labels[index]] for index in group} for group in groups]
 
 
@@ -149,7 +150,10 @@ def _of_a_mean(line: series.Line, runs: Runs) -> list[str]:
     if missing and len(line.curves) > 1:
         noun = "1 run" if missing == 1 else f"{missing:,} runs"
         remarks.append(f"{noun} without any value, not counted.")
-    if len(ends) > 1 and line.mean.empty:
+    if line.young:
+        young = "1 run has" if line.young == 1 else f"{line.young:,} runs have"
+        remarks.append(f"{young} not ended: thin, and in no mean or band.")
+    elif len(ends) > 1 and line.mean.empty:
         remarks.append("its runs share no logged step, so there is no mean.")
     elif len(ends) > 1 and (last := int(line.mean["step"].iloc[-1])) < max(ends):
         remarks.append(

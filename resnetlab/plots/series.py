@@ -66,21 +66,26 @@ def with_gradient_norms(metrics: pd.DataFrame, probes: pd.DataFrame) -> pd.DataF
     return rows.assign(epoch=rows["epoch"].fillna(rows["step"] * epochs))
 
 
-def smooth(x: np.ndarray, y: np.ndarray, weight: float, span: float | None = None) -> np.ndarray:
+def smooth(
+    x: np.ndarray, y: np.ndarray, weight: float, span: float | None = None, rows: int | None = None
+) -> np.ndarray:
     """Time-weighted exponential moving average, debiased, of y at x; the same shape.
 
     As Weights & Biases defines it for line plots: an older value fades by
     sqrt(`weight`) ** (distance in x / `span` * 1000), `span` the range of the x axis (default: that of
-    `x`). Dividing by the weights so far removes the pull of the start, as in TensorBoard. Evenly or
-    unevenly logged runs are smoothed alike. `weight` 0 changes nothing; ValueError outside 0..1.
+    `x`). Where the axis has fewer than 1,000 `rows`, their number stands for the 1,000: else no weight
+    would reach from one row to the next. Dividing by the weights so far removes the pull of the start,
+    as in TensorBoard. Evenly or unevenly logged runs are smoothed alike. `weight` 0 changes nothing;
+    ValueError outside 0..1.
     """
     if not 0 <= weight < 1:
         raise ValueError(f"weight {weight} is not in 0 <= weight < 1")
     if weight == 0 or len(y) < 2:
         return np.asarray(y, dtype=float).copy()
     span = float(np.ptp(x)) if span is None else span
+    places = _VIEWPORT if rows is None else min(_VIEWPORT, max(1, rows - 1))
     # A run whose clock ran backwards must not make a factor above 1.
-    distance = np.maximum(np.diff(x), 0) / span * _VIEWPORT if span > 0 else np.ones(len(x) - 1)
+    distance = np.maximum(np.diff(x), 0) / span * places if span > 0 else np.ones(len(x) - 1)
     factors = min(math.sqrt(weight), 0.999) ** distance
     total, mass, out = float(y[0]), 1.0, [float(y[0])]
     for value, factor in zip(y[1:].tolist(), factors.tolist(), strict=True):
@@ -167,8 +172,9 @@ class Line:
     runs: tuple[str, ...]  # what tells each run from the others of the line
     curves: tuple[pd.DataFrame, ...]  # one per run, as `curve`, with `line`: y smoothed
     depth: int
-    mean: pd.DataFrame  # of `line`, as `over_runs`; empty for one run
+    mean: pd.DataFrame  # of `line` over the runs that have ended, as `over_runs`; empty for one run
     raw: pd.DataFrame  # of y
+    young: int = 0  # runs that have not ended: in no mean, thin beside it
 
     @property
     def averaged(self) -> bool:
@@ -176,21 +182,33 @@ class Line:
 
 
 def line(
-    name: str, runs: Sequence[str], curves: Sequence[pd.DataFrame], depth: int, kind: Spread
+    name: str,
+    runs: Sequence[str],
+    curves: Sequence[pd.DataFrame],
+    depth: int,
+    kind: Spread,
+    ended: Sequence[bool] = (),
 ) -> Line:
-    """A Line, with mean and spread if it has several runs with values."""
-    several = sum(len(curve) > 0 for curve in curves) > 1
-    averaged = curves if several else []
+    """A Line, with mean and spread if it has several runs with values.
+
+    Both are over the runs that have `ended` (all, if nothing is said): a mean with one that has not
+    would stop where that one stands.
+    """
+    whole = ended or [True] * len(curves)
+    filled = [(curve, over) for curve, over in zip(curves, whole, strict=True) if len(curve)]
+    averaged = [curve for curve, over in filled if over] if len(filled) > 1 else []
     mean, raw = over_runs(averaged, kind, "line"), over_runs(averaged, "none", "y")
-    return Line(name, tuple(runs), tuple(curves), depth, mean, raw)
+    young = sum(not over for _, over in filled)
+    return Line(name, tuple(runs), tuple(curves), depth, mean, raw, young)
 
 
 def smoothed(curves: Sequence[pd.DataFrame], weight: float) -> list[pd.DataFrame]:
     """The curves with `line`, y smoothed over one common span: what the axis of all of them shows."""
     filled = [curve["x"] for curve in curves if len(curve)]
     span = max(x.max() for x in filled) - min(x.min() for x in filled) if filled else 0.0
+    rows = max(map(len, curves), default=0)
     return [
-        curve.assign(line=smooth(curve["x"].to_numpy(), curve["y"].to_numpy(), weight, span))
+        curve.assign(line=smooth(curve["x"].to_numpy(), curve["y"].to_numpy(), weight, span, rows))
         for curve in curves
     ]
 
