@@ -783,7 +783,11 @@ def test_the_profile_draws_chosen_steps_by_layer() -> None:
         step = int(trace.name.split("step ")[1])
         assert numbers(trace.x) == [1, 2, 3, 4]
         assert numbers(trace.y) == pytest.approx([step * (layer + 1) for layer in range(4)])
-        assert trace.line.color == plots.depth_colour(int(trace.name.split()[0]))
+        network = trace.name.partition(",")[0]
+        assert trace.line.color == plots.depth_colour(int(network.split("-")[1]))
+        assert trace.line.dash == ("dash" if network.startswith("plain") else "solid")
+    # The legend has both dashes, not the first family's for all.
+    assert {t.line.dash for t in lines(figure) if t.showlegend} == {"dash", "solid"}
     assert len({trace.opacity for trace in lines(figure, "x")}) == 2
     assert all(axis.type == "log" for axis in figure.select_yaxes())
 
@@ -791,7 +795,7 @@ def test_the_profile_draws_chosen_steps_by_layer() -> None:
 def test_a_step_that_was_not_logged_takes_the_nearest_and_is_named_by_it() -> None:
     figure = plots.layer_profile(probes(("plain-20", 0)), steps=[0, 33, 999])
     assert [trace.name for trace in lines(figure)] == [
-        f"20 layers, step {step}" for step in (10, 30, 40)
+        f"plain-20, step {step}" for step in (10, 30, 40)
     ]
 
 
@@ -1199,3 +1203,19 @@ def test_several_runs_of_one_seed_move_no_mean(draw: Any, frame: Any) -> None:
 
     assert means(alone)
     assert means(pd.concat([alone, again], ignore_index=True)) == means(alone)
+
+
+def test_means_side_by_side_are_of_the_same_seeds() -> None:
+    """Five seeds of 400 steps beside three of 1,200: the mean of all five answers another question."""
+    short = finals(*(("plain-20", seed) for seed in range(5))).assign(steps_planned=400)
+    long = finals(*(("plain-20", seed) for seed in range(3))).assign(steps_planned=1200)
+    short["train_error"], long["train_error"] = [10.0, 20.0, 30.0, 90.0, 95.0], [1.0, 2.0, 3.0]
+    figure = plots.error_by_condition(pd.concat([short, long]), by="steps_planned")
+    (mean,) = [trace for trace in figure.data if "mean" in trace.hovertemplate]
+    assert list(mean.y) == [20.0, 2.0]
+
+
+def test_no_title_of_an_axis_stands_on_its_labels() -> None:
+    for name, figure_of, frame in EVERY:
+        for axis in figure_of(frame(*EIGHT)).select_xaxes():
+            assert axis.title.standoff, name

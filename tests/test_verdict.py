@@ -1077,6 +1077,14 @@ def test_seeds_that_only_one_precision_has_do_not_move_the_share() -> None:
     )
 
 
+def test_errors_side_by_side_are_of_the_same_seeds() -> None:
+    """57 from five seeds, 41 from three and a difference of three beside them do not add up."""
+    frame = in_precisions(fp64=[40.0, 41.0, 42.0], fp32=[42.0, 43.0, 44.0, 80.0, 90.0])
+    head, pair = on_precisions(frame)[:2]
+    assert "41.0 ± 1.0 % in fp64, 43.0 ± 1.0 % in fp32 (3 seeds that all have)" in head
+    assert "fp32 minus fp64: +2.00" in pair
+
+
 def test_precisions_claim_nothing_without_float64_seeds_or_a_failure() -> None:
     assert "Without runs in fp64" in on_precisions(in_precisions(fp32=[60.0, 60.0, 60.0]))[0]
     few = on_precisions(in_precisions(fp64=[60.0], fp32=[61.0]))

@@ -29,14 +29,15 @@ def page() -> None:
         f"network is healthy while the ratio stays between {verdict.VANISHING:g} and "
         f"{verdict.EXPLODING:g}."
     )
-    frame.chart(cached.figure(plots.gradient_ratio, probes), "ratio")
+    source = frame.Source(probes, "03_gradient_norms", study)
+    frame.chart(cached.figure(plots.gradient_ratio, probes), "ratio", source=source)
     frame.section(
         "Every layer, every step",
         "One panel per run, all on one logarithmic colour scale. Layer 1 is the first convolution, the "
         "last one the classifier. Read a column from bottom to top: an even colour "
         "means that no layer is starved of gradient.",
     )
-    frame.chart(cached.figure(plots.gradient_norm_heatmap, probes), "heatmap")
+    frame.chart(cached.figure(plots.gradient_norm_heatmap, probes), "heatmap", source=source)
     frame.section(
         "One step, layer by layer",
         "The same numbers at one step; move the slider through the training. Seeds are averaged.",
@@ -58,7 +59,7 @@ def by_layer(study: store.Study, probes: pd.DataFrame) -> None:
     if len(norms):
         margin = 0.05 * (norms.max() - norms.min()) + 0.05
         figure.update_yaxes(range=[norms.min() - margin, norms.max() + margin])
-    frame.chart(figure, "profile")
+    frame.chart(figure, "profile", source=frame.Source(probes, "03_gradient_norms", study))
 
 
 page()

@@ -11,7 +11,6 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from resnetlab import verdict
-from resnetlab.config import edit_of
 from resnetlab.plots import draw, style
 from resnetlab.plots.style import DASHED_PLAIN, Keywords, conditions, empty, finish
 
@@ -77,10 +76,10 @@ def layer_profile(
     figure = draw.panels(families, "layer (1 = first convolution)", y_title)
     shown, colours = draw.networks(probes)
     for network, (at, step) in itertools.product(shown, enumerate(chosen, start=1)):
-        layers = network.option if colours == style.BY_OPTION else f"{network.depth} layers"
-        words = [layers, edit_of(network.name), f"step {step}"]
+        # The network and not its depth: a name stands in the legend once, with the dash of one family.
+        words = [network.name, f"step {step}"]
         place: Keywords = {"col": families.index(network.family) + 1, "opacity": at / len(chosen)}
-        place |= {"name": ", ".join(filter(None, words))}
+        place |= {"name": ", ".join(words)}
         rows = network.rows[network.rows["step"] == step]
         draw.by_layer(figure, network, rows, f"step {step}", **place)
     draw.log_axis(figure, (probes if beside is None else beside)["value"])

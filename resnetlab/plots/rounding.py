@@ -98,10 +98,18 @@ def error_by_condition(
             errors = rows.set_index("place")["train_error"].reindex(places)
             who, faint = f"{network.name}, seed {seed}", look._replace(width=style.FAINT)
             draw.line(figure, places, errors, faint, None, who, opacity=0.45, **group)
-        means = network.rows.groupby("place", observed=True)["train_error"].mean().reindex(places)
+        # Means of the same seeds side by side: those that are at every place the network is at.
+        seeds = network.rows.groupby("seed")["place"].nunique()
+        paired = network.rows["seed"].isin(seeds.index[seeds == seeds.max()])
+        by_place = network.rows[paired].groupby("place", observed=True)["train_error"]
+        means = by_place.mean().reindex(places)
         mean, who = look._replace(width=style.MAIN), f"{network.name}, mean"
         draw.line(figure, places, means, mean, network.name, who, **group)
-    legend = [colours, "dashed: training", "faint: one seed each, strong: their mean"]
+    legend = [
+        colours,
+        "dashed: training",
+        "faint: one seed each, strong: the mean of those at every place",
+    ]
     return finish(figure, f"Final training error by {word}", conditions(finished), legend)
 
 

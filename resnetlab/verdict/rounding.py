@@ -12,9 +12,10 @@ PRECISIONS = ("fp64", "fp32", "tf32", "bf16")  # from the most exact to the leas
 def on_precisions(table: pd.DataFrame) -> list[str]:
     """How much of a failure is rounding, in sentences: every precision against fp64, seed by seed.
 
-    `table` has runs that share everything but seed, network and precision. For each network with runs
-    in fp64: the final training errors, whether it fails in fp64 too (the 95 % interval of its error
-    above NEGLIGIBLE), and what is left there of the error of every other precision.
+    `table` has runs that share everything but seed, network and precision; of a network those seeds
+    count that all its precisions have. For each network with runs in fp64: the final training errors,
+    whether it fails in fp64 too (the 95 % interval of its error above NEGLIGIBLE), and what is left
+    there of the error of every other precision.
     """
     finished = table[table["status"] == "finished"]
     if finished.empty:
@@ -22,8 +23,16 @@ def on_precisions(table: pd.DataFrame) -> list[str]:
     sentences = []
     for network, runs in means.by_depth(finished):
         used = [name for name in PRECISIONS if (runs["precision"] == name).any()]
+        seeds = [set(runs[runs["precision"] == name]["seed"]) for name in used]
+        if shared := set.intersection(*seeds):  # what stands side by side is of the same seeds
+            runs = runs[runs["seed"].isin(shared)]
         errors = [f"{words.mean_error(runs[runs['precision'] == name])} in {name}" for name in used]
-        head = f"{network}: final training error {', '.join(errors)}."
+        of = (
+            f" ({words.seeds(len(shared))} that all have)"
+            if len(set.union(*seeds)) > len(shared)
+            else ""
+        )
+        head = f"{network}: final training error {', '.join(errors)}{of}."
         if used[0] != "fp64":
             sentences.append(f"{head} Without runs in fp64 rounding cannot be told apart.")
             continue
