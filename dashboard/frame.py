@@ -374,6 +374,12 @@ def live(training: bool) -> None:
         live_chart.offer()
 
 
+def keep_zoom() -> None:
+    """Keep what the reader zoomed into: for pages whose choices draw their charts anew."""
+    if not st.session_state.get("live"):
+        live(True)
+
+
 # --- charts -----------------------------------------------------------------------------------
 
 
@@ -408,8 +414,8 @@ def chart(
         if source is not None:  # a heading that is not seen: the link leads to it
             under.anchor(key, spoken)
         if st.session_state.get("live") and not clicks:
-            study = str(st.session_state.get("study"))
-            live_chart.show(figure, f"live {key}", study, options, seconds)
+            same = f"{st.session_state.get('study')} {figure.layout.uirevision or ''}"
+            live_chart.show(figure, f"live {key}", same, spoken, options, seconds)
         else:
             look: dict[str, Any] = {"width": "stretch", "theme": None, "config": options, "alt": spoken}
             st.plotly_chart(figure, key=key, **look, **clicks)

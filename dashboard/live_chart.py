@@ -26,11 +26,13 @@ def offer() -> None:
     _library(key="plotly_library", height=1)
 
 
-def show(figure: go.Figure, key: str, study: str, config: dict[str, Any], seconds: float = 0.0) -> None:
-    """The figure; zoom and hidden curves last as long as `key` and `study` stay.
+def show(
+    figure: go.Figure, key: str, same: str, alt: str, config: dict[str, Any], seconds: float = 0.0
+) -> None:
+    """The figure; zoom and hidden curves last as long as `key` and `same` stay. `alt` is its words.
 
     With `seconds` its curves draw themselves in that time, once, where the reader's system does not ask
     for still pictures.
     """
-    data = {"figure": figure.to_json(), "study": study, "config": config, "seconds": seconds}
+    data = {"figure": figure.to_json(), "same": same, "alt": alt, "config": config, "seconds": seconds}
     _chart(key=key, data=data)

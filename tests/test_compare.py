@@ -204,7 +204,7 @@ def test_hostile_names_are_text(folder: Path, open_page: Open) -> None:
         assert len(app.multiselect[0].value) == 2
         parts = [*app.markdown, *app.title, *app.header, *app.caption, *app.info]
         interpreted = "\n".join(item.value for item in parts)
-        spec = app.get("plotly_chart")[0].proto.spec
+        spec = json.dumps(charts(app))
         for sign in ("evil.example", "![", "<b>", "<img"):
             assert sign not in interpreted
         assert "<img" not in spec
@@ -448,9 +448,13 @@ def test_the_filter_and_the_differences(folder: Path, open_page: Open) -> None:
     app = open_page()
     box(app, "text_input", "filter").set_value("RESNET 14").run()
     assert list(numbers(app).index) == ["resnet-14"]
+    assert list(named(app)) == ["resnet-14 (n = 2)"], "filter, chart and table are one"
+    box(app, "text_input", "filter").set_value("resnet -seed:1").run()
+    assert list(numbers(app)["seeds"]) == ["0", "0"]
     box(app, "text_input", "filter").set_value("nobody").run()
-    assert "No curve has these words" in app.info[0].value
+    assert "No run has these words" in app.info[0].value
     box(app, "text_input", "filter").set_value("").run()
+    box(app, "selectbox", "first").select("plain-8").run()
     box(app, "selectbox", "second").select("resnet-14").run()
     assert app.dataframe[1].value.to_numpy().tolist() == [
         ["network.depth", "8", "14"],
@@ -458,6 +462,95 @@ def test_the_filter_and_the_differences(folder: Path, open_page: Open) -> None:
     ]
     box(app, "selectbox", "second").select("plain-8").run()
     assert "their configurations are the same" in "\n".join(item.value for item in app.markdown)
+
+
+def test_differences_to_the_baseline_are_of_the_same_seeds(folder: Path, open_page: Open) -> None:
+    ends: dict[str, dict[int, float]] = {"plain-14": {}, "resnet-14": {}}
+    for network, seeds in (("plain-14", range(5)), ("resnet-14", range(1, 4)), ("plain-8", [9])):
+        for seed in seeds:
+            path = write_run(folder, network, seed=seed)
+            if network in ends:
+                ends[network][seed] = list(rows_of(path, "train_error").values())[-1]
+    app = open_page(compare=[f"digits/{path.name}" for path in (folder / "digits").iterdir()])
+    box(app, "selectbox", "baseline").select("plain-14").run()
+    pairs = [ends["resnet-14"][seed] - ends["plain-14"][seed] for seed in (1, 2, 3)]
+    row = numbers(app).loc["resnet-14"]
+    assert row["difference"] == pytest.approx(statistics.mean(pairs))
+    assert row["pairs"] == 3
+    low, high = (float(part) for part in row["interval"].strip("[]").split(","))
+    assert low <= statistics.mean(pairs) <= high
+    assert numbers(app).loc[["plain-14", "plain-8"], "difference"].isna().all(), "no seed in common"
+    drawn = named(app)
+    assert list(drawn) == ["resnet-14 (n = 3)"], "the chart shows the differences"
+    assert drawn["resnet-14 (n = 3)"]["y"][-1] == pytest.approx(statistics.mean(pairs))
+    assert "minus that of plain-14" in chart(app)["layout"]["title"]["text"]
+
+
+def test_a_curve_keeps_its_look_whatever_is_filtered(folder: Path, open_page: Open) -> None:
+    write_study(folder, seeds=2)
+    for seed in (0, 1):
+        write_run(folder, "plain-8", seed=seed, lr=0.05, name=f"slow-{seed}")
+    every = [f"digits/{path.name}" for path in (folder / "digits").iterdir()]
+    app = open_page(compare=every)
+    before = {name.partition(" (")[0]: trace["line"] for name, trace in named(app).items()}
+    assert len({json.dumps(line) for line in before.values()}) > 2
+    pictures = dict(numbers(app)["look"])
+    box(app, "text_input", "filter").set_value("lr:0.05").run()
+    (left,) = named(app).values()
+    (name,) = [name for name in before if "0.05" in name]
+    assert left["line"] == before[name]
+    assert list(numbers(app)["look"]) == [pictures[name]], "in the table, too"
+    box(app, "text_input", "filter").set_value("resnet").run()
+    for short, trace in named(app).items():
+        (name,) = [name for name in before if name.startswith(short.partition(" (")[0])]
+        assert trace["line"] == before[name]
+
+
+def test_small_multiples_share_their_axes(folder: Path, open_page: Open) -> None:
+    write_study(folder, seeds=1)
+    app = open_page(
+        panels="per depth",
+        compare=[f"digits/{n}-seed0" for n in ("plain-8", "plain-14", "resnet-8", "resnet-14")],
+    )
+    layout = chart(app)["layout"]
+    assert {layout["xaxis2"]["matches"], layout["yaxis2"]["matches"]} == {"x", "y"}, "one zoom for all"
+    assert [note["text"] for note in layout["annotations"]] == ["8 layers", "14 layers"]
+    places = {trace["name"]: trace["xaxis"] for trace in traces(app)}
+    assert places == {"plain-8": "x", "resnet-8": "x", "plain-14": "x2", "resnet-14": "x2"}
+
+
+def test_any_quantity_stands_on_either_axis(folder: Path, open_page: Open) -> None:
+    path = write_run(folder, "plain-8")
+    app = open_page(y="test error", x="train error")
+    (trace,) = traces(app)
+    train, test = rows_of(path, "train_error"), rows_of(path, "test_error")
+    assert trace["x"] == pytest.approx([train[step] for step in test])
+    assert trace["y"] == pytest.approx([*test.values()])
+
+
+def test_the_latest_run_and_the_whole_study_are_a_button_away(folder: Path, open_page: Open) -> None:
+    write_study(folder, seeds=2)
+    path = write_run(folder, "plain-20")
+    info = json.loads((path / "run.json").read_text())
+    info["starts"][-1]["time"] = "9999-01-01T00:00:00+00:00"
+    (path / "run.json").write_text(json.dumps(info))
+    app = open_page()
+    next(item for item in app.button if item.key == "latest").click().run()
+    assert box(app, "multiselect", "compare").value == ["digits/plain-20-seed0"]
+    next(item for item in app.button if item.key == "every").click().run()
+    assert len(box(app, "multiselect", "compare").value) == 9
+
+
+def test_fifty_curves_have_a_legend_that_scrolls_beside_the_chart(
+    folder: Path, open_page: Open
+) -> None:
+    for seed in range(50):
+        write_run(folder, "plain-8", seed=seed)
+    app = open_page(group="single runs", compare=[f"digits/plain-8-seed{n}" for n in range(50)])
+    legend = chart(app)["layout"]["legend"]
+    assert legend["orientation"] == "v"
+    assert chart(app)["layout"]["height"] < 700
+    assert len(named(app)) == len(numbers(app)) == 50
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -522,7 +615,10 @@ def test_the_camera_saves_what_is_asked_for(folder: Path, open_page: Open) -> No
     app = open_page()
 
     def config() -> dict:
-        return json.loads(app.get("plotly_chart")[0].proto.config)
+        drawn = next(
+            i for i in app.get("bidi_component") if "figure" in json.loads(i.proto.json or "{}")
+        )
+        return json.loads(drawn.proto.json)["config"]
 
     assert config()["toImageButtonOptions"]["format"] == "svg"
     assert config()["showSendToCloud"] is False

@@ -499,9 +499,15 @@ def test_the_chart_lies_over_what_is_known_from_the_first_second(
     lab.submit(root, [lab.asked(56, "none")])
     (chart,) = charts(open_lab())
     ghosts = [trace["hovertemplate"] for trace in chart["data"]]
-    assert [name for name in ghosts if "plain-20 before, mean of 2 seeds" in name], "of the form"
-    assert [name for name in ghosts if "plain-56 before, mean of 2 seeds" in name], "of what waits"
+    assert [name for name in ghosts if "plain-20 train before, mean of 2 seeds" in name], "of the form"
+    assert [name for name in ghosts if "plain-56 train before, mean of 2 seeds" in name], (
+        "of what waits"
+    )
     assert not [name for name in ghosts if "resnet-8" in name], "of no other"
+    (chart,) = charts(open_lab(lab_predict="true"))
+    assert not [t for t in chart["data"] if " before, " in t["hovertemplate"]], (
+        "no answer is given away"
+    )
 
 
 def test_a_prediction_is_a_level_in_the_chart_and_is_compared_with_the_end(

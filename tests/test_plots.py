@@ -275,6 +275,7 @@ ERRORS = "dashed: training, bold: test"
 LAYERS = "dashed: plain, solid: residual"
 GRAMMAR = {
     "error_curves": ERRORS,
+    "playground": ERRORS,
     "error_against_depth": ERRORS,
     "run_curves": ERRORS,
     "draw_by_precision": "dashed: training",
@@ -350,6 +351,7 @@ EVERY: list[tuple[str, Callable[[pd.DataFrame], go.Figure], Callable[..., pd.Dat
     *((draw.__name__, draw, frame) for draw, frame in FIGURES),
     ("paper_error_curves", lambda _: plots.paper_error_curves(), rates),
     ("compare_curves", draw_compared, metrics),
+    ("playground", lambda frame: plots.playground(frame, frame, {"plain-20": 30.0}), metrics),
     ("learning_rate", lambda frame: plots.learning_rate(frame, "paper"), rates),
     ("learning_rates", lambda frame: plots.learning_rates(frame, 8, "a title"), rates),
     ("network_drawing", draw_network, rates),
@@ -368,7 +370,7 @@ def legend_line(figure: go.Figure) -> str:
 def test_every_figure_of_the_library_stands_in_the_table_of_the_grammar() -> None:
     drawn = {name for name, value in vars(plots).items() if callable(value) and name.islower()}
     none = {"conditions", "depth_colour", "empty", "enlarge", "small", "themed", "thin_lines"}
-    none |= {"part_label"}
+    none |= {"part_label", "looks_of", "swatch"}
     own = {"at_initialisation", "error_by_condition"}  # drawn twice and by precision in FIGURES
     assert drawn - none - own == set(GRAMMAR) - {"draw_at_start", "draw_scales", "draw_by_precision"}
     assert set(GRAMMAR) == {name for name, _, _ in EVERY}

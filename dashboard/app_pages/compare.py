@@ -1,6 +1,6 @@
 """Curves of any runs of any studies, averaged over seeds or one by one, with numbers and files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,13 @@ MOST_NOTES = 40
 RUNS_AT_FIRST = 5  # of one depth
 LOOK_SECONDS = 3.0  # between two looks at runs of other studies
 # What stands in the page's address -> what it means; the first is what is shown at first.
-AXES: dict[str, series.Axis] = {
+AXES: dict[str, str] = {
     "step": "step",
     "epoch": "epoch",
     "wall time": "seconds",
     "images seen": "images",
 }
+NONE = "none"
 BANDS: dict[str, series.Spread] = {
     "lowest to highest": "range",
     "standard deviation": "sd",
@@ -37,13 +38,24 @@ class View:
     """What is drawn of the chosen runs, and how."""
 
     quantity: str
-    axis: series.Axis
+    axis: str
     by: str  # of lines.CURVES
     band: series.Spread
     smoothing: float
     log_x: bool
     log_y: bool
+    panels: str  # of series.GROUPINGS, "" for one panel
     image: str  # what the camera saves
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The curves on screen: the runs of each, what each looks like, the one the others are held to."""
+
+    shown: Sequence[series.Line]
+    members: Sequence[lines.Runs]
+    looks: Mapping[str, Any]
+    baseline: str = ""  # its name, "" for none
 
 
 def page() -> None:
@@ -55,9 +67,8 @@ def page() -> None:
     )
     if not runs:
         return
-    hint = f"Of all studies; type to search. Up to {MOST_RUNS}."
-    label = "Runs (study/run)"
-    chosen = frame.choose_runs(label, runs, study, "compare", MOST_RUNS, hint, RUNS_AT_FIRST)
+    frame.keep_zoom()
+    chosen = choose_runs(runs, study)
     if not chosen:
         st.info("Choose at least one run.", icon=":material/stacked_line_chart:")
         return
@@ -67,19 +78,78 @@ def page() -> None:
         st.info("These runs have not logged anything yet.", icon=":material/hourglass_empty:")
         return
     view = choose_view(quantities)
-    curves, members = lines.lines_of(
-        lines.in_order(chosen), view.quantity, view.axis, view.by, view.band, view.smoothing
-    )
-    figure = draw(chosen, curves, view)
+    curves = curves_of(chosen, view)
+    if curves is None:
+        st.info("No run has these words.", icon=":material/filter_alt_off:")
+        return
+    left = {label: run for runs in curves.members for label, run in runs.items()}
+    figure = draw(left, curves, view)
     show_curves(figure, view)
-    show_notes(lines.remarks(curves, members, view.axis))
-    show_numbers(curves, members, view)
-    if len(chosen) > 1:
+    show_notes(lines.remarks(curves.shown, curves.members, view.axis))
+    show_numbers(curves, view)
+    if len(left) > 1:
         frame.section("In words")
-        frame.say(*verdict.answers(cached.table([*chosen.values()])), length=2000)
-        frame.say(*store.notes(chosen.values()))
-    show_differences(curves, members, view)
-    offer_files(chosen, figure, view)
+        frame.say(*verdict.answers(cached.table([*left.values()])), length=2000)
+        frame.say(*store.notes(left.values()))
+    show_differences(curves, view)
+    offer_files(left, figure, view)
+
+
+def choose_runs(runs: lines.Runs, study: store.Study) -> dict[str, store.RunRecord]:
+    """The chosen runs; two buttons choose a whole study or the run that was begun last."""
+    own = [label for label, run in runs.items() if run.path.parent == study.path]
+
+    def take(labels: Sequence[str]) -> None:
+        st.session_state["compare"] = list(labels)[:MOST_RUNS]
+
+    place, every, last = st.columns([6, 1.2, 1.2], vertical_alignment="bottom")
+    words: dict[str, Any] = {"width": "stretch", "disabled": not own}
+    every.button("Whole study", key="every", on_click=take, args=(own,), **words)
+    newest = [lines.latest({label: runs[label] for label in own})] if own else []
+    last.button("Latest run", key="latest", on_click=take, args=(newest,), **words)
+    hint = f"Of all studies; type to search. Up to {MOST_RUNS}."
+    with place:
+        return frame.choose_runs(
+            "Runs (study/run)", runs, study, "compare", MOST_RUNS, hint, RUNS_AT_FIRST
+        )
+
+
+def curves_of(chosen: lines.Runs, view: View) -> Curves | None:
+    """The curves of those chosen runs that have the words of the filter; None if none has.
+
+    Looks are given before the filter, so that a curve keeps its own whatever is filtered.
+    """
+    search, place = st.columns([3, 2], vertical_alignment="bottom")
+    hint = "Words in name, network, data, recipe or seed: `plain lr:0.1 -seed:3`, - for without."
+    example: dict[str, Any] = {"placeholder": "words that a run must have, in chart and table"}
+    wanted = frame.ask(search.text_input, "Filter", "filter", hint, **example)
+    ordered = lines.in_order(chosen)
+    left = lines.matching(ordered, wanted or "")
+    if not left:
+        return None
+    shown, members = lines_of(left, view)
+    # By a run of each curve, as a curve is called by less where less is left to tell it from.
+    looks = look_of_each(*lines_of(ordered, view), view.quantity)
+    looks = {line.name: looks[next(iter(runs))] for line, runs in zip(shown, members, strict=True)}
+    hint = "Each other curve gets its difference to this one, seed by seed, in chart and table."
+    names = {NONE: ""} | {line.name: line.name for line in shown}
+    baseline = frame.choose("Baseline", names, "baseline", hint, place=place)
+    return Curves(shown, members, looks, baseline)
+
+
+def lines_of(runs: lines.Runs, view: View) -> tuple[list[series.Line], list[lines.Runs]]:
+    return lines.lines_of(
+        runs, view.quantity, view.axis, view.by, view.band, view.smoothing, view.panels
+    )
+
+
+def look_of_each(
+    curves: Sequence[series.Line], members: Sequence[lines.Runs], quantity: str
+) -> dict[str, Any]:
+    """Run -> what its curve looks like."""
+    looks = plots.looks_of(curves, quantity)
+    pairs = zip(curves, members, strict=True)
+    return {label: looks[line.name] for line, runs in pairs for label in runs}
 
 
 def watch_elsewhere(chosen: lines.Runs, study: store.Study) -> None:
@@ -95,10 +165,11 @@ def watch_elsewhere(chosen: lines.Runs, study: store.Study) -> None:
 
 def choose_view(quantities: Sequence[str]) -> View:
     """What to draw and how, from the controls above the chart."""
-    one, two, three, four = st.columns(4, vertical_alignment="bottom")
+    one, two, three, four, five = st.columns(5, vertical_alignment="bottom")
     by_label = {name.replace("_", " "): name for name in quantities}
     quantity = frame.choose("Quantity", by_label, "y", place=one)
-    axis = frame.choose("Against", AXES, "x", place=two)
+    others = {label: name for label, name in by_label.items() if name != quantity}
+    axis = frame.choose("Against", AXES | others, "x", place=two)
     by = frame.choose(
         "Curves",
         {label: by for by, label in lines.CURVES.items()},
@@ -117,6 +188,9 @@ def choose_view(quantities: Sequence[str]) -> View:
         place=four,
         disabled=by == lines.SINGLE,
     )
+    groups = {"one": ""} | {f"per {name}": name for name in series.GROUPINGS}
+    hint = "Panels share their axes: zoom into one, and all follow."
+    panels = frame.choose("Panels", groups, "panels", hint, place=five)
     left, middle, right, image = st.columns([2, 1, 1, 1.4], vertical_alignment="bottom")
     hint = (
         "Time-weighted exponential moving average, debiased, as Weights & Biases defines it, over a "
@@ -135,32 +209,39 @@ def choose_view(quantities: Sequence[str]) -> View:
         key="image",
         help="The camera above the chart saves it as it is shown, made in the browser.",
     )
-    return View(quantity, axis, by, band, smoothing, log_x, log_y, form or FORMATS[0])
+    smoothing = smoothing if axis in AXES.values() else 0.0  # no axis along which to average
+    return View(quantity, axis, by, band, smoothing, log_x, log_y, panels, form or FORMATS[0])
 
 
 # --- the chart --------------------------------------------------------------------------------
 
 
-def draw(chosen: lines.Runs, curves: Sequence[series.Line], view: View) -> go.Figure:
+def draw(chosen: lines.Runs, curves: Curves, view: View) -> go.Figure:
     """The curves with what they are in the subtitle, those of the selected rows of the table bold."""
     # The table stands below the chart; which of its rows are selected is known from the last drawing.
     selection = st.session_state.get("numbers")
     rows = st.session_state.get("numbers, as shown", [])
     selected = [rows[row] for row in selection.selection.rows if row < len(rows)] if selection else []
+    drawn = curves.shown
+    if curves.baseline:
+        drawn = lines.minus(drawn, curves.members, curves.baseline, view.band)
     parts = [frame.shown(series.common([run.config for run in chosen.values()]), 200)]
     parts += [f"smoothed, weight {view.smoothing:g}"] if view.smoothing else []
-    if any(line.averaged for line in curves):
+    parts += ["differences seed by seed"] if curves.baseline else []
+    if any(line.averaged for line in drawn):
         over = "seeds" if view.by == lines.SEEDS else f"all runs of one {view.by}"
         band = next(label for label, band in BANDS.items() if band == view.band)
         parts.append(f"mean over {over}" + ("" if band == "none" else f", band: {band}"))
     return plots.compare_curves(
-        curves,
+        drawn,
         view.quantity,
         view.axis,
         log_x=view.log_x,
         log_y=view.log_y,
         smoothing=view.smoothing,
-        bold=[line.name for line in curves if line.name in selected],
+        bold=[line.name for line in drawn if line.name in selected],
+        baseline=curves.baseline,
+        looks=curves.looks,
         subtitle="; ".join(filter(None, parts)),
     )
 
@@ -171,7 +252,7 @@ def show_curves(figure: go.Figure, view: View) -> None:
     frame.chart(figure, "curves", {"toImageButtonOptions": file})
     counts = figure.layout.meta or {"shown": 0, "logged": 0, "off": 0}
     if not counts["logged"]:
-        st.text(f"No chosen run has {series.QUANTITIES[view.quantity]} by {series.AXES[view.axis]}.")
+        st.text(f"No chosen run has {series.QUANTITIES[view.quantity]} by {series.TITLES[view.axis]}.")
         return
     sentence = f"Shown: {counts['shown']:,} of {counts['logged']:,} points"
     if counts["shown"] < counts["logged"]:
@@ -193,31 +274,42 @@ def show_notes(notes: Sequence[str]) -> None:
 # --- the numbers ------------------------------------------------------------------------------
 
 
-def show_numbers(curves: Sequence[series.Line], members: Sequence[lines.Runs], view: View) -> None:
-    """One row per curve: last, best and at one step, as logged."""
-    frame.section("Numbers")
-    search, at = st.columns([3, 1], vertical_alignment="bottom")
-    example = "words that the name must hold"
-    wanted = frame.ask(search.text_input, "Filter", "filter", placeholder=example)
-    hint = "The nearest step that a chosen run logged; runs without that step stay empty."
-    asked = frame.whole("At step", "at", hint, None, place=at, placeholder="last shared")
-    step = lines.shared_step(curves, asked)
-    table = lines.table_of(curves, members, view.quantity, step, view.by)
-    words = (wanted or "").casefold().split()
-    table = table[[all(word in name.casefold() for word in words) for name in table["name"]]]
-    st.session_state["numbers, as shown"] = list(table["name"])
+def show_numbers(curves: Curves, view: View) -> None:
+    """One row per curve: what it looks like, last, best and at one step, as logged."""
+    text, at = st.columns([3, 1], vertical_alignment="bottom")
     name = series.QUANTITIES[view.quantity]
-    st.markdown(
-        f"{name[0].upper()}{name[1:]}, as logged and not smoothed. Click a heading to sort; select "
+    text.markdown(
+        f"**{name[0].upper()}{name[1:]}**, as logged and not smoothed. Click a heading to sort; select "
         "rows to make their curves stand out."
     )
-    if table.empty:
-        st.info("No curve has these words in its name.", icon=":material/filter_alt_off:")
-        return
-    columns = columns_of(view.quantity, step)
-    columns["name"] = frame.text("Network" if len(curves) == 1 else "Curve", pinned=True)
+    hint = "The nearest step that a chosen run logged; runs without that step stay empty."
+    asked = frame.whole("At step", "at", hint, None, place=at, placeholder="last shared")
+    step = lines.shared_step(curves.shown, asked)
+    if asked is not None and asked != step:
+        frame.say(f"Step {asked:g} was logged by no run on screen: {step:,} is the nearest.")
+    table = lines.table_of(curves.shown, curves.members, view.quantity, step, view.by)
+    if curves.baseline:
+        table = lines.with_differences(table, curves.shown, curves.members, curves.baseline, step)
+    table.insert(1, "look", [plots.swatch(curves.looks[name]) for name in table["name"]])
+    st.session_state["numbers, as shown"] = list(table["name"])
+    columns = columns_of(view.quantity, step) | difference_columns(step)
+    columns["name"] = frame.text("Network" if len(curves.shown) == 1 else "Curve", pinned=True)
+    columns["look"] = st.column_config.ImageColumn("", width=60)
     select = {"on_select": "rerun", "selection_mode": "multi-row"}
     frame.table(table, "numbers", columns, rows=20, **select)
+
+
+def difference_columns(step: int | None) -> dict[str, Any]:
+    """Headings of what each curve has more than the baseline."""
+    at = f" at step {step:,}" if step is not None else ""
+    hint = f"Minus that of the baseline{at}, the mean over the seeds of both."
+    return {
+        "difference": frame.number("Minus baseline", hint, "%+.2f"),
+        "interval": frame.text(
+            "95 %", "Confidence interval of that mean (Student's t), from three pairs."
+        ),
+        "pairs": frame.number("Pairs", "Seeds of both.", "%d"),
+    }
 
 
 def columns_of(quantity: str, step: int | None) -> dict[str, Any]:
@@ -241,14 +333,14 @@ def columns_of(quantity: str, step: int | None) -> dict[str, Any]:
     return columns
 
 
-def show_differences(curves: Sequence[series.Line], members: Sequence[lines.Runs], view: View) -> None:
+def show_differences(curves: Curves, view: View) -> None:
     """What two of the curves differ in, field by field."""
     frame.section("What differs between two")
-    if len(curves) < 2:
+    if len(curves.shown) < 2:
         st.markdown("Choose runs of two configurations.")
         return
     left, right = st.columns(2)
-    by_name = {line.name: runs for line, runs in zip(curves, members, strict=True)}
+    by_name = {line.name: runs for line, runs in zip(curves.shown, curves.members, strict=True)}
     first = frame.choose("First", by_name, "first", place=left)
     second = frame.choose("Second", by_name, "second", first=1, place=right)
     differences = lines.differences(first, second, seeds=view.by == lines.SINGLE)

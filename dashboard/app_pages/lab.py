@@ -229,13 +229,6 @@ def to_continue(
 # --- the figures ------------------------------------------------------------------------------
 
 
-def begun(run: store.RunRecord) -> str:
-    """When the run was started last; "" where its file does not say."""
-    starts = run.info.get("starts")
-    last = starts[-1] if isinstance(starts, list) and starts else {}
-    return str(last.get("time", "")) if isinstance(last, dict) else ""
-
-
 def held(runs: list[store.RunRecord], paused: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The runs' metrics and gradient norms, while paused as they were at its beginning."""
     names = [run.name for run in runs]
@@ -258,7 +251,7 @@ def figures(
 
     From the first second: before a run has rows, over what is known of its network.
     """
-    newest = sorted(study.runs, key=begun, reverse=True)
+    newest = sorted(study.runs, key=store.begun, reverse=True)
     labels = frame.labelled((title(run.config), run) for run in newest)
     busy = {entry.name for entry in entries}
     live = [label for label, run in labels.items() if run.name in busy]
@@ -275,12 +268,15 @@ def figures(
     names = [run.network.name for run in runs] + [entry.run.network.name for entry in entries]
     names += [wish.name] if wish else []
     levels = guesses(names)
+    both = [f"{kind}-{wish.depth}" for kind in ("plain", "resnet")] if wish else []
+    # What is known would give away what is asked.
+    ghosts = known([] if levels else [*names, *both])
     groups = [*verdict.by_condition(runs).values()] or [
         []
     ]  # what cannot be averaged: figures of its own
     for number, group in enumerate(groups):
         rows = metrics[metrics["run"].isin([run.name for run in group])]
-        figure = plots.playground(rows, known(names), levels)
+        figure = plots.playground(rows, ghosts, levels)
         source = frame.Source(rows, study=study) if group else None
         frame.chart(figure, f"lab_curves_{number}", source=source)
         table = cached.table(group)

@@ -10,6 +10,7 @@ import pandas as pd
 from resnetlab import config, store
 from resnetlab.config import Run
 from resnetlab.plots import series
+from resnetlab.verdict.means import paired
 
 SEEDS, SINGLE = "seeds", "single"  # beside what `series.GROUPINGS` has
 # What the curves may be -> what it is called
@@ -29,6 +30,32 @@ def in_order(runs: Runs) -> dict[str, store.RunRecord]:
     return {label: runs[label] for label in sorted(runs, key=order)}
 
 
+def matching(runs: Runs, words: str) -> dict[str, store.RunRecord]:
+    """The runs with every word in name, network, data, recipe, seed or state, but none after `-`."""
+
+    def told(label: str) -> str:
+        run = runs[label]
+        about = run.config
+        recipe = [f"{key}:{value}" for key, value in about.recipe.model_dump().items()]
+        who = [label, about.network_name, about.network.family, about.data.label, about.precision]
+        return " ".join([*who, *recipe, f"seed:{about.seed}", run.status]).casefold()
+
+    wanted = words.casefold().split()
+    if not wanted:
+        return dict(runs)
+    texts = {label: told(label) for label in runs}
+    return {
+        label: runs[label]
+        for label, text in texts.items()
+        if all(word[1:] not in text if word[0] == "-" else word in text for word in wanted)
+    }
+
+
+def latest(runs: Runs) -> str:
+    """Label of the run that was begun last."""
+    return max(runs, key=lambda label: store.begun(runs[label]))
+
+
 def logged(run: store.RunRecord) -> pd.DataFrame:
     """Every logged row of a run, with its gradient norms."""
     return series.with_gradient_norms(run.metrics, run.probe())
@@ -44,14 +71,24 @@ def quantities(runs: Runs) -> list[str]:
 
 
 def lines_of(
-    runs: Runs, quantity: str, axis: series.Axis, by: str, spread: series.Spread, smoothing: float
+    runs: Runs,
+    quantity: str,
+    axis: str,
+    by: str,
+    spread: series.Spread,
+    smoothing: float,
+    panels: str = "",
 ) -> tuple[list[series.Line], list[Runs]]:
-    """The curves in the order of `runs`, and the runs of each. `by` is one of CURVES."""
+    """The curves in the order of `runs`, and the runs of each. `by` is one of CURVES.
+
+    `panels`, one of `series.GROUPINGS`, gives each curve the small multiple of its first run.
+    """
     labels, configs = list(runs), [run.config for run in runs.values()]
     places = [_place(run) for run in runs.values()]
     curves = []
     for run in runs.values():
-        rows = logged(run) if quantity.startswith("gradient_norm") else run.metrics
+        norms = "gradient_norm" in f"{quantity} {axis}"
+        rows = logged(run) if norms else run.metrics
         curves.append(series.curve(rows, quantity, axis, run.config.recipe.batch_size))
     curves = series.smoothed(curves, smoothing)
     if by == SINGLE:
@@ -73,7 +110,10 @@ def lines_of(
         within = series.names(members, [places[index] for index in group]) if len(group) > 1 else [""]
         parts = [series.averaged([curves[index] for index in indices]) for indices in same.values()]
         ended = [runs[labels[index]].status in store.ENDED for index in group]
-        lines.append(series.line(name, within, parts, members[0].network.depth, spread, ended))
+        network = members[0].network
+        panel = series.GROUPINGS[panels](members[0]) if panels else ""
+        more = {"shortcut": network.shortcut, "panel": panel}
+        lines.append(series.line(name, within, parts, network.depth, spread, ended, **more))
     return lines, [{labels[index]: runs[labels[index]] for index in group} for group in groups]
 
 
@@ -113,7 +153,78 @@ def table_of(
     return table.drop(columns=dict.fromkeys(idle))
 
 
-def remarks(lines: Sequence[series.Line], members: Sequence[Runs], axis: series.Axis) -> list[str]:
+def minus(
+    lines: Sequence[series.Line], members: Sequence[Runs], baseline: str, spread: series.Spread
+) -> list[series.Line]:
+    """The curves minus those of the line `baseline`, seed by seed, at the steps that both logged.
+
+    The baseline itself, and seeds that it has not, are left out.
+    """
+    by_seed = _by_seed(lines, members, baseline)
+    differences = []
+    for line, runs in zip(lines, members, strict=True):
+        seeds = _seeds(runs)
+        pairs = [index for index, seed in enumerate(seeds) if seed in by_seed]
+        if line.name == baseline or not pairs:
+            continue
+        parts = [_difference(line.curves[index], by_seed[seeds[index]]) for index in pairs]
+        names = [line.runs[index] for index in pairs]
+        more = {"shortcut": line.shortcut, "panel": line.panel}
+        differences.append(series.line(line.name, names, parts, line.depth, spread, **more))
+    return differences
+
+
+def _seeds(runs: Runs) -> list[int]:
+    """The seed of each curve of a line: of several runs of one configuration there is one."""
+    return [run.seed for run in dict.fromkeys(run.config for run in runs.values())]
+
+
+def _by_seed(
+    lines: Sequence[series.Line], members: Sequence[Runs], name: str
+) -> dict[int, pd.DataFrame]:
+    """seed -> its curve in the line of that name; a seed that occurs twice is no pair."""
+    for line, runs in zip(lines, members, strict=True):
+        if line.name == name:
+            seeds = _seeds(runs)
+            curves = zip(seeds, line.curves, strict=True)
+            return {seed: curve for seed, curve in curves if seeds.count(seed) == 1}
+    return {}
+
+
+def _difference(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    both = one.merge(other[["step", "y", "line"]], on="step", suffixes=("", "_of_baseline"))
+    differences = {name: both[name] - both[f"{name}_of_baseline"] for name in ("y", "line")}
+    return both[["step", "x"]].assign(**differences)
+
+
+def with_differences(
+    table: pd.DataFrame,
+    lines: Sequence[series.Line],
+    members: Sequence[Runs],
+    baseline: str,
+    step: int | None,
+) -> pd.DataFrame:
+    """`table_of` with what each curve has more than `baseline` at `step`, seed by seed.
+
+    `difference` is the mean over the seeds of both, `interval` its 95 % confidence interval (from three
+    pairs on), `pairs` their number.
+    """
+    rows: list[tuple[float | None, str, int | None]] = []
+    differences = {line.name: line for line in minus(lines, members, baseline, "none")}
+    for name in table["name"]:
+        curves = differences[name].curves if name in differences else ()
+        values = [y for curve in curves for y in curve["y"][curve["step"] == step]]
+        if not values:
+            rows.append((None, "", None))
+            continue
+        pairs = paired(name, baseline, values)
+        low, high = pairs.interval
+        rows.append((pairs.mean, f"[{low:+.3g}, {high:+.3g}]" if pairs.n > 2 else "", pairs.n))
+    added = pd.DataFrame(rows, columns=["difference", "interval", "pairs"], index=table.index)
+    return table.join(added.astype({"difference": float, "pairs": "Int64"}))
+
+
+def remarks(lines: Sequence[series.Line], members: Sequence[Runs], axis: str) -> list[str]:
     """What the reader has to know about these curves, a sentence each; may hold names from disk."""
     sentences = []
     for line, runs in zip(lines, members, strict=True):

@@ -12,13 +12,15 @@ from resnetlab.plots import draw, style
 from resnetlab.plots.degradation import error_curves
 from resnetlab.plots.style import DASHED_TRAIN, Keywords, Look, finish
 
+_VALUES = ", step %{x:,}: error %{y:.2f} %<extra></extra>"
+
 
 def playground(metrics: pd.DataFrame, ghosts: pd.DataFrame, levels: Mapping[str, float]) -> go.Figure:
     """`error_curves` of the runs on screen, from the moment before their first row.
 
     Beneath it, pale, the mean training error of finished runs of the same networks (`ghosts`, as
     `store.metrics_of`); `levels`, network -> predicted final training error in percent, are dotted
-    levels in the network's colour.
+    levels.
     """
     begun = not metrics.empty and metrics["train_error"].notna().any()
     if begun:
@@ -33,15 +35,15 @@ def playground(metrics: pd.DataFrame, ghosts: pd.DataFrame, levels: Mapping[str,
         seeds = draw.over_seeds(network.rows, "train_error", "step")
         look = Look(style.rgba(network.colour, 0.45), style.DASHED, style.FAINT)
         n = network.rows["seed"].nunique()
-        who = f"{network.name} before, mean of {n} seeds<extra></extra>"
+        who = f"{network.name} train before, mean of {n} seeds{_VALUES}"
         column = draw.FAMILIES.index(network.family) + 1
         place: Keywords = {"row": 1, "col": column, "showlegend": False}
         draw.line(figure, seeds.index, seeds["mean"], look, None, who, **place)
     for name, level in levels.items():
         told = config.Network.from_name(name)
-        look = Look(style.depth_colour(told.depth), style.DOTTED, style.MAIN)
+        look = Look(style.GREY, style.DOTTED, style.MAIN)
         place = {"row": 1, "col": draw.FAMILIES.index(told.family) + 1}
-        who = f"{name}, predicted<extra></extra>"
+        who = f"{name}, predicted{_VALUES}"
         ends: Keywords = {"x": [0, max(steps)], "y": [level, level], "showlegend": False}
         draw.line(figure, look=look, who=who, **ends, **place)
         note: Keywords = {"x": max(steps), "y": level, "xanchor": "right", "yanchor": "bottom"}

@@ -26,6 +26,7 @@ Spread = Literal["sd", "range", "se", "none"]
 _NAMES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 QUANTITIES: dict[str, str] = _NAMES["quantities"]  # quantity -> its name on an axis, with the unit
 AXES: dict[Axis, str] = _NAMES["axes"]
+TITLES: dict[str, str] = AXES | QUANTITIES  # of whatever may be an axis
 MOST_POINTS = 2_000  # of one curve on a chart
 _VIEWPORT = 1_000  # steps across the axis, as in W&B's definition
 
@@ -33,13 +34,14 @@ _VIEWPORT = 1_000  # steps across the axis, as in W&B's definition
 # --- one curve --------------------------------------------------------------------------------
 
 
-def curve(metrics: pd.DataFrame, quantity: str, axis: Axis, batch_size: int) -> pd.DataFrame:
+def curve(metrics: pd.DataFrame, quantity: str, axis: str, batch_size: int) -> pd.DataFrame:
     """The rows of one run that have the quantity, by step: step, x, y (floats, finite).
 
     `metrics` as `RunRecord.metrics`. Rows without a place on the axis (no wall time logged) are left
-    out. Images seen are step x batch size: every batch of the training loop is full.
+    out. The axis may be another quantity: a point for every step that has both. Images seen are step x
+    batch size: every batch of the training loop is full.
     """
-    if quantity not in metrics:
+    if quantity not in metrics or axis not in {*AXES, *metrics}:
         return pd.DataFrame({"step": pd.Series(dtype=int), "x": [], "y": []}, dtype=float)
     step, y = metrics["step"].to_numpy(), metrics[quantity].to_numpy(dtype=float)
     x = step * float(batch_size) if axis == "images" else metrics[axis].to_numpy(dtype=float)
@@ -175,6 +177,8 @@ class Line:
     mean: pd.DataFrame  # of `line` over the runs that have ended, as `over_runs`; empty for one run
     raw: pd.DataFrame  # of y
     young: int = 0  # runs that have not ended: in no mean, thin beside it
+    shortcut: str = ""  # of its network, where it has one
+    panel: str = ""  # the small multiple that it is drawn in
 
     @property
     def averaged(self) -> bool:
@@ -188,6 +192,7 @@ def line(
     depth: int,
     kind: Spread,
     ended: Sequence[bool] = (),
+    **more: str,
 ) -> Line:
     """A Line, with mean and spread if it has several runs with values.
 
@@ -199,7 +204,7 @@ def line(
     averaged = [curve for curve, over in filled if over] if len(filled) > 1 else []
     mean, raw = over_runs(averaged, kind, "line"), over_runs(averaged, "none", "y")
     young = sum(not over for _, over in filled)
-    return Line(name, tuple(runs), tuple(curves), depth, mean, raw, young)
+    return Line(name, tuple(runs), tuple(curves), depth, mean, raw, young, **more)
 
 
 def smoothed(curves: Sequence[pd.DataFrame], weight: float) -> list[pd.DataFrame]:

@@ -5,6 +5,7 @@ from resnetlab.store.checkpoints import Checkpoint, whole_ones
 from resnetlab.store.find import (
     WITHOUT_WEIGHTS,
     Study,
+    begun,
     find_run,
     find_studies,
     find_study,

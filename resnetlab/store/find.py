@@ -194,6 +194,13 @@ def find_run(name: str, root: str | Path | None = None) -> RunRecord:
     return read_run(paths[hits[0]])
 
 
+def begun(run: RunRecord) -> str:
+    """When the run was started last, as its file has it; "" where it does not say."""
+    starts = run.info.get("starts")
+    last = starts[-1] if isinstance(starts, list) and starts else {}
+    return str(last.get("time", "")) if isinstance(last, dict) else ""
+
+
 def notes(runs: Iterable[RunRecord]) -> list[str]:
     """What must stand beside the results of these runs, a sentence each.
 
