@@ -15,6 +15,7 @@ CARRIED = (
     "notebooks/*.md",
     "dashboard/[!p]*.py",  # not photograph.py, which takes pictures of a checkout's pages
     "dashboard/icon.svg",
+    "dashboard/inside.json.gz",
     "dashboard/live_chart.js",
     "dashboard/*.toml",
     "dashboard/.streamlit/config.toml",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,9 @@ def table(runs: Sequence[store.RunRecord]) -> pd.DataFrame:
     return _together(_same(runs), "table", store.table_of, runs)[1]
 
 
-def probes(runs: Sequence[store.RunRecord]) -> pd.DataFrame:
-    """`store.probes_of` for the gradient norms. Shared: not to be written into."""
-    return _together(_same(runs), "probes", store.probes_of, runs)[1]
+def probes(runs: Sequence[store.RunRecord], kind: str = "gradient_norm") -> pd.DataFrame:
+    """`store.probes_of` that kind. Shared: not to be written into."""
+    return _together(_same(runs), kind, partial(store.probes_of, kind=kind), runs)[1]
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
@@ -133,10 +134,9 @@ def _measurement(path: Path, seen: Stamp) -> store.measurements.Measurement:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def anatomy(name: str, classes: int, channels: int, size: int) -> list[dict[str, Any]]:
-    """`nets.parts` of the network of that name. Raises UsageError with what went wrong."""
-    question = {"network": name, "classes": classes, "channels": channels, "size": size}
-    return list(inside.ask(question)["parts"])
+def anatomy(names: Sequence[str], classes: int, channels: int, size: int) -> dict[str, Any]:
+    """`inside.anatomy` of the networks of these names. Raises UsageError with what went wrong."""
+    return inside.anatomy(names, classes, channels, size)
 
 
 def responses(run: store.RunRecord) -> dict[str, Any]:

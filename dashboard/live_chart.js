@@ -66,7 +66,8 @@ export default function (component) {
       setTimeout(draw, 50);
       return;
     }
-    window.Plotly.react(chart, figure.data, figure.layout, data.config);
+    const { frames, layout } = figure;
+    window.Plotly.react(chart, { data: figure.data, layout, frames, config: data.config });
     if (data.seconds && !chart.drawn && !matchMedia("(prefers-reduced-motion: reduce)").matches)
       reveal(chart, figure, data, () => turn === chart.turn && chart.isConnected);
     chart.drawn = true;

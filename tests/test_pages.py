@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from dashboard_data import charts, write_run, write_study
+from dashboard_data import EVERY, STEPS, charts, write_run, write_study
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-from resnetlab import cli, paper, store
+from dashboard import inside
+from resnetlab import cli, config, nets, paper, store
 from resnetlab.pages import executed
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -390,6 +391,50 @@ def test_evaluations_that_are_no_numbers_are_left_out(folder: Path, open_page: O
     assert "evil.example" not in markup(app)
 
 
+def test_what_comes_along_of_the_anatomy_is_what_torch_says() -> None:
+    """The page of a committed study starts no torch; `python -m dashboard.inside write` renews it."""
+    known = inside.known()
+    assert {key.split()[0] for key in known} >= {"plain-56", "resnet-56", "resnet-56-B"}
+    for key in ("plain-20 10 1 8", "resnet-20 10 1 8", "resnet-20 10 3 32"):
+        name, *numbers = key.split()
+        classes, channels, size = map(int, numbers)
+        network = nets.build(config.Network.from_name(name), num_classes=classes, in_channels=channels)
+        assert known[key] == nets.parts(network, size)
+
+
+def test_the_page_of_a_committed_study_starts_no_process(
+    monkeypatch: pytest.MonkeyPatch, open_page: Open
+) -> None:
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(PROJECT / "results"))
+    monkeypatch.setattr(inside.subprocess, "run", lambda *_, **__: pytest.fail("a process"))
+    for study in ("reference/digits", "reference/depth-cpu", "reference/shortcuts"):
+        app = open_page(NETWORKS, study=study)
+        assert "could not be built" not in texts(app)
+        assert charts(app)
+
+
+def test_the_film_moves_drawings_and_error_curve_without_the_server(
+    folder: Path, open_page: Open
+) -> None:
+    for network in ("plain-8", "resnet-8"):
+        write_run(folder, network)
+    (film,) = [one for one in charts(open_page(NETWORKS)) if one.get("frames")]
+    steps = [frame["name"] for frame in film["frames"]]
+    assert steps == [str(step) for step in range(EVERY, STEPS + 1, EVERY)]
+    (slider,) = film["layout"]["sliders"]
+    assert [mark["args"][0] for mark in slider["steps"]] == [[step] for step in steps]
+    kinds = [film["data"][place]["type"] for place in film["frames"][0]["traces"]]
+    assert kinds == ["heatmap", "heatmap", "scatter"], "a drawing per network and the curve's cursor"
+    for frame in film["frames"]:
+        drawn, other, cursor = frame["data"]
+        step = int(frame["name"])
+        assert cursor["x"] == [step, step]
+        values = [math.log10(1 / (1 + index + step)) for index in range(8)]
+        boxes = [value for row in drawn["z"] for value in row if value is not None]
+        assert boxes == pytest.approx(values, abs=0.01), "of layer after layer, stage by stage"
+        assert other["z"] == drawn["z"]
+
+
 # --- inside the networks ----------------------------------------------------------------------
 
 
@@ -527,7 +572,7 @@ def numbers(values: Any) -> list[float]:
 def test_unknown_values_in_the_link_fall_back(folder: Path, open_page: Open) -> None:
     write_run(folder, "plain-8")
     app = open_page(NETWORKS, network="resnet-9999", block="<b>", measured="nobody")
-    assert len(charts(app)) == 2
+    assert len(charts(app)) == 3
 
 
 # --- notebooks --------------------------------------------------------------------------------

@@ -276,6 +276,7 @@ LAYERS = "dashed: plain, solid: residual"
 GRAMMAR = {
     "error_curves": ERRORS,
     "playground": ERRORS,
+    "film": LAYERS,
     "error_against_depth": ERRORS,
     "run_curves": ERRORS,
     "draw_by_precision": "dashed: training",
@@ -347,10 +348,15 @@ def draw_beside(_: Any) -> go.Figure:
     return plots.beside_the_paper(pd.DataFrame(rows, columns=columns), *whose, apart=True)
 
 
+def draw_film(frame: pd.DataFrame) -> go.Figure:
+    return plots.film({"gradient_norm": probes(*EIGHT)}, frame)
+
+
 EVERY: list[tuple[str, Callable[[pd.DataFrame], go.Figure], Callable[..., pd.DataFrame]]] = [
     *((draw.__name__, draw, frame) for draw, frame in FIGURES),
     ("paper_error_curves", lambda _: plots.paper_error_curves(), rates),
     ("compare_curves", draw_compared, metrics),
+    ("film", draw_film, metrics),
     ("playground", lambda frame: plots.playground(frame, frame, {"plain-20": 30.0}), metrics),
     ("learning_rate", lambda frame: plots.learning_rate(frame, "paper"), rates),
     ("learning_rates", lambda frame: plots.learning_rates(frame, 8, "a title"), rates),
@@ -407,7 +413,7 @@ def test_hover_texts_say_names_of_axes_and_their_values(name: str, draw: Any, fr
     figure = draw(frame(*EIGHT))
     titles = {axis.title.text.partition(" (")[0] for axis in figure.select_yaxes() if axis.title.text}
     for trace in figure.data:
-        if trace.hoverinfo == "skip" or name == "network_drawing":
+        if trace.hoverinfo == "skip" or name in ("network_drawing", "film"):
             continue
         assert trace.hovertemplate.endswith("<extra></extra>")
         if "the trained weights" not in trace.hovertemplate:

@@ -18,6 +18,7 @@ PAPERS = [f"resnet-{depth}" for depth in (20, 32, 44, 56, 110, 18, 34, 50, 101, 
 DEEPEST = 200  # a drawing of more layers would be a line
 MOST_RUNS = 6  # whose responses are measured at a time
 MOST_PIXELS, MOST_CLASSES = 1024, 100_000
+FILMED = ("gradient_norm", "relative_update")  # the probes that colour the film
 RESPONSES = "layer-responses"  # what notebook 07 calls its measurement
 
 TEX = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
@@ -36,7 +37,7 @@ def page() -> None:
     classes, channels, size, whose = images_of(run, network)
     try:
         with st.spinner("Building the networks ..."):
-            parts = {one.name: cached.anatomy(one.name, classes, channels, size) for one in networks}
+            parts = cached.anatomy([one.name for one in networks], classes, channels, size)
     except UsageError as error:
         frame.say(f"The networks could not be built: {error}")
         return
@@ -45,6 +46,7 @@ def page() -> None:
     frame.chart(drawing, "drawing", on_select=take_click, selection_mode="points")
     frame.say(f"Shapes and multiply-adds are for {whose}, {channels} × {size} × {size}.")
 
+    show_film([found for found in runs.values() if found is not None], study)
     # Responses are asked for before the block that shows them, and drawn behind it.
     numbers, figure_7 = st.container(), st.container()
     with figure_7:
@@ -98,6 +100,20 @@ def images_of(run: store.RunRecord | None, network: config.Network) -> tuple[int
                 return len(classes), channels, size, f"the images of {run.config.data.label}"
     usual = 1000 if network.design == "imagenet" else 10
     return usual, 3, network.native_size, "the images of the paper"
+
+
+def show_film(runs: Sequence[store.RunRecord], study: store.Study) -> None:
+    """Both networks through their training, coloured by what was probed."""
+    probes = {kind: cached.probes(runs, kind) for kind in FILMED}
+    if any(len(rows) for rows in probes.values()):
+        figure = plots.film(probes, cached.metrics(runs))
+        names = " and ".join(run.name for run in runs)
+        alt = (
+            f"{names}: gradient norm and relative step of each layer, one picture for each probed step."
+        )
+        values = pd.concat([rows.assign(kind=kind) for kind, rows in probes.items()])
+        source = frame.Source(values, "03_gradient_norms", study)
+        frame.chart(figure, "film", source=source, alt=alt)
 
 
 # --- the drawing and one block of it ----------------------------------------------------------

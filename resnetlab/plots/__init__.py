@@ -13,6 +13,7 @@ from resnetlab.plots.degradation import (
     run_curves,
 )
 from resnetlab.plots.dial import dial_curves, lesions, shortcut_dial
+from resnetlab.plots.film import film
 from resnetlab.plots.gradients import (
     NORMS,
     at_initialisation,
