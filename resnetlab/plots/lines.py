@@ -170,7 +170,9 @@ def minus(
         parts = [_difference(line.curves[index], by_seed[seeds[index]]) for index in pairs]
         names = [line.runs[index] for index in pairs]
         more = {"shortcut": line.shortcut, "panel": line.panel}
-        differences.append(series.line(line.name, names, parts, line.depth, spread, **more))
+        over = {run.config.seed for run in runs.values() if run.status in store.ENDED}
+        ended = [seeds[index] in over for index in pairs]
+        differences.append(series.line(line.name, names, parts, line.depth, spread, ended, **more))
     return differences
 
 
