@@ -5,6 +5,7 @@ The server imports this file; for every visit it runs it as a script, which runs
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -20,11 +21,6 @@ SIDEBAR = 250  # pixels
 
 def visit() -> None:
     """Name the pages and run the chosen one."""
-    # A file, because an icon given by name would be fetched from a server.
-    icon = here / "icon.svg"
-    st.set_page_config(
-        page_title="resnetlab", page_icon=icon, layout="wide", initial_sidebar_state=SIDEBAR
-    )
     pages = {
         name: st.Page(
             f"app_pages/{name}.py",
@@ -36,7 +32,12 @@ def visit() -> None:
         for name, about in frame.PAGES.items()
     }
     page = st.navigation([*pages.values()])
-    frame.sidebar(next(name for name, one in pages.items() if one == page))
+    name = next(name for name, one in pages.items() if one == page)
+    # A file, because an icon given by name would be fetched from a server.
+    about: dict[str, Any] = {"page_icon": here / "icon.svg", "layout": "wide"}
+    title = f"{page.title} · resnetlab"  # tabs of a browser are told apart by it
+    st.set_page_config(page_title=title, initial_sidebar_state=SIDEBAR, **about)
+    frame.sidebar(name)
     page.run()
 
 

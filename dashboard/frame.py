@@ -10,11 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import cached, lab, live_chart, under
+from dashboard import cached, lab, live_chart, tables, under
 from resnetlab import files, plots, store, verdict
 from resnetlab.pages import document
 from resnetlab.plots import lines, series
@@ -428,27 +427,7 @@ def chart(
 # --- tables -----------------------------------------------------------------------------------
 
 
-def table(
-    data: pd.DataFrame, key: str, columns: Mapping[str, Any], *, rows: int = 1000, **more: Any
-) -> None:
-    """A table in the page's width. Of more than `rows` rows it shows a part and scrolls.
-
-    Its own button saves it as CSV: no cell is a formula there.
-    """
-    data = series.safe(data)
-    height = "content" if len(data) <= rows else 600
-    words: dict[str, Any] = {"hide_index": True, "placeholder": "", "height": height} | more
-    st.dataframe(data, key=key, column_config=columns, **words)
-
-
-def number(label: str, hint: str | None = None, form: str = "%.2f") -> Any:
-    """A column of numbers: heading with its unit, what it means on hover, two decimals by default."""
-    return st.column_config.NumberColumn(label, help=hint, format=form)
-
-
-def text(label: str, hint: str | None = None, **options: Any) -> Any:
-    """A column of text, shown as it is."""
-    return st.column_config.TextColumn(label, help=hint, **options)
+table, number, text = tables.table, tables.number, tables.text
 
 
 def columns(name: str) -> dict[str, Any]:

@@ -84,14 +84,9 @@ def asked(
             f"data {data!r} is not offered here: {', '.join(offered)} "
             "(`resnetlab data download cifar10` fetches more)"
         )
+    part = None if scale == 1 else scale
     run = config.run_from_parameters(
-        depth=depth,
-        shortcut=shortcut,
-        lr=lr,
-        data=data,
-        steps=steps,
-        seed=seed,
-        shortcut_scale=None if scale == 1 else scale,
+        depth=depth, shortcut=shortcut, lr=lr, data=data, steps=steps, seed=seed, shortcut_scale=part
     )
     limits = {
         "depth": (depth, MOST_DEPTH),

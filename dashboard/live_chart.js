@@ -56,7 +56,7 @@ export default function (component) {
   const figure = JSON.parse(data.figure);
   // With the same word as before, Plotly keeps what the reader changed.
   figure.layout.uirevision = data.same;
-  chart.setAttribute("role", "img");
+  chart.setAttribute("role", "figure");
   chart.setAttribute("aria-label", data.alt);
   chart.style.height = `${figure.layout.height}px`;
   const turn = (chart.turn = (chart.turn || 0) + 1);

@@ -182,6 +182,7 @@ def test_the_menu_leads_to_every_page_and_keeps_the_study(
         tab.get_by_role("heading", name=name, exact=True).wait_for()
         tab.wait_for_selector(CHART)
         tab.wait_for_url("**study=other*", timeout=PATIENCE)
+        wait_for(tab, f"document.title === '{name} · resnetlab'")
         picker = tab.get_by_test_id("stSidebar").get_by_role("combobox")
         assert picker.input_value() == "other"
 

@@ -142,6 +142,17 @@ def test_a_healthy_folder_says_so(folder: Path, open_page: Open) -> None:
     assert not app.metric
 
 
+def test_what_asks_for_nothing_stands_last(folder: Path, open_page: Open) -> None:
+    write_run(folder, "plain-8", status="diverged", steps=12, error="loss not finite")
+    app = open_page(HEALTH)
+    assert "Nothing asks to be done." in markup(app)
+    assert [item.label for item in app.expander] == ["1 run with nothing to do"]
+    write_run(folder, "plain-14", status="failed", steps=12, error="no memory")
+    app = open_page(HEALTH)
+    assert "Nothing asks to be done." not in markup(app)
+    assert texts(app).index("no memory") < texts(app).index("loss not finite")
+
+
 def test_every_kind_of_damage_has_its_reason_remedy_and_command(folder: Path, open_page: Open) -> None:
     write_study(folder)
     write_run(folder, "plain-20", status="diverged", steps=12, error="loss not finite at step 13")
@@ -183,8 +194,9 @@ def test_every_kind_of_damage_has_its_reason_remedy_and_command(folder: Path, op
         "Interrupted": "1", "Diverged": "1",
     }  # fmt: skip
     assert "**10 of 14 folders**" in markup(app)
-    # The chosen study first, the worst first.
-    assert said.index("resnet-32-seed0") < said.index("plain-20-seed0") < said.index("another/")
+    # The chosen study first, the worst first, what asks for nothing last.
+    assert said.index("resnet-32-seed0") < said.index("plain-26-seed0") < said.index("another/")
+    assert said.index("another/") < said.index("plain-20-seed0, diverged")
     app.pills[0].set_value(["failed"]).run()
     assert not app.exception
     assert "no memory" in texts(app)

@@ -294,7 +294,7 @@ def show_numbers(curves: Curves, view: View) -> None:
     st.session_state["numbers, as shown"] = list(table["name"])
     columns = columns_of(view.quantity, step) | difference_columns(step)
     columns["name"] = frame.text("Network" if len(curves.shown) == 1 else "Curve", pinned=True)
-    columns["look"] = st.column_config.ImageColumn("", width=60)
+    columns["look"] = st.column_config.ImageColumn("Line", width=60)
     select = {"on_select": "rerun", "selection_mode": "multi-row"}
     frame.table(table, "numbers", columns, rows=20, **select)
 

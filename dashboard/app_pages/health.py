@@ -14,6 +14,7 @@ from resnetlab import store
 from resnetlab.store.health import KINDS, Problem, problems
 
 MOST_CARDS = 12  # problems with their command; the rest stand in one table
+NEEDS_NOTHING = ("diverged",)  # kinds that are results
 COLUMNS = frame.columns("health")
 
 
@@ -23,9 +24,19 @@ def page() -> None:
         looked, rows = everything(study)
     if rows:
         rows = choose_kinds(rows, looked)
-        for problem in rows[:MOST_CARDS]:
+        # First what asks for something, then what only has to be known.
+        asking = [problem for problem in rows if problem.kind not in NEEDS_NOTHING]
+        for problem in asking[:MOST_CARDS]:
             card(problem)
-        others(rows[MOST_CARDS:])
+        others(asking[MOST_CARDS:], "rest")
+        known = [problem for problem in rows if problem.kind in NEEDS_NOTHING]
+        if known and not asking:
+            st.success("Nothing asks to be done.", icon=":material/check_circle:")
+        if known:
+            with st.expander(f"{frame.count(len(known), 'run')} with nothing to do"):
+                for problem in known[:MOST_CARDS]:
+                    card(problem)
+                others(known[MOST_CARDS:], "known")
     else:
         runs = frame.count(looked, "run")
         st.success(
@@ -74,12 +85,12 @@ def card(problem: Problem) -> None:
             st.code(frame.shown(problem.command, 2000), language=None, wrap_lines=True)
 
 
-def others(rows: Sequence[Problem]) -> None:
+def others(rows: Sequence[Problem], key: str) -> None:
     """The problems that have no card, in a table."""
     if rows:
         frame.section(f"{len(rows):,} more")
         table = pd.DataFrame([asdict(problem) for problem in rows])[list(COLUMNS)]
-        frame.table(table.map(frame.shown), "rest", COLUMNS, rows=15)
+        frame.table(table.map(frame.shown), key, COLUMNS, rows=15)
 
 
 page()

@@ -116,8 +116,10 @@ def controls(root: Path) -> config.Network | None:
         slide: dict[str, Any] = {"options": lab.DEPTHS, "value": 20}
         depth = frame.ask(st.select_slider, "Depth (6n+2)", "lab_depth", hints["depth"], **slide)
         shortcut = frame.choose("Shortcut", SHORTCUTS, "lab_shortcut")
-        slide = {"options": lab.SCALES, "value": 1.0, "disabled": shortcut == "none"}
-        scale = frame.ask(st.select_slider, "Shortcut scale", "lab_scale", hints["scale"], **slide)
+        scale = 1.0
+        if shortcut != "none":
+            slide = {"options": lab.SCALES, "value": 1.0}
+            scale = frame.ask(st.select_slider, "Shortcut scale", "lab_scale", hints["scale"], **slide)
         slide = {"options": lab.RATES, "value": 0.1}
         rate = frame.ask(st.select_slider, "Learning rate", "lab_lr", hints["rate"], **slide)
         with st.expander("Data, steps and seed"):
@@ -128,7 +130,6 @@ def controls(root: Path) -> config.Network | None:
             steps = frame.whole("Steps", "lab_steps", most, usual, step=100.0)
             seed = frame.whole("Seed", "lab_seed", hints["seed"], 0)
         start = st.button("Start", icon=":material/play_arrow:", key="start", width="stretch")
-        scale = 1.0 if shortcut == "none" else scale
     if taught:
         ask(root, lambda: lab.LESSON)
     if start:

@@ -113,6 +113,9 @@ def show_film(runs: Sequence[store.RunRecord], study: store.Study) -> None:
         )
         values = pd.concat([rows.assign(kind=kind) for kind, rows in probes.items()])
         source = frame.Source(values, "03_gradient_norms", study)
+        frame.section(
+            "Through the training", "Play it, or draw the slider: boxes and cursor move together."
+        )
         frame.chart(figure, "film", source=source, alt=alt)
 
 
