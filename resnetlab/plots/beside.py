@@ -36,7 +36,14 @@ def beside_the_paper(rows: pd.DataFrame, error: str, ours: str, papers: str, apa
     shapes = ["x" if is_plain else "circle" for is_plain in plain]
     colours = [style.GREY if pd.isna(depth) else style.depth_colour(int(depth)) for depth in depths]
     hollow = {"symbol": [f"{shape}-open" for shape in shapes], "size": 13, "color": colours}
-    draw.points(figure, rows["paper"], rows["network"], hollow | {"line": {"width": 2}}, "the paper")
+    draw.points(
+        figure,
+        rows["paper"],
+        rows["network"],
+        hollow | {"line": {"width": 2}},
+        "the paper",
+        cliponaxis=False,
+    )
     full = {"symbol": shapes, "size": 13, "color": colours}
     # An error has no negative values, whatever its deviation.
     spread: dict[str, Any] = {
@@ -44,9 +51,9 @@ def beside_the_paper(rows: pd.DataFrame, error: str, ours: str, papers: str, apa
         "array": rows["sd"],
         "arrayminus": rows[["sd", "ours"]].min(axis=1),
     }
-    spread |= {"thickness": 1.5}
+    spread |= {"thickness": 1.5, "color": style.GREY}
     who = "ours, n = %{customdata}"
-    place = {"col": len(titles), "error_x": spread, "customdata": rows["n"]}
+    place = {"col": len(titles), "error_x": spread, "customdata": rows["n"], "cliponaxis": False}
     draw.points(figure, rows["ours"], rows["network"], full, who, **place)
     for network, settled in rows.loc[rows["order"] != "", ["network", "order"]].to_numpy():
         text, colour = _TICKS.get(str(settled), _OPEN)

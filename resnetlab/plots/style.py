@@ -267,9 +267,8 @@ def small(figure: go.Figure) -> go.Figure:
     copy = go.Figure(figure)
     rows = len({axis.domain for axis in copy.select_yaxes()})
     named = sum(trace.showlegend is True for trace in copy.data)
-    copy.update_layout(title_text="", height=90 + 160 * rows, font_size=11, sliders=[], dragmode=False)
-    copy.update_layout(margin={"l": 60, "r": 8, "t": 28, "b": 76}, showlegend=named <= 6)
-    copy.update_xaxes(title_standoff=4)
+    copy.update_layout(title_text="", height=100 + 165 * rows, font_size=11, sliders=[], dragmode=False)
+    copy.update_layout(margin={"l": 60, "r": 8, "t": 28, "b": 92}, showlegend=named <= 6)
     return copy.update_annotations(font_size=12)
 
 
