@@ -548,7 +548,7 @@ def test_fifty_curves_have_a_legend_that_scrolls_beside_the_chart(
         write_run(folder, "plain-8", seed=seed)
     app = open_page(group="single runs", compare=[f"digits/plain-8-seed{n}" for n in range(50)])
     legend = chart(app)["layout"]["legend"]
-    assert legend["orientation"] == "v"
+    assert (legend["orientation"], legend["yref"]) == ("v", "paper")
     assert chart(app)["layout"]["height"] < 700
     assert len(named(app)) == len(numbers(app)) == 50
 

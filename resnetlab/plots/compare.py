@@ -85,6 +85,7 @@ def compare_curves(
     else:  # a column of its own, which scrolls
         room = 0
         legend = {"orientation": "v", "x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top"}
+        legend["yref"] = "paper"
     height = 520 + room + 260 * (grid["rows"] - 1)
     finish(figure, escape(title, quote=False), escape(subtitle, quote=False), words, height, 104 + room)
     figure.update_layout(legend=legend, showlegend=True)
