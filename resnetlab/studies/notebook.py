@@ -186,7 +186,13 @@ def limits(notes: Iterable[str], runs: Iterable[store.RunRecord | config.Run] = 
     if 0 < seeds < verdict.ENOUGH_SEEDS:
         notes.append(f"{seeds} seed(s): too few to tell chance from a difference")
     reasons = [reason for run in configurations for reason in verdict.not_comparable(run)]
-    return say(f"{note[0].upper()}{note[1:].rstrip('.')}." for note in dict.fromkeys(notes + reasons))
+    return say(f"{_capital(note).rstrip('.')}." for note in dict.fromkeys(notes + reasons))
+
+
+def _capital(note: str) -> str:
+    """With a capital letter to begin with; a name such as bf16 or resnet-56 stays as it is written."""
+    named = any(letter.isdigit() for letter in note.split(maxsplit=1)[0])
+    return note if named else f"{note[0].upper()}{note[1:]}"
 
 
 def outcomes(table: pd.DataFrame) -> pd.DataFrame:
