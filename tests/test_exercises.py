@@ -77,7 +77,7 @@ def in_hand(name):
             names["table"] = table("digits")
             names["means"] = verdict.by_network(names["table"])
         case "02":
-            after = measured("trained-on", "constructed-150-steps")
+            after = measured("trained-on", "constructed")
             names |= {"after": after, "rates": sorted(after["lr"].unique()), "deep": 56, "shallow": 20}
         case "03":
             frame = measured("at-initialisation", "digits").query("quantity == 'gradient_norm'")
@@ -86,8 +86,8 @@ def in_hand(name):
             deep = [run for run in study("digits") if run.network.depth == 56]
             names |= {"weights": store.probes_of(deep, "weight_norm"), "depths": [20, 56]}
         case "04":
-            names |= {"dialled": measured("shortcut-dial", "dial-200-steps"), "deep": 56}
-            names |= {"lesions": measured("lesions", "dial-200-steps"), "depths": [20, 56]}
+            names |= {"dialled": measured("shortcut-dial", "dial"), "deep": 56}
+            names |= {"lesions": measured("lesions", "dial"), "depths": [20, 56]}
         case "05":
             networks = ["plain_56", "resnet_56", "resnet_56_B", "resnet_56_C"]
             names |= {

@@ -335,7 +335,8 @@ def test_the_first_step_notebook_asks_for_the_runs_of_the_committed_studies():
     for arm, change in arms.items():
         preset = config.GRIDS[f"first-step-{arm}"]
         assert preset.overrides == change
-        assert (preset.depths, preset.shortcuts, preset.seeds) == ((20, 56), ("none",), (0, 1, 2, 3, 4))
+        assert (preset.depths, preset.seeds) == ((20, 56), (0, 1, 2, 3, 4))
+        assert preset.shortcuts == (("none", "A") if arm == "clip" else ("none",))
 
 
 @pytest.mark.deep
@@ -458,14 +459,18 @@ def state_after(name, until):
 
 @pytest.mark.parametrize(
     ("name", "until"),
-    # 09 and 11 belong here again when digits-times-3 and digits-fp64 are trained with paper-400.
-    [("03_gradient_norms.ipynb", "wide ="), ("05_shortcut_options.ipynb", "grid =")],
+    [
+        ("03_gradient_norms.ipynb", "wide ="),
+        ("05_shortcut_options.ipynb", "grid ="),
+        ("09_three_times_longer.ipynb", "long ="),
+        ("11_rounding.ipynb", "grids.append"),
+    ],
 )
 def test_by_default_every_run_is_there_and_nothing_is_trained(name, until, monkeypatch):
     from resnetlab import studies
 
     state = state_after(name, until)
-    grids = [state["grid"]]
+    grids = state.get("grids") or [state[name] for name in ("grid", "long") if name in state]
 
     def refuse(grid, **how):
         raise AssertionError(f"{grid.name} would train {how['only']}")

@@ -8,6 +8,7 @@ import subprocess
 import tomllib
 from pathlib import Path, PurePath
 
+import pandas as pd
 import pytest
 import typer.core
 import typer.main
@@ -246,6 +247,24 @@ def test_what_the_readme_says_of_the_first_step_is_computed_from_the_runs():
     }
     assert f"that of the table above, {words['train_error']} are left" in " ".join(README.split())
     assert f"on the test images {words['test_error']} (5 seeds, 95 %)" in " ".join(README.split())
+    clipped_alike = store.table_of(run for run in runs if run.config.recipe.clip)
+    left = verdict.contrast(clipped_alike, "plain-56", "resnet-56", *clean)
+    (residual,) = clipped_alike[clipped_alike["network"] == "resnet-56"]["train_error_clean"].unique()
+    deepest = store.read_study(place / "digits-110").table()
+    reversed_at_110 = verdict.contrast(deepest, "resnet-110", "resnet-20", *clean)
+    low, high, (worst, best) = *left.interval, reversed_at_110.interval
+    assert (left.n, reversed_at_110.n, reversed_at_110.sign) == (5, 5, 1)
+    text = " ".join(README.split())
+    assert f"resnet-56 ends at {residual:.1f} % with every seed and plain-56 {left.mean:+.1f} " in text
+    assert f"[{low:+.1f}, {high:+.1f}] behind it" in text
+    words = f"resnet-110 ends {reversed_at_110.mean:+.1f} points [{worst:+.1f}, {best:+.1f}] behind"
+    assert words in text
+    assert not verdict.learnt(deepest[deepest["network"] == "plain-110"]).any()
+    warmed = store.read_study(place / "digits-warm-up").table()
+    both = pd.concat([deepest[deepest["network"] == "resnet-110"], warmed])
+    change = verdict.contrast(both, *warmed["recipe"].unique(), "paper-400", *clean, by="recipe")
+    words = "by {:+.1f} points [{:+.1f}, {:+.1f}] (`digits-warm-up`, clean, {} seeds"
+    assert words.format(change.mean, *change.interval, change.n) in text
     errors = table.pivot_table(index="seed", columns=["recipe", "network"], values="train_error_clean")
     costs = [errors[recipe, "plain-56"] - errors[recipe, "plain-20"] for recipe in recipes]
     most, left = (verdict.Contrast("", "", tuple(gaps)) for gaps in (costs[1] - costs[0] / 2, costs[1]))

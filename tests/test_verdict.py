@@ -714,7 +714,7 @@ def test_what_momentum_makes_of_the_first_step_is_said_beside_the_lengths() -> N
         "too short for their length to show what momentum makes of it."
     )
     assert "not logged" in on_momentum([])[0]
-    old = DEEP.parent.parent / "digits-110" / "plain-110-seed0"
+    old = DEEP.parent.parent / "depth-cpu" / "plain-56-seed0"
     assert "not logged" in on_momentum([store.read_run(old)])[0]
 
 
