@@ -15,6 +15,7 @@ from resnetlab import store
 from resnetlab.config import edit_of
 from resnetlab.plots import style
 from resnetlab.plots.style import Keywords, Look
+from resnetlab.verdict.words import rounded
 
 FAMILIES = ("plain", "residual")  # side by side in this order
 KEYS = ["depth", "shortcut", "network"]
@@ -376,6 +377,6 @@ def log_scale(values: pd.Series, word: str, ticks: np.ndarray | None = None) -> 
     """A scale of colour over the exponents of positive values, labelled with the values."""
     low, high = log_range(values)
     at = np.arange(np.ceil(low), np.floor(high) + 1) if ticks is None else ticks
-    text = [f"1e{int(tick)}" if ticks is None else f"{10**tick:.2g}" for tick in at]
+    text = [f"10<sup>{int(tick)}</sup>" if ticks is None else rounded(10**tick) for tick in at]
     bar = {"title": {"text": word}, "tickvals": at, "ticktext": text}
     return {"colorscale": "Viridis", "cmin": low, "cmax": high, "colorbar": bar}
