@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready$(TORCH:%=-%)
 ARGS ?=
 
-.PHONY: help study test test-fast test-deep test-oldest dashboard lab check figures pages address bench long-runs keep clean
+.PHONY: help study test test-fast test-deep test-oldest faults dashboard lab check figures pages address bench long-runs keep clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test       the tests      make test-fast  without whole runs and browser"
 	@echo "make test-deep  the tests that take very long, which make test leaves out"
 	@echo "make test-oldest  the fast ones on the oldest versions that pyproject.toml allows"
+	@echo "make faults     inject faults into runs; writes the figures of docs/reliability.md"
 	@echo "make check      ruff, format, mypy"
 	@echo "make bench      measure speed and write benchmarks/"
 	@echo "make pages      the manual and the committed lesson as pages, in site/"
@@ -80,6 +81,12 @@ dashboard: $(READY)
 lab: $(READY)
 	@echo "starting JupyterLab on notebooks/"
 	@$(BIN)/resnetlab lab $(ARGS)
+
+# What becomes of runs under kills, full disks, damaged files and hostile names, counted in docs/reliability.md.
+faults: $(READY)
+	@echo "injecting faults: all tests of tests/faults, then the whole campaign, some minutes"
+	@$(BIN)/python -m pytest tests/faults
+	@$(BIN)/python tests/faults/campaign.py
 
 check: $(READY)
 	@echo "ruff, format, mypy"

@@ -84,6 +84,15 @@ def threads(processes: int = 1, *, told: bool = True) -> int:
     return min(each, most or each)
 
 
+def wait_passively() -> None:
+    """Let threads that wait for each other sleep; to be said before torch is loaded.
+
+    libgomp's turn in a loop instead, which beside other work on the cores takes many times the CPU time
+    of the step itself (benchmarks/README.md). Who has set OMP_WAIT_POLICY keeps it.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 def _whole_number(text: str | None) -> int | None:
     return int(text) if text and text.strip().isdecimal() else None
 

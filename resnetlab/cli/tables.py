@@ -14,7 +14,7 @@ from typer import Argument
 
 from resnetlab import config, files, paper, store, verdict
 from resnetlab.cli.options import JsonOption, ResultsOption, app
-from resnetlab.cli.terminal import number, print_json, say, say_depth, say_means, table
+from resnetlab.cli.terminal import number, print_json, printable, say, say_depth, say_means, table
 from resnetlab.cli.testing import protocol_in_words
 from resnetlab.config import UsageError, commands
 from resnetlab.studies import cluster
@@ -36,7 +36,7 @@ def list_command(
         again = files.to_type("study")
         raise UsageError(f"no results folder {root}; run `{again}`, or give one with --results")
     for skipped in (folder for item in studies for folder in item.skipped):
-        print(f"skipped {skipped.path}: {skipped.reason}", file=sys.stderr)
+        print(printable(f"skipped {skipped.path}: {skipped.reason}"), file=sys.stderr)
     runs = [run for item in studies for run in item.runs]
     rows = [run.as_row() for run in runs]
     for item in studies:
@@ -89,7 +89,7 @@ def show(
         what = protocol_in_words(row)
         lines[f"{what}, step {row['step']}"] = f"{shown} of {row['images']} images of {row['data']}"
     rows = [(key.replace("_", " "), _in_words(key, value)) for key, value in lines.items()]
-    title = Text(f"{record.study}/{record.name}")
+    title = Text(printable(f"{record.study}/{record.name}"))
     say(
         table(("", ""), rows, wrap=True, box=box.SIMPLE, padding=(0, 1), show_header=False, title=title)
     )
@@ -183,7 +183,7 @@ def study_named(name: str, folder: str | None) -> store.Study:
     if not study.runs:
         raise UsageError("\n  ".join([f"{study.path} holds no readable run", *reasons]))
     for reason in reasons:
-        print(f"skipped {reason}", file=sys.stderr)
+        print(printable(f"skipped {reason}"), file=sys.stderr)
     return study
 
 

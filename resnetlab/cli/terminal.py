@@ -21,12 +21,19 @@ from resnetlab import machine, store, studies, verdict
 FIRST_SPEAKS_WITHIN = 10.0  # seconds; under torchrun, see fail
 
 
+def printable(text: object) -> str:
+    """The text without control characters: a name from disk may hold some, and terminals obey them."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text)
+    )
+
+
 def say(*items: object, width: int = 160) -> None:
     """Print tables as they are and all else as text: no name from disk is read as markup."""
     # In a pipe or a log nothing is as wide as a guess of 80 columns would make it.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else width)
     for item in items:
-        console.print(item if isinstance(item, Table | Text) else Text(str(item)))
+        console.print(item if isinstance(item, Table | Text) else Text(printable(item)))
 
 
 def table(
@@ -37,9 +44,9 @@ def table(
     out = Table(**usual | how)
     for heading in headings:
         side: Any = "right" if heading.startswith(">") else "left"
-        out.add_column(Text(heading.removeprefix(">")), justify=side, no_wrap=not wrap)
+        out.add_column(Text(printable(heading.removeprefix(">"))), justify=side, no_wrap=not wrap)
     for row in rows:
-        out.add_row(*(Text(str(cell)) for cell in row))
+        out.add_row(*(Text(printable(cell)) for cell in row))
     return out
 
 
@@ -186,6 +193,7 @@ def first_process() -> bool:
 
 def fail(message: str, code: int) -> None:
     """Say what went wrong in one line on standard error, and leave with that exit code."""
+    message = printable(message)
     if first_process():
         print(f"error: {message}", file=sys.stderr)
     else:

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 from typer import Argument, Option
 
-from resnetlab import config, files, store, studies, verdict
+from resnetlab import config, files, machine, store, studies, verdict
 from resnetlab.cli import options
 from resnetlab.cli.options import DeviceOption, EngineOption, JsonOption, ResultsOption, app, list_of
 from resnetlab.cli.terminal import StudyProgress, errors_of, first_process, print_json, say, say_means
@@ -221,6 +221,7 @@ def train(
         store.check_name("run", run)
     extras.require_train()
     store.prepare_root(store.results_root(results))
+    machine.wait_passively()
     from resnetlab.training import fit  # torch: only once the request is known to be good
 
     def on_row(row: Mapping[str, Any]) -> None:

@@ -7,8 +7,9 @@ import functools
 import hashlib
 import http.client
 import shutil
+import socket
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,7 +167,8 @@ def download(name: str, root: Path | None = None) -> Path:
     with made(folder, folder.with_name(f"{name}.partial")) as partial:
         try:
             partial.mkdir(parents=True)
-            download_url(reader.url, partial, reader.filename, reader.tgz_md5)
+            with _impatient():
+                download_url(reader.url, partial, reader.filename, reader.tgz_md5)
             _unpack(reader, partial)
             reader(partial, train=False, download=False)  # checks all its files
             shutil.rmtree(folder, ignore_errors=True)
@@ -177,6 +179,20 @@ def download(name: str, root: Path | None = None) -> Path:
                 f"Try again later; {OFFLINE}"
             ) from None
     return folder
+
+
+STALLED_SECONDS = 30.0  # without a byte
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """Within it a connection that brings nothing is an error: torchvision's would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALLED_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _unpack(reader: Any, folder: Path) -> None:

@@ -9,10 +9,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from resnetlab.images.datasets import OFFLINE
+from resnetlab.images.datasets import OFFLINE, STALLED_SECONDS
 from resnetlab.images.pixels import BAR, DownloadError
 
-STALLED_SECONDS = 30.0  # without a byte
 TRIES, PAUSE_SECONDS = 5, 2.0  # in a row that bring nothing
 CHUNK = 1024**2
 

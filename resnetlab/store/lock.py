@@ -60,6 +60,19 @@ class Lock:
                 self._descriptor = descriptor
                 return True
 
+    def renew(self) -> bool:
+        """Whether nobody else has it. Where its file was removed, it is made and locked again."""
+        if self._descriptor is None:
+            return True
+        try:
+            same = os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            same = False
+        if same:
+            return True
+        self.release()
+        return self.acquire(timeout=0)
+
     @property
     def held(self) -> bool:
         return self._descriptor is not None

@@ -100,6 +100,8 @@ class RunWriter:
     def _check_ours(self) -> None:
         """AnotherWriterError if another process has begun the run since: only one may go on."""
         info = read_json(self.folder / schema.RUN_FILE)[0] if self._begun else None
+        if not self._lock.renew():  # its file was removed, and another process has locked a new one
+            self._refuse(lock.owner(info or {}))
         if info and (info.get("host"), info.get("pid")) != (self.info["host"], self.info["pid"]):
             self._refuse(lock.owner(info))
 

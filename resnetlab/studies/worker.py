@@ -29,6 +29,7 @@ def main() -> int:
     """
     for number in machine.STOPS:  # a scheduler sends them to every process of a job
         signal.signal(number, _pass_on)
+    machine.wait_passively()  # the kernel inherits it
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:

@@ -124,3 +124,21 @@ def test_torchs_own_warnings_do_not_reach_the_terminal(tmp_path: Path) -> None:
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     assert "finished at step 2" in done.stdout
     assert [line for line in done.stderr.splitlines() if not line.startswith("note: ")] == []
+
+
+def test_threads_wait_asleep_unless_somebody_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    machine.wait_passively()
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    machine.wait_passively()
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
+
+
+def test_a_training_of_two_threads_waits_asleep(tmp_path: Path) -> None:
+    """Told by the OpenMP library itself, which reads the variable when torch is loaded."""
+    words = [sys.executable, "-m", "resnetlab", *TRAIN, str(tmp_path)]
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment["OMP_DISPLAY_ENV"] = "true"
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr

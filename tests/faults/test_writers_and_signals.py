@@ -14,9 +14,10 @@ from typing import Any
 import psutil
 import pytest
 from test_disk import tiny
-from test_results import ago, make, rewritten
+from test_results import RUN, ago, begin, make, rewritten
 
 from resnetlab import fit, machine, store
+from resnetlab.store import AnotherWriterError, RunWriter, lock
 
 
 @pytest.mark.parametrize("kind", machine.STOPS, ids=lambda kind: kind.name)
@@ -85,3 +86,30 @@ def test_a_heartbeat_from_the_future_is_seen_through(tmp_path: Path) -> None:
     assert not store.being_written(folder)
     here = {"host": socket.gethostname(), "pid": os.getpid()}
     assert rewritten(folder, **here, heartbeat=ago(wrong)).status == "interrupted"
+
+
+def test_a_lock_file_removed_under_a_writer_is_made_again(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, "s", "r", RUN) as writer:
+        begin(writer)
+        path = writer.folder / "run.lock"
+        path.unlink()
+        writer.save_checkpoint(4, b"weights", 1.0)
+        assert not lock.Lock(path).acquire(0)
+        path.unlink()
+        path.touch()  # another file of that name
+        writer.finish("interrupted", step=4)
+        assert not lock.Lock(path).acquire(0)
+    assert lock.Lock(path).acquire(0)
+
+
+def test_a_lock_that_another_has_taken_meanwhile_ends_the_writer(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, "s", "r", RUN) as writer:
+        begin(writer)
+        path = writer.folder / "run.lock"
+        path.unlink()
+        other = lock.Lock(path)
+        assert other.acquire(0)
+        with pytest.raises(AnotherWriterError):
+            writer.save_checkpoint(4, b"weights", 1.0)
+        assert not (writer.folder / "checkpoints").exists()
+        other.release()

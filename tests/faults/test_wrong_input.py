@@ -74,3 +74,20 @@ def test_a_users_home_is_spelt_out_or_refused(monkeypatch: pytest.MonkeyPatch, t
     assert config.expanded("~/x") == tmp_path / "x"
     with pytest.raises(UsageError, match="no such user's home"):
         config.expanded("~nobody-of-that-name/x")
+
+
+def test_a_download_that_stalls_ends_and_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    from resnetlab.images import datasets
+
+    monkeypatch.setattr(datasets, "STALLED_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it never answers
+        reader = datasets._torchvision_class("cifar10")
+        monkeypatch.setattr(reader, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/x.tar.gz")
+        with pytest.raises(pixels.DownloadError, match="could not be downloaded"):
+            datasets.download("cifar10", tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert socket.getdefaulttimeout() is None
