@@ -5,7 +5,6 @@ The server imports this file; for every visit it runs it as a script, which runs
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
@@ -21,6 +20,9 @@ SIDEBAR = 264  # pixels
 
 def visit() -> None:
     """Name the pages and run the chosen one."""
+    # Before the pages, whose icons would be fetched from a server for the tab; a file, not a name.
+    icon = here / "icon.svg"
+    st.set_page_config(page_icon=icon, layout="wide", initial_sidebar_state=SIDEBAR)
     pages = {
         name: st.Page(
             f"app_pages/{name}.py",
@@ -33,10 +35,7 @@ def visit() -> None:
     }
     page = st.navigation([*pages.values()])
     name = next(name for name, one in pages.items() if one == page)
-    # A file, because an icon given by name would be fetched from a server.
-    about: dict[str, Any] = {"page_icon": here / "icon.svg", "layout": "wide"}
-    title = f"{page.title} · resnetlab"  # tabs of a browser are told apart by it
-    st.set_page_config(page_title=title, initial_sidebar_state=SIDEBAR, **about)
+    st.set_page_config(page_title=f"{page.title} · resnetlab")  # tells tabs of a browser apart
     frame.sidebar(name)
     page.run()
 
