@@ -85,6 +85,8 @@ def test_a_name_is_meant_by_the_word_that_stands_in_it():
     assert config.did_you_mean("110", known) == "; did you mean 'digits-110'?"
     assert config.did_you_mean("figure", known) == "; did you mean 'figure-6'?"
     assert config.did_you_mean("digit", known) == "; did you mean 'digits'?"
+    assert config.did_you_mean("CONSTRUCTED", known) == "; did you mean 'constructed'?"
+    assert config.did_you_mean("110 Digits", known) == "; did you mean 'digits-110'?"
     assert config.did_you_mean("12", known) == f"; known: {', '.join(known)}"
     many = config.did_you_mean("zzz", map(str, range(30)))
     assert many.endswith("18, 19 and 10 more")

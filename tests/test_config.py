@@ -425,6 +425,9 @@ def test_a_configuration_cannot_be_changed() -> None:
         ("folder:", "needs a path"),
         ("folder:  ", "needs a path"),
         ("folder", "folder:PATH"),
+        ("imagenet", "needs a path: imagenet:PATH"),
+        ("CIFAR10", "did you mean 'cifar10'"),
+        ("../photos", "your own images are folder:../photos"),
     ],
 )
 def test_unknown_data_sets_name_the_nearest(name: str, said: str) -> None:

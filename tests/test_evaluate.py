@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import torchvision
 from PIL import Image
@@ -218,6 +219,25 @@ def test_weights_from_a_file_give_torchvisions_logits(weights):
     assert subject.step is None
 
 
+def test_what_training_scripts_put_around_weights_is_taken_off(weights, tmp_path):
+    theirs, _ = weights
+    bare = theirs.state_dict()
+    parallel = {f"module.{name}": value for name, value in bare.items()}
+    files = {
+        "parallel.pth": parallel,
+        "examples.tar": {"epoch": 9, "arch": "resnet18", "state_dict": parallel, "best_acc1": 1.0},
+        "compiled.pt": {"model": {f"_orig_mod.module.{name}": value for name, value in bare.items()}},
+        "lightning.ckpt": {"state_dict": {f"model.{name}": value for name, value in bare.items()}},
+    }
+    for name, content in files.items():
+        torch.save(content, tmp_path / name)
+    safetensors.torch.save_file(bare, tmp_path / "hub.safetensors")
+    for name in (*files, "hub.safetensors"):
+        network = training.from_torchvision(tmp_path / name, "resnet-18-B", CPU).network
+        loaded = nets.to_torchvision(network)
+        assert all(torch.equal(loaded[key], value) for key, value in bare.items()), name
+
+
 class Hostile:
     def __init__(self, target):
         self.target = target
@@ -236,7 +256,8 @@ class Hostile:
         ("hostile", "truncated or holds something else"),
         ("hostile in a zip", "truncated or holds something else"),
         ("a list", "a state dict is needed"),
-        ("a checkpoint around it", "these are not the weights of resnet-18-B"),
+        ("another's names in an envelope", "these are not the weights of resnet-18-B"),
+        ("a checkpoint of ours", "weights of resnetlab's own: `resnetlab evaluate STUDY/RUN`"),
         ("odd bias", "these are not the weights of resnet-18-B"),
     ],
 )
@@ -255,8 +276,10 @@ def test_bad_weights_files_are_refused_and_never_executed(kind, message, weights
         torch.save({"fc.bias": torch.zeros(2), "more": Hostile(str(touched))}, path)
     elif kind == "a list":
         torch.save([1, 2], path)
-    elif kind == "a checkpoint around it":
-        torch.save({"state_dict": theirs.state_dict(), "epoch": 3}, path)
+    elif kind == "another's names in an envelope":
+        torch.save({"state_dict": {f"x.{k}": v for k, v in theirs.state_dict().items()}}, path)
+    elif kind == "a checkpoint of ours":
+        torch.save({"network": nets.build("resnet-18-B", num_classes=2).state_dict(), "step": 1}, path)
     elif kind == "odd bias":
         torch.save(theirs.state_dict() | {"fc.bias": torch.tensor(1.0)}, path)
     with pytest.raises(UsageError, match=message):

@@ -136,7 +136,9 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         if path.exists() or process.poll() is not None:
             break
         time.sleep(0.1)
-    assert path.exists(), process.communicate()[1]
+    if not path.exists():
+        process.kill()  # what it has said ends with it, and 100,000 steps are long
+        raise AssertionError(process.communicate()[1])
 
 
 def start(root: Path) -> subprocess.Popen[str]:

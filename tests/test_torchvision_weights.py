@@ -131,7 +131,8 @@ def test_weights_of_another_network_are_refused_and_nothing_is_loaded() -> None:
     refused(
         network, good | {"fc.bias": torch.zeros(1000, dtype=torch.cfloat)}, "fc.bias holds torch.comp"
     )
-    refused(network, {"state_dict": good}, "missing")
+    refused(network, {"state_dict": [good]}, "missing")
+    refused(network, {"state_dict": {"state_dict": deeper}}, "96 not known to it")
     refused(network, {}, "missing")
     for weights in (None, [], "resnet18.pth", list(good.items())):
         refused(network, weights, "a state dict is needed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -54,10 +55,12 @@ class Data(_Strict):
     @classmethod
     def _name(cls, name: str) -> str:
         kind, colon, path = name.partition(":")
-        if colon and kind in FOLDERS:
+        if kind in FOLDERS and (colon or kind not in DATA_SETS):
             if not path.strip():
                 raise ValueError(f"data '{kind}:' needs a path: {kind}:PATH with {FOLDERS[kind]}")
             return name
+        if name not in DATA_SETS and ("/" in name or os.sep in name):
+            raise ValueError(f"unknown data set {name!r}; your own images are folder:{name}")
         if name not in DATA_SETS:
             raise ValueError(f"unknown data set {name!r}{did_you_mean(name, DATA_KINDS)}")
         return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
@@ -47,13 +48,19 @@ MOST_NAMES = 20  # that a message lists
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'depth'?"` for the known name that is meant, or the list of them.
 
-    That is the only one in which `word` stands, else the nearest in spelling. A number is near to
-    nothing: it is a depth, a seed or a notebook's, and another one is another thing.
+    That is the only one in which `word`, or each of its words, stands, else the nearest in spelling;
+    capitals count as small letters. A number is near to nothing: it is a depth, a seed or a notebook's,
+    and another one is another thing.
     """
     names = list(known)
-    near = [name for name in names if word and word in name]
+    small = {name: name.lower() for name in names}
+    parts = [word.lower()], re.findall(r"[^\W_]+", word.lower())
+    hits = ([n for n in names if all(part in small[n] for part in those)] for those in parts if word)
+    near = next(filter(None, hits), [])
     if len(near) != 1 and not word.isdecimal():
-        near = difflib.get_close_matches(word, near or names, n=1, cutoff=0.5) or near
+        spelt = {small[name]: name for name in reversed(near or names)}
+        close = difflib.get_close_matches(word.lower(), spelt, n=1, cutoff=0.5)
+        near = [spelt[name] for name in close] or near
     if len(near) == 1:
         return f"; did you mean {near[0]!r}?"
     names = near or names

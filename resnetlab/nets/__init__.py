@@ -21,4 +21,4 @@ from resnetlab.nets.norms import (
     without_norm,
 )
 from resnetlab.nets.sizes import check_size
-from resnetlab.nets.torchvision_weights import load_torchvision, to_torchvision
+from resnetlab.nets.torchvision_weights import load_torchvision, to_torchvision, unwrapped

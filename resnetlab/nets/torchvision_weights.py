@@ -36,14 +36,41 @@ def _torchvision_names(network: Network) -> dict[str, str]:
     return names
 
 
+# Around the weights, in files of training scripts; before their names, by torch's own wrappers.
+_AROUND = ("state_dict", "model_state_dict", "model", "network", "net")
+_BEFORE = ("module.", "_orig_mod.", "model.")
+
+
+def unwrapped(loaded: Any) -> Any:
+    """The state dict in what a training script saved: out of its `state_dict` entry, names bare.
+
+    Bare of what DataParallel, torch.compile and Lightning put before each of them. What is no such
+    thing comes back as it is.
+    """
+    while isinstance(loaded, Mapping):
+        inner = next((loaded[key] for key in _AROUND if isinstance(loaded.get(key), Mapping)), None)
+        if inner is None:
+            break
+        loaded = inner
+    if not isinstance(loaded, Mapping) or not all(isinstance(name, str) for name in loaded):
+        return loaded
+    while loaded and (
+        before := next((word for word in _BEFORE if all(name.startswith(word) for name in loaded)), "")
+    ):
+        loaded = {name.removeprefix(before): value for name, value in loaded.items()}
+    return loaded
+
+
 def load_torchvision(network: Network, state_dict: Mapping[str, Any]) -> None:
     """Load weights of torchvision's resnet18, 34, 50, 101 or 152 into the same network of ours.
 
     Strict: every name and shape must fit, or UsageError says which does not and nothing is loaded
-    (`num_batches_tracked`, absent from old files, may be missing). torchvision strides in the 3x3 of
-    its bottlenecks: its logits come out of a network named so, `resnet-50-3x3`; with the paper's
+    (`num_batches_tracked`, absent from old files, may be missing). What training scripts put around
+    weights is taken off: a `state_dict` entry, `module.` before each name. torchvision strides in the
+    3x3 of its bottlenecks: its logits come out of a network named so, `resnet-50-3x3`; with the paper's
     stride the weights fit, and the logits differ.
     """
+    state_dict = unwrapped(state_dict)
     if not isinstance(state_dict, Mapping):
         raise UsageError(f"a state dict is needed, got {type(state_dict).__name__}")
     names, values = _torchvision_names(network), network.state_dict()

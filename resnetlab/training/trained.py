@@ -156,22 +156,31 @@ def pretrained(name: str, device: str = "cpu") -> nets.Network:
 
 
 def from_torchvision(path: str | Path, name: str, device: torch.device) -> Trained:
-    """The network of that name with torchvision's weights from a file.
+    """The network of that name with torchvision's weights from a file, of torch or safetensors.
 
     The file is read without executing anything in it. Raises UsageError if it is missing, truncated
     or no file of weights, and if the weights are another network's: never random weights in silence.
+    A checkpoint or a file of weights of ours is refused too, with the command for it.
     """
     spec, file = config.Network.from_name(name), config.expanded(path)
     if not file.is_file():
         raise UsageError(f"there is no weights file {file}")
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        if file.suffix == ".safetensors":
+            state = safetensors.torch.load_file(file)
+        else:
+            state = nets.unwrapped(torch.load(file, map_location="cpu", weights_only=True))
     except PermissionError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror})") from None
-    except Exception:  # torch, pickle and zipfile raise many kinds
+    except Exception:  # torch, pickle, safetensors and zipfile raise many kinds
         raise UsageError(
             f"{file} is truncated or holds something else than weights, which is not executed"
         ) from None
+    if isinstance(state, dict) and "classifier.weight" in state:
+        raise UsageError(
+            f"{file} holds weights of resnetlab's own: `resnetlab evaluate STUDY/RUN` tests a run's, "
+            "`resnetlab.pretrained` loads those that come along"
+        )
     bias = state.get("fc.bias") if isinstance(state, dict) else None
     classes = len(bias) if isinstance(bias, Tensor) and bias.dim() == 1 and len(bias) else None
     network = nets.build(spec, num_classes=classes)
