@@ -509,7 +509,7 @@ def test_without_weights_the_page_says_so_and_draws_the_papers_lines(
     write_run(folder, "plain-8")
     app = open_page(NETWORKS)
     assert "No weights of this study" in app.info[0].value
-    lines = {t["name"]: t for t in charts(app)[1]["data"]}
+    lines = {t["name"]: t for t in charts(app)[-1]["data"]}
     assert len(lines) == 5
     assert all("the paper" in name for name in lines)
 
@@ -532,7 +532,7 @@ def test_stored_responses_are_shown_where_the_weights_are_not(folder: Path, open
     damaged.write_text("{torn")
     app = open_page(NETWORKS)
     assert "study elsewhere, made up" in texts(app)
-    lines = {trace["name"]: numbers(trace["y"]) for trace in charts(app)[1]["data"][::2]}
+    lines = {trace["name"]: numbers(trace["y"]) for trace in charts(app)[-1]["data"][::2]}
     wanted = [layer + 2 for layer in range(19)]  # the mean of seeds 0 and 2
     assert lines == {"plain-20 (n = 2)": wanted, "resnet-20-B (n = 2)": wanted}
     # Stage 2, block 1 is opened: its convolutions are the 8th and 9th of the network.
@@ -557,7 +557,7 @@ def test_responses_are_measured_on_the_runs_own_weights(folder: Path, open_page:
     test = datasets.load(run.config.data).test.images
     few = test[torch.linspace(0, len(test) - 1, min(256, len(test))).round().long()]
     wanted = probes.layer_responses(trained.network, trained.normalise(few)).tolist()
-    shown = charts(app)[1]["data"]
+    shown = charts(app)[-1]["data"]
     assert [trace["name"] for trace in shown] == ["resnet-8 (n = 1)"] * 2
     ordered, by_size = ([float(v) for v in numbers(trace["y"])] for trace in shown)
     assert ordered == pytest.approx(wanted, rel=1e-4)
