@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from resnetlab import cli
+from resnetlab import cli, config
 from resnetlab.config import UsageError
-from resnetlab.images import census
+from resnetlab.images import census, folders, photographs, pixels
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def test_what_would_stop_or_spoil_a_run_is_a_problem(folder: Path) -> None:
         shutil.copy(folder / "train" / "dog" / "0.jpg", folder / "train" / "dog" / f"{index}.jpg")
     whole.unlink()
     (folder / "val" / "cow").mkdir()
-    assert problems(folder) == [f"{folder / 'val' / 'cow'} has no images (jpg, png)"]
+    assert problems(folder) == [f"{folder / 'val' / 'cow'} has no images {folders.KINDS}"]
     shutil.copy(folder / "val" / "cat" / "0.jpg", folder / "val" / "cow" / "0.jpg")
     assert problems(folder) == [f"train and val of {folder} have different classes: cow"]
     shutil.rmtree(folder / "val" / "cow")
@@ -91,11 +93,97 @@ def test_the_wrong_number_of_classes_and_other_files_are_said(folder: Path) -> N
     (folder / "train" / "cat" / "notes.txt").write_text("x")
     found = census.inspect(folder, classes=1000)
     assert found.problems == [
-        f"ImageNet has 1000 classes, this folder has 2: use it as folder:{folder}"
+        f"ImageNet has 1000 classes, this folder has 2: use it as folder:{folder}",
+        "1 file(s) or folder(s) are not read: train/cat/notes.txt",
     ]
-    assert found.notes == ["1 file(s) or folder(s) are not read: train/cat/notes.txt"]
+    assert found.notes == []
     with pytest.raises(UsageError, match="there is no folder"):
         census.inspect(folder / "nowhere")
+
+
+def test_images_in_deeper_folders_and_of_other_kinds_are_read(folder: Path) -> None:
+    cats = folder / "train" / "cat"
+    (cats / "images" / "more").mkdir(parents=True)
+    (cats / "0.jpg").rename(cats / "images" / "more" / "0.jpg")
+    for index, kind in enumerate(("webp", "bmp", "gif", "TIFF")):
+        values = np.full((40, 50, 3), 10 * index, dtype=np.uint8)
+        Image.fromarray(values).save(cats / f"other.{kind}")
+    found = census.inspect(folder)
+    assert (found.problems, found.notes, found.splits["train"].images) == ([], [], 10)
+    photos = photographs.load(config.Data(name=f"folder:{folder}"), folder)
+    assert b"train/cat/images/more/0.jpg" in photos.splits["train"].names
+    assert photos.describe()["left_out"] == 0
+
+
+def test_what_is_not_read_is_counted_said_and_a_problem(
+    folder: Path, resnetlab: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for litter in ("__MACOSX/cat/._0.jpg", "train/__MACOSX/._cat", "train/cat/.DS_Store", "val/.x.jpg"):
+        (folder / litter).parent.mkdir(parents=True, exist_ok=True)
+        (folder / litter).write_bytes(b"x")
+    found = census.inspect(folder)
+    assert found.problems == []
+    assert "4 file(s) or folder(s) are not read" in found.notes[0]
+    assert found.splits["train"].classes == ["cat", "dog"]
+    (folder / "train" / "dog" / "9.heic").write_bytes(b"x")
+    (folder / "train" / "dog" / "more").symlink_to(folder / "train" / "cat")
+    (folder / "valid").mkdir()
+    found = census.inspect(folder)
+    assert found.problems == ["2 file(s) or folder(s) are not read: train/dog/9.heic, train/dog/more"]
+    assert "valid" in found.notes[0]
+    for place in folder.rglob("[0-9].jpg"):  # of one size, so that they are read into memory
+        Image.open(place).resize((8, 8)).save(place)
+    data = ("--data", f"folder:{folder}")
+    code, out, _ = resnetlab("data", "show", data[1])
+    assert code == 0
+    assert "left_out    7" in out
+    assert "not read    train/dog/9.heic, train/dog/more, valid, " in out
+    root = tmp_path_factory.mktemp("results")
+    words = ["--steps", "1", "--threads", "1", "--run", "r", "--results", root]
+    code, _, error = resnetlab("train", "plain-8", *data, *words)
+    assert code == 0, error
+    assert "7 file(s) or folder(s) of " in error
+    assert "are not read: train/dog/9.heic" in error
+    (run,) = root.rglob("run.json")
+    assert json.loads(run.read_text())["dataset"]["left_out"] == 7
+
+
+def test_a_test_folder_without_classes_leaves_the_part_to_val(folder: Path) -> None:
+    """ImageNet as it is distributed: the images of test/ have no labels."""
+    (folder / "test").mkdir()
+    shutil.copy(folder / "val" / "cat" / "0.jpg", folder / "test" / "ILSVRC2012_test_00000001.JPEG")
+    found = census.inspect(folder)
+    assert (found.problems, found.splits["test"].folder) == ([], "val")
+    assert found.notes[-1] == "test/ has no class of val/: val/ is the test set"
+
+
+def test_a_name_that_macos_writes_with_its_accents_apart_is_the_same_class(folder: Path) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    (folder / "train" / "cat").rename(folder / "train" / composed)
+    (folder / "val" / "cat").rename(folder / "val" / apart)
+    found = census.inspect(folder)
+    assert (found.problems, found.splits["test"].classes) == ([], [composed, "dog"])
+    (folder / "train" / apart).mkdir()
+    (folder / "train" / composed / "0.jpg").rename(folder / "train" / apart / "a.jpg")
+    layout = folders.look(folder)
+    assert [path.name for path in layout.images["train"][composed]] == ["a.jpg", "1.jpg", "2.jpg"]
+
+
+@pytest.mark.parametrize("split", ["train/", "train/cat/"])
+def test_a_name_that_is_no_utf_8_is_refused_at_the_check(folder: Path, split: str) -> None:
+    place = os.path.join(os.fsencode(folder), split.encode())
+    source = b"dog" if split == "train/" else b"0.jpg"
+    try:
+        os.rename(place + source, place + b"caf\xe9.jpg")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    if split == "train/":
+        os.rename(os.fsencode(folder) + b"/val/dog", os.fsencode(folder) + b"/val/caf\xe9.jpg")
+    (said,) = problems(folder)
+    assert "has names that are no UTF-8, rename them: '" in said
+    assert "caf\\udce9.jpg" in said
+    with pytest.raises(pixels.DataError, match="no UTF-8"):
+        photographs.load(config.Data(name=f"folder:{folder}"), folder)
 
 
 @pytest.mark.slow

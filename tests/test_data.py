@@ -847,11 +847,6 @@ def spoil_link(pets: Path) -> str:
     return r"ant/5\.png"
 
 
-def spoil_folder_for_a_file(pets: Path) -> str:
-    (pets / "train" / "ant" / "5.png").mkdir()
-    return r"ant/5\.png"
-
-
 @pytest.mark.parametrize("spoil", [v for k, v in sorted(globals().items()) if k.startswith("spoil_")])
 def test_what_is_wrong_with_a_folder_is_named_and_nothing_is_cached(
     spoil: Callable[[Path], str], pets: Path, tmp_path: Path

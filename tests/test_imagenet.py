@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -214,10 +215,10 @@ def test_folders_that_cannot_be_used_are_refused_with_the_reason(folder: Path, t
         photos(folder, tmp_path, validation=20)
     with pytest.raises(UsageError, match="small images"):
         photographs.load(config.Data(), tmp_path)
-    (folder / "test").mkdir()
+    (folder / "test" / "cat").mkdir(parents=True)
     with pytest.raises(DataError, match=r"both test/ and val/"):
         photos(folder, tmp_path)
-    (folder / "test").rmdir()
+    shutil.rmtree(folder / "test")
     (folder / "val" / "dog").rename(folder / "val" / "wolf")
     with pytest.raises(DataError, match="different classes: dog, wolf"):
         photos(folder, tmp_path)

@@ -264,19 +264,23 @@ def both(folder: Path) -> None:
 
 def test_the_check_knows_the_layout_and_notes_what_stands_in_both(folder: Path, resnetlab: Any) -> None:
     both(folder)
-    (folder / "train" / WNIDS[0] / "notes.txt").write_text("x")
+    (folder / "train" / WNIDS[0] / ".DS_Store").write_text("x")
     code, out, _ = resnetlab("data", "check", f"tiny-imagenet:{folder}")
     assert code == 0, out
     assert "20 images in 4 classes" in out
     assert "8 images in 4 classes" in out
     assert "16 JPEG RGB, 4 JPEG L" in out
     assert "they stay in, as the set is distributed (train/n01443537/images/n01443537_1.JPEG =" in out
-    assert f"not read: train/{WNIDS[0]}/notes.txt" in out
+    assert f"not read: train/{WNIDS[0]}/.DS_Store" in out
     assert "no problem found" in out
     assert resnetlab("data", "check", folder)[0] == 0  # known without its kind, by wnids.txt
     code, out, _ = resnetlab("data", "check", f"folder:{folder}")
     assert code == 1  # which is how `--data folder:` would read it
     assert "problem: " in out
+    (folder / "val" / "notes.txt").write_text("x")
+    code, out, _ = resnetlab("data", "check", folder)
+    assert (code, "problem: 1 file(s) or folder(s) are not read: val/notes.txt" in out) == (1, True)
+    (folder / "val" / "notes.txt").unlink()
     spoil_annotation(folder)
     assert resnetlab("data", "check", folder)[0] == 1
 

@@ -79,7 +79,7 @@ def data_check(
 @data_app.command("show")
 def data_show(name: Annotated[str, Argument(help=DATA_HELP)], as_json: JsonOption = False) -> None:
     """Classes, image shape, sizes and hash of a data set, read whole."""
-    from resnetlab.images import datasets, photographs
+    from resnetlab.images import datasets, folders, photographs
 
     spec = config.images_named(name)
     images = photographs.load(spec) if spec.large else datasets.load(spec)
@@ -90,3 +90,5 @@ def data_show(name: Annotated[str, Argument(help=DATA_HELP)], as_json: JsonOptio
     for key, value in info.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         print(f"{key:<11} {shown}")
+    if images.left_out:
+        print(f"{'not read':<11} {folders.named(images.left_out)}")

@@ -7,15 +7,13 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from resnetlab.config import UsageError
 from resnetlab.images import folders, tiny_imagenet
 from resnetlab.images.feeds import digest_of
 from resnetlab.images.pixels import CHECK, DataError, decode, in_threads, reading
-
-SHOWN = 5  # names of files that a sentence gives; the JSON has all
 
 Range = dict[str, float]  # least, median, greatest
 Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
@@ -55,6 +53,7 @@ class Census:
     duplicates: dict[str, str] = field(default_factory=dict)  # training file -> the same as test file
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)  # what lies beside the splits and is not read
 
 
 class _Facts(NamedTuple):
@@ -108,6 +107,9 @@ def inspect(
     is_tiny = (path / tiny_imagenet.CLASSES).is_file() if tiny is None else tiny
     layout = tiny_imagenet.look(path) if is_tiny else folders.look(path)
     census.problems += layout.problems
+    left_out = layout.left_out(path)
+    read = ("train/", f"{layout.test_folder}/")
+    census.beside += [name for name in left_out if not name.startswith(read)]
     tested: dict[bytes, str] = {}  # content -> name
     for split, folder in (("test", layout.test_folder), ("train", "train")):
         if not (path / folder).is_dir():
@@ -122,7 +124,6 @@ def inspect(
                 tested[fact.digest] = name
             elif fact.digest in tested:
                 census.duplicates[name] = tested[fact.digest]
-        ignored = (file.relative_to(path).as_posix() for file in layout.ignored)
         whole = [fact for fact in facts.values() if not fact.error]
         census.splits[split] = SplitCensus(
             folder=folder,
@@ -135,16 +136,10 @@ def inspect(
             kinds=dict(Counter(fact.kind for fact in whole).most_common()),
             upright=sum(fact.turned for fact in whole),
             damaged={name: fact.error for name, fact in facts.items() if fact.error},
-            ignored=[name for name in ignored if name.startswith(f"{folder}/")],
+            ignored=[name for name in left_out if name.startswith(f"{folder}/")],
         )
     _compare(census, classes, duplicates_are_known=is_tiny)
     return census
-
-
-def _named(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(names[:SHOWN])
-    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
 
 
 def _compare(census: Census, classes: int | None, *, duplicates_are_known: bool) -> None:
@@ -160,16 +155,22 @@ def _compare(census: Census, classes: int | None, *, duplicates_are_known: bool)
             f"use it as folder:{census.path}"
         )
     if census.duplicates:
-        named = _named([f"{name} = {tested}" for name, tested in census.duplicates.items()])
+        named = folders.named([f"{name} = {tested}" for name, tested in census.duplicates.items()])
         both = f"{len(census.duplicates)} training file(s) are test files too"
         if duplicates_are_known:
             census.notes.append(f"{both}: they stay in, as the set is distributed ({named})")
         else:
             census.problems.append(f"{both}, so that the test error would be too good: {named}")
+    odd = [name for split in splits.values() for name in split.ignored]
+    litter = [name for name in odd if folders.is_litter(PurePath(name).name)]
+    odd = [name for name in odd if name not in litter]
+    for names, sentences in ((odd, census.problems), (litter + census.beside, census.notes)):
+        if names:
+            said = f"{len(names)} file(s) or folder(s) are not read: {folders.named(names)}"
+            sentences.append(said)
+    if "test" in census.beside:
+        census.notes.append("test/ has no class of val/: val/ is the test set")
     for split in splits.values():
-        if split.ignored:
-            names = _named(split.ignored)
-            census.notes.append(f"{len(split.ignored)} file(s) or folder(s) are not read: {names}")
         if split.upright:
             census.notes.append(
                 f"{split.upright} images of {split.folder}/ are turned upright, as their metadata ask"

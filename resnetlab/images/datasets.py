@@ -215,7 +215,8 @@ def _unpack(reader: Any, folder: Path) -> None:
 
 def _folder(path: Path, label: str, root: Path) -> _Source:
     """train/CLASS/* and test/CLASS/*, decoded once into arrays that file changes invalidate."""
-    splits = folders.look(path).checked()
+    layout = folders.look(path)
+    splits = layout.checked()
     every = [file for classes in splits.values() for group in classes.values() for file in group]
     folder_key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     cache = root / "cache" / f"{folder_key}-{_state(path, every)[:16]}.npz"
@@ -231,7 +232,7 @@ def _folder(path: Path, label: str, root: Path) -> _Source:
             Split(torch.from_numpy(arrays[f"{n}_images"]), torch.from_numpy(arrays[f"{n}_labels"]))
             for n in ("train", "test")
         )
-        return Dataset(label, tuple(splits["train"]), train, test)
+        return Dataset(label, tuple(splits["train"]), train, test, left_out=layout.left_out(path))
 
     return _Source(str(cache), read)
 

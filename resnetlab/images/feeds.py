@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakValueDictionary
@@ -83,6 +83,8 @@ class Dataset:
     train: Split
     test: Split
     validation: Split | None = None
+    # Of a folder: what lies there and is not read.
+    left_out: tuple[str, ...] | None = field(default=None, kw_only=True)
 
     @property
     def in_channels(self) -> int:
@@ -111,6 +113,7 @@ class Dataset:
             "test": len(self.test),
             "in_both": in_both(self.train.images, self.test.images),
             "sha256": digest.hexdigest(),
+            **({} if self.left_out is None else {"left_out": len(self.left_out)}),
         }
 
     def normalisation(self, kind: str) -> Normalise:

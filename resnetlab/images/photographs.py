@@ -107,6 +107,7 @@ class Photos:
     splits: Mapping[str, Files]  # train, test and perhaps validation
     root: Path  # of the cache
     workers: int | None = None
+    left_out: tuple[str, ...] = ()  # what lies in the folder and is not read
 
     in_channels = 3
 
@@ -122,6 +123,7 @@ class Photos:
             **{split: len(self.splits.get(split, ())) for split in ("train", "validation", "test")},
             "in_both": self.in_both,
             "sha256": self.fingerprint,
+            "left_out": len(self.left_out),
         }
 
     @cached_property
@@ -190,7 +192,7 @@ def load(spec: config.Data, root: Path | None = None) -> Photos:
         train = splits["train"]
         kept, held = datasets.held_out(len(train), spec.validation, spec.label)
         splits |= {"train": train.take(kept), "validation": train.take(held)}
-    return Photos(spec.label, tuple(classes), splits, root)
+    return Photos(spec.label, tuple(classes), splits, root, left_out=layout.left_out(folder))
 
 
 def make_digits(root: Path) -> Path:

@@ -23,6 +23,7 @@ BYTES, MD5 = 248_100_043, "90528d7ca1a48142e341f4ef8d21d0de"
 IMAGES = {"train": 100_000, "test": 10_000}  # of the whole set
 CLASSES, NAMES = "wnids.txt", "words.txt"
 ANNOTATIONS = "val/val_annotations.txt"
+KNOWN = {"train", "val", "test", CLASSES, NAMES}  # test/ has no labels
 HINT = "; `resnetlab data download tiny-imagenet` fetches the whole set"
 
 
@@ -35,15 +36,18 @@ def look(folder: Path) -> Layout:
     problems: list[str] = []
     train: dict[str, list[Path]] = {}
     ignored: list[Path] = []
-    for place in _entries(folder / "train", problems):
+    for place in _entries(folder / "train", ignored, problems):
         if not place.is_dir():
             ignored.append(place)
             continue
         train[place.name] = _images(place / "images", ignored, problems)
         known = {f"{place.name}_boxes.txt", "images"}
-        ignored += [path for path in _entries(place, problems) if path.name not in known]
+        ignored += [path for path in _entries(place, ignored, problems) if path.name not in known]
         if not train[place.name]:
             problems.append(f"{place / 'images'} has no images (JPEG)")
+    for place, known in ((folder / "val", {"images", Path(ANNOTATIONS).name}), (folder, KNOWN)):
+        if place.is_dir():
+            ignored += [p for p in _entries(place, ignored, problems) if p.name not in known]
     classes = _validation_classes(folder, problems)
     test: dict[str, list[Path]] = {name: [] for name in train}
     images = {path.name: path for path in _images(folder / "val" / "images", ignored, problems)}
@@ -156,14 +160,14 @@ def _words(folder: Path, problems: list[str]) -> dict[str, str]:
 
 
 def _images(folder: Path, ignored: list[Path], problems: list[str]) -> list[Path]:
-    inside = _entries(folder, problems)
+    inside = _entries(folder, ignored, problems)
     ignored += [path for path in inside if not folders.is_image(path)]
     return list(filter(folders.is_image, inside))
 
 
-def _entries(folder: Path, problems: list[str]) -> list[Path]:
+def _entries(folder: Path, ignored: list[Path], problems: list[str]) -> list[Path]:
     try:
-        return folders.entries(folder)
+        return folders.entries(folder, ignored)
     except OSError as error:
         problems.append(f"{folder} cannot be read ({error.strerror})")
         return []

@@ -213,6 +213,7 @@ def _noted(run: store.RunRecord) -> Iterator[tuple[str, object]]:
         yield str(name).replace("_", " "), value
     for name in ("train", "validation", "test"):
         yield f"{name} images", data.get(name)
+    yield "files not read", data.get("left_out") or None
     yield "data, SHA-256", data.get("sha256")
     starts = info.get("starts")
     yield "starts", len(starts) if isinstance(starts, list) else None

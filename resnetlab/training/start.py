@@ -18,6 +18,7 @@ from torch import Tensor
 from resnetlab import __version__, config, machine, nets, store
 from resnetlab.config import UsageError
 from resnetlab.images import feeds
+from resnetlab.images.folders import named
 from resnetlab.nets import surgery
 from resnetlab.training import engine as engines
 from resnetlab.training import ranks, state
@@ -190,6 +191,8 @@ def _unchanged_images(writer: store.RunWriter, dataset: state.Images) -> dict[st
             f"the images of {writer.run.data.label} have changed since {writer.study}/{writer.name} "
             "began; it cannot go on exactly: use another run name"
         )
+    if left := dataset.left_out:
+        note(f"{len(left)} file(s) or folder(s) of {writer.run.data.label} are not read: {named(left)}")
     return described
 
 
