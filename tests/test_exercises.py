@@ -114,6 +114,7 @@ def in_hand(name):
             whole = [store.read_study(path) for path in store.find_studies(FOLDER.parent / "results")]
             kept = [one for one in whole if one.path.parent == REFERENCE]
             names["ours"] = comparison.measured([(one.path.name, one.runs) for one in kept])
+            run_cells(name, names, "sentences = []")
         case "11":
             names |= {"errors": measured("gradient-error", "digits"), "depths": [8, 20, 56]}
             names |= {"table": table("digits-fp64", "digits-bf16"), "runs": study("digits-bf16")}
