@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from resnetlab import cli, config, files, store
+from resnetlab.cli import terminal
 
 
 @pytest.fixture(scope="module")
@@ -308,3 +309,21 @@ def test_bench_runs_the_scripts_by_name_and_refuses_others(tmp_path, monkeypatch
     assert "failed: two" in err
     assert "did you mean 'two'" in err
     assert "shared" not in out
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_a_narrow_terminal_hides_no_name_and_no_number(columns, resnetlab, monkeypatch):
+    reference = ("--results", files.project() / "results")
+    for words in (["compare", "digits", *reference], ["list", "digits", *reference], ["weights"]):
+        _, whole, _ = resnetlab(*words)
+        assert "…" not in whole  # in a pipe a table is as wide as it needs
+        with monkeypatch.context() as patch:
+            patch.setenv("COLUMNS", str(columns))
+            patch.setattr(terminal, "watched", lambda: True)
+            _, narrow, _ = resnetlab(*words)
+        assert "…" not in narrow
+        assert all(len(line) <= columns for line in narrow.splitlines())
+        seen = "".join(narrow.split())
+        names_and_numbers = [word for word in whole.split() if any(map(str.isdigit, word))]
+        assert len(names_and_numbers) > 10
+        assert [word for word in names_and_numbers if word not in seen] == []

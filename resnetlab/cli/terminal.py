@@ -7,11 +7,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -28,12 +29,38 @@ def printable(text: object) -> str:
     )
 
 
+def watched() -> bool:
+    """Whether a terminal shows what is printed."""
+    return sys.stdout.isatty()
+
+
 def say(*items: object, width: int = 160) -> None:
-    """Print tables as they are and all else as text: no name from disk is read as markup."""
-    # In a pipe or a log nothing is as wide as a guess of 80 columns would make it.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else width)
+    """Print tables as they are and all else as text: no name from disk is read as markup.
+
+    A table that is too wide for the terminal becomes a paragraph per row: nothing of it is cut off.
+    """
     for item in items:
-        console.print(item if isinstance(item, Table | Text) else Text(printable(item)))
+        # In a pipe or a log nothing is as narrow as a guess of 80 columns would make it.
+        console = Console(highlight=False, width=None if watched() else width)
+        if not isinstance(item, Table):
+            console.print(item if isinstance(item, Text) else Text(printable(item)))
+            continue
+        wide = Measurement.get(console, console.options.update(max_width=10_000), item).maximum
+        if wide <= console.width or not all(column.no_wrap for column in item.columns):
+            console.print(item)
+        elif watched():
+            console.print(*_paragraphs(item), sep="\n")
+        else:
+            Console(highlight=False, width=wide).print(item)
+
+
+def _paragraphs(rows: Table) -> Iterator[Text]:
+    """The rows of a table of texts: the first cell, then every other one behind its heading."""
+    first, *others = rows.columns
+    for name, *cells in zip(first.cells, *(column.cells for column in others), strict=True):
+        named = (f"{c.header}: {cell}" for c, cell in zip(others, cells, strict=True) if str(cell))
+        yield Text(str(name))
+        yield Text("  " + "; ".join(named))
 
 
 def table(
@@ -42,9 +69,12 @@ def table(
     """A table of plain texts. A heading that begins with > is of numbers, which stand to the right."""
     usual: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
     out = Table(**usual | how)
+    fold: Any = "fold" if wrap else "ellipsis"
     for heading in headings:
         side: Any = "right" if heading.startswith(">") else "left"
-        out.add_column(Text(printable(heading.removeprefix(">"))), justify=side, no_wrap=not wrap)
+        out.add_column(
+            Text(printable(heading.removeprefix(">"))), justify=side, no_wrap=not wrap, overflow=fold
+        )
     for row in rows:
         out.add_row(*(Text(printable(cell)) for cell in row))
     return out
@@ -152,7 +182,7 @@ def say_means(means: Any) -> None:
         rows.append([*cells, number(row["paper_train_error"]), number(row["paper_test_error"])])
     headings = (
         *("network", ">seeds", ">train", ">train, clean", ">test", ">best seed"),
-        *(">paper: train", ">test"),
+        *(">paper: train", ">paper: test"),
     )
     title = "Final error in percent, mean ± sample standard deviation (n - 1) over seeds"
     say(title, table(headings, rows))

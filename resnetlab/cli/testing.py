@@ -201,7 +201,15 @@ def _say_evaluations(
         errors = [number(row[name]) for name in names]
         source = row["paper_source"] or "–"
         cells.append([protocol_in_words(row), f"{row['images']:,}", *errors, source])
-    headings = ("protocol", ">images", ">top-1 %", ">top-5 %", ">paper: top-1 %", ">top-5 %", "source")
+    headings = (
+        "protocol",
+        ">images",
+        ">top-1 %",
+        ">top-5 %",
+        ">paper: top-1 %",
+        ">paper: top-5 %",
+        "source",
+    )
     say(title, table(headings, cells))
     beside = [row for row in rows if row["paper_source"]]
     say(*(f"  Not comparable: {sentence}." for sentence in apart if beside))
