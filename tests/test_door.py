@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -118,3 +119,14 @@ def test_the_printed_address_carries_the_token_and_the_command_line_does_not(
     assert environment.get(door.TOKEN) == token
     assert token is None or token not in " ".join(command)
     assert (environment.get(door.OPEN) == "http://127.0.0.1:9999") is opens
+
+
+def test_where_the_port_is_taken_no_address_is_printed(
+    resnetlab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "execve", lambda *given: pytest.fail("started"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        code, out, error = resnetlab("dashboard", "--port", port)
+    assert (code, out) == (2, "")
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in error

@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import warnings
@@ -80,6 +81,12 @@ def dashboard(
         raise UsageError(
             f"--listen: an address such as 127.0.0.1 or 0.0.0.0 is needed, got {listen!r}"
         ) from None
+    with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
+        try:
+            trial.bind((listen, port))
+        except OSError as error:
+            raise UsageError(f"cannot listen on {listen}, port {port}: {error.strerror}") from None
     alone = address.is_loopback
     with_lab = alone if lab is None else lab
     settings = {
