@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import cached, lab, live_chart, tables, under
+from dashboard import cached, lab, live_chart, screen, story, tables, under
 from resnetlab import files, plots, store, verdict
 from resnetlab.pages import document
 from resnetlab.plots import lines, series
@@ -23,9 +23,6 @@ IDLE_SECONDS = 15.0  # and while none does: a study that is started later shows 
 BARS = 4  # progress bars at most
 LONG = 28  # characters of a study's name that the picker has room for
 KEPT = "study, kept"  # that was chosen last, while a page without a picker is shown
-# The committed studies that a fresh clone opens on, the first whose three numbers have enough seeds:
-# photographs; else what `make study` makes.
-FIRST = ("depth-real", "digits")
 HERE = Path(__file__).parent
 PAGES, WORDS = (
     tomllib.loads((HERE / f"{name}.toml").read_text("utf-8")) for name in ("pages", "words")
@@ -232,6 +229,7 @@ def sidebar(page: str) -> None:
                 say(label)
         switch("Projector", "projector", hints["projector"])
         bare = switch("Hide controls", "bare", hints["bare"])
+    screen.look()
     for name, wanted in {"page": True, "projector": projector(), "bare": bare}.items():
         if wanted:
             st.html(HERE / "styles" / f"{name}.css")
@@ -278,19 +276,12 @@ def place(path: Path) -> str:
 def _studies() -> dict[str, Path]:
     """By label, in the order in which they are offered; the first is shown if none is asked for."""
     paths = store.find_studies(cached.root())
-    committed = {path.name: path for path in paths if path.parent.name == store.REFERENCE}
-    first = next((name for name in FIRST if name in committed and _settles(committed[name])), FIRST[-1])
+    first = story.leading()
     others = (path.parent.name == store.REFERENCE and path.name != first for path in paths)
     # Last what the live lab trained: whatever was tried there is no finding to begin with.
     order = {path: (path.name == lab.STUDY, other) for path, other in zip(paths, others, strict=True)}
     paths.sort(key=order.__getitem__)
     return labelled((place(path), path) for path in paths)
-
-
-def _settles(path: Path) -> bool:
-    """Whether all three differences of a study stand on enough seeds."""
-    found = verdict.findings(cached.table(cached.study(path).runs))
-    return len(found) == 3 and all(one.claim.gap.n >= verdict.ENOUGH_SEEDS for one in found)
 
 
 def _no_results(root: Path) -> None:
@@ -405,7 +396,9 @@ def chart(
     kind = st.context.theme.type
     plots.themed(figure, kind if kind in ("light", "dark") else "neutral")
     spoken = shown(alt or re.sub(r"<[^>]*>", " ", figure.layout.title.text or key), 1000)
-    if projector():
+    if screen.narrow():
+        plots.stack(figure)
+    elif projector():
         plots.enlarge(figure).update_layout(font_color="#ffffff" if kind == "dark" else "#000000")
     points, logged = plots.thin_lines(figure)
     options = plots.CONFIG | dict(config or {})
@@ -422,6 +415,11 @@ def chart(
             st.caption(f"{points:,} of {logged:,} points: the lowest and highest of every stretch.")
         if source is not None:
             under.line(source, key)
+
+
+def alt(head: str, sentences: Sequence[str]) -> str:
+    """What a figure shows, for who does not see it: what it is, and what is to be said of it."""
+    return " ".join([head, *sentences])
 
 
 # --- tables -----------------------------------------------------------------------------------

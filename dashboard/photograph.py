@@ -1,4 +1,4 @@
-"""The README's two pictures of the dashboard, taken again from the committed runs: `make figures`.
+"""The pictures of the dashboard in the manual, taken again from the committed runs: `make figures`.
 
     python dashboard/photograph.py
 
@@ -17,7 +17,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 FOLDER = Path(__file__).parent / "screenshots"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 STUDY = "study=reference%2Fdigits"
-PICTURES = {"degradation": (f"/?{STUDY}", 1330), "networks": (f"/networks?{STUDY}", 960)}  # and height
+PICTURES = {  # of each its address, and its height in pixels
+    "degradation": (f"/?{STUDY}", 900),
+    "compare": (f"/compare?{STUDY}", 1150),
+    "networks": (f"/networks?{STUDY}", 1700),
+}
 WIDTH = 1280
 CHART = ".js-plotly-plot .main-svg"
 PATIENCE = 90  # seconds; a loaded machine with two cores

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -526,3 +527,40 @@ def test_printed_pages_hold_their_tables_and_open_answers(lesson_pages: Path, br
         tab.emulate_media(media="screen")
         tab.set_viewport_size({"width": 1280, "height": 720})
     context.close()
+
+
+PAGES = tomllib.loads((PROJECT / "dashboard" / "pages.toml").read_text("utf-8"))
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("look", ["light", "dark", "projector"])
+def test_axe_finds_nothing_on_any_page(
+    server: Server, open_page: Callable[..., Any], page: str, look: str
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    if not (server.root / "axe").exists():
+        write_study(server.root, study="axe")
+    address = f"{server.url}/{'' if page == 'degradation' else page}?study=axe&token={TOKEN}"
+    address += "&projector=true" if look == "projector" else ""
+    tab = open_page("axe", scheme="dark" if look == "dark" else "light", url=address)
+    tab.wait_for_selector("h1")
+    tab.wait_for_timeout(2_000)
+    tab.wait_for_selector("[data-testid=stStatusWidget]", state="detached")
+    found = axe.Axe().run(tab).response["violations"]
+    assert {one["id"]: [node["html"] for node in one["nodes"]] for one in found} == {}
+
+
+def test_on_a_phone_panels_stand_one_below_the_other(
+    server: Server, open_page: Callable[..., Any]
+) -> None:
+    if not (server.root / "plain").exists():
+        write_study(server.root, study="plain")
+    tab = open_page("plain", "gradients")
+    tab.set_viewport_size({"width": 390, "height": 844})
+    stacked = """[...document.querySelectorAll('.js-plotly-plot')].every(chart =>
+        Object.entries(chart._fullLayout).every(([name, axis]) =>
+            !/^xaxis\\d*$/.test(name) || axis.domain[0] === 0 && axis.domain[1] === 1))"""
+    wait_for(tab, f"document.querySelectorAll('.js-plotly-plot').length === 3 && {stacked}")
+    ends = "all => all.map(title => title.getBoundingClientRect().right)"
+    assert max(tab.locator(".gtitle").evaluate_all(ends)) <= 390

@@ -99,6 +99,18 @@ def test_keys_lead_through_every_screen_and_each_has_its_address(folder: Path, o
     assert shortcuts["back"].lower() == "left"
 
 
+@pytest.mark.parametrize(("seeds", "begins"), [(3, "depth-real"), (2, "digits")])
+def test_the_lesson_begins_with_the_study_of_the_first_page(
+    folder: Path, seeds: int, begins: str
+) -> None:
+    write_study(folder / "reference", study="depth-real", seeds=seeds)
+    write_study(folder / "reference")
+    question = next(question for question in story.STORY if question.name == "degradation")
+    name, read = story.first(story.sources(question))
+    assert name == begins
+    assert set(read()[0]["study"]) == {begins}
+
+
 @pytest.mark.parametrize("screen", ["", "nothing", "../../etc", "inf"])
 def test_an_address_that_names_no_screen_leads_to_the_first(open_page: Open, screen: str) -> None:
     assert open_page(screen=screen).title[0].value == story.STORY[0].title

@@ -6,13 +6,16 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import plotly.graph_objects as go
 import pytest
 from dashboard_data import write_run, write_study
 from streamlit.testing.v1 import AppTest
 from test_dashboard import APP, PROJECT, markdown
 from typer.testing import CliRunner
 
+from dashboard import frame
 from resnetlab import cli, store
 from resnetlab.config import commands
 
@@ -43,7 +46,7 @@ def codes(app: AppTest) -> list[str]:
 def test_the_link_leads_to_a_heading_that_is_there(folder: Path, open_page: Open) -> None:
     write_study(folder)
     app = open_page()
-    anchors = {item.proto.anchor for item in app.subheader}
+    anchors = {item.proto.anchor for item in app.header}
     assert "figure-depth" in anchors
     assert "[Link](#figure-depth)" in markdown(app)
 
@@ -94,3 +97,34 @@ def test_hostile_names_under_a_figure_are_text(folder: Path, open_page: Open) ->
     write_run(folder, "plain-14", name="a")
     (folder / "digits").rename(folder / "![x](evil.example) <b> $x$")
     assert "evil.example" not in markdown(open_page())
+
+
+@pytest.mark.parametrize(
+    ("page", "figures"),
+    [
+        ("gradients", ["ratio", "heatmap", "profile"]),
+        ("networks", ["drawing", "film"]),
+        ("compare", ["curves"]),
+        ("runs", ["run_curves"]),
+    ],
+)
+def test_every_figure_has_its_line_and_its_words(
+    folder: Path, page: str, figures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(folder, seeds=2)
+    spoken: dict[str, tuple[str, bool]] = {}
+    draw = frame.chart
+
+    def chart(figure: go.Figure, key: str, *rest: Any, **more: Any) -> None:
+        spoken[key] = (more.get("alt", ""), more.get("source") is not None)
+        draw(figure, key, *rest, **more)
+
+    monkeypatch.setattr(frame, "chart", chart)
+    app = AppTest.from_file(str(APP), default_timeout=60)
+    app.switch_page(f"app_pages/{page}.py").run()
+    assert not app.exception, app.exception
+    for figure in figures:
+        words, has_line = spoken[figure]
+        assert has_line
+        assert len(words) > len("Gradient norm by layer.")
+        assert f"[Link](#figure-{figure})" in markdown(app)

@@ -67,7 +67,7 @@ def copy(folder: Path, name: str, *, reference: bool = True, study: str | None =
 
 
 def sections(app: AppTest) -> list[str]:
-    return [item.value for item in app.header]
+    return [item.value for item in app.header if not item.proto.anchor.startswith("figure-")]
 
 
 def commands(app: AppTest) -> list[str]:

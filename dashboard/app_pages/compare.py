@@ -84,12 +84,13 @@ def page() -> None:
         return
     left = {label: run for runs in curves.members for label, run in runs.items()}
     figure = draw(left, curves, view)
-    show_curves(figure, view)
+    answers = verdict.answers(cached.table([*left.values()]))
+    show_curves(figure, left, view, answers)
     show_notes(lines.remarks(curves.shown, curves.members, view.axis))
     show_numbers(curves, view)
     if len(left) > 1:
         frame.section("In words")
-        frame.say(*verdict.answers(cached.table([*left.values()])), length=2000)
+        frame.say(*answers, length=2000)
         frame.say(*store.notes(left.values()))
     show_differences(curves, view)
     offer_files(left, figure, view)
@@ -246,10 +247,15 @@ def draw(chosen: lines.Runs, curves: Curves, view: View) -> go.Figure:
     )
 
 
-def show_curves(figure: go.Figure, view: View) -> None:
+def show_curves(figure: go.Figure, left: lines.Runs, view: View, answers: Sequence[str]) -> None:
     """The chart, and how many points it shows."""
     file = {"format": view.image, "filename": f"{view.quantity}-by-{view.axis}", "scale": 2}
-    frame.chart(figure, "curves", {"toImageButtonOptions": file})
+    own = {run.path.parent: run for run in left.values()}
+    study = cached.study(next(iter(own))) if len(own) == 1 else None
+    source = frame.Source(cached.metrics([*left.values()]), "01_degradation", study)
+    what = f"{series.QUANTITIES[view.quantity]} by {series.TITLES[view.axis]}, {lines.CURVES[view.by]}."
+    alt = frame.alt(what, answers)
+    frame.chart(figure, "curves", {"toImageButtonOptions": file}, source=source, alt=alt)
     counts = figure.layout.meta or {"shown": 0, "logged": 0, "off": 0}
     if not counts["logged"]:
         st.text(f"No chosen run has {series.QUANTITIES[view.quantity]} by {series.TITLES[view.axis]}.")

@@ -1,5 +1,6 @@
 """The paper's question over one study: do deeper plain networks train worse, and residual ones not?"""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -36,15 +37,17 @@ def page() -> None:
     source = frame.Source(table, "01_degradation", study)
     finding(table, reason, source)
     frame.section("What these runs say")
-    frame.sentences(verdict.answers(table), AT_ONCE)
+    answers = verdict.answers(table)
+    frame.sentences(answers, AT_ONCE)
     frame.say(*store.notes(runs))
-    show_curves(cached.metrics(runs), reason, study)
+    show_curves(cached.metrics(runs), reason, study, answers)
     frame.section(
         "Error against depth, training and test",
         "The same runs at their last step. A line that rises to the right means that depth hurts; "
         "where it rises on the training error too, it is degradation and not overfitting.",
     )
-    frame.chart(cached.figure(plots.error_against_depth, table), "both", source=source)
+    alt = frame.alt("Final training and test error against depth.", answers)
+    frame.chart(cached.figure(plots.error_against_depth, table), "both", source=source, alt=alt)
     means = verdict.by_network(table)
     beside_the_paper(means, reason)
     limits(means)
@@ -78,7 +81,9 @@ def number(one: verdict.Finding, place: Any) -> None:
         st.markdown(f"{one.claim.gap.within} {ORDER.get(one.claim.order, '')}")
 
 
-def show_curves(metrics: pd.DataFrame, reason: str | None, study: store.Study) -> None:
+def show_curves(
+    metrics: pd.DataFrame, reason: str | None, study: store.Study, answers: Sequence[str]
+) -> None:
     """Figure 6 of these runs; `reason` says why the paper's curves may not lie under them."""
     frame.section(
         "Error during training",
@@ -90,7 +95,8 @@ def show_curves(metrics: pd.DataFrame, reason: str | None, study: store.Study) -
     with_paper = frame.switch("The paper's curves", "theirs", hint, on=True)
     under_ours = with_paper and reason is None
     curves = cached.figure(plots.error_curves, metrics, with_paper=under_ours)
-    frame.chart(curves, "curves", source=frame.Source(metrics, "01_degradation", study))
+    source, alt = frame.Source(metrics, "01_degradation", study), frame.alt("Error by step.", answers)
+    frame.chart(curves, "curves", source=source, alt=alt)
     if with_paper and reason is not None:
         frame.say(f"Not under our curves: {reason}. The paper's Figure 6 by itself:")
         frame.chart(plots.paper_error_curves(), "paper_curves")

@@ -1,5 +1,7 @@
 """How strong the gradient is in every layer while a network trains."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -22,7 +24,8 @@ def page() -> None:
         st.info("Choose runs with logged gradient norms.", icon=":material/gradient:")
         return
     frame.section("What is seen")
-    frame.sentences(verdict.on_gradients(probes))
+    seen = verdict.on_gradients(probes)
+    frame.sentences(seen)
     st.markdown(
         "The paper (Sec. 4.1): *“We also verify that the backward propagated gradients exhibit healthy "
         "norms with BN. So neither forward nor backward signals vanish.”* It gives no number; here a "
@@ -30,23 +33,25 @@ def page() -> None:
         f"{verdict.EXPLODING:g}."
     )
     source = frame.Source(probes, "03_gradient_norms", study)
-    frame.chart(cached.figure(plots.gradient_ratio, probes), "ratio", source=source)
+    alt = frame.alt("Gradient norm of the first layer over that of the last, by step.", seen)
+    frame.chart(cached.figure(plots.gradient_ratio, probes), "ratio", source=source, alt=alt)
     frame.section(
         "Every layer, every step",
         "One panel per run, all on one logarithmic colour scale. Layer 1 is the first convolution, the "
         "last one the classifier. Read a column from bottom to top: an even colour "
         "means that no layer is starved of gradient.",
     )
-    frame.chart(cached.figure(plots.gradient_norm_heatmap, probes), "heatmap", source=source)
+    alt = frame.alt("Gradient norm of every layer at every step, a map per run.", seen)
+    frame.chart(cached.figure(plots.gradient_norm_heatmap, probes), "heatmap", source=source, alt=alt)
     frame.section(
         "One step, layer by layer",
         "The same numbers at one step; move the slider through the training. Seeds are averaged.",
     )
-    by_layer(study, probes)
+    by_layer(study, probes, seen)
 
 
 @st.fragment
-def by_layer(study: store.Study, probes: pd.DataFrame) -> None:
+def by_layer(study: store.Study, probes: pd.DataFrame, seen: Sequence[str]) -> None:
     """One moment of the training; the slider draws only this part again."""
     steps = [int(step) for step in np.sort(probes["step"].unique())]
     step = steps[-1]
@@ -59,7 +64,9 @@ def by_layer(study: store.Study, probes: pd.DataFrame) -> None:
     if len(norms):
         margin = 0.05 * (norms.max() - norms.min()) + 0.05
         figure.update_yaxes(range=[norms.min() - margin, norms.max() + margin])
-    frame.chart(figure, "profile", source=frame.Source(probes, "03_gradient_norms", study))
+    source = frame.Source(probes, "03_gradient_norms", study)
+    alt = frame.alt(f"Gradient norm by layer at step {step:,}.", seen)
+    frame.chart(figure, "profile", source=source, alt=alt)
 
 
 page()

@@ -279,9 +279,10 @@ def figures(
         rows = metrics[metrics["run"].isin([run.name for run in group])]
         figure = plots.playground(rows, ghosts, levels)
         source = frame.Source(rows, study=study) if group else None
-        frame.chart(figure, f"lab_curves_{number}", source=source)
         table = cached.table(group)
         sentences = [*verdict.on_degradation(table), *verdict.on_shortcuts(table)]
+        alt = frame.alt("Error during training of the runs of the lab.", sentences)
+        frame.chart(figure, f"lab_curves_{number}", source=source, alt=alt)
         # What is missing goes without saying while a lesson runs.
         frame.say(*(line for line in dict.fromkeys(sentences) if " minus " in line), length=2000)
     frame.say(*(told_apart(run, levels) for run in runs if run.network.name in levels))
@@ -289,7 +290,9 @@ def figures(
         wanted = partial(lab.submit, root, lab.more_seeds([run.config for run in runs]))
         button(st, "Three more seeds of each", "more seeds", "add", wanted, width="content")
     if runs:
-        frame.chart(plots.gradient_norm_heatmap(probes), "lab_gradients")
+        alt = frame.alt("Gradient norm of every layer by step.", verdict.on_gradients(probes))
+        source = frame.Source(probes, "03_gradient_norms", study)
+        frame.chart(plots.gradient_norm_heatmap(probes), "lab_gradients", source=source, alt=alt)
     elif not entries:
         st.info("No run has been started here yet.", icon=":material/hourglass_empty:")
 

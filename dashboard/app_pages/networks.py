@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,14 @@ def page() -> None:
         return
     block = choose_block(parts[network.name])
     drawing = plots.network_drawing(parts, block)
-    frame.chart(drawing, "drawing", on_select=take_click, selection_mode="points")
+    every = [(one, part) for one, of_one in parts.items() for part in of_one]
+    values = pd.DataFrame([{"network": one} | without_layers(part) for one, part in every])
+    source, alt = (
+        frame.Source(values, "00_the_idea"),
+        frame.alt("Networks block by block.", drawn(parts)),
+    )
+    click: dict[str, Any] = {"on_select": take_click, "selection_mode": "points"}
+    frame.chart(drawing, "drawing", source=source, alt=alt, **click)
     frame.say(f"Shapes and multiply-adds are for {whose}, {channels} × {size} × {size}.")
 
     show_film([found for found in runs.values() if found is not None], study)
@@ -120,6 +128,22 @@ def show_film(runs: Sequence[store.RunRecord], study: store.Study) -> None:
 
 
 # --- the drawing and one block of it ----------------------------------------------------------
+
+
+def without_layers(part: Part) -> dict[str, Any]:
+    """A part as a row of a table."""
+    return {key: value for key, value in part.items() if key != "layers"}
+
+
+def drawn(networks: Mapping[str, Sequence[Part]]) -> list[str]:
+    """What is seen of the networks, a sentence each."""
+    sentences = []
+    for name, parts in networks.items():
+        shortcuts = Counter(part["shortcut"] for part in parts if part["shortcut"] != "none")
+        kinds = ", ".join(f"{count} {kind}" for kind, count in shortcuts.items()) or "none"
+        blocks = sum(part["kind"] not in ("stem", "classifier") for part in parts)
+        sentences.append(f"{name}: {frame.count(blocks, 'block')}; shortcuts: {kinds}.")
+    return sentences
 
 
 def choose_block(parts: Sequence[Part]) -> str:
@@ -233,7 +257,10 @@ def show_responses(study: store.Study, network: config.Network) -> pd.DataFrame:
         # Plain networks may answer far more strongly than residual ones.
         values = responses["value"][responses["value"] > 0]
         log = len(values) > 0 and values.max() > 20 * values.min()
-        frame.chart(plots.layer_responses(responses, lines, log=log), "responses")
+        source = frame.Source(responses, "07_layer_responses", study) if len(responses) else None
+        alt = frame.alt("Layer responses, layer by layer.", verdict.on_responses(responses))
+        figure = plots.layer_responses(responses, lines, log=log)
+        frame.chart(figure, "responses", source=source, alt=alt)
     if conditions:
         st.text(f"Measured on test images in evaluation mode: {'; '.join(sorted(conditions))}.")
     if lines:

@@ -82,9 +82,23 @@ def one_run(study: store.Study) -> None:
     else:
         st.markdown("Make this run again:")
         st.code(frame.shown(command, 2000), language="bash", wrap_lines=True)
-    frame.chart(plots.run_curves(cached.metrics([run])), "run_curves")
+    metrics = cached.metrics([run])
+    source, alt = (
+        frame.Source(metrics, study=study),
+        frame.alt(f"Error of {run.name} by step.", final(run)),
+    )
+    frame.chart(plots.run_curves(metrics), "run_curves", source=source, alt=alt)
     with st.expander("How it was made: configuration, code, machine", icon=":material/description:"):
         st.code(json.dumps({k: v for k, v in run.info.items() if k != "layers"}, indent=1), "json")
+
+
+def final(run: store.RunRecord) -> list[str]:
+    """What the curves of a run come to, in words."""
+    errors = {name: (run.summary or {}).get(f"{name}_error") for name in ("train", "test")}
+    known = [
+        f"{name} error {error:.2f} %" for name, error in errors.items() if isinstance(error, float)
+    ]
+    return [f"{run.status.capitalize()}: {', '.join(known) or 'no final error'}."]
 
 
 page()

@@ -22,6 +22,7 @@ from resnetlab.plots.gradients import (
     layer_profile,
     layer_profiles,
 )
+from resnetlab.plots.narrow import stack
 from resnetlab.plots.network import network_drawing, part_label
 from resnetlab.plots.playground import playground
 from resnetlab.plots.rates import learning_rate, learning_rates

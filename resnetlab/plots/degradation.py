@@ -199,7 +199,7 @@ def run_curves(metrics: pd.DataFrame) -> go.Figure:
     """
     if metrics.empty:
         return empty("No row logged yet.")
-    below: Keywords = {"shared_xaxes": True, "row_heights": [0.78, 0.22], "vertical_spacing": 0.06}
+    below: Keywords = {"shared_xaxes": True, "row_heights": [0.78, 0.22], "vertical_spacing": 0.1}
     figure = draw.panels((), draw.STEP, "error (%)", rows=2, **below)
     row = metrics.iloc[0]
     for quantity in ("train_error", "validation_error", "test_error"):

@@ -15,6 +15,7 @@ from resnetlab.plots import draw, style
 from resnetlab.plots.style import Keywords, Look, empty, finish
 
 PROBES = {"gradient_norm": "gradient norm", "relative_update": "|dw|/|w|"}
+_SHORT = {"gradient_norm": "gradient", "relative_update": "step"}  # in the title of a panel
 MOST_FRAMES = 60
 _SECONDS = 0.25  # a frame
 
@@ -35,7 +36,7 @@ def film(probes: Mapping[str, pd.DataFrame], metrics: pd.DataFrame) -> go.Figure
     steps = _steps([probes[kind] for kind in kinds], names)
     if not steps:
         return empty("These runs were probed at no common step.")
-    titles = [f"{escape(name)}: {PROBES[kind]}" for kind in kinds for name in names]
+    titles = [f"{escape(name)}, {_SHORT[kind]}" for kind in kinds for name in names]
     rows, columns = len(kinds) + 1, len(names)
     specs: list[list[Any]] = [[{}] * columns for _ in kinds]
     specs.append([{"colspan": columns}, *[None] * (columns - 1)])
@@ -102,7 +103,7 @@ def film(probes: Mapping[str, pd.DataFrame], metrics: pd.DataFrame) -> go.Figure
     legend += ["arcs: shortcuts"]
     for number, index in enumerate(moving):
         figure.data[index].ids = [str(number)]
-    finish(figure, "A film of gradients", "", legend, 190 * len(kinds) + 330, 130)
+    finish(figure, "A film of gradients", "", legend, 230 * len(kinds) + 400, 130)
     # `finish` puts the traces in another order: frames name them by where they are now.
     found = {
         int(trace.ids[0]): place for place, trace in enumerate(figure.data) if trace.ids is not None
@@ -195,12 +196,14 @@ def _controls(figure: go.Figure, steps: Sequence[int]) -> go.Figure:
         {"label": "Hold", "method": "animate", "args": [[None], still]},
     ]
     menu = {"type": "buttons", "direction": "right", "buttons": buttons, "showactive": False}
-    menu |= {"x": 0, "xanchor": "left", "y": -0.12, "yanchor": "top", "pad": {"t": 10}}
+    menu |= {"x": 0, "xanchor": "left", "y": 0, "yanchor": "top", "pad": {"t": 62}}
     marks = [
         {"label": f"{step:,}", "method": "animate", "args": [[str(step)], still]} for step in steps
     ]
-    slide = {"steps": marks, "active": 0, "x": 0.2, "len": 0.8, "y": -0.12, "pad": {"t": 10}}
+    slide = {"steps": marks, "active": 0, "x": 0.2, "len": 0.8, "y": 0, "pad": {"t": 62}}
     slide["currentvalue"] = {"prefix": "step ", "xanchor": "right"}
     return figure.update_layout(
-        updatemenus=[menu], sliders=[slide], legend={"orientation": "v", "x": 1.01, "y": 0.2}
+        updatemenus=[menu],
+        sliders=[slide],
+        legend={"orientation": "v", "x": 1.02, "y": 0.12, "yref": "paper"},
     )

@@ -151,6 +151,11 @@ def finish(
 def themed(figure: go.Figure, theme: Theme = "neutral") -> go.Figure:
     """The figure, in place, on the paper and in the ink of a theme; every figure is drawn neutral."""
     figure.update_layout(HOUSE["themes"][theme])
+    if theme == "dark":  # words in the colour of their curve would be too dark there to be read
+        for note in figure.layout.annotations:
+            if (note.font.color or "").startswith("#"):
+                light = [round(part + 0.45 * (255 - part)) for part in hex_to_rgb(note.font.color)]
+                note.font.color = "#" + "".join(f"{part:02x}" for part in light)
     return figure.update_traces(marker_line_color=figure.layout.font.color, selector={"meta": INKED})
 
 
@@ -277,7 +282,7 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
     layout = figure.layout
     size = layout.font.size or 14
     layout.font.size = round(size * factor)
-    more = _wrap_title(layout, factor)
+    more = wrap_title(layout, round(13 * factor * 0.85), 36, 74)
     for note in layout.annotations:
         note.font.size = round((note.font.size or size) * factor)
     for trace in figure.data:
@@ -285,6 +290,8 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
             if trace.line.width != 0:  # 0 is the edge of a band
                 trace.line.width = (trace.line.width or 2) * factor
             trace.marker.size = (trace.marker.size or 6) * factor if trace.mode != "lines" else None
+    for part in (*layout.sliders, *layout.updatemenus):
+        part.pad.t = round((part.pad.t or 0) * factor)
     margin = layout.margin
     grown = {side: round((getattr(margin, side) or 0) * factor) for side in ("l", "t", "b")}
     grown["t"] += round(more * TITLE_LINE * factor)
@@ -302,16 +309,20 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
     return figure.update_layout(margin=grown, height=round(height))
 
 
-def _wrap_title(layout: Any, factor: float) -> int:
-    """Break title and subtitle, as plotly cuts what is wider than a page; how many lines that adds."""
+def wrap_title(layout: Any, size: int, title: int, small: int) -> int:
+    """Break title and subtitle, as plotly cuts what is wider than a page; how many lines that adds.
+
+    `size` is that of the subtitle in pixels, `title` and `small` the letters of a line.
+    """
     head = re.fullmatch(
         r"<b>(.*)</b>(?:<br><span style='font-size:13px'>(.*)</span>)?", layout.title.text or "", re.S
     )
     if head is None:
         return 0
-    before = head[2].split("<br>") if head[2] else []
-    title = textwrap.wrap(head[1], 36)
-    lines = [line for part in before for line in textwrap.wrap(part, 74)]
-    small = f"<br><span style='font-size:{round(13 * factor * 0.85)}px'>{'<br>'.join(lines)}</span>"
-    layout.title.text = f"<b>{'<br>'.join(title)}</b>" + (small if lines else "")
-    return len(title) - 1 + len(lines) - len(before)
+    small_print = re.sub(r"(?<=[^.])<br>(?=[a-z])", " ", head[2] or "")  # a sentence over two lines
+    before = small_print.split("<br>") if small_print else []
+    above = [line for part in head[1].split("<br>") for line in textwrap.wrap(part, title)]
+    below = [line for part in before for line in textwrap.wrap(part, small)]
+    text = f"<br><span style='font-size:{size}px'>{'<br>'.join(below)}</span>"
+    layout.title.text = f"<b>{'<br>'.join(above)}</b>" + (text if below else "")
+    return int(layout.title.text.count("<br>")) - head[0].count("<br>")
