@@ -20,7 +20,7 @@ STUDY = "study=reference%2Fdigits"
 PICTURES = {  # of each its address, and its height in pixels
     "degradation": (f"/?{STUDY}", 900),
     "compare": (f"/compare?{STUDY}", 1150),
-    "networks": (f"/networks?{STUDY}", 1700),
+    "networks": (f"/networks?{STUDY}", 2340),
 }
 WIDTH = 1280
 CHART = ".js-plotly-plot .main-svg"
