@@ -108,6 +108,7 @@ def test_the_printed_address_carries_the_token_and_the_command_line_does_not(
 ) -> None:
     seen: list[tuple[str, list[str], dict[str, str]]] = []
     monkeypatch.setattr(os, "execve", lambda *given: seen.append(given))
+    monkeypatch.setattr("socket.socket.bind", lambda *given: None)  # its port may be taken here
     monkeypatch.delenv(door.TOKEN, raising=False)
     done = CliRunner().invoke(cli.app.app, ["dashboard", "--port", "9999", *words])
     assert done.exit_code == 0, done.output

@@ -186,6 +186,7 @@ def test_the_command_says_what_listening_elsewhere_means(
 ) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(os, "execve", lambda *given: seen.append(given))
+    monkeypatch.setattr("socket.socket.bind", lambda *given: None)  # its port may be taken here
     done = CliRunner().invoke(cli.app.app, ["dashboard", *words])
     assert done.exit_code == 0, done.output
     _, command, environment = seen[0]
