@@ -15,12 +15,12 @@ from resnetlab.verdict import briefly, words
 
 REFERENCE = project() / "results" / "reference"
 MEASURED: dict[str, Callable[[pd.DataFrame], briefly.Answer | None]] = {
-    "constructed-150-steps/same-function": briefly.same_function,
-    "constructed-150-steps/trained-on": briefly.trained_on,
+    "constructed/same-function": briefly.same_function,
+    "constructed/trained-on": briefly.trained_on,
     "digits/at-initialisation": briefly.at_initialisation,
     "digits/gradient-correlation": briefly.gradient_correlation,
-    "dial-200-steps/shortcut-dial": briefly.shortcut_dial,
-    "dial-200-steps/lesions": briefly.lesions,
+    "dial/shortcut-dial": briefly.shortcut_dial,
+    "dial/lesions": briefly.lesions,
     "surface/loss-surface": briefly.loss_surface,
     "responses/layer-responses": briefly.layer_responses,
     "digits/gradient-error": briefly.rounding,

@@ -376,7 +376,7 @@ def legend_line(figure: go.Figure) -> str:
 def test_every_figure_of_the_library_stands_in_the_table_of_the_grammar() -> None:
     drawn = {name for name, value in vars(plots).items() if callable(value) and name.islower()}
     none = {"conditions", "depth_colour", "empty", "enlarge", "small", "themed", "thin_lines"}
-    none |= {"part_label", "looks_of", "swatch"}
+    none |= {"part_label", "looks_of", "stack", "swatch"}
     own = {"at_initialisation", "error_by_condition"}  # drawn twice and by precision in FIGURES
     assert drawn - none - own == set(GRAMMAR) - {"draw_at_start", "draw_scales", "draw_by_precision"}
     assert set(GRAMMAR) == {name for name, _, _ in EVERY}

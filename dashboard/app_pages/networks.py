@@ -191,7 +191,7 @@ def show_block(
     last = norms[norms["step"] == norms["step"].max()]
     gradients = dict(zip(last["name"], last["value"], strict=True))
     names = response_layers(parts)
-    means = responses[responses["network"] == network.name].groupby("layer")["value"].mean()
+    means = dict(responses[responses["network"] == network.name].groupby("layer")["value"].mean())
     layers = pd.DataFrame(
         {
             "layer": layer["name"].removeprefix(f"{block}.").removeprefix("residual."),

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 # For terminals that are not UTF-8: what stands in our sentences and not in latin-1.
 PLAIN = {"–": "-", "—": "-", "−": "-", "…": "...", "’": "'", "→": "->", "≤": "<=", "≥": ">=", "²": "2"}
 PLAIN |= {"±": "+-", "×": "x", "·": "-", "σ": "s", "Δ": "D", "━": "-", "╸": "-", "╺": "-"}
+PLAIN |= dict(zip("⁰¹³⁴⁵⁶⁷⁸⁹⁻", "013456789-", strict=True))
 
 
 def _plainly(error: UnicodeError) -> tuple[str | bytes, int]:
