@@ -157,7 +157,7 @@ def wait_for(page: Any, script: str) -> None:
         page.wait_for_timeout(50)
 
 
-@pytest.mark.parametrize(("page", "count"), [("", 3), ("gradients", 3), ("runs", 1)])
+@pytest.mark.parametrize(("page", "count"), [("", 5), ("gradients", 3), ("runs", 1)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_charts_appear_on_every_page(
     server: Server, open_page: Callable[..., Any], page: str, count: int, scheme: str
