@@ -42,7 +42,13 @@ def warnings(app: AppTest) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [path.stem for path in PAGES])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(one, marks=() if one in ("compare", "lab") else pytest.mark.deep)
+        for one in [path.stem for path in PAGES]
+    ],
+)
 def test_no_number_in_an_address_ends_a_page(folder: Path, page: str) -> None:
     assert {"study", "lab_seed", "at", "step", "smooth"} <= KEYS
     write_study(folder, seeds=2)

@@ -32,9 +32,6 @@ DRAWN = ("compare", "degradation", "gradients", "runs")  # pages that draw the l
 CURVES = {"compare": 1, "degradation": 2, "runs": 3}  # of one run, on the page's chart of its log
 
 
-CURVES = {"compare": 1, "degradation": 2, "runs": 3}  # of one run, on the page's chart of its log
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
@@ -65,8 +62,19 @@ def _packed(x: Any) -> bool:
     return isinstance(x, dict) and "shape" in x
 
 
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("page", PAGES)
+def usual(page: str, state: str) -> bool:
+    """Whether `make test` opens that page in that state: every page, every state, not each with each."""
+    return page in ("compare", "health") or state == "one run"
+
+
+EACH = [
+    pytest.param(page, state, marks=() if usual(page, state) else pytest.mark.deep)
+    for page in PAGES
+    for state in STATES
+]
+
+
+@pytest.mark.parametrize(("page", "state"), EACH)
 def test_a_run_in_every_state(
     folder: Path, open_page: Callable[[str], AppTest], page: str, state: str
 ) -> None:
@@ -97,7 +105,7 @@ def test_a_folder_that_cannot_be_read_is_said_to_be_one(
     write_run(folder, "plain-8")
     forbid(monkeypatch, folder)
     app = open_page(page)
-    if page not in ("lab", "why"):  # which show no study
+    if page not in ("lab", "why", "lesson", "notes"):  # which show no study of it
         assert app.error[0].value == "The results folder cannot be read."
         assert "Permission denied" in texts(app)
 
