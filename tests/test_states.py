@@ -63,7 +63,7 @@ def _packed(x: Any) -> bool:
 
 
 def usual(page: str, state: str) -> bool:
-    """Whether `make test` opens that page in that state: every page, every state, not each with each."""
+    """Whether `make test` opens that page so: every page and every state, not each with each."""
     return page in ("compare", "health") or state == "one run"
 
 
