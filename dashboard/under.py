@@ -35,8 +35,9 @@ def name_of(key: str) -> str:
 
 def anchor(key: str, words: str) -> None:
     """A heading that only a reader of screens meets, and where the figure's link leads."""
-    # Markup has no place in a heading, and names from disk may hold some.
-    st.header(re.sub(r"[^\w\s.,;:%()+-]", " ", words), anchor=f"figure-{name_of(key)}")
+    # Markup has no place in a heading, and names from disk may hold some, addresses too.
+    words = re.sub(r"[^\w\s.,;%()+-]|(?<=[^\W\d])\.(?=[^\W\d])", " ", words)
+    st.header(words, anchor=f"figure-{name_of(key)}")
 
 
 def line(source: Source, key: str) -> None:
