@@ -399,7 +399,7 @@ def test_where_no_study_is_shown_none_is_picked_and_the_next_page_has_it_as_it_w
     app = open_page()
     study_picker(app).select("b-with-a-name-that-the-picker-cuts").run()
     assert "b-with-a-name-that-the-picker-cuts" in texts(app), "in full below the picker"
-    for page in ("health", "lab", "paper", "why"):
+    for page in ("health", "lab", "why"):
         app.switch_page(f"app_pages/{page}.py").run()
         assert "study" not in {box.key for box in app.selectbox}, page
     app.switch_page("app_pages/runs.py").run()
