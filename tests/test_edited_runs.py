@@ -325,7 +325,7 @@ def test_figures_draw_each_edit_by_itself(mixed: store.Study) -> None:
     assert sum(len(trace.x) for trace in drawn) == 8, "two networks, two seeds, two panels"
     probes = store.probes_of(mixed.runs)
     profile = {trace.name for trace in plots.layer_profile(probes, [0]).data}
-    assert "8 layers, scale 0.25, step 0" in profile
+    assert "resnet-8-scale0.25, step 0" in profile
     ratios = {trace.name: trace.line.color for trace in plots.gradient_ratio(probes).data if trace.name}
     assert len({ratios["resnet-8"], ratios["resnet-8-scale0.25"]}) == 2
 
