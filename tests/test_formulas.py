@@ -12,7 +12,7 @@ from resnetlab.pages import executed, formulas, lesson_pages
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 # Words that the dashboard and GitHub typeset themselves.
-OTHERS = [PROJECT / "dashboard" / "app_pages" / "why.toml", PROJECT / "notebooks" / "README.md"]
+OTHERS = [PROJECT / "dashboard" / "story.toml", PROJECT / "notebooks" / "README.md"]
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$", re.DOTALL)
 
 
