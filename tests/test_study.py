@@ -17,7 +17,7 @@ from dashboard import lab
 from resnetlab import config, files, machine, store, studies
 from resnetlab.config import UsageError
 from resnetlab.images.pixels import DataError
-from resnetlab.studies import notebook, processes, runner
+from resnetlab.studies import notebook, processes, runner, worker
 
 PROJECT = Path(__file__).parents[1]
 
@@ -341,6 +341,13 @@ def test_a_worker_without_a_kernel_ends_when_it_is_stopped(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_child_that_is_no_kernel_keeps_no_stopped_worker():
+    code = "import signal, subprocess; from resnetlab.studies import worker; "
+    code += "subprocess.Popen(['sleep', '3']); worker._pass_on(signal.SIGTERM, None)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, stdout=subprocess.DEVNULL)
+    assert done.returncode == worker.STOPPED
+
+
 # --- whole studies ----------------------------------------------------------------------------
 
 GRID = ["--depths", "8", "--shortcuts", "none,A", "--steps", "30", "--jobs", "2"]
@@ -496,10 +503,10 @@ def undisturbed_pair(tmp_path_factory):
     return root
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "every",
-    [pytest.param(False, id="group"), pytest.param(True, id="every process", marks=pytest.mark.deep)],
+    [pytest.param(False, id="group"), pytest.param(True, id="every process")],
 )
 def test_sigterm_to_all_ends_each_run_with_a_checkpoint_of_that_second(
     tmp_path, undisturbed_pair, every

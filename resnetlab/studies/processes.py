@@ -113,6 +113,11 @@ class Local:
             self._output.close()
 
     def _signal(self, number: signal.Signals) -> None:
+        if (
+            self._child is not None
+        ):  # no other can have its number; its words come a moment after its start
+            self._child.send_signal(number)
+            return
         process = self._process()
         if process is not None:
             with contextlib.suppress(psutil.Error):

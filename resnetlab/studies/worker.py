@@ -50,12 +50,19 @@ def _follow_parent() -> None:
 def _pass_on(number: int, frame: FrameType | None) -> None:
     for kind in machine.STOPS:  # the scheduler's, then the study's: one is enough,
         signal.signal(kind, signal.SIG_IGN)  # and a second would end a kernel that has just saved
-    kernels = psutil.Process().children()
+    kernels = [child for child in psutil.Process().children() if _is_kernel(child)]
     if not kernels:
         os._exit(STOPPED)
     for kernel in kernels:
         with contextlib.suppress(psutil.Error):
             kernel.send_signal(signal.SIGTERM)
+
+
+def _is_kernel(child: psutil.Process) -> bool:
+    """Not what an import has started for a moment: a signal to that would end nothing."""
+    with contextlib.suppress(psutil.Error):
+        return any("ipykernel" in word for word in child.cmdline())
+    return False
 
 
 if __name__ == "__main__":
