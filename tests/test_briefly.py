@@ -52,7 +52,8 @@ def table(**means: float) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("deep", "words"), [(30.0, "No, it hurts"), (2.0, "Yes"), (5.0, "Not settled")]
+    ("deep", "words"),
+    [(30.0, "Not without shortcuts"), (2.0, "Yes, without too"), (5.0, "Not settled")],
 )
 def test_the_answer_on_depth_follows_the_runs(deep: float, words: str) -> None:
     answer = briefly.degradation(table(plain_8=5.0, plain_56=deep, resnet_8=5.0, resnet_56=4.0))
@@ -70,6 +71,36 @@ def test_what_the_first_step_explains_is_told_by_what_depth_still_costs(
     usual, tamed = table(plain_8=5.0, plain_56=30.0), table(plain_8=5.0, plain_56=clipped)
     both = pd.concat([usual, tamed.assign(recipe="paper-400 (clip 1.0)")])
     answer = briefly.first_step(both)
+    assert answer is not None
+    assert answer.words == words
+
+
+def test_most_of_it_is_said_where_every_seed_and_the_interval_allow_it() -> None:
+    usual, tamed = table(plain_8=5.0, plain_56=30.0), table(plain_8=5.0, plain_56=16.0)
+    both = pd.concat([usual, tamed.assign(recipe="paper-400 (clip 1.0)")], ignore_index=True)
+    last = (both["network"] == "plain-56") & (both["seed"] == 2) & (both["recipe"] != "paper-400")
+    for error, expected in (
+        (16.0, "Most of it"),
+        (18.0, "Some of it"),
+    ):  # half of what depth costs: 17.7
+        both.loc[last, "train_error_clean"] = error
+        answer = briefly.first_step(both)
+        assert answer is not None
+        assert answer.words == expected
+
+
+@pytest.mark.parametrize(
+    ("plain", "words"),
+    [((10, 6, 4), "Not settled"), ((10, 9, 10), "Rougher without shortcuts")],
+)
+def test_rougher_is_said_where_the_interval_allows_it(
+    plain: tuple[int, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = [("plain", seed, count) for seed, count in enumerate(plain)]
+    counted += [("residual", seed, 1) for seed in range(3)]
+    minima = pd.DataFrame(counted, columns=["family", "seed", "minima"])
+    monkeypatch.setattr(briefly, "local_minima", lambda frame: minima)
+    answer = briefly.loss_surface(pd.DataFrame())
     assert answer is not None
     assert answer.words == words
 

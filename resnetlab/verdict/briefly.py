@@ -25,6 +25,7 @@ from resnetlab.verdict.surface import local_minima
 from resnetlab.verdict.words import percent, times
 
 UNSETTLED = "Not settled"
+ROUNDED = 1e-3  # of what one disturbed weight changes: less is rounding, and the function is the same
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,19 @@ def _interval(gap: means.Contrast, of: str) -> str:
 def degradation(table: pd.DataFrame) -> Answer | None:
     """Does depth help plain networks to train?"""
     for one in findings(table)[:1]:
-        words = {1: "No, it hurts", -1: "Yes"}.get(one.claim.sign, UNSETTLED)
+        words = {1: "Not without shortcuts", -1: "Yes, without too"}.get(one.claim.sign, UNSETTLED)
         about = _interval(one.claim.gap, f"training error of {one.pair}")
         return Answer(words, f"{one.claim.gap.size} points", about)
     return None
 
 
 def same_function(frame: pd.DataFrame) -> Answer | None:
-    """Does a deep solution exist?"""
-    errors = frame.pivot_table(index=["network", "seed"], columns="which", values="error")
-    apart = float((errors["after"] - errors["before"]).abs().max())
-    about = (
-        f"between the test errors of shallow networks and of deep ones made of them, n = {len(errors)}"
-    )
-    return Answer("Yes" if apart < NEGLIGIBLE else "Not found", f"{apart:.2f} points", about)
+    """Does a deep solution exist? What appended layers change, beside one disturbed weight."""
+    logits = frame.pivot_table(index=["network", "seed"], columns="which", values="logits")
+    share = float(logits["after"].max() / logits["disturbed"].min())
+    about = "largest change of a logit in deep networks made of shallow ones, beside that by one added"
+    about += f" weight disturbed, n = {len(logits)}"
+    return Answer("Yes" if share < ROUNDED else "Not found", percent(share), about)
 
 
 def trained_on(frame: pd.DataFrame) -> Answer | None:
@@ -118,26 +118,29 @@ def shortcut_dial(frame: pd.DataFrame) -> Answer | None:
 def lesions(frame: pd.DataFrame) -> Answer | None:
     """What if a block is taken away? The median loss of one, plain and residual."""
     single = frame[frame["removed"] == 1]
+    families = single.groupby("depth")["family"].transform("nunique")
+    single = single[families == 2]  # of one depth: a block of many is missed less
     added = (single["test_error"] - single["intact_error"]).groupby(single["family"]).median()
     if len(added) < 2:
         return None
+    depths = ", ".join(str(depth) for depth in sorted(single["depth"].unique()))
     plain, residual = added["plain"], added["residual"]
     words = "Residual ones hardly mind" if residual < min(5, plain / 2) else "All of them mind"
     count = int(single.groupby("network")["seed"].nunique().min())
-    about = f"of test error, median without one block, plain and residual, n = {count}"
+    about = f"of test error, median without one block, plain and residual, {depths} layers, n = {count}"
     return Answer(words, f"{plain:+.1f} and {residual:+.1f} points", about)
 
 
 def loss_surface(frame: pd.DataFrame) -> Answer | None:
     """What does the loss surface look like? Its local minima, without shortcuts and with them."""
-    minima = local_minima(frame).groupby("family")["minima"].mean()
-    if len(minima) < 2:
+    minima = local_minima(frame).pivot_table(index="seed", columns="family", values="minima").dropna()
+    if minima.empty or len(minima.columns) < 2:
         return None
-    plain, residual = minima["plain"], minima["residual"]
-    words = "Rougher without" if plain > residual else "No rougher without"
-    count = int(frame.groupby("network")["seed"].nunique().min())
-    about = f"local minima in a slice, without and with shortcuts, mean of n = {count}"
-    return Answer(f"{words} shortcuts", f"{plain:.1f} and {residual:.1f}", about)
+    gap = means.paired("plain", "residual", minima["plain"] - minima["residual"])
+    words = {1: "Rougher without shortcuts", -1: "Rougher with shortcuts"}.get(gap.sign, UNSETTLED)
+    plain, residual = minima.mean()[["plain", "residual"]]
+    about = _interval(gap, "local minima in a slice, without and with shortcuts; without minus with")
+    return Answer(words, f"{plain:.1f} and {residual:.1f}", about)
 
 
 def layer_responses(frame: pd.DataFrame) -> Answer | None:
@@ -209,7 +212,9 @@ def first_step(table: pd.DataFrame) -> Answer | None:
     change = means.paired("clipped", "usual", np.subtract(clipped.differences, usual.differences))
     words = UNSETTLED
     if change.sign < 0:
-        words = "Most of it" if clipped.mean < usual.mean / 2 else "Some of it"
+        halves = np.subtract(clipped.differences, np.divide(usual.differences, 2))
+        most = means.paired("clipped", "half of the usual", halves).sign < 0
+        words = "Most of it" if most else "Some of it"
     elif change.sign > 0:
         words = "No"
     about = f"clean training error of {usual.worse} minus {usual.better}, clipped gradients minus usual"
@@ -228,4 +233,5 @@ def options(table: pd.DataFrame) -> Answer | None:
         words = "It matters here" if abs(last.gap.mean) >= NEGLIGIBLE else "Hardly matters"
     about = _interval(last.gap, f"test error of {last.gap.worse} minus {last.gap.better}")
     reverse = f"; {last.order.lower()}" if last.order == order.REVERSED else ""
-    return Answer(words, f"{last.gap.size} points", about + reverse)
+    count = f"; {len(settled)} of {len(claims)} pairs settled"
+    return Answer(words, f"{last.gap.size} points", about + reverse + count)
