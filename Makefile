@@ -114,11 +114,14 @@ bench: $(READY)
 	@$(BIN)/resnetlab bench $(ARGS)
 
 # The plan is in results/reference/README.md. Hours of training: at the lowest priority, and from a clone of its
-# own, so that work on the project does not disturb it. Interrupted, the same command goes on where it was.
+# own, so that work on the project does not disturb it. Interrupted, the same command goes on where it was. The
+# shallow networks of a seed come first: something has ended, and can be kept, before a machine goes.
 IMAGES ?= cifar10
+, := ,
 TINY ?= tiny-imagenet
 long-runs: $(READY)
-	@for study in "depth-real --seeds 1,2,3 --data $(IMAGES)" "depth-real-clip --data $(IMAGES)" \
+	@for study in $(foreach seed,1 2 3,"depth-real --seeds $(seed) --depths 8$(,)20 --data $(IMAGES)" \
+	    "depth-real --seeds $(seed) --data $(IMAGES)") "depth-real-clip --data $(IMAGES)" \
 	    "imagenet-tiny --data $(TINY)" "depth-real --data $(IMAGES)" "imagenet-tiny-unclipped --data $(TINY)"; do \
 	    echo "running resnetlab study $$study"; \
 	    code=0; nice -n 19 $(BIN)/resnetlab study $$study --jobs 2 --name $${study%% *} || code=$$?; \

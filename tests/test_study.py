@@ -167,7 +167,7 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
     assert (here / "log").read_text().splitlines() == [rewritten]
 
 
-@pytest.mark.parametrize(("codes", "code", "began"), [("0", 0, 5), ("1", 2, 5), ("130", 2, 1)])
+@pytest.mark.parametrize(("codes", "code", "began"), [("0", 0, 10), ("1", 2, 10), ("130", 2, 1)])
 def test_the_long_runs_go_on_after_a_failure_stop_when_interrupted_and_tell(
     codes, code, began, tmp_path
 ):
@@ -176,9 +176,12 @@ def test_the_long_runs_go_on_after_a_failure_stop_when_interrupted_and_tell(
     assert done.returncode == code, done.stderr
     asked = (tmp_path / "log").read_text().splitlines()
     assert len(asked) == began
-    assert asked[0] == "study depth-real --seeds 1,2,3 --data folder:x --jobs 2 --name depth-real"
+    assert asked[0] == (
+        "study depth-real --seeds 1 --depths 8,20 --data folder:x --jobs 2 --name depth-real"
+    )
     assert began == 1 or [line.split()[1] for line in asked] == [
-        *("depth-real", "depth-real-clip", "imagenet-tiny", "depth-real", "imagenet-tiny-unclipped")
+        *["depth-real"] * 6,
+        *("depth-real-clip", "imagenet-tiny", "depth-real", "imagenet-tiny-unclipped"),
     ]
 
 
