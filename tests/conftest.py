@@ -1,6 +1,7 @@
-"""What tests share: the command, and Hypothesis without clock or database."""
+"""What tests share: the command, a results folder, and Hypothesis without clock or database."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -26,3 +27,10 @@ def resnetlab(capsys, monkeypatch):
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The results folder that command and dashboard take for the user's; it is not there yet."""
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"

@@ -12,6 +12,8 @@ from streamlit.testing.v1 import AppTest
 from resnetlab.config import run_from_parameters
 from resnetlab.store import METRICS_FILE, PROBES_FILE, TIMING_FILE, RunWriter, Status
 
+APP = Path(__file__).resolve().parent.parent / "dashboard" / "app.py"
+FIRST = "app_pages/degradation.py"
 STEPS = 40
 EVERY = 4
 
@@ -76,6 +78,19 @@ def write_study(root: Path, *, seeds: int = 1, study: str = "digits") -> None:
     for seed in range(seeds):
         for network in ("plain-8", "plain-14", "resnet-8", "resnet-14"):
             write_run(root, network, study=study, seed=seed)
+
+
+def opened(page: str = FIRST, /, **query: str | list[str]) -> AppTest:
+    """A page as its address with these parameters shows it; no page may end in an exception."""
+    app = AppTest.from_file(str(APP), default_timeout=120)
+    for step in (FIRST, page) if page != FIRST else (FIRST,):
+        if step != FIRST:
+            app.switch_page(step)
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+    assert not app.exception, app.exception
+    return app
 
 
 def charts(app: AppTest) -> list[dict[str, Any]]:

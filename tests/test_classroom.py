@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from dashboard_data import write_run, write_study
-from test_dashboard import Open, charts, folder, markdown, open_page, texts
+from test_dashboard import Open, charts, markdown, open_page, texts
 
 from resnetlab import paper, store, verdict
 
-__all__ = ["folder", "open_page"]  # fixtures
+__all__ = ["open_page"]  # a fixture
 GRADIENTS = "app_pages/gradients.py"
 
 

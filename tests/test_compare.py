@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import functools
 import io
 import json
 import math
@@ -17,38 +18,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from dashboard_data import EVERY, STEPS, append_rows, charts, write_run, write_study
+from dashboard_data import EVERY, STEPS, append_rows, charts, opened, write_run, write_study
 from streamlit.testing.v1 import AppTest
 
 from resnetlab import store
 from resnetlab.plots import series
 
-APP = Path(__file__).resolve().parent.parent / "dashboard" / "app.py"
 HOSTILE = "<img src=http://evil.example/x> ![a](http://evil.example/y) :red[z] $x$ \u202e =1+1"
 
 Open = Callable[..., AppTest]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
-
-
-@pytest.fixture
 def open_page(folder: Path) -> Open:
-    def open_one(**query: str | list[str]) -> AppTest:
-        app = AppTest.from_file(str(APP), default_timeout=60)
-        for page in (None, "app_pages/compare.py"):
-            if page:
-                app.switch_page(page)
-            for key, value in query.items():
-                app.query_params[key] = value
-            app.run()
-        assert not app.exception, app.exception
-        return app
-
-    return open_one
+    return functools.partial(opened, "app_pages/compare.py")
 
 
 def box(app: AppTest, kind: str, key: str) -> Any:

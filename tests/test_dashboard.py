@@ -15,13 +15,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from dashboard_data import STEPS, append_rows, charts, write_run, write_study
+from dashboard_data import APP, STEPS, append_rows, charts, opened, write_run, write_study
 from streamlit.testing.v1 import AppTest
 
 from resnetlab import run_from_parameters, store, verdict
 
 PROJECT = Path(__file__).resolve().parent.parent
-APP = PROJECT / "dashboard" / "app.py"
 PAGES = ("app_pages/degradation.py", "app_pages/gradients.py", "app_pages/runs.py")
 HOSTILE = "<img src=http://evil.example/x> ![a](http://evil.example/y) :red[z] $x$ \u202e\x00 =1+1"
 
@@ -29,24 +28,8 @@ Open = Callable[..., AppTest]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
-
-
-@pytest.fixture
 def open_page(folder: Path) -> Open:
-    def open_one(page: str = PAGES[0], **query: str) -> AppTest:
-        app = AppTest.from_file(str(APP), default_timeout=60)
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        if page != PAGES[0]:
-            app.switch_page(page).run()
-        assert not app.exception, app.exception
-        return app
-
-    return open_one
+    return opened
 
 
 def study_picker(app: AppTest) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from dashboard_data import EVERY, STEPS, charts, write_run, write_study
+from dashboard_data import EVERY, STEPS, charts, opened, write_run, write_study
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
@@ -26,7 +26,6 @@ from resnetlab import cli, config, nets, paper, store
 from resnetlab.pages import executed
 
 PROJECT = Path(__file__).resolve().parent.parent
-APP = PROJECT / "dashboard" / "app.py"
 HEALTH, PAPER = "app_pages/health.py", "app_pages/paper.py"
 NETWORKS, NOTEBOOKS = "app_pages/networks.py", "app_pages/notebooks.py"
 PAGES = (HEALTH, PAPER, NETWORKS, NOTEBOOKS)
@@ -36,23 +35,8 @@ Open = Callable[..., AppTest]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
-
-
-@pytest.fixture
 def open_page(folder: Path) -> Open:
-    def open_one(page: str, **query: str) -> AppTest:
-        app = AppTest.from_file(str(APP), default_timeout=120)
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        app.switch_page(page).run()
-        assert not app.exception, app.exception
-        return app
-
-    return open_one
+    return opened
 
 
 def texts(app: AppTest) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dashboard_data import charts, write_study
+from dashboard_data import charts, opened, write_study
 from streamlit.testing.v1 import AppTest
-from test_pages import APP, markup, texts
+from test_pages import markup, texts
 from test_why import copy
 
 from dashboard import story
@@ -22,23 +22,8 @@ Open = Callable[..., AppTest]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
-
-
-@pytest.fixture
 def open_page(folder: Path) -> Open:
-    def open_one(page: str = LESSON, **query: str) -> AppTest:
-        app = AppTest.from_file(str(APP), default_timeout=60).run()
-        app.switch_page(page)
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        assert not app.exception, app.exception
-        return app
-
-    return open_one
+    return lambda page=LESSON, **query: opened(page, **query)
 
 
 def press(app: AppTest, key: str) -> AppTest:

@@ -10,9 +10,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 import pytest
-from dashboard_data import write_run, write_study
+from dashboard_data import APP, opened, write_run, write_study
 from streamlit.testing.v1 import AppTest
-from test_dashboard import APP, PROJECT, markdown
+from test_dashboard import PROJECT, markdown
 from typer.testing import CliRunner
 
 from dashboard import frame
@@ -24,19 +24,8 @@ COPY = PROJECT / "results" / "reference" / "digits" / "01_degradation.ipynb"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
-
-
-@pytest.fixture
 def open_page(folder: Path) -> Open:
-    def open_one() -> AppTest:
-        app = AppTest.from_file(str(APP), default_timeout=60).run()
-        assert not app.exception, app.exception
-        return app
-
-    return open_one
+    return opened
 
 
 def codes(app: AppTest) -> list[str]:

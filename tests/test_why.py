@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from dashboard_data import charts, write_run, write_study
+from dashboard_data import charts, opened, write_run, write_study
 from streamlit.testing.v1 import AppTest
-from test_pages import APP, HOSTILE, PROJECT, codes, markup, texts
+from test_pages import HOSTILE, PROJECT, codes, markup, texts
 
 from dashboard import story
 from resnetlab import store, verdict
@@ -34,25 +34,10 @@ Open = Callable[..., AppTest]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RESNETLAB_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
-
-
-@pytest.fixture
 def open_page(folder: Path) -> Open:
     def open_one(*whole: str, **query: str) -> AppTest:
         """With the questions of these names unfolded."""
-        app = AppTest.from_file(str(APP), default_timeout=120)
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        app.switch_page(WHY)
-        for name in whole:
-            app.query_params[f"whole-{name}"] = "true"
-        app.run()
-        assert not app.exception, app.exception
-        return app
+        return opened(WHY, **query, **{f"whole-{name}": "true" for name in whole})
 
     return open_one
 
