@@ -44,6 +44,8 @@ def say(*texts: object, length: int = 400) -> None:
 
 def sentences(texts: Sequence[str], most: int = 100) -> None:
     """What runs or measurements say, in a frame, a sentence per line; beyond `most` to unfold."""
+    if not texts:
+        return
     with st.container(border=True):
         say(*texts[:most], length=2000)
         if len(texts) > most:
@@ -381,9 +383,12 @@ def chart(
     source: Source | None = None,
     alt: str = "",
     seconds: float = 0.0,
+    share: float = 1.0,
     **clicks: Any,
 ) -> None:
-    """A figure of `plots` in the page's width. `config` is Plotly's, `clicks` are Streamlit's.
+    """A figure of `plots` in the page's width, or in `share` of it.
+
+    `config` is Plotly's, `clicks` are Streamlit's.
 
     With `source` a line stands under it: its link, how it is made again, its values, its notebook.
     `alt` says what is seen to those who do not see it; without it title and subtitle do. With `seconds`
@@ -399,7 +404,8 @@ def chart(
     if screen.narrow():
         plots.stack(figure)
     elif projector():
-        plots.enlarge(figure).update_layout(font_color="#ffffff" if kind == "dark" else "#000000")
+        larger = plots.enlarge(figure, 1.6 if share > 0.5 else 1.25, share)
+        larger.update_layout(font_color="#ffffff" if kind == "dark" else "#000000")
     points, logged = plots.thin_lines(figure)
     options = plots.CONFIG | dict(config or {})
     with st.container(key=f"figure {key}"):

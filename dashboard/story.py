@@ -107,7 +107,7 @@ SHOWN: dict[str, tuple[Sequence[Draw], Say, Brief]] = {
         verdict.on_degradation,
         briefly.degradation,
     ),
-    "same-function": ([], verdict.on_same_function, briefly.same_function),
+    "same-function": ([plots.same_function], verdict.on_same_function, briefly.same_function),
     "trained-on": ([plots.trained_on], verdict.on_kept, briefly.trained_on),
     "at-initialisation": ([initial_norms], norms_said, briefly.at_initialisation),
     "gradient-correlation": (

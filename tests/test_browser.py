@@ -128,8 +128,11 @@ def open_page(server: Server, browser: Any) -> Iterator[Callable[..., Any]]:
     """Opens a page of a study; at the end nothing may have gone wrong or outside in any of them."""
     seen, contexts = Seen(), []
 
-    def open_one(study: str, page: str = "", scheme: str = "light", url: str = "") -> Any:
-        context = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme=scheme)
+    def open_one(
+        study: str, page: str = "", scheme: str = "light", url: str = "", size: Any = (1280, 1000)
+    ) -> Any:
+        viewport = dict(zip(("width", "height"), size, strict=True))
+        context = browser.new_context(viewport=viewport, color_scheme=scheme)
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
         tab = context.new_page()
@@ -258,6 +261,7 @@ def test_a_link_shows_what_its_sender_saw(server: Server, open_page: Callable[..
     tab = open_page("link")
     tab.wait_for_selector(CHART)
     tab.get_by_role("link", name="Compare runs").click()
+    tab.get_by_role("button", name="Display").click()
     tab.get_by_text("Camera button saves").wait_for()
     tab.wait_for_selector(CHART)
     tab.get_by_text("Log y").click()
@@ -272,6 +276,7 @@ def test_a_link_shows_what_its_sender_saw(server: Server, open_page: Callable[..
     theirs.wait_for_selector(CHART)
     wait_for(theirs, log_y)
     assert theirs.evaluate(names) == curves
+    theirs.get_by_role("button", name="Display").click()
     theirs.get_by_text("Log y").click()
     wait_for(theirs, f"!({log_y})")
     assert tab.evaluate(log_y), "two browsers are two readers"
@@ -532,6 +537,43 @@ def test_printed_pages_hold_their_tables_and_open_answers(lesson_pages: Path, br
 PAGES = tomllib.loads((PROJECT / "dashboard" / "pages.toml").read_text("utf-8"))
 
 
+# Words of a figure that its edge cuts or that lie on one another; a legend may scroll.
+UNREADABLE = """() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(chart => {
+  const found = [], edge = chart.getBoundingClientRect();
+  const name = chart.querySelector('.gtitle')?.textContent ?? '';
+  const words = [...chart.querySelectorAll('text')]
+    .filter(text => text.textContent.trim() && !text.closest('.hoverlayer, .legend'))
+    .map(text => [text.textContent, text.getBoundingClientRect()]).filter(([, box]) => box.width > 1);
+  words.forEach(([text, box], at) => {
+    if (box.left < edge.left - 1.5 || box.right > edge.right + 1.5 || box.top < edge.top - 1.5)
+      found.push(`${name}: cut: ${text}`);
+    for (const [other, its] of words.slice(at + 1)) {
+      const wide = Math.min(box.right, its.right) - Math.max(box.left, its.left);
+      const high = Math.min(box.bottom, its.bottom) - Math.max(box.top, its.top);
+      if (wide > 3 && high > 4) found.push(`${name}: on one another: ${text} | ${other}`);
+    }
+  });
+  return found;
+})"""
+
+
+def committed(
+    server: Server, open_page: Callable[..., Any], page: str, look: str, size: tuple[int, int]
+) -> Any:
+    """A page of the committed studies in one of the looks, drawn to its end."""
+    if not (server.root / store.REFERENCE).exists():
+        shutil.copytree(PROJECT / "results" / store.REFERENCE, server.root / store.REFERENCE)
+    address = f"{server.url}/{'' if page == 'degradation' else page}"
+    address += f"?study=reference/digits&token={TOKEN}"
+    address += "&projector=true" if look == "projector" else ""
+    tab = open_page("", scheme="dark" if look == "dark" else "light", size=size, url=address)
+    tab.wait_for_selector("h1")
+    tab.wait_for_timeout(2_000)
+    tab.wait_for_selector("[data-testid=stStatusWidget]", state="detached")
+    tab.wait_for_timeout(1_000)
+    return tab
+
+
 @pytest.mark.deep
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("look", ["light", "dark", "projector"])
@@ -539,16 +581,29 @@ def test_axe_finds_nothing_on_any_page(
     server: Server, open_page: Callable[..., Any], page: str, look: str
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-    if not (server.root / "axe").exists():
-        write_study(server.root, study="axe")
-    address = f"{server.url}/{'' if page == 'degradation' else page}?study=axe&token={TOKEN}"
-    address += "&projector=true" if look == "projector" else ""
-    tab = open_page("axe", scheme="dark" if look == "dark" else "light", url=address)
-    tab.wait_for_selector("h1")
-    tab.wait_for_timeout(2_000)
-    tab.wait_for_selector("[data-testid=stStatusWidget]", state="detached")
+    tab = committed(server, open_page, page, look, (1280, 800))
     found = axe.Axe().run(tab).response["violations"]
     assert {one["id"]: [node["html"] for node in one["nodes"]] for one in found} == {}
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    ("look", "size"),
+    [
+        ("light", (390, 844)),
+        ("light", (1280, 800)),
+        ("light", (1920, 1080)),
+        ("projector", (1280, 800)),
+        ("projector", (1920, 1080)),
+    ],
+)
+def test_no_word_of_a_figure_is_cut_or_lies_on_another(
+    server: Server, open_page: Callable[..., Any], page: str, look: str, size: tuple[int, int]
+) -> None:
+    tab = committed(server, open_page, page, look, size)
+    assert tab.evaluate(UNREADABLE) == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= size[0]
 
 
 def test_on_a_phone_panels_stand_one_below_the_other(

@@ -68,3 +68,11 @@ def test_one_panel_keeps_its_axes() -> None:
     stacked = plots.stack(finish(figure, "One", "", []))
     assert stacked.layout.xaxis.title.text == "step"
     assert stacked.layout.height < 600
+
+
+def test_names_beside_rows_have_room_and_their_axis_no_title() -> None:
+    figure = go.Figure(go.Scatter(x=[1], y=["resnet-1202"], mode="markers"))
+    figure.update_yaxes(type="category", title_text="network")
+    stacked = plots.stack(finish(figure, "One", "", []))
+    assert stacked.layout.margin.l > 6 * len("resnet-1202")
+    assert stacked.layout.yaxis.title.text is None

@@ -166,6 +166,20 @@ def trained_on(*runs: tuple[str, int]) -> pd.DataFrame:
     )
 
 
+def built(*runs: tuple[str, int]) -> pd.DataFrame:
+    """Networks grown to 56 layers, where there are shortcuts without any change; and disturbed."""
+    return pd.DataFrame(
+        identity(name, seed)
+        | {"which": which, "built": f"{name.split('-')[0]}-56", "error": 2.0, "logits": logits}
+        for name, seed in runs
+        for which, logits in (
+            ("before", 0.0),
+            ("after", 0.0 if name.startswith("resnet") else 5e-6),
+            ("disturbed", 0.5),
+        )
+    )
+
+
 def lesions(*runs: tuple[str, int]) -> pd.DataFrame:
     """Three single blocks and two pairs a network; the pair costs twice as much."""
     return pd.DataFrame(
@@ -231,6 +245,7 @@ FIGURES: list[tuple[Callable[..., go.Figure], Callable[..., pd.DataFrame]]] = [
     (draw_by_precision, in_precisions),
     (plots.shortcut_dial, dialled),
     (plots.trained_on, trained_on),
+    (plots.same_function, built),
     (plots.lesions, lesions),
     (plots.layer_responses, responses),
 ]
@@ -282,6 +297,7 @@ GRAMMAR = {
     "draw_by_precision": "dashed: training",
     "shortcut_dial": ERRORS,
     "trained_on": ERRORS,
+    "same_function": "hollow: one added weight disturbed",
     "paper_error_curves": ERRORS,
     "compare_curves": "dashed: training",
     "layer_profile": LAYERS,
@@ -1060,6 +1076,37 @@ def test_rates_stand_side_by_side_with_the_error_before() -> None:
     assert numbers(plain.y) == pytest.approx([1.1, 2, 11])
     before = [t for t in figure.data if t.name == "training error before"]
     assert [numbers(t.y) for t in before] == [[0.5] * 3] * 2
+
+
+def test_no_change_at_all_has_a_place_of_its_own_below_the_smallest() -> None:
+    figure = plots.same_function(built(("plain-20", 0), ("resnet-20", 0)))
+    added, disturbed = figure.data
+    assert (added.name, disturbed.name) == ("layers added", "one added weight disturbed")
+    assert list(added.x) == list(disturbed.x) == ["plain-56", "resnet-56"]
+    nothing = figure.layout.yaxis.tickvals[0]
+    assert figure.layout.yaxis.ticktext[0] == "none"
+    assert numbers(added.y) == pytest.approx([5e-6, nothing])
+    assert nothing < 5e-7
+    assert numbers(disturbed.y) == [0.5, 0.5]
+
+
+def test_long_names_under_an_axis_stand_upright_and_get_room() -> None:
+    long = go.Figure(go.Scatter(x=["paper-400<br>(warmup_steps 30)", "short"], y=[1, 2]))
+    plain = go.Figure(go.Scatter(x=["a", "b"], y=[1, 2]))
+    for figure in (long, plain):
+        style.finish(figure, "One", "", [])
+    small = plots.small(long)
+    assert small.layout.xaxis.tickangle == 90
+    assert small.layout.margin.b > plots.small(plain).layout.margin.b + 6 * len("(warmup_steps 30)")
+    assert plots.small(plain).layout.xaxis.tickangle is None
+
+
+def test_in_a_part_of_a_hall_screen_words_break_earlier() -> None:
+    whole, part = (plots.error_against_depth(finals(*EIGHT)) for _ in range(2))
+    plots.enlarge(whole)
+    plots.enlarge(part, share=0.5)
+    lines_of_words = [figure.layout.title.text.count("<br>") for figure in (whole, part)]
+    assert lines_of_words[0] < lines_of_words[1]
 
 
 def test_single_and_several_removed_blocks_have_a_panel_each() -> None:

@@ -39,6 +39,19 @@ def test_the_story_has_one_order_the_lessons_own() -> None:
     assert {question.name for question in story.STORY} == set(story.SHOWN)
 
 
+@pytest.mark.parametrize("question", story.STORY, ids=lambda question: question.name)
+def test_every_question_can_be_predicted_and_has_its_figure(question: story.Question) -> None:
+    assert 2 <= len(question.choices) <= 4
+    assert question.draw
+    assert " = [" not in question.about, "a line of the file has slipped into the text"
+
+
+def test_what_says_nothing_leaves_no_empty_frame(open_page: Open) -> None:
+    app = open_page(NOTES)
+    frames = [block for block in app.main.children.values() if block.type == "vertical"]
+    assert all(frame.children for frame in frames)
+
+
 def test_until_it_is_revealed_nothing_gives_the_answer_away(folder: Path, open_page: Open) -> None:
     values = store.read_measurement(copy(folder, "gradient-correlation")).frame
     answer = briefly.gradient_correlation(values)

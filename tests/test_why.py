@@ -95,8 +95,8 @@ def test_all_that_is_committed_is_there_in_the_order_of_the_story(
 ) -> None:
     frames = {name: store.read_measurement(copy(folder, name)).frame for name in COMMITTED}
     app = open_page(*COMMITTED)
-    # Words only of the same function, of rounding two figures, and a small one of each question.
-    assert len(charts(app)) == 2 * len(COMMITTED) - 1
+    # Of each question a small figure and the whole one, of rounding two whole ones.
+    assert len(charts(app)) == 2 * len(COMMITTED) + 1
     said = texts(app)
     for name, say in (
         ("same-function", verdict.on_same_function),

@@ -77,8 +77,9 @@ def page() -> None:
     if not quantities:
         st.info("These runs have not logged anything yet.", icon=":material/hourglass_empty:")
         return
-    view = choose_view(quantities)
-    curves = curves_of(chosen, view)
+    *places, search, baseline = st.columns([1, 1, 1.2, 1, 1.5, 1], vertical_alignment="bottom")
+    view = choose_view(quantities, places)
+    curves = curves_of(chosen, view, search, baseline)
     if curves is None:
         st.info("No run has these words.", icon=":material/filter_alt_off:")
         return
@@ -103,7 +104,7 @@ def choose_runs(runs: lines.Runs, study: store.Study) -> dict[str, store.RunReco
     def take(labels: Sequence[str]) -> None:
         st.session_state["compare"] = list(labels)[:MOST_RUNS]
 
-    place, every, last = st.columns([6, 1.2, 1.2], vertical_alignment="bottom")
+    place, every, last = st.columns([5, 1.3, 1.3], vertical_alignment="bottom")
     words: dict[str, Any] = {"width": "stretch", "disabled": not own}
     every.button("Whole study", key="every", on_click=take, args=(own,), **words)
     newest = [lines.latest({label: runs[label] for label in own})] if own else []
@@ -115,14 +116,13 @@ def choose_runs(runs: lines.Runs, study: store.Study) -> dict[str, store.RunReco
         )
 
 
-def curves_of(chosen: lines.Runs, view: View) -> Curves | None:
+def curves_of(chosen: lines.Runs, view: View, search: Any, place: Any) -> Curves | None:
     """The curves of those chosen runs that have the words of the filter; None if none has.
 
     Looks are given before the filter, so that a curve keeps its own whatever is filtered.
     """
-    search, place = st.columns([3, 2], vertical_alignment="bottom")
     hint = "Words in name, network, data, recipe or seed: `plain lr:0.1 -seed:3`, - for without."
-    example: dict[str, Any] = {"placeholder": "words that a run must have, in chart and table"}
+    example: dict[str, Any] = {"placeholder": "words a run must have"}
     wanted = frame.ask(search.text_input, "Filter", "filter", hint, **example)
     ordered = lines.in_order(chosen)
     left = lines.matching(ordered, wanted or "")
@@ -164,13 +164,12 @@ def watch_elsewhere(chosen: lines.Runs, study: store.Study) -> None:
         )
 
 
-def choose_view(quantities: Sequence[str]) -> View:
-    """What to draw and how, from the controls above the chart."""
-    one, two, three, four, five = st.columns(5, vertical_alignment="bottom")
+def choose_view(quantities: Sequence[str], places: Sequence[Any]) -> View:
+    """What to draw and how: three controls above the chart, the others fold out beside them."""
     by_label = {name.replace("_", " "): name for name in quantities}
-    quantity = frame.choose("Quantity", by_label, "y", place=one)
+    quantity = frame.choose("Quantity", by_label, "y", place=places[0])
     others = {label: name for label, name in by_label.items() if name != quantity}
-    axis = frame.choose("Against", AXES | others, "x", place=two)
+    axis = frame.choose("Against", AXES | others, "x", place=places[1])
     by = frame.choose(
         "Curves",
         {label: by for by, label in lines.CURVES.items()},
@@ -178,38 +177,37 @@ def choose_view(quantities: Sequence[str]) -> View:
         "The mean is over runs whose configurations differ in nothing but the seed, or that have in "
         "common what is chosen here, at the steps that every one of them logged: nothing is "
         "interpolated.",
-        place=three,
+        place=places[2],
     )
-    band = frame.choose(
-        "Band",
-        BANDS,
-        "band",
-        "Around the mean, of the runs at that step. Standard deviation: of the sample, mean ± "
-        "one. Standard error: that divided by √n. Needs two runs.",
-        place=four,
-        disabled=by == lines.SINGLE,
-    )
-    groups = {"one": ""} | {f"per {name}": name for name in series.GROUPINGS}
-    hint = "Panels share their axes: zoom into one, and all follow."
-    panels = frame.choose("Panels", groups, "panels", hint, place=five)
-    left, middle, right, image = st.columns([2, 1, 1, 1.4], vertical_alignment="bottom")
-    hint = (
-        "Time-weighted exponential moving average, debiased, as Weights & Biases defines it, over a "
-        "thousandth of the axis, or a row where there are fewer. The raw values stay faint "
-        "beneath; the table below is never smoothed."
-    )
-    scale = {"min_value": 0.0, "max_value": 0.99, "value": 0.0, "step": 0.01}
-    smoothing = frame.ask(left.slider, "Smoothing", "smooth", hint, **scale)
-    log_x = frame.switch("Log x", "logx", place=middle)
-    log_y = frame.switch("Log y", "logy", place=right)
-    form = image.segmented_control(
-        "Camera button saves",
-        FORMATS,
-        default=FORMATS[0],
-        format_func=str.upper,
-        key="image",
-        help="The camera above the chart saves it as it is shown, made in the browser.",
-    )
+    with places[3].popover("Display", icon=":material/tune:", width="stretch"):
+        band = frame.choose(
+            "Band",
+            BANDS,
+            "band",
+            "Around the mean, of the runs at that step. Standard deviation: of the sample, mean ± "
+            "one. Standard error: that divided by √n. Needs two runs.",
+            disabled=by == lines.SINGLE,
+        )
+        groups = {"one": ""} | {f"per {name}": name for name in series.GROUPINGS}
+        hint = "Panels share their axes: zoom into one, and all follow."
+        panels = frame.choose("Panels", groups, "panels", hint)
+        hint = (
+            "Time-weighted exponential moving average, debiased, as Weights & Biases defines it, over "
+            "a thousandth of the axis, or a row where there are fewer. The raw values stay faint "
+            "beneath; the table below is never smoothed."
+        )
+        scale = {"min_value": 0.0, "max_value": 0.99, "value": 0.0, "step": 0.01}
+        smoothing = frame.ask(st.slider, "Smoothing", "smooth", hint, **scale)
+        log_x = frame.switch("Log x", "logx")
+        log_y = frame.switch("Log y", "logy")
+        form = st.segmented_control(
+            "Camera button saves",
+            FORMATS,
+            default=FORMATS[0],
+            format_func=str.upper,
+            key="image",
+            help="The camera above the chart saves it as it is shown, made in the browser.",
+        )
     smoothing = smoothing if axis in AXES.values() else 0.0  # no axis along which to average
     return View(quantity, axis, by, band, smoothing, log_x, log_y, panels, form or FORMATS[0])
 

@@ -65,11 +65,12 @@ def finding(table: pd.DataFrame, reason: str | None, source: frame.Source) -> No
                 st.caption("Under this recipe.", help=OTHER)
     left, right = st.columns([1, 1.9])
     with left:
-        frame.chart(plots.block_strip(), "blocks", alt=BLOCKS)
+        frame.chart(plots.block_strip(), "blocks", alt=BLOCKS, share=0.34)
     with right:
         said = " ".join(f"{one.head}: {one.claim.gap.size} points. {one.words}" for one in found)
         drawn = cached.figure(plots.error_against_depth, table, only_training=True)
-        frame.chart(drawn, "depth", source=source, alt=f"Final training error against depth. {said}")
+        alt = f"Final training error against depth. {said}"
+        frame.chart(drawn, "depth", source=source, alt=alt, share=0.62)
 
 
 def number(one: verdict.Finding, place: Any) -> None:

@@ -52,7 +52,8 @@ def card(question: story.Question) -> None:
         left.text(frame.shown(shown.answer.about))
     if shown.figures:
         with right:
-            frame.chart(plots.small(shown.figures[-1]), f"{question.name} small", alt=shown.alt)
+            figure = plots.small(shown.figures[-1])
+            frame.chart(figure, f"{question.name} small", alt=shown.alt, share=0.6)
     whole(question, shown, f"{label}: {shown.origin}. Notebook {question.notebook}.")
 
 

@@ -3,7 +3,7 @@
 from resnetlab.plots.beside import beside_the_paper
 from resnetlab.plots.block import block_drawing, block_strip
 from resnetlab.plots.compare import compare_curves, looks_of, swatch
-from resnetlab.plots.construction import trained_on
+from resnetlab.plots.construction import same_function, trained_on
 from resnetlab.plots.correlation import correlation_matrices, gradient_correlation
 from resnetlab.plots.degradation import (
     error_against_depth,

@@ -75,7 +75,7 @@ def block_strip() -> go.Figure:
     sign = {"symbol": "circle-cross", "size": 20, "color": "#ffffff"}
     sign["line"] = {"width": 2, "color": colour}
     figure.add_scatter(x=[3.75], y=[0], mode="markers", marker=sign, hoverinfo="skip", row=2, col=1)
-    figure.update_xaxes(range=[-0.15, 5.75], visible=False, fixedrange=True)
+    figure.update_xaxes(range=[-0.15, 6.1], visible=False, fixedrange=True)
     figure.update_yaxes(range=[-0.4, 1.3], visible=False, fixedrange=True)
     finish(figure, "Two blocks", "", ["colour of a line: shortcut"], 350)
     margin = {"l": 4, "r": 4, "t": 104, "b": 8}

@@ -1,6 +1,8 @@
-"""Training on from the constructed solution."""
+"""The constructed solution: the same function as before, and training on from it."""
 
 from __future__ import annotations
+
+import math
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -9,6 +11,39 @@ from resnetlab.plots import draw, style
 from resnetlab.plots.style import DASHED_TRAIN, Look, conditions, empty, finish
 
 ENDS = {"test_error": "test error", "train_error_clean": "training error"}
+
+
+WHICH = {"after": "layers added", "disturbed": "one added weight disturbed"}
+
+
+def same_function(frame: pd.DataFrame) -> go.Figure:
+    """The largest change of a logit in the built networks: layers added, and one weight disturbed.
+
+    `frame` as `verdict.on_same_function`. The axis is logarithmic; no change at all has a place of its
+    own below it.
+    """
+    rows = frame[frame["which"].isin(list(WHICH))] if len(frame) else frame
+    if rows.empty:
+        return empty("Nothing built yet.")
+    low, high = draw.log_range(rows["logits"])
+    nothing = 10.0 ** (math.floor(low) - 1)
+    figure = draw.panels((), "network", "largest change of a logit")
+    for which, word in WHICH.items():
+        part = rows[rows["which"] == which]
+        height = part["logits"].where(part["logits"] > 0, nothing)
+        # As a dashed line would be, what is held against the other is hollow.
+        look = Look(style.palette(0), style.SOLID if which == "after" else style.DASHED)
+        draw.runs(figure, part, part["built"], height, look, word, name=word, size=12)
+    powers = range(math.ceil(low), math.floor(high) + 1, max(1, round((high - low) / 5)))
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(
+        type="log",
+        range=[math.floor(low) - 1.4, high + 0.4],
+        tickvals=[nothing, *(10.0**power for power in powers)],
+        ticktext=["none", *(f"10<sup>{power}</sup>" for power in powers)],
+    )
+    legend = ["full: layers added", "hollow: one added weight disturbed", "points: runs"]
+    return finish(figure, "What added layers change", conditions(rows), legend)
 
 
 def trained_on(frame: pd.DataFrame) -> go.Figure:

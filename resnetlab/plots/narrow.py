@@ -11,7 +11,7 @@ from resnetlab.plots import style
 
 TYPE = 11  # pixels
 _LETTERS = 38, 60  # of a line of title and subtitle
-_WIDE, _LETTER, _KEY = 340, 6.8, 52  # pixels: of a legend, of its letters, of an entry besides its name
+_WIDE, _LETTER, _KEY = 310, 6.8, 52  # pixels: of a legend, of its letters, of an entry besides its name
 _PANEL, _GAP = 240, 84  # pixels of a panel, and between two for numbers, axis title and panel title
 _AXIS, _LINE, _MENU, _SCALE = 62, 25, 110, 64  # pixels below: of the axis, a legend line, and so on
 _MOST_LINES = 10  # of a legend, which scrolls beyond
@@ -30,16 +30,18 @@ def stack(figure: go.Figure) -> go.Figure:
     layout.title.update(xref="container", x=0.02, pad_t=22, font_size=15)
     above = 84 + round(1.4 * TYPE) * title.count("<br>") if title else layout.margin.t or 30
     panels = _panels(figure)
+    turned = style.turn_labels(figure, TYPE)
     if len({x.domain for x, _ in panels}) > 1:
-        _stack_panels(figure, panels)
-        height = len(panels) * _PANEL + (len(panels) - 1) * _GAP
+        height = len(panels) * _PANEL + (len(panels) - 1) * (_GAP + turned)
+        _stack_panels(figure, panels, height)
     else:
         whole = (layout.height or 460) - (layout.margin.t or 0) - (layout.margin.b or 0)
         rows = len({y.domain for _, y in panels})
         height = max(180, min(whole, 320)) if rows < 2 else max(whole, 130 * rows)
-    below = _put_below(figure, height)
+    below = _put_below(figure, height, turned)
+    left = _names_left(figure) or min(layout.margin.l or 0, 58)
     right = min(layout.margin.r or 0, 130) if layout.showlegend is False else 12
-    margin = {"l": min(layout.margin.l or 0, 58), "r": max(12, right), "t": above, "b": below}
+    margin = {"l": left, "r": max(12, right), "t": above, "b": below}
     return figure.update_layout(margin=margin, height=round(above + height + below))
 
 
@@ -54,9 +56,9 @@ def _panels(figure: go.Figure) -> list[tuple[Any, Any]]:
     )
 
 
-def _stack_panels(figure: go.Figure, panels: list[tuple[Any, Any]]) -> None:
+def _stack_panels(figure: go.Figure, panels: list[tuple[Any, Any]], height: int) -> None:
     """Give every panel the whole width, below the one before it, with its own title and axis titles."""
-    height = len(panels) * _PANEL + (len(panels) - 1) * _GAP
+    apart = (height - _PANEL) / max(1, len(panels) - 1)  # from top to top
     notes = [note for note in figure.layout.annotations if (note.xref, note.yref) == ("paper", "paper")]
     named = {
         axis.plotly_name[0]: axis.title.text for pair in panels for axis in pair if axis.title.text
@@ -64,7 +66,7 @@ def _stack_panels(figure: go.Figure, panels: list[tuple[Any, Any]]) -> None:
     for number, (x, y) in enumerate(panels):
         left, right = x.domain or (0, 1)
         top = (y.domain or (0, 1))[1]
-        start = 1 - number * (_PANEL + _GAP) / height
+        start = 1 - number * apart / height
         for note in list(notes):
             if note.x is not None and left <= note.x <= right and abs((note.y or 0) - top) < 0.01:
                 note.update(x=0, xanchor="left", y=start)
@@ -77,10 +79,24 @@ def _stack_panels(figure: go.Figure, panels: list[tuple[Any, Any]]) -> None:
                 axis.title.text = axis.title.text or named.get(axis.plotly_name[0])
 
 
-def _put_below(figure: go.Figure, height: float) -> int:
-    """Move what controls and explains the panels below them; the pixels that this takes."""
+def _names_left(figure: go.Figure) -> int:
+    """The pixels that names beside the rows take, whose axis needs no title then; 0 without names."""
+    axes = {axis.plotly_name.replace("axis", ""): axis for axis in figure.select_yaxes()}
+    axes = {key: axis for key, axis in axes.items() if axis.type == "category"}
+    names = [name for trace in figure.data if (trace.yaxis or "y") in axes for name in trace.y]
+    for axis in axes.values():
+        axis.title.text = None
+    return round(14 + _LETTER * max(map(len, map(str, names)))) if names else 0
+
+
+def _put_below(figure: go.Figure, height: float, turned: int) -> int:
+    """Move what controls and explains the panels below them; the pixels that this takes.
+
+    `turned` are those of names that stand upright under the axis.
+    """
     layout = figure.layout
     below = _AXIS if any(axis.visible is not False for axis in figure.select_xaxes()) else 24
+    below += turned
     for menu in layout.updatemenus:
         menu.update(x=0, xanchor="left", y=0, yanchor="top", pad_t=below)
     if layout.updatemenus:
@@ -98,6 +114,9 @@ def _put_below(figure: go.Figure, height: float) -> int:
     if names and layout.showlegend is not False:
         wide = _KEY + _LETTER * max(map(len, names))
         lines = min(_MOST_LINES, -(-len(names) // max(1, int(_WIDE // wide))))
-        layout.legend = style.HOUSE["layout"]["legend"] | {"maxheight": lines * _LINE + 12}
+        layout.legend = style.HOUSE["layout"]["legend"] | {
+            "xref": "container",
+            "maxheight": lines * _LINE + 12,
+        }
         below += lines * _LINE + 16
     return below

@@ -29,11 +29,13 @@ def playground(metrics: pd.DataFrame, ghosts: pd.DataFrame, levels: Mapping[str,
         figure = draw.panels(draw.FAMILIES, draw.STEP, "error (%)")
         legend = ["colour: depth", DASHED_TRAIN]
         finish(figure, "Error during training", "no row logged yet", legend, 520)
+    for column in (1, 2):  # plotly draws no axes where there is no trace at all
+        figure.add_scatter(x=[None], y=[None], hoverinfo="skip", showlegend=False, row=1, col=column)
     steps = [frame["step"].max() for frame in (metrics, ghosts) if len(frame)] or [1]
     drawn, _ = draw.networks(ghosts) if len(ghosts) else ([], "")
     for network in drawn:
         seeds = draw.over_seeds(network.rows, "train_error", "step")
-        look = Look(style.rgba(network.colour, 0.45), style.DASHED, style.FAINT)
+        look = Look(style.rgba(network.colour, 0.7), style.DASHED, style.TRAIN)
         n = network.rows["seed"].nunique()
         who = f"{network.name} train before, mean of {n} seeds{_VALUES}"
         column = draw.FAMILIES.index(network.family) + 1

@@ -272,19 +272,48 @@ def small(figure: go.Figure) -> go.Figure:
     copy = go.Figure(figure)
     rows = len({axis.domain for axis in copy.select_yaxes()})
     named = sum(trace.showlegend is True for trace in copy.data)
-    copy.update_layout(title_text="", height=100 + 165 * rows, font_size=11, sliders=[], dragmode=False)
-    copy.update_layout(margin={"l": 60, "r": 8, "t": 28, "b": 92}, showlegend=named <= 6)
+    below = 56 + turn_labels(copy, 11)
+    legend = {"y": 1, "yanchor": "top"}  # where no label of an axis can reach it
+    above = 28 + (24 * -(-named // 2) if named <= 6 else 0)
+    copy.update_layout(title_text="", height=60 + below + 165 * rows, font_size=11, sliders=[])
+    copy.update_layout(margin={"l": 60, "r": 8, "t": above, "b": below}, dragmode=False)
+    copy.update_layout(showlegend=named <= 6, legend=legend)
     return copy.update_annotations(font_size=12)
 
 
-def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
-    """The same figure for the back row of a hall: type, lines and markers larger, in place."""
+def turn_labels(figure: go.Figure, size: int, fit: int = 9) -> int:
+    """Stand the names under an axis upright where they are long, in place; the pixels that this takes.
+
+    `size` is that of the letters, `fit` how many of them a name may have lying.
+    """
+    named: dict[str, int] = {}  # axis -> letters of its longest line
+    for trace in figure.data:
+        for name in trace.x if trace.x is not None else ():
+            if isinstance(name, str):
+                axis, lines = (trace.xaxis or "x").replace("x", "xaxis", 1), name.split("<br>")
+                named[axis] = max(named.get(axis, 0), *map(len, lines))
+    longest = max(named.values(), default=0)
+    if longest <= fit:
+        return 0
+    for axis in named:
+        figure.layout[axis].tickangle = 90
+    return round(0.66 * size * longest)
+
+
+def enlarge(figure: go.Figure, factor: float = 1.6, share: float = 1.0) -> go.Figure:
+    """The same figure for the back row of a hall: type, lines and markers larger, in place.
+
+    `share` is the part of the page's width that it has: its words are broken to fit.
+    """
     layout = figure.layout
     size = layout.font.size or 14
     layout.font.size = round(size * factor)
-    more = wrap_title(layout, round(13 * factor * 0.85), 36, 74)
+    more = wrap_title(layout, round(13 * factor * 0.85), round(36 * share), round(74 * share))
+    columns = len({axis.domain for axis in figure.select_xaxes()})
     for note in layout.annotations:
         note.font.size = round((note.font.size or size) * factor)
+        if share < 1 and "<" not in (note.text or ""):
+            note.text = "<br>".join(textwrap.wrap(note.text, round(60 * share / columns)))
     for trace in figure.data:
         if trace.type in ("scatter", "scattergl"):
             if trace.line.width != 0:  # 0 is the edge of a band
@@ -293,19 +322,21 @@ def enlarge(figure: go.Figure, factor: float = 1.6) -> go.Figure:
     for part in (*layout.sliders, *layout.updatemenus):
         part.pad.t = round((part.pad.t or 0) * factor)
     margin = layout.margin
-    grown = {side: round((getattr(margin, side) or 0) * factor) for side in ("l", "t", "b")}
+    grown = {side: round((getattr(margin, side) or 0) * factor) for side in ("l", "r", "t", "b")}
     grown["t"] += round(more * TITLE_LINE * factor)
     below = 0  # lines: the titles of panels side by side must not run into one another
     for axis in figure.select_xaxes():
         start, end = axis.domain or (0, 1)
         if axis.title.text and end - start < 0.6:
-            wrapped = textwrap.wrap(axis.title.text, 24)
+            wrapped = textwrap.wrap(axis.title.text, max(8, round(42 * share * (end - start))))
             axis.title.text = "<br>".join(wrapped)
             below = max(below, len(wrapped) - 1)
     grown["b"] += round(below * size * factor * 1.3)
     more_room = grown["t"] + grown["b"] - (margin.t or 0) - (margin.b or 0)
     panels = len({axis.domain for axis in figure.select_yaxes()})
-    height = (layout.height or 460) + more_room + 150 * (panels - 1)
+    inner = ((layout.height or 460) - (margin.t or 0) - (margin.b or 0)) / panels
+    low = inner * (factor**1.5 - 1) if inner < 200 else 0  # too low for the numbers of its axis
+    height = (layout.height or 460) + more_room + max(150 * (panels - 1), low * panels)
     return figure.update_layout(margin=grown, height=round(height))
 
 
