@@ -4,8 +4,9 @@
 
 RUNS runs of 640 logged steps, written by the real writer (the numbers are made up: only their amount
 matters), one study of 8 networks. A server is started and warmed by one visit; then, `ROUNDS` times, a
-fresh browser tab opens each page (until a chart is drawn) and changes one thing after another on it
-(until a chart differs). Memory is the server's peak (VmHWM).
+fresh browser tab opens each page (until a chart of its runs is drawn) and changes one thing after
+another on it (until a chart differs). Memory is the server's peak (VmHWM). Beside it, *Inside the
+networks* of the committed studies, cold: the first page that a server just started is asked for.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ RUNS, POINTS, ROUNDS = 1_000, 640, 5
 NETWORKS = [f"{family}-{depth}" for family in ("plain", "resnet") for depth in (20, 32, 44, 56)]
 STUDY = "many"
 CHART = ".js-plotly-plot .main-svg"
+# A chart of runs: the first page begins with drawn blocks, which have none.
+FIRST = {"": f".st-key-figure-depth {CHART}"}
+COMMITTED = tables.HERE.parent / "results" / store.REFERENCE
 
 
 def write_runs(root: Path, count: int) -> None:
@@ -115,13 +119,13 @@ def peak_memory_mb(pid: int) -> int:
     raise SystemExit("error: this system does not tell a process's peak memory")
 
 
-def first_chart(browser: Any, url: str) -> tuple[float, Any]:
+def first_chart(browser: Any, url: str, chart: str = CHART) -> tuple[float, Any]:
     """Seconds until a chart is drawn, and the tab."""
     tab = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
     tab.set_default_timeout(300_000)
     began = time.perf_counter()
     tab.goto(url)
-    tab.wait_for_selector(CHART)
+    tab.wait_for_selector(chart)
     return time.perf_counter() - began, tab
 
 
@@ -147,6 +151,16 @@ def click(text: str) -> Change:
     return lambda tab: tab.get_by_text(text, exact=True).click
 
 
+def displayed(change: Change) -> Change:
+    """One of what folds out on *Compare runs*."""
+
+    def prepare(tab: Any) -> Callable[[], None]:
+        tab.get_by_role("button", name="Display").click()
+        return change(tab)
+
+    return prepare
+
+
 def slide(label: str, key: str) -> Change:
     """One place of a slider."""
 
@@ -161,7 +175,7 @@ def another(label: str) -> Change:
     """The next entry of a list."""
 
     def prepare(tab: Any) -> Callable[[], None]:
-        tab.get_by_role("combobox", name=label).click()
+        tab.get_by_role("combobox", name=label, exact=True).click()
         tab.keyboard.press("ArrowDown")
         return lambda: tab.keyboard.press("Enter")
 
@@ -170,7 +184,7 @@ def another(label: str) -> Change:
 
 def without_last(tab: Any) -> Callable[[], None]:
     """One run less among those chosen."""
-    tab.get_by_role("combobox", name="Runs").click()
+    tab.get_by_role("combobox", name="Runs").first.click()
     return lambda: tab.keyboard.press("Backspace")
 
 
@@ -178,13 +192,13 @@ def without_last(tab: Any) -> Callable[[], None]:
 CHANGES: dict[str, dict[str, Change]] = {
     "": {"the paper's curves beneath": click("The paper's curves"), "projector": click("Projector")},
     "gradients": {
-        "another step": slide("Step", "ArrowLeft"),
+        "another step": slide("Optimizer step", "ArrowLeft"),
         "one run less": without_last,
         "projector": click("Projector"),
     },
     "compare": {
-        "smoothing": slide("Smoothing", "ArrowRight"),
         "one run less": without_last,
+        "smoothing": displayed(slide("Smoothing", "ArrowRight")),
         "log axis": click("Log y"),
     },
     "runs": {"another run": another("Run")},
@@ -203,16 +217,23 @@ def main() -> None:
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
         with server(root) as (url, pid):
-            cold, _ = first_chart(browser, f"{url}/?study={STUDY}")
+            cold, _ = first_chart(browser, f"{url}/?study={STUDY}", FIRST[""])
             for _ in range(ROUNDS):
                 for page, changes in CHANGES.items():
-                    seconds, tab = first_chart(browser, f"{url}/{page}?study={STUDY}")
+                    seconds, tab = first_chart(
+                        browser, f"{url}/{page}?study={STUDY}", FIRST.get(page, CHART)
+                    )
                     times.setdefault(f"/{page}: first chart", []).append(seconds)
                     for what, change in changes.items():
                         tab.wait_for_timeout(3_000)
                         times.setdefault(f"/{page}: {what}", []).append(after(tab, change(tab)))
                     tab.context.close()
             memory = peak_memory_mb(pid)
+        inside = []
+        for _ in range(ROUNDS):
+            with server(COMMITTED) as (url, _):
+                inside.append(first_chart(browser, f"{url}/networks?study=digits")[0])
+        times["/networks of the committed studies, cold"] = inside
         browser.close()
     rows = [[name, f"{statistics.median(seconds):.2f}"] for name, seconds in times.items()]
     report = {

@@ -1,5 +1,8 @@
 """Who comes in: no page of another site frames these, and only the printed address starts runs.
 
+A name that this server does not go by is refused on the page itself: Streamlit alone would let the
+page come and then refuse its data without a word.
+
 Reading needs nothing. The Live lab's start and stop need the token of the address that the terminal
 printed, as JupyterLab's pages do: another user of this machine, whom 127.0.0.1 does not keep out, has
 not seen it. The first request hands it over, a cookie keeps it, and it leaves the address bar at once,
@@ -16,12 +19,12 @@ from collections.abc import AsyncIterator
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import streamlit as st
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.responses import RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard import lab
@@ -52,8 +55,28 @@ def _cookie() -> str:
     return f"resnetlab-{st.get_option('server.port')}"
 
 
+REFUSED = """<!doctype html><meta charset="utf-8"><title>Not served under this name</title>
+<h1>This dashboard is not served under the name {name}</h1>
+<p>It answers to {known}. Behind a proxy, start it with the address that readers use:</p>
+<pre>resnetlab dashboard --url https://{name}/</pre>"""
+
+
+def _goes_by(host: str) -> bool:
+    """Whether it is a name of this server: one that Streamlit allows, any if it allows all."""
+    with contextlib.suppress(ValueError):
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        for known in (str(one).lower() for one in _names()):
+            if known in ("*", name) or (known.startswith("*.") and name.endswith(known[1:])):
+                return True
+    return not _names()
+
+
+def _names() -> list[str]:
+    return list(st.get_option("server.allowedHosts") or [])
+
+
 class _Door:
-    """Puts HEADERS on every answer; turns a token in the address into a cookie."""
+    """Puts HEADERS on every answer, refuses other names, turns a token in the address into a cookie."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -68,6 +91,12 @@ class _Door:
 
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        host = Headers(scope=scope).get("host", "")
+        if not _goes_by(host):
+            name, known = (escape(text) for text in (host[:200], ", ".join(_names())))
+            refused = HTMLResponse(REFUSED.format(name=name, known=known), status_code=403)
+            await refused(scope, receive, with_headers)
             return
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         offered = [value for name, value in query if name == "token"]

@@ -49,16 +49,20 @@ def write_run(
     planned: int = STEPS,
     status: Status = "finished",
     error: str | None = None,
+    images: str | None = None,
     **parameters: Any,
 ) -> Path:
-    """A run with `steps` of its `planned` steps logged; a running one is written by this process."""
+    """A run with `steps` of its `planned` steps logged; a running one is written by this process.
+
+    `images` is the SHA-256 of what it was trained on.
+    """
     run = run_from_parameters(network=network, seed=seed, steps=planned, **parameters)
     names = [f"layer{index}" for index in range(run.network.depth)]
     with RunWriter(root, study, name or run.name_in_study, run) as writer:
         writer.begin(
             execution={"device": "cpu", "device_name": "test", "threads": 1, "engine": "eager"},
             versions={"python": "3", "torch": "2"},
-            dataset={"name": "digits", "classes": 10},
+            dataset={"name": "digits", "classes": 10, "sha256": images},
             layers={"gradient_norm": names},
             parameters=1000,
         )

@@ -137,15 +137,33 @@ def test_points_name_their_study_in_full(tmp_path):
     assert points["run"].tolist() == ["r", "r"]
 
 
-def test_a_rate_that_follows_the_test_error_is_said_and_no_small_preset_does(tmp_path):
+def test_a_rate_follows_held_out_images_but_in_the_papers_own_recipe_and_that_is_said(tmp_path):
     data = {"data": "digits-large", "network": "resnet-18"}
     follows = {"milestones": [], "plateau_patience": 5}
-    said = {}
-    for name, values in {"fixed": {}, "test": follows, "held": follows | {"validation": 9}}.items():
-        run = config.run_from_parameters(**data, **values)
+    kinds = {"fixed": {}, "usual": follows, "held": follows | {"validation": 9}}
+    said, runs = {}, {}
+    for name, values in (kinds | {"paper": {"recipe": "imagenet"}}).items():
+        runs[name] = run = config.run_from_parameters(**data, **values)
         said[name] = " ".join(store.notes([store.RunRecord(tmp_path, {}, run, None)]))
-    assert "the test images had a say in the training" in said["test"]
-    assert said["fixed"] == said["held"] == ""
+        assert config.run_from_parameters(**config.parameters_of(run)) == run
+    assert {name: run.data.validation for name, run in runs.items()} == {
+        "fixed": 0,
+        "usual": config.HELD_OUT,
+        "held": 9,
+        "paper": 0,
+    }
+    assert runs["usual"].data.label == "digits-large (5 % held out)"
+    assert (
+        "stands still (the paper: 'when the error plateaus'): the test images had a say"
+        in said["paper"]
+    )
+    assert said["fixed"] == said["held"] == said["usual"] == ""
+    old = runs["usual"].data.model_copy(update={"validation": 0})
+    old = runs["usual"].model_copy(update={"data": old})  # of before
+    (sentence,) = store.notes([store.RunRecord(tmp_path, {}, old, None)])
+    assert "the test images had a say in the training" in sentence
+    with pytest.raises(config.UsageError, match="follows the error on the test images"):
+        config.parameters_of(old)
     plateaus = [name for name, recipe in config.RECIPES.items() if recipe.plateau_patience]
     assert plateaus == ["imagenet"]
 

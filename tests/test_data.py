@@ -126,6 +126,7 @@ def test_the_held_out_part_is_disjoint_and_nothing_is_lost(sizes: tuple[int, int
     train, validation = (whole.take(which) for which in datasets.held_out(total, held, "x"))
     assert (len(train), len(validation)) == (total - held, held)
     assert sorted(rows(train) + rows(validation)) == sorted(rows(whole))
+    assert len(datasets.held_out(total, 0.1, "x")[1]) == max(1, round(0.1 * total))
     assert not set(rows(train)) & set(rows(validation))
 
 

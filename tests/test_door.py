@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]
 
 def get(port: int, path: str) -> tuple[int, Mapping[str, str]]:
     """Status and headers of the answer; a redirection is not followed."""
+    return ask(port, path, f"127.0.0.1:{port}")[:2]
+
+
+def ask(port: int, path: str, host: str) -> tuple[int, Mapping[str, str], str]:
+    """Status, headers and text of the answer to who asks for that name."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Host": host})
         with connection.getresponse() as answer:
-            answer.read()
-            return answer.status, answer.headers
+            return answer.status, answer.headers, answer.read().decode("utf-8", "replace")
 
 
 @pytest.mark.slow
@@ -83,6 +88,61 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(server: tuple[int, st
     assert (status, headers["Location"]) == (303, "?")
     assert "Set-Cookie" not in headers
     assert get(port, "/lab")[0] == 200, "reading needs none"
+
+
+@pytest.mark.slow
+def test_a_name_that_is_not_its_own_is_refused_on_the_page(server: tuple[int, str]) -> None:
+    port, _ = server
+    assert ask(port, "/", f"localhost:{port}")[0] == 200
+    status, headers, page = ask(port, "/", "evil<b>.example.org")
+    assert status == 403
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "not served under the name evil&lt;b&gt;.example.org" in page
+    assert "127.0.0.1, localhost" in page
+    assert "resnetlab dashboard --url https://" in page
+    assert ask(port, "/lab", "")[0] == 403
+
+
+@pytest.mark.slow
+def test_behind_a_proxy_it_goes_by_the_name_and_path_that_readers_use(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["-m", "resnetlab", "dashboard", "--no-browser", "--port", str(port)]
+    words += ["--url", "https://lab.example.org/res/net/", "--results", str(tmp_path)]
+    command = [sys.executable, *words]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        first, second = process.stdout.readline(), process.stdout.readline()
+        token = re.match(r"https://lab\.example\.org/res/net/\?token=(\S+) ", first)
+        assert token is not None, first
+        assert f"leads to http://127.0.0.1:{port}/res/net, WebSockets too" in second
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError):
+                if ask(port, "/res/net/_stcore/health", "localhost")[0] == 200:
+                    break
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert ask(port, "/res/net/", "lab.example.org")[0] == 200
+        assert ask(port, "/res/net/", "other.example.org")[0] == 403
+        status, headers, _ = ask(port, f"/res/net/lab?token={token[1]}", "lab.example.org")
+        assert (status, headers["Location"]) == (303, "?")
+        assert "Set-Cookie" in headers
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["lab.example.org", "ftp://x.org", "https://", "https://x.org/?a=b", "https://x.org:port"],
+)
+def test_an_address_that_no_browser_opens_is_refused(url: str, resnetlab: Any) -> None:
+    code, out, error = resnetlab("dashboard", "--url", url)
+    assert (code, out) == (2, "")
+    assert "--url: an address such as https://lab.example.org/resnet is needed" in error
 
 
 def test_the_browser_is_opened_by_a_page_that_only_its_owner_can_read(

@@ -196,7 +196,8 @@ def test_the_command_says_what_listening_elsewhere_means(
     listening = command[command.index("--server.address") + 1]
     asked = words[1] if "--listen" in words else "127.0.0.1"
     assert listening == ("127.0.0.1" if asked == "localhost" else asked)
-    assert ("--server.allowedHosts" in command) is bool(said)
+    names = [word for at, word in enumerate(command) if command[at - 1] == "--server.allowedHosts"]
+    assert names == (["*"] if said else ["127.0.0.1", "localhost"])
 
 
 def test_the_command_refuses_what_is_no_address() -> None:
@@ -505,6 +506,7 @@ def test_the_chart_lies_over_what_is_known_from_the_first_second(
         "of what waits"
     )
     assert not [name for name in ghosts if "resnet-8" in name], "of no other"
+    assert {trace["xaxis"] for trace in chart["data"]} == {"x", "x2"}, "empty axes are drawn too"
     (chart,) = charts(open_lab(lab_predict="true"))
     assert not [t for t in chart["data"] if " before, " in t["hovertemplate"]], (
         "no answer is given away"

@@ -224,7 +224,7 @@ def draw(chosen: lines.Runs, curves: Curves, view: View) -> go.Figure:
     drawn = curves.shown
     if curves.baseline:
         drawn = lines.minus(drawn, curves.members, curves.baseline, view.band)
-    parts = [frame.shown(series.common([run.config for run in chosen.values()]), 200)]
+    parts = [frame.shown(series.common(lines.by_images(chosen)), 200)]
     parts += [f"smoothed, weight {view.smoothing:g}"] if view.smoothing else []
     parts += ["differences seed by seed"] if curves.baseline else []
     if any(line.averaged for line in drawn):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import warnings
 from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
 
 import typer
 from typer import Argument, Option
@@ -59,6 +60,23 @@ def bench(
         raise typer.Exit(1)
 
 
+def _published(url: str | None) -> SplitResult | None:
+    """The address behind a proxy, in its parts. UsageError for one that no browser would open."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    try:
+        port_is_number = parts.port is None or parts.port > 0
+    except ValueError:
+        port_is_number = False
+    more = parts.query or parts.fragment or parts.username
+    if parts.scheme not in ("http", "https") or not parts.hostname or more or not port_is_number:
+        raise UsageError(
+            f"--url: an address such as https://lab.example.org/resnet is needed, got {url!r}"
+        )
+    return parts
+
+
 @app.command()
 def dashboard(
     port: Annotated[int, Option(min=1, max=65535)] = 8501,
@@ -69,10 +87,15 @@ def dashboard(
         bool | None,
         Option("--lab/--no-lab", help="Start runs from the page (default: only on 127.0.0.1)"),
     ] = None,
+    url: Annotated[
+        str | None,
+        Option(help="Where readers find it behind a proxy: https://lab.example.org/resnet"),
+    ] = None,
     results: ResultsOption = None,
     browser: Annotated[bool, Option(help="Open the page")] = True,
 ) -> None:
     """Open the dashboard on 127.0.0.1. It reads results and never loads torch."""
+    published = _published(url)
     script = files.project() / "dashboard" / "app.py"
     listen = "127.0.0.1" if listen == "localhost" else listen
     try:
@@ -96,23 +119,36 @@ def dashboard(
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
     }
-    if not alone:
-        settings["server.allowedHosts"] = "*"  # the names by which others reach it are not known here
+    names = ["127.0.0.1", "localhost", listen]
+    if published is not None:
+        names.append(str(published.hostname))
+        settings["server.baseUrlPath"] = published.path.strip("/")
+        settings["browser.serverAddress"] = str(published.hostname)
+    elif not alone:
+        names = ["*"]  # those by which others reach it are not known here
     words = [word for key, value in settings.items() for word in (f"--{key}", value)]
+    words += [word for name in dict.fromkeys(names) for word in ("--server.allowedHosts", name)]
     environment = os.environ | {
         store.RESULTS_VARIABLE: str(store.results_root(results).resolve()),
         "RESNETLAB_LAB": "1" if with_lab else "0",
     }
     here = listen if not address.is_unspecified else "::1" if address.version == 6 else "127.0.0.1"
     host = f"[{here}]" if address.version == 6 else here
-    url = f"http://{host}:{port}"
+    seen = f"http://{host}:{port}" if published is None else published.geturl().rstrip("/")
     if browser:
-        environment["RESNETLAB_OPEN"] = url
+        environment["RESNETLAB_OPEN"] = seen
     if with_lab:
         environment["RESNETLAB_TOKEN"] = token = secrets.token_urlsafe()
-        url += f"/?token={token}"
+        seen += f"/?token={token}"
     who = "; whoever has this address may start runs" if with_lab else ""
-    print(f"{url}  (Ctrl-C ends it{who})", flush=True)
+    print(f"{seen}  (Ctrl-C ends it{who})", flush=True)
+    if published is not None:
+        path = f"/{settings['server.baseUrlPath']}".rstrip("/")
+        print(
+            f"The proxy leads to http://{host}:{port}{path}, WebSockets too. Whoever can reach it may "
+            "read every result here.",
+            flush=True,
+        )
     if not alone:
         off = "and start runs with the token; --no-lab turns the Live lab off"
         may = off if with_lab else "but start none: the Live lab is off"

@@ -46,7 +46,7 @@ TRAINING: dict[str, tuple[Any, str]] = {
     "batch_size": (int, "(default: the recipe's 128)"),
     "clip": (float, "Largest L2 norm of a step's gradient (default: none, as the paper)"),
     "crop": (int, "Pixels a side that large-image recipes cut out; the scale moves along"),
-    "validation": (int, "Training images held out and followed instead of the test set"),
+    "validation": (float, "Training images held out and followed, or below 1 the share of them"),
     "precision": (Precision, "Precision of training (default: fp32, TF32 off)"),
 }
 

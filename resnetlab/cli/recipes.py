@@ -101,8 +101,12 @@ def _rate_in_words(recipe: config.Recipe) -> str:
     if recipe.milestones:
         fall = f"{lower} at {' and '.join(f'{at:,}' for at in recipe.milestones)}"
     elif recipe.plateau_patience is not None:
+        whose = "the error on the validation set, which is tested on too"
+        whose += " (the paper: 'when the error plateaus'),"
+        if recipe.follows_held_out:
+            whose = "the error on held-out training images"
         fall = (
-            f"{lower} when {recipe.plateau_patience} tests in a row have not brought the error down by "
+            f"{lower} when {recipe.plateau_patience} tests in a row have not brought {whose} down by "
             f"{recipe.plateau_margin:g} points, at most {recipe.plateau_drops} times"
         )
     warm = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
@@ -20,6 +20,7 @@ FOLDERS = {  # KIND:PATH -> what has to lie there
 }
 DATA_KINDS = (*DATA_SETS, *(f"{kind}:PATH" for kind in FOLDERS))
 TINY_CLASSES = 200  # of Tiny ImageNet
+HELD_OUT = 0.05  # of the training images, where a recipe's rate follows an error and nothing is said
 
 
 class Data(_Strict):
@@ -30,13 +31,13 @@ class Data(_Strict):
     tiny-imagenet is the download, tiny-imagenet:PATH an unpacked copy of it or of some of its classes;
     `classes` is how many a copy has, and so what its results are called.
 
-    `validation` > 0 takes that many training images, by a seeded permutation, as the set whose error
-    is followed during training (the paper chose its schedule on 45k/5k). The test images are then
-    read once, after the last step.
+    `validation` > 0 takes that many training images, below 1 that share of them, by a seeded
+    permutation, as the set whose error is followed during training (the paper chose its schedule on
+    45k/5k). The test images are then read once, after the last step.
     """
 
     name: str = "digits"
-    validation: Annotated[int, Field(ge=0)] = 0
+    validation: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] = 0
     classes: Annotated[int, Field(ge=2, le=TINY_CLASSES)] | None = None
 
     unwritten = ("classes",)
@@ -94,7 +95,10 @@ class Data(_Strict):
             last = PurePath(path).name or "folder"
             taken = last in (*DATA_SETS, "imagenet") or last.startswith("tiny-imagenet-")
             label = f"folder:{last}" if taken else last
-        return f"{label} ({self.validation} held out)" if self.validation else label
+        if not self.validation:
+            return label
+        held = self.validation if self.validation >= 1 else f"{100 * self.validation:g} %"
+        return f"{label} ({held} held out)"
 
     @property
     def slug(self) -> str:
@@ -102,11 +106,27 @@ class Data(_Strict):
         return re.sub(r"[^A-Za-z0-9._-]", "_", self.label)
 
 
-def images_named(name: str, *, validation: int = 0) -> Data:
-    """The `Data` of that name. Of tiny-imagenet:PATH the classes that the copy has are counted there.
+def spelt(name: str) -> str:
+    """A data set's name with one spelling of its folder, by letters alone: nothing has to lie there.
+
+    Relative to the working folder where it lies below that, else absolute; the others as they are.
+    """
+    kind, colon, path = name.partition(":")
+    if kind not in FOLDERS or not path.strip():
+        return name
+    whole = Path(os.path.abspath(expanded(path)))
+    below = whole.is_relative_to(here := Path.cwd()) and whole != here
+    return f"{kind}{colon}{whole.relative_to(here) if below else whole}"
+
+
+def images_named(name: str, *, validation: float = 0) -> Data:
+    """The `Data` of that name, its folder as `spelt`.
+
+    Of tiny-imagenet:PATH the classes that the copy has are counted there.
 
     Raises UsageError for an unknown name and for a path without train/ and folders in it.
     """
+    name = spelt(name) if isinstance(name, str) else name
     values: dict[str, Any] = {"name": name, "validation": validation}
     kind, _, path = name.partition(":") if isinstance(name, str) else ("", "", "")
     if kind == "tiny-imagenet" and path.strip():

@@ -32,7 +32,7 @@ class Grid:
     edited: tuple[Mapping[str, Any], ...] = ()
     seeds: tuple[int, ...] = (0,)
     precision: str = "fp32"
-    validation: int = 0
+    validation: float = 0
     overrides: Mapping[str, Any] = field(default_factory=dict)  # recipe fields, None = unchanged
     question: str = "01_degradation.ipynb"
 

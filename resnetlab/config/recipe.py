@@ -97,6 +97,15 @@ class Recipe(_Strict):
         """What was looked at in choosing the preset of its name; None if nothing was."""
         return CHOICES.get(self.name)
 
+    @property
+    def follows_held_out(self) -> bool:
+        """Whether its rate falls by the error on held-out training images.
+
+        `imagenet` alone follows the images that are tested on: the paper divides its rate "when the
+        error plateaus" (Sec. 3.4) and draws that of its validation set (Figure 4).
+        """
+        return self.plateau_patience is not None and self.name != "imagenet"
+
     def at_resolution(self, crop: int) -> Recipe:
         """The same recipe with smaller or larger images: crop and scale keep their proportion."""
         if self.crop is None or self.scale is None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from resnetlab.config.data import Data, images_named
+from resnetlab.config.data import HELD_OUT, Data, images_named, spelt
 from resnetlab.config.network import IMAGENET, Network
 from resnetlab.config.recipe import PAPER_400, RECIPES, Recipe, default_recipe, recipe_named
 from resnetlab.config.strict import UsageError, _Strict
@@ -119,6 +119,12 @@ class Run(_Strict):
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
+    def spelt(self) -> Run:
+        """The same with one spelling of its images' folder: what is compared, before and after."""
+        return self.model_copy(
+            update={"data": self.data.model_copy(update={"name": spelt(self.data.name)})}
+        )
+
     @property
     def network_name(self) -> str:
         """The network's name with its edit: resnet-56-scale0.25, plain-56-from-plain-20-lr0.01.
@@ -198,7 +204,7 @@ def run_from_parameters(
     shortcut: str | None = None,
     network: str | None = None,
     data: str = "digits",
-    validation: int = 0,
+    validation: float = 0,
     recipe: str = "",
     seed: int = 0,
     precision: str = "fp32",
@@ -210,13 +216,17 @@ def run_from_parameters(
 
     `network` (plain-56), or `depth` and `shortcut`, name the network (50 and 152 layers are 6n+2 too:
     on digits and CIFAR a bare depth means that design); `recipe` "" means the data set's
-    default; `shortcut_scale` and `start_from` (the fields of a Start, which
-    `store.weights_named` finds by a run's name) are its surgery; any other keyword is a field of the
+    default; where its rate follows an error, HELD_OUT of the training images are held out unless
+    `validation` says how many (`imagenet` alone follows the test images); `shortcut_scale` and
+    `start_from` (the fields of a Start, which `store.weights_named` finds by a run's name) are its
+    surgery; any other keyword is a field of the
     recipe (steps, lr, batch_size, ...), None = unchanged. Raises UsageError with the offending name or
     value.
     """
     if not isinstance(data, str):
         raise UsageError(f"data: should be a name, got {data!r}")
+    if isinstance(validation, float) and validation >= 1 and validation.is_integer():
+        validation = int(validation)  # as a command line gives it
     images = images_named(data, validation=validation)
     if network:
         net = Network.from_name(network)
@@ -233,7 +243,10 @@ def run_from_parameters(
                 "(YAML reads 1e-3 as text: write 1.0e-3)"
             )
     preset = recipe_named(recipe) if recipe else default_recipe(data)
-    values: dict[str, Any] = {"network": net, "data": images, "recipe": preset.replace(**overrides)}
+    changed = preset.replace(**overrides)
+    if images.validation == 0 and changed.follows_held_out:
+        images = images.model_copy(update={"validation": HELD_OUT})
+    values: dict[str, Any] = {"network": net, "data": images, "recipe": changed}
     values |= {"seed": seed, "precision": precision}
     if isinstance(start_from, str):
         raise UsageError(
@@ -264,6 +277,8 @@ def parameters_of(run: Run) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value
         for name, value in run.recipe.changes().items()
     }
+    if run.recipe.follows_held_out and not run.data.validation:
+        raise UsageError("no parameters make this run: its rate follows the error on the test images")
     if preset.replace(**changed) != run.recipe:
         raise UsageError(
             f"no parameters make this recipe of the preset {preset.name}: a field is empty"

@@ -98,8 +98,12 @@ def _state(folder: Path, files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def held_out(images: int, count: int, label: str) -> tuple[Tensor, Tensor]:
-    """Indices (kept, held out) of the training images: one permutation for all seeds of a study."""
+def held_out(images: int, count: float, label: str) -> tuple[Tensor, Tensor]:
+    """Indices (kept, held out) of the training images: one permutation for all seeds of a study.
+
+    `count` of them, below 1 that share, but one at least.
+    """
+    count = int(count) if count >= 1 else max(1, round(count * images))
     if count >= images:
         raise UsageError(f"validation {count} leaves no training image: {label} has {images}")
     order = torch.randperm(images, generator=generator(0, "validation"))

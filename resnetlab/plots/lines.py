@@ -70,6 +70,22 @@ def quantities(runs: Runs) -> list[str]:
     return [name for name in series.QUANTITIES if name in filled]
 
 
+def by_images(runs: Runs) -> list[Run]:
+    """Their configurations, images known by what they are.
+
+    One folder is one, however it is spelt or reached; two of one name are told apart.
+    """
+    configs = []
+    records = list(runs.values())
+    for run, who in zip(records, store.identities(records), strict=True):
+        images = run.config.data
+        if images.path is not None and run.images_sha256 is not None:
+            name = f"{images.name.partition(':')[0]}:{who['data']}"
+            images = images.model_copy(update={"name": name, "validation": 0})
+        configs.append(run.config.model_copy(update={"data": images}))
+    return configs
+
+
 def lines_of(
     runs: Runs,
     quantity: str,
@@ -83,7 +99,7 @@ def lines_of(
 
     `panels`, one of `series.GROUPINGS`, gives each curve the small multiple of its first run.
     """
-    labels, configs = list(runs), [run.config for run in runs.values()]
+    labels, configs = list(runs), by_images(runs)
     places = [_place(run) for run in runs.values()]
     curves = []
     for run in runs.values():
@@ -255,7 +271,7 @@ def remarks(lines: Sequence[series.Line], members: Sequence[Runs], axis: str) ->
 def _of_a_mean(line: series.Line, runs: Runs) -> list[str]:
     """What is unequal among the runs of one curve."""
     remarks = []
-    kinds = len(series.groups([run.config for run in runs.values()]))
+    kinds = len(series.groups(by_images(runs)))
     if kinds > 1:
         remarks.append(f"its {len(runs)} runs have {kinds} configurations; each run counts once.")
     ends = [int(curve["step"].iloc[-1]) for curve in line.curves if len(curve)]

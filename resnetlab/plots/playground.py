@@ -30,7 +30,8 @@ def playground(metrics: pd.DataFrame, ghosts: pd.DataFrame, levels: Mapping[str,
         legend = ["colour: depth", DASHED_TRAIN]
         finish(figure, "Error during training", "no row logged yet", legend, 520)
     for column in (1, 2):  # plotly draws no axes where there is no trace at all
-        figure.add_scatter(x=[None], y=[None], hoverinfo="skip", showlegend=False, row=1, col=column)
+        nothing: Keywords = {"x": [None], "y": [None], "hovertemplate": "<extra></extra>"}
+        figure.add_scatter(**nothing, showlegend=False, row=1, col=column)
     steps = [frame["step"].max() for frame in (metrics, ghosts) if len(frame)] or [1]
     drawn, _ = draw.networks(ghosts) if len(ghosts) else ([], "")
     for network in drawn:

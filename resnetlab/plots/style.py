@@ -276,7 +276,9 @@ def small(figure: go.Figure) -> go.Figure:
     legend = {"y": 1, "yanchor": "top"}  # where no label of an axis can reach it
     above = 28 + (24 * -(-named // 2) if named <= 6 else 0)
     copy.update_layout(title_text="", height=60 + below + 165 * rows, font_size=11, sliders=[])
-    copy.update_layout(margin={"l": 60, "r": 8, "t": above, "b": below}, dragmode=False)
+    copy.update_layout(
+        margin={"l": 60, "r": 28 if below > 56 else 8, "t": above, "b": below}, dragmode=False
+    )
     copy.update_layout(showlegend=named <= 6, legend=legend)
     return copy.update_annotations(font_size=12)
 
@@ -297,7 +299,7 @@ def turn_labels(figure: go.Figure, size: int, fit: int = 9) -> int:
         return 0
     for axis in named:
         figure.layout[axis].tickangle = 90
-    return round(0.66 * size * longest)
+    return round(0.72 * size * longest)
 
 
 def enlarge(figure: go.Figure, factor: float = 1.6, share: float = 1.0) -> go.Figure:
@@ -310,10 +312,13 @@ def enlarge(figure: go.Figure, factor: float = 1.6, share: float = 1.0) -> go.Fi
     layout.font.size = round(size * factor)
     more = wrap_title(layout, round(13 * factor * 0.85), round(36 * share), round(74 * share))
     columns = len({axis.domain for axis in figure.select_xaxes()})
-    for note in layout.annotations:
-        note.font.size = round((note.font.size or size) * factor)
+    crowded = share < 1 and columns > 2  # panels too narrow for larger names
+    drawing = not any(axis.visible is not False for axis in figure.select_yaxes())
+    for note in layout.annotations:  # in a drawing words stand beside words, whose places do not grow
+        note.font.size = round((note.font.size or size) * (1 if crowded or drawing else factor))
         if share < 1 and "<" not in (note.text or ""):
-            note.text = "<br>".join(textwrap.wrap(note.text, round(60 * share / columns)))
+            letters = (90 if crowded else 60) * share / columns
+            note.text = "<br>".join(textwrap.wrap(note.text, round(letters)))
     for trace in figure.data:
         if trace.type in ("scatter", "scattergl"):
             if trace.line.width != 0:  # 0 is the edge of a band
@@ -335,7 +340,8 @@ def enlarge(figure: go.Figure, factor: float = 1.6, share: float = 1.0) -> go.Fi
     more_room = grown["t"] + grown["b"] - (margin.t or 0) - (margin.b or 0)
     panels = len({axis.domain for axis in figure.select_yaxes()})
     inner = ((layout.height or 460) - (margin.t or 0) - (margin.b or 0)) / panels
-    low = inner * (factor**1.5 - 1) if inner < 200 else 0  # too low for the numbers of its axis
+    # Too low for the numbers of its axis; in a drawing, for the words in their places.
+    low = inner * (factor**1.5 - 1) if inner < 200 else inner * (factor - 1) if drawing else 0
     height = (layout.height or 460) + more_room + max(150 * (panels - 1), low * panels)
     return figure.update_layout(margin=grown, height=round(height))
 

@@ -9,6 +9,7 @@ from resnetlab.store.find import (
     find_run,
     find_studies,
     find_study,
+    identities,
     label_of,
     made_of,
     metrics_of,

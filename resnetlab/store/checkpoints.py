@@ -49,7 +49,7 @@ def whole_ones(folder: Path, run: Run) -> Iterator[Checkpoint | str]:
             yield f"{path.name}: truncated or damaged (its SHA-256 does not match)"
             continue
         labelled, problem = parse_config(label)
-        if labelled != run:
+        if labelled is None or labelled.spelt() != run.spelt():
             lines = configs.differences(labelled, run) if labelled else [problem]
             raise UsageError(
                 f"{path} belongs to another configuration (there != asked):\n  " + "\n  ".join(lines)

@@ -65,15 +65,34 @@ class Study:
         ]
 
 
+def identities(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """`RunRecord.identity` of each, where one name of images never stands for two sets of them.
+
+    Where folders of one name hold other images, by the SHA-256 that run.json has of them, its first
+    six digits are said behind the name: those runs are no seeds of one another.
+    """
+    found = [run.identity() for run in runs]
+    several: dict[str, set[str]] = {}
+    for run, who in zip(runs, found, strict=True):
+        if run.config.data.path is not None and run.images_sha256 is not None:
+            several.setdefault(who["data"], set()).add(run.images_sha256)
+    for run, who in zip(runs, found, strict=True):
+        if len(several.get(who["data"], ())) > 1 and run.images_sha256 is not None:
+            who["data"] = f"{who['data']} [{run.images_sha256[:6]}]"
+    return found
+
+
 def table_of(runs: Iterable[RunRecord]) -> pd.DataFrame:
     """One row per run, as `RunRecord.as_row`; what is not known is NaN."""
-    frame = pd.DataFrame([run.as_row() for run in runs], columns=[*schema.IDENTITY, *schema.OUTCOME])
+    runs = list(runs)
+    rows = [run.as_row() | who for run, who in zip(runs, identities(runs), strict=True)]
+    frame = pd.DataFrame(rows, columns=[*schema.IDENTITY, *schema.OUTCOME])
     return frame.astype(dict.fromkeys(schema.FINAL, float))
 
 
-def _identified(runs: Iterable[RunRecord], frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+def _identified(runs: Sequence[RunRecord], frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """The runs' frames below one another, each row with who it is."""
-    parts = [(run.identity(), frame) for run, frame in zip(runs, frames, strict=True) if len(frame)]
+    parts = [(who, frame) for who, frame in zip(identities(runs), frames, strict=True) if len(frame)]
     if not parts:
         return pd.DataFrame(columns=list(schema.IDENTITY))
     together = pd.concat([frame for _, frame in parts], keys=range(len(parts)), names=["part"])
@@ -213,10 +232,12 @@ def notes(runs: Iterable[RunRecord]) -> list[str]:
             sentences.append(
                 f"The gradient norm of each step is clipped at {clip:g}; the paper did not clip."
             )
-        if run.config.recipe.plateau_patience is not None and not run.config.data.validation:
+        recipe = run.config.recipe
+        if recipe.plateau_patience is not None and not run.config.data.validation:
+            paper = "" if recipe.follows_held_out else " (the paper: 'when the error plateaus')"
             sentences.append(
-                "The learning rate falls where the test error stands still: the test images had a say "
-                "in the training; with `validation` held-out training images have it."
+                f"The learning rate falls where the test error stands still{paper}: the test images "
+                "had a say in the training; with `validation` held-out training images have it."
             )
         match run.info.get("dataset"):
             case {"in_both": int(shared), "test": int(images)} if shared > 0:

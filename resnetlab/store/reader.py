@@ -348,6 +348,12 @@ class RunRecord:
         }
 
     @property
+    def images_sha256(self) -> str | None:
+        """Of the images it was trained on, which may lie in any folder; None if it is not on record."""
+        sha256 = files.mapping(self.info.get("dataset")).get("sha256")
+        return sha256 if isinstance(sha256, str) else None
+
+    @property
     def weights_sha256(self) -> str | None:
         """Of its trained weights; None for a run that has not ended."""
         sha256 = (self.summary or {}).get("weights_sha256")

@@ -32,19 +32,24 @@ def check_folder(folder: Path, run: Run) -> RunRecord | None:
         return None
     record = read_folder(folder)
     if isinstance(record, Skipped):
-        if checkpoints.configuration(folder) == run:
+        if _same(checkpoints.configuration(folder), run):
             return None  # its run.json is lost, its checkpoints are not
         raise UsageError(
             f"{folder / schema.RUN_FILE} cannot be read ({record.reason}); "
             "move the folder away or choose another run name"
         )
-    if record.config != run:
+    if not _same(record.config, run):
         lines = "\n  ".join(configs.differences(record.config, run))
         raise UsageError(
             f"{record.study}/{record.name} holds another configuration (there != asked):\n  {lines}\n"
             "choose another run or study name, or remove that folder"
         )
     return record
+
+
+def _same(there: Run | None, asked: Run) -> bool:
+    """Whether they are one configuration, however the images' folder is spelt."""
+    return there is not None and there.spelt() == asked.spelt()
 
 
 class RunWriter:
@@ -77,6 +82,8 @@ class RunWriter:
         try:
             self._refuse(lock.living_writer(self.folder, locks=self._lock.held))
             earlier = check_folder(self.folder, self.run)
+            if earlier is not None:
+                self.run = earlier.config  # as it was spelt then
             self.info = dict(earlier.info) if earlier is not None else {}
             places = (self.folder, self.folder / schema.CHECKPOINTS)
             for left_over in (path for place in places for path in place.glob(".*.tmp")):

@@ -72,14 +72,14 @@ def _ended(
     wanted: Mapping[str, config.Run], study: str, root: Path, weights: bool
 ) -> dict[str, store.RunRecord]:
     """Those of the runs that have ended, by their names in the grid."""
-    names = {run.hash(): name for name, run in wanted.items()}
+    names = {run.spelt().hash(): name for name, run in wanted.items()}
     records: dict[str, store.RunRecord] = {}
     # Those of the study's name first; a place that comes again adds nothing.
     places = (root / study, store.reference_root(root) / study, *store.find_studies(root))
     there = (record for place in places for record in store.read_study(place).runs)
     along = (store.shipped_run(path) for path in store.shipped().values()) if weights else ()
     for record in itertools.chain(there, along):
-        name = names.get(record.config.hash())
+        name = names.get(record.config.spelt().hash())
         usable = record.status in store.ENDED and (record.has_weights or not weights)
         if name is not None and usable:
             records.setdefault(name, record)

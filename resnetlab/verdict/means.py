@@ -105,7 +105,7 @@ def conditions(table: pd.DataFrame) -> pd.DataFrame:
 def by_condition(runs: Iterable[store.RunRecord]) -> dict[tuple[str, ...], list[store.RunRecord]]:
     """The runs of each condition: (data set, recipe, precision) -> runs, most runs first."""
     runs = list(runs)
-    who = conditions(pd.DataFrame([run.identity() for run in runs], columns=list(store.IDENTITY)))
+    who = conditions(pd.DataFrame(store.identities(runs), columns=list(store.IDENTITY)))
     groups: dict[tuple[str, ...], list[store.RunRecord]] = {}
     for run, condition in zip(runs, who.itertuples(index=False, name=None), strict=True):
         groups.setdefault(condition, []).append(run)
