@@ -30,7 +30,7 @@ def playground(metrics: pd.DataFrame, ghosts: pd.DataFrame, levels: Mapping[str,
         legend = ["colour: depth", DASHED_TRAIN]
         finish(figure, "Error during training", "no row logged yet", legend, 520)
     for column in (1, 2):  # plotly draws no axes where there is no trace at all
-        nothing: Keywords = {"x": [None], "y": [None], "hovertemplate": "<extra></extra>"}
+        nothing: Keywords = {"x": [None], "y": [None], "hoverinfo": "skip", "hovertemplate": ""}
         figure.add_scatter(**nothing, showlegend=False, row=1, col=column)
     steps = [frame["step"].max() for frame in (metrics, ghosts) if len(frame)] or [1]
     drawn, _ = draw.networks(ghosts) if len(ghosts) else ([], "")

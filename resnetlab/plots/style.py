@@ -316,6 +316,7 @@ def enlarge(figure: go.Figure, factor: float = 1.6, share: float = 1.0) -> go.Fi
     drawing = not any(axis.visible is not False for axis in figure.select_yaxes())
     for note in layout.annotations:  # in a drawing words stand beside words, whose places do not grow
         note.font.size = round((note.font.size or size) * (1 if crowded or drawing else factor))
+        note.yshift = (note.yshift or 0) + (7 if crowded else 0)  # clear of the next panel's numbers
         if share < 1 and "<" not in (note.text or ""):
             letters = (90 if crowded else 60) * share / columns
             note.text = "<br>".join(textwrap.wrap(note.text, round(letters)))
