@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -22,6 +22,7 @@ import streamlit as st
 from dashboard import inside
 from resnetlab import store
 
+T = TypeVar("T")
 Stamp = tuple[tuple[str, int, int], ...]  # (file, mtime in ns, bytes) of the files that are there
 FILES = (store.RUN_FILE, store.SUMMARY_FILE, *store.LOGS)
 
@@ -182,3 +183,19 @@ def _figure(
     _frame: pd.DataFrame,
 ) -> tuple[pd.DataFrame, go.Figure]:
     return _frame, _draw(_frame, **choices)
+
+
+# --- words ------------------------------------------------------------------------------------
+
+
+def said(say: Callable[[pd.DataFrame], T], frame: pd.DataFrame) -> T:
+    """`say(frame)`, a function of `verdict` over a frame of this module, said once: it is shared."""
+    words: T = _said(say.__qualname__, id(frame), say, frame)[1]
+    return words
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _said(
+    name: str, key: int, _say: Callable[[pd.DataFrame], Any], _frame: pd.DataFrame
+) -> tuple[pd.DataFrame, Any]:
+    return _frame, _say(_frame)

@@ -85,7 +85,7 @@ def page() -> None:
         return
     left = {label: run for runs in curves.members for label, run in runs.items()}
     figure = draw(left, curves, view)
-    answers = verdict.answers(cached.table([*left.values()]))
+    answers = cached.said(verdict.answers, cached.table([*left.values()]))
     show_curves(figure, left, view, answers)
     show_notes(lines.remarks(curves.shown, curves.members, view.axis))
     show_numbers(curves, view)
@@ -130,7 +130,8 @@ def curves_of(chosen: lines.Runs, view: View, search: Any, place: Any) -> Curves
         return None
     shown, members = lines_of(left, view)
     # By a run of each curve, as a curve is called by less where less is left to tell it from.
-    looks = look_of_each(*lines_of(ordered, view), view.quantity)
+    every = (shown, members) if len(left) == len(ordered) else lines_of(ordered, view)
+    looks = look_of_each(*every, view.quantity)
     looks = {line.name: looks[next(iter(runs))] for line, runs in zip(shown, members, strict=True)}
     hint = "Each other curve gets its difference to this one, seed by seed, in chart and table."
     names = {NONE: ""} | {line.name: line.name for line in shown}

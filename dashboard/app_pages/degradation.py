@@ -37,7 +37,7 @@ def page() -> None:
     source = frame.Source(table, "01_degradation", study)
     finding(table, reason, source)
     frame.section("What these runs say")
-    answers = verdict.answers(table)
+    answers = cached.said(verdict.answers, table)
     frame.sentences(answers, AT_ONCE)
     frame.say(*store.notes(runs))
     show_curves(cached.metrics(runs), reason, study, answers)
@@ -48,14 +48,14 @@ def page() -> None:
     )
     alt = frame.alt("Final training and test error against depth.", answers)
     frame.chart(cached.figure(plots.error_against_depth, table), "both", source=source, alt=alt)
-    means = verdict.by_network(table)
+    means = cached.said(verdict.by_network, table)
     beside_the_paper(means, reason)
     limits(means)
 
 
 def finding(table: pd.DataFrame, reason: str | None, source: frame.Source) -> None:
     """The first screen: three numbers, what a block is, error against depth."""
-    found = verdict.findings(table)
+    found = cached.said(verdict.findings, table)
     if found:
         with st.container(key="findings", gap="xxsmall"):
             for column, one in zip(st.columns(len(found)), found, strict=True):

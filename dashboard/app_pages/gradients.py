@@ -24,7 +24,7 @@ def page() -> None:
         st.info("Choose runs with logged gradient norms.", icon=":material/gradient:")
         return
     frame.section("What is seen")
-    seen = verdict.on_gradients(probes)
+    seen = cached.said(verdict.on_gradients, probes)
     frame.sentences(seen)
     st.markdown(
         "The paper (Sec. 4.1): *“We also verify that the backward propagated gradients exhibit healthy "
