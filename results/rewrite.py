@@ -27,6 +27,9 @@ GONE = ("norm",)  # of `execution`: batch norm is over each process's own images
 DAMAGED = "skipped_images"  # of summary.json: a damaged image is an error
 
 
+OPTIONAL = ("logs_sha256",)  # what was not known then is not known now
+
+
 def filled(values: Mapping[str, Any], missing: Mapping[str, Any]) -> dict[str, Any]:
     """The values as they are, and behind them what they lack."""
     return dict(values) | {key: value for key, value in missing.items() if key not in values}
@@ -34,7 +37,7 @@ def filled(values: Mapping[str, Any], missing: Mapping[str, Any]) -> dict[str, A
 
 def ordered(file: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields in the order of the schema. ValueError for one that is unknown to it or missing."""
-    fields = store.SCHEMA[file]
+    fields = [name for name in store.SCHEMA[file] if name in values or name not in OPTIONAL]
     if set(values) != set(fields):
         raise ValueError(f"fields that do not fit: {', '.join(sorted(set(values) ^ set(fields)))}")
     return {name: values[name] for name in fields}

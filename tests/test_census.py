@@ -146,6 +146,8 @@ def test_what_is_not_read_is_counted_said_and_a_problem(
     assert "are not read: train/dog/9.heic" in error
     (run,) = root.rglob("run.json")
     assert json.loads(run.read_text())["dataset"]["left_out"] == 7
+    _, out, _ = resnetlab("show", "r", "--results", root)
+    assert "7 files or folders not read" in " ".join(out.split())
 
 
 def test_a_test_folder_without_classes_leaves_the_part_to_val(folder: Path) -> None:
@@ -197,3 +199,24 @@ def test_the_command_prints_counts_and_ends_with_1_for_problems(folder: Path) ->
     done = runner.invoke(cli.app.app, ["data", "check", f"folder:{folder}", "--json"])
     assert done.exit_code == 1
     assert list(json.loads(done.output)["splits"]["train"]["damaged"]) == ["train/cat/0.jpg"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_named_like_an_image_hangs_nobody(folder: Path) -> None:
+    """It would never end: the check names it, and so does who reads it."""
+    pipe = folder / "train" / "cat" / "pipe.jpg"
+    os.mkfifo(pipe)
+    found = census.inspect(folder)
+    (said,) = [said for said in found.problems if "damaged" in said]
+    assert "train/cat/pipe.jpg is no regular file" in said
+    with pytest.raises(pixels.DataError, match=r"pipe\.jpg .*no regular file"):
+        pixels.decode(pipe)
+    sizes = photographs.Files.below(folder, {"cat": [pipe]})
+    with pytest.raises(pixels.DataError, match="no regular file"):
+        list(sizes.digests())
+
+
+def test_what_a_system_leaves_beside_tiny_imagenets_classes_is_no_class(tmp_path: Path) -> None:
+    for name in ("n01443537", "n01629819", "__MACOSX", ".DS_Store"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    assert config.images_named(f"tiny-imagenet:{tmp_path}").classes == 2

@@ -176,6 +176,7 @@ def test_show_and_compare(resnetlab, trained):
     code, out, _ = resnetlab("show", "runs/plain-8-x", "--results", trained)
     assert code == 0
     assert "75002" in out  # 97,216 n - 21,926 parameters, less the two input channels of conv (288)
+    assert "1,442 to train, 355 to test" in out
     _, out, _ = resnetlab("show", "plain-8-x", "--results", trained, "--json")
     assert json.loads(out)["row"]["network"] == "plain-8"
     _, out, _ = resnetlab("compare", "plain-8-x", "resnet-8-x", "--results", trained)

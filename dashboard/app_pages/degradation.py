@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import plots, store, verdict
+from resnetlab import paper, plots, store, verdict
 
 AT_ONCE = 6  # sentences of the verdict; more can be unfolded
 NUMBER = """Final training error, running, of {pair} in percentage points: mean over seeds, each seed \
@@ -100,7 +100,18 @@ def show_curves(
     frame.chart(curves, "curves", source=source, alt=alt)
     if with_paper and reason is not None:
         frame.say(f"Not under our curves: {reason}. The paper's Figure 6 by itself:")
-        frame.chart(plots.paper_error_curves(), "paper_curves")
+        drawn = plots.paper_error_curves()
+        frame.chart(drawn, "paper_curves", alt=frame.alt("The paper's own curves.", papers_ends()))
+
+
+def papers_ends() -> list[str]:
+    """Where the paper's training curves end, for who does not see them."""
+    networks = [
+        f"{family}-{depth}" for family in ("plain", "resnet") for depth in (20, 32, 44, 56, 110)
+    ]
+    ends = [(network, paper.reported(network, "train_error")) for network in networks]
+    words = [f"{network} {end.value:.2f} %" for network, end in ends if end is not None]
+    return [f"Training error at the end: {', '.join(words)}."]
 
 
 def beside_the_paper(means: pd.DataFrame, reason: str | None) -> None:

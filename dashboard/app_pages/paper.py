@@ -68,7 +68,9 @@ def show(name: str, rows: pd.DataFrame) -> None:
     errors = [str(column) for column in rows if column not in CONDITION]
     about_ours = CONDITION if rows["n"].notna().any() else ("parameters",)
     columns = {
-        "network": frame.text("Network", pinned=True),
+        "network": frame.text(
+            "Network", pinned=True, width=20 + 9 * int(rows["network"].str.len().max())
+        ),
         "n": frame.number("n", "Finished runs in the mean, one per seed.", "%d"),
         "protocol": frame.text("Our test"),
         "data": frame.text("Our data"),
@@ -94,6 +96,9 @@ def show(name: str, rows: pd.DataFrame) -> None:
     ):
         width = 200 if (name, column) == ("Table 6", "paper_top1") else None
         columns[column] = frame.text(label, hint, alignment="right", width=width)
+    # Ours beside the paper's, so that a narrow screen shows both.
+    kinds = list(dict.fromkeys(name.partition("_")[2] for name in errors))
+    errors.sort(key=lambda name: kinds.index(name.partition("_")[2]))
     order = [*errors, *(column for column in about_ours if column in rows)]
     frame.table(rows, name, columns, column_order=order)
     if not measured:

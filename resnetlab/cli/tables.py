@@ -79,6 +79,7 @@ def show(
     lines |= {key: settings[key] for key in kept if key in settings}
     noted = ("parameters", "commit", "versions", "execution", "created", "heartbeat")
     lines |= {key: record.info.get(key) for key in noted}
+    lines |= {"images": _images_in_words(files.mapping(record.info.get("dataset")))}
     lines |= {"note": " ".join(notes)} if (notes := store.notes([record])) else {}
     lines |= {key: value for key, value in record.as_row().items() if key.endswith("_error")}
     lines |= {"seconds": record.final("seconds"), "problems": "; ".join(record.problems) or "none"}
@@ -93,6 +94,15 @@ def show(
     say(
         table(("", ""), rows, wrap=True, box=box.SIMPLE, padding=(0, 1), show_header=False, title=title)
     )
+
+
+def _images_in_words(images: Mapping[str, Any]) -> str | None:
+    """`1,442 to train, 355 to test`, and what of a folder was not read."""
+    counts = [(name, images.get(name)) for name in ("train", "test")]
+    words = [f"{count:,} to {name}" for name, count in counts if type(count) is int]
+    if type(left := images.get("left_out")) is int and left:
+        words.append(f"{left:,} files or folders not read")
+    return ", ".join(words) or None
 
 
 def _in_words(key: str, value: object) -> str:

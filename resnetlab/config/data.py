@@ -133,7 +133,8 @@ def images_named(name: str, *, validation: float = 0) -> Data:
         train = expanded(path) / "train"
         try:
             values["classes"] = sum(
-                entry.is_dir() and not entry.name.startswith(".") for entry in train.iterdir()
+                entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
+                for entry in train.iterdir()
             )
         except OSError as error:
             raise UsageError(

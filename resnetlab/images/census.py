@@ -73,6 +73,8 @@ def _facts(path: Path, headers_only: bool) -> _Facts:
     from PIL import ExifTags, Image
 
     try:
+        if not path.is_file():  # a pipe would never end
+            raise DataError("is no regular file")
         with reading(path), Image.open(path) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
             facts = _Facts(path.stat().st_size, f"{image.format} {image.mode}", *image.size, turned)

@@ -19,7 +19,7 @@ from resnetlab.config import UsageError
 from resnetlab.images import datasets, folders, tiny_imagenet
 from resnetlab.images.cache import made
 from resnetlab.images.feeds import digest_of, generator
-from resnetlab.images.pixels import BAR, DataError, decode, in_threads, reading
+from resnetlab.images.pixels import BAR, DataError, content_of, decode, in_threads, reading
 
 IMAGENET_CLASSES = 1000
 MOST_READ = 1024**3  # bytes of files that are read to find test images among the training images
@@ -63,7 +63,7 @@ class Files:
         """Of each file's content. Raises DataError naming a file that cannot be read."""
         for index in range(len(self)):
             with reading(self.path(index)):
-                content = Path(self.path(index)).read_bytes()
+                content = content_of(self.path(index))
             yield digest_of(content)
 
     def image(self, index: int, at_least: int | None = None) -> Tensor:

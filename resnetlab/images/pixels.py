@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from resnetlab import machine
+from resnetlab import files, machine
 from resnetlab.config import WordedError
 
+MOST_BYTES = 1024**3  # of an image file
 SMALL_FILE = 512 * 1024  # bytes; a larger JPEG is worth decoding at a fraction of its size
 CHECK = "; `resnetlab data check` names every damaged file"
 # Of tqdm: no bar where nobody watches, as in a log.
@@ -102,6 +103,11 @@ def in_threads(
             pool.shutdown(cancel_futures=True)
 
 
+def content_of(path: str | Path) -> bytes:
+    """The bytes of an image's file. OSError for a pipe, a device and what is too large to be one."""
+    return files.read(Path(path), MOST_BYTES)
+
+
 def decode(path: str | Path, at_least: int | None = None) -> Tensor:
     """The image in a file, upright as its EXIF orientation asks, uint8 (3, H, W).
 
@@ -115,7 +121,7 @@ def decode(path: str | Path, at_least: int | None = None) -> Tensor:
     no image, not a whole one, too large for Pillow's limit of 179 million pixels, or cannot be read.
     """
     with reading(path):
-        encoded = Path(path).read_bytes()
+        encoded = content_of(path)
         pixels = _decode_fast(encoded)
         if pixels is None:
             pixels = torch.from_numpy(_decode(path, encoded, at_least)).permute(2, 0, 1)

@@ -13,7 +13,7 @@ from typing import Any
 from resnetlab import config as configs
 from resnetlab import files
 from resnetlab.config import Run, UsageError
-from resnetlab.store import schema
+from resnetlab.store import logs, schema
 from resnetlab.store.reader import parse_config, read_json, size_of
 
 
@@ -33,9 +33,10 @@ def _payloads(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / schema.CHECKPOINTS).glob("step-*.pt") if path.is_file())
 
 
-def whole_ones(folder: Path, run: Run) -> Iterator[Checkpoint | str]:
+def whole_ones(folder: Path, run: Run, *, resumed: bool = False) -> Iterator[Checkpoint | str]:
     """A run's checkpoints, newest first; a damaged one comes as the sentence that says what is wrong.
 
+    For a run that is to be `resumed` its logs must be what they were too, as far as they went then.
     Raises UsageError for a whole checkpoint of another configuration.
     """
     sizes = {name: size_of(folder / name) for name in schema.LOGS}
@@ -54,11 +55,12 @@ def whole_ones(folder: Path, run: Run) -> Iterator[Checkpoint | str]:
             raise UsageError(
                 f"{path} belongs to another configuration (there != asked):\n  " + "\n  ".join(lines)
             )
-        # Without its seconds a run goes on all the same.
-        needed = (schema.METRICS_FILE, schema.PROBES_FILE)
-        short = [name for name in needed if sizes[name] < label["offsets"][name]]
+        short = [name for name in logs.NEEDED if sizes[name] < label["offsets"][name]]
         if short:
             yield f"{path.name}: {short[0]} is shorter than when it was taken"
+            continue
+        if resumed and (changed := logs.changed(folder, label.get(logs.DIGESTS), label["offsets"])):
+            yield f"{path.name}: {changed[0]} is not what it was when it was taken, a row has changed"
             continue
         yield Checkpoint(label["step"], payload, label["offsets"], label["seconds"], path)
 
@@ -77,6 +79,7 @@ def save(folder: Path, run: Run, step: int, payload: bytes, seconds: float) -> N
         "step": step,
         "sha256": hashlib.sha256(payload).hexdigest(),
         "offsets": {name: size_of(folder / name) for name in schema.LOGS},
+        logs.DIGESTS: logs.digests(folder),
         "seconds": round(seconds, 3),
         "config": run.model_dump(mode="json"),
     }

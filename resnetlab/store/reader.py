@@ -15,12 +15,12 @@ import pandas as pd
 
 from resnetlab import files
 from resnetlab.config import Network, Run, UsageError, did_you_mean
-from resnetlab.store import schema
+from resnetlab.store import logs, schema
 from resnetlab.store.alive import is_alive
 from resnetlab.store.pretrained import FOLDER, read_header, shipped
 
 # More than any run writes: a larger file is another's, and would fill the memory of whoever looks.
-MOST_JSON, MOST_LOG, MOST_LINE = files.MEGABYTE, 256 * files.MEGABYTE, files.MEGABYTE
+MOST_JSON, MOST_LINE = files.MEGABYTE, files.MEGABYTE
 
 
 def size_of(path: Path) -> int:
@@ -61,7 +61,7 @@ def parse_config(info: Mapping[str, Any]) -> tuple[Run | None, str]:
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The objects of a JSON-lines file and the number of torn or damaged lines left out."""
     try:
-        return _parse_lines(files.read(path, MOST_LOG))
+        return _parse_lines(files.read(path, logs.MOST_LOG))
     except OSError:
         return [], 0
 
@@ -122,11 +122,11 @@ def _read_log(
     """
     content = b""
     with contextlib.suppress(OSError):
-        content = files.read(path, MOST_LOG, start=before.end - len(before.last))
+        content = files.read(path, logs.MOST_LOG, start=before.end - len(before.last))
         if content.startswith(before.last):
             content = content[len(before.last) :]
         else:
-            content, before = files.read(path, MOST_LOG), _SoFar()
+            content, before = files.read(path, logs.MOST_LOG), _SoFar()
     cut = content.rfind(b"\n") + 1  # after it there may be a line that is being written
     whole = before.read_on(content[:cut], parse, keys)
     shown = whole.read_on(content[cut:], parse, keys)
@@ -282,7 +282,12 @@ class RunRecord:
                 f"its process is gone (last heartbeat {self.info.get('heartbeat')}); "
                 "the same command resumes it"
             )
-        sentences += self._disagreements()
+        sentences += (known := self._disagreements())
+        told = [f"{log}.jsonl" for log, n in left_out.items() if n or (known and log == "metrics")]
+        changed = logs.changed(self.path, (self.summary or {}).get(logs.DIGESTS))
+        sentences += [
+            f"its {name} is not what it was when the run ended" for name in changed if name not in told
+        ]
         if len(devices := self._devices()) > 1:
             sentences.append(
                 f"it went on on another device ({', then '.join(devices)}): its bits may differ from "

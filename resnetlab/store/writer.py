@@ -13,7 +13,7 @@ from typing import Any, Self
 from resnetlab import config as configs
 from resnetlab import files
 from resnetlab.config import Run, UsageError
-from resnetlab.store import checkpoints, lock, schema
+from resnetlab.store import checkpoints, lock, logs, schema
 from resnetlab.store.checkpoints import Checkpoint
 from resnetlab.store.lock import BEING_WRITTEN, AnotherWriterError
 from resnetlab.store.reader import RunRecord, Skipped, read_folder, read_json
@@ -166,7 +166,7 @@ class RunWriter:
 
     def checkpoints(self) -> Iterator[Checkpoint | str]:
         """Those of this run, newest first: see `checkpoints.whole_ones`."""
-        return checkpoints.whole_ones(self.folder, self.run)
+        return checkpoints.whole_ones(self.folder, self.run, resumed=True)
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
         """Cut the logs back to what they were when the checkpoint was taken; later ones go."""
@@ -224,7 +224,8 @@ class RunWriter:
         schema.write_json(self.folder / schema.RUN_FILE, self.info)
         if status in schema.ENDED:
             head = {"schema": schema.SCHEMA_VERSION, "status": status, "config_hash": self.run.hash()}
-            schema.write_json(self.folder / schema.SUMMARY_FILE, head | dict(summary or {}))
+            end = {logs.DIGESTS: logs.digests(self.folder)}
+            schema.write_json(self.folder / schema.SUMMARY_FILE, head | dict(summary or {}) | end)
 
 
 def add_evaluation(record: RunRecord, row: Mapping[str, Any]) -> None:

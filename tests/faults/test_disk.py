@@ -152,6 +152,49 @@ def test_a_folder_named_like_a_checkpoint_is_none(saved: RunWriter) -> None:
     assert first.step == 30
 
 
+# --- rows of logs -------------------------------------------------------------------------------
+
+
+def other_digit(path: Path, line: int) -> None:
+    """Another digit in that row: it keeps the form of a row."""
+    rows = path.read_bytes().splitlines(keepends=True)
+    head, tail = rows[line].rsplit(b":", 1)
+    rows[line] = head + b":" + tail.translate(bytes.maketrans(b"0123456789", b"1234567890"))
+    assert rows[line] != head + b":" + tail
+    path.write_bytes(b"".join(rows))
+
+
+@pytest.mark.parametrize("log", ["metrics.jsonl", "probes.jsonl"])
+def test_another_digit_in_a_row_is_noticed_where_the_run_goes_on(
+    tmp_path: Path, log: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = stopped(tmp_path)
+    whole = fit(tiny(), name="whole", results_folder=tmp_path, device="cpu", threads=1)
+    other_digit(folder / log, 1 if log == "metrics.jsonl" else 0)  # of step 8; of step 0
+    record = fit(tiny(), name="a", results_folder=tmp_path, device="cpu", threads=1)
+    said = capsys.readouterr().err
+    assert f"step-00000008.pt: {log} is not what it was when it was taken, a row has changed" in said
+    again = "resumed at step 4" if log == "metrics.jsonl" else "it starts over"
+    assert again in said
+    assert record.weights_sha256 == whole.weights_sha256
+    assert record.problems == ()
+    assert (folder / log).read_bytes() == (whole.path / log).read_bytes(), "what was measured is back"
+
+
+@pytest.mark.parametrize("log", ["metrics.jsonl", "probes.jsonl"])
+def test_another_digit_in_a_row_of_a_run_that_has_ended_is_said(tmp_path: Path, log: str) -> None:
+    record = fit(tiny(), name="a", results_folder=tmp_path, device="cpu", threads=1)
+    assert record.problems == ()
+    other_digit(record.path / log, 0)
+    changed = store.read_run(record.path)
+    assert changed.problems == (f"its {log} is not what it was when the run ended",)
+    assert changed.has_weights
+    summary = json.loads((record.path / "summary.json").read_text())
+    del summary["logs_sha256"]  # as versions before wrote it
+    (record.path / "summary.json").write_text(json.dumps(summary))
+    assert store.read_run(record.path).problems == ()
+
+
 # --- what is lost beside whole checkpoints ------------------------------------------------------
 
 
