@@ -120,6 +120,10 @@ IMAGES ?= cifar10
 , := ,
 TINY ?= tiny-imagenet
 long-runs: $(READY)
+	@for run in $(UNDER_WAY)/*/*/; do \
+	    here=results/$${run#$(UNDER_WAY)/}; \
+	    [ ! -d "$$run" ] || [ -e "$$here" ] || { mkdir -p "$$here" && cp -r "$$run." "$$here" && echo "goes on: $$here"; }; \
+	done
 	@for study in $(foreach seed,1 2 3,"depth-real --seeds $(seed) --depths 8$(,)20 --data $(IMAGES)" \
 	    "depth-real --seeds $(seed) --data $(IMAGES)") "depth-real-clip --data $(IMAGES)" \
 	    "imagenet-tiny --data $(TINY)" "depth-real --data $(IMAGES)" "imagenet-tiny-unclipped --data $(TINY)"; do \
@@ -130,12 +134,21 @@ long-runs: $(READY)
 	done; exit $${failed:-0}
 
 # What has ended of STUDIES in the clone FROM becomes part of the reference results here: no weights, no images, no
-# notebooks.
+# notebooks. Of what has not ended the newest checkpoint and the logs: `make long-runs` goes on from them on any
+# machine, where otherwise hours would start again. A dot folder, which no reader of results looks into.
 FROM ?= ../long-runs
 STUDIES ?= depth-real* imagenet-tiny*
+UNDER_WAY := results/.under-way
 keep: $(READY)
+	@rm -rf $(UNDER_WAY)
 	@for run in $(foreach study,$(STUDIES),$(FROM)/results/$(study)/*/); do \
-	    [ -f "$$run/summary.json" ] || continue; \
+	    if [ ! -f "$$run/summary.json" ]; then \
+	        newest=$$(ls "$$run"checkpoints/step-*.pt 2>/dev/null | tail -n 1); [ -n "$$newest" ] || continue; \
+	        here=$(UNDER_WAY)/$${run#$(FROM)/results/}; mkdir -p "$${here}checkpoints"; \
+	        cp "$$newest" "$${newest%.pt}.json" "$${here}checkpoints" || exit 1; \
+	        cp "$$run"run.json "$$run"metrics.jsonl "$$run"probes.jsonl "$$run"timing.jsonl "$$here" || exit 1; \
+	        echo "under way: $$here"; continue; \
+	    fi; \
 	    here=results/reference/$${run#$(FROM)/results/}; here=$${here%/}; new=$$here.new; \
 	    rm -rf "$$new"; mkdir -p "$$new"; \
 	    for file in run.json summary.json metrics.jsonl probes.jsonl timing.jsonl evaluations.jsonl; do \

@@ -77,6 +77,7 @@ def undisturbed(tmp_path_factory):
     return root
 
 
+@pytest.mark.deep
 def test_four_runs_on_two_nodes_and_a_report(slurm, tmp_path):
     words = ["--depths", "8", "--seeds", "0,1", "--steps", "20", "--name", "four"]
     array, report = submit(slurm, tmp_path, *words)

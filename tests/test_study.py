@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,7 +154,9 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
             "run.lock",
         ):
             (folder / name).write_text(name)
-        (folder / "checkpoints" / "step-00000001.pt").write_text("weights")
+        for step in (1, 2):
+            for kind in ("pt", "json"):
+                (folder / "checkpoints" / f"step-0000000{step}.{kind}").write_text(f"{kind} {step}")
         if ended:
             (folder / "summary.json").write_text("{}")
     done = make("keep", f"FROM={there}", cwd=here)
@@ -165,6 +168,30 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
     )
     rewritten = "results/rewrite.py results/reference/depth-real/plain-8-seed1.new"
     assert (here / "log").read_text().splitlines() == [rewritten]
+
+    # What has not ended goes on elsewhere from its newest checkpoint, and is nothing that pages show.
+    way = here / "results" / ".under-way"
+    logs = ["run.json", "metrics.jsonl", "probes.jsonl", "timing.jsonl"]
+    newest = [f"checkpoints/step-00000002.{kind}" for kind in ("json", "pt")]
+    run = "depth-real/plain-8-seed2"
+    there_now = {str(path.relative_to(way)) for path in way.rglob("*") if path.is_file()}
+    assert there_now == {f"{run}/{name}" for name in [*logs, *newest]}
+    assert not [path for path in store.find_studies(here / "results") if way in path.parents]
+    stand_in(elsewhere := tmp_path / "elsewhere", "resnetlab")
+    shutil.copytree(way, elsewhere / "results" / ".under-way")
+    (own := elsewhere / "results" / "depth-real" / "plain-8-seed9").mkdir(parents=True)
+    for goes_on in (True, False):
+        done = make("long-runs", cwd=elsewhere)
+        assert done.returncode == 0, done.stderr
+        assert (f"goes on: results/{run}/" in done.stdout) == goes_on, "never over what is there"
+        copied = elsewhere / "results" / run
+        assert (copied / newest[1]).read_text() == "pt 2"
+        (copied / newest[1]).write_text("pt 2")
+    assert own.is_dir()
+
+    (there / "results" / run / "summary.json").write_text("{}")
+    assert make("keep", f"FROM={there}", cwd=here).returncode == 0
+    assert not way.exists(), "it has ended"
 
 
 @pytest.mark.parametrize(("codes", "code", "began"), [("0", 0, 10), ("1", 2, 10), ("130", 2, 1)])
@@ -474,7 +501,7 @@ def test_a_killed_study_leaves_no_process_and_resumes_to_the_same_bits(tmp_path,
     assert ours == theirs
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_ctrl_c_stops_runs_after_their_step_and_the_same_command_goes_on(tmp_path, undisturbed_long):
     process = subprocess.Popen(
         command(tmp_path, *LONG), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT
