@@ -384,9 +384,10 @@ def chart(
     alt: str = "",
     seconds: float = 0.0,
     share: float = 1.0,
+    high: int = 0,
     **clicks: Any,
 ) -> None:
-    """A figure of `plots` in the page's width, or in `share` of it.
+    """A figure of `plots` in the page's width, or in `share` of it; `high` are its pixels at most.
 
     `config` is Plotly's, `clicks` are Streamlit's.
 
@@ -404,8 +405,13 @@ def chart(
     if screen.narrow():
         plots.stack(figure)
     elif projector():
-        larger = plots.enlarge(figure, 1.6 if share > 0.5 else 1.25, share)
+        rows = len({axis.domain for axis in figure.select_yaxes()})
+        factor = 1.6 if share > 0.75 else 1.35 if share > 0.5 else 1.25
+        # On a screen of a given height two rows of panels have no room for larger type.
+        larger = plots.enlarge(figure, 1.05 if high and rows > 1 else factor, share)
         larger.update_layout(font_color="#ffffff" if kind == "dark" else "#000000")
+    if high and not screen.narrow():
+        plots.compact(figure, high)
     points, logged = plots.thin_lines(figure)
     options = plots.CONFIG | dict(config or {})
     with st.container(key=f"figure {key}"):

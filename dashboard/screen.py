@@ -1,12 +1,14 @@
-"""The reader's screen: how wide it is, which only the browser knows; and what scrolls there by keys."""
+"""The reader's screen: how wide it is, what scrolls there by keys; and the same on a sheet of paper."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 NARROW = 640  # pixels; below them panels stand one below the other, as Streamlit's columns do
+PAPER = 700  # pixels of a sheet (A4 or letter) within its margins
 
 # Code and formulas may be wider than a page: who has no mouse scrolls them once keys can reach them.
+# Charts and tables are drawn for the window, and a printer waits for nothing: each is made smaller.
 _look = st.components.v2.component(
     "resnetlab_screen",
     js=f"""export default function ({{ setStateValue, parentElement }}) {{
@@ -18,6 +20,13 @@ _look = st.components.v2.component(
   if (screen.matches) tell();
   const code = ":is(pre, .katex-display):not([tabindex])";
   const reach = () => document.querySelectorAll(code).forEach((one) => (one.tabIndex = 0));
+  const sheet = '[data-testid="stPlotlyChart"], .live-chart, [data-testid="stDataFrame"]';
+  const fit = (to) => document.querySelectorAll(sheet).forEach((one) => {{
+    const place = one.closest('[data-testid="stElementContainer"]');
+    place.style.zoom = to ? Math.min(1, to / one.getBoundingClientRect().width) : "";
+  }});
+  addEventListener("beforeprint", () => fit({PAPER}));
+  addEventListener("afterprint", () => fit(0));
   new MutationObserver(reach).observe(document.body, {{ childList: true, subtree: true }});
   reach();
 }}""",

@@ -44,9 +44,15 @@ class Question:
     notebook: str
     studies: Sequence[str] = ()  # that are compared; else the measurement of the question's name
     trained: bool = True  # what is measured are trained networks, made by a recipe
+    asked: str = ""  # before the figure is seen; else what the notebook opens with
     choices: Sequence[str] = ()  # what a class may predict
     card: bool = True  # a question of *why*, which has its card on that page
     measured: bool = True  # false: a drawing, of which there is nothing to measure
+
+    @property
+    def prediction(self) -> str:
+        """What a class is asked."""
+        return self.asked or chapter(self).prediction or self.about
 
     @property
     def command(self) -> str:
@@ -101,7 +107,7 @@ by_steps = partial(plots.error_by_condition, by="steps_planned")
 by_precision = partial(plots.error_by_condition, by="precision")
 by_recipe = partial(plots.error_by_condition, by="recipe")
 SHOWN: dict[str, tuple[Sequence[Draw], Say, Brief]] = {
-    "the-idea": ([lambda _: plots.block_strip()], lambda _: [], lambda _: None),
+    "the-idea": ([lambda _: plots.block_strip()], lambda _: [], briefly.the_idea),
     "degradation": (
         [plots.error_against_depth, training_curves],
         verdict.on_degradation,
@@ -149,7 +155,7 @@ def chapter(question: Question) -> lesson.Chapter:
 def sources(question: Question) -> dict[str, Read]:
     """What there is of a question by the name of the study, the user's own before committed ones."""
     if not question.measured:
-        return {"the block": lambda: (pd.DataFrame(), "")}
+        return {"the block": counted}
     if not question.studies:
         paths = store.find_measurements(question.name, cached.root())
         own = cached.root() / store.MEASUREMENTS
@@ -161,6 +167,14 @@ def sources(question: Question) -> dict[str, Read]:
             names = [path.name, usual[1], *(other.format(usual[1]) for other in others)]
             comparisons.setdefault(usual[1], partial(trained, names))
     return comparisons
+
+
+def counted() -> tuple[pd.DataFrame, str]:
+    """The runs of the leading study with what their networks must learn; of nothing, no rows."""
+    paths = [path for path in store.find_studies(cached.root()) if path.name == leading()]
+    runs = [run for path in paths[:1] for run in cached.study(path).runs]
+    numbers = [run.info.get("parameters") for run in runs]
+    return store.table_of(runs).assign(parameters=pd.Series(numbers, dtype=object)), ""
 
 
 def measured(path: Path) -> tuple[pd.DataFrame, str]:

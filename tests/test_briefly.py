@@ -51,9 +51,21 @@ def table(**means: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def test_a_shortcut_adds_no_number_to_learn_and_that_is_counted() -> None:
+    rows = table(plain_8=5.0, plain_56=9.0, resnet_8=5.0, resnet_56=4.0)
+    rows["parameters"] = [850 if depth == 56 else 75 for depth in rows["depth"]]
+    answer = briefly.the_idea(rows)
+    assert answer is not None
+    assert (answer.words, answer.number) == ("None more", "850 and 850")
+    assert "of 56 layers" in answer.about
+    rows.loc[rows["network"] == "resnet-56", "parameters"] = 900
+    assert briefly.the_idea(rows).words == "50 more"  # type: ignore[union-attr]
+    assert briefly.the_idea(rows[rows["shortcut"] == "none"]) is None
+
+
 @pytest.mark.parametrize(
     ("deep", "words"),
-    [(30.0, "Not without shortcuts"), (2.0, "Yes, without too"), (5.0, "Not settled")],
+    [(30.0, "Not plain networks"), (2.0, "Plain networks, too"), (5.0, "Not settled")],
 )
 def test_the_answer_on_depth_follows_the_runs(deep: float, words: str) -> None:
     answer = briefly.degradation(table(plain_8=5.0, plain_56=deep, resnet_8=5.0, resnet_56=4.0))
@@ -63,7 +75,7 @@ def test_the_answer_on_depth_follows_the_runs(deep: float, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("clipped", "words"),
-    [(8.0, "Most of it"), (25.0, "Some of it"), (40.0, "No"), (30.0, "Not settled")],
+    [(8.0, "Mostly"), (25.0, "Partly"), (40.0, "No"), (30.0, "Not settled")],
 )
 def test_what_the_first_step_explains_is_told_by_what_depth_still_costs(
     clipped: float, words: str
@@ -80,8 +92,8 @@ def test_most_of_it_is_said_where_every_seed_and_the_interval_allow_it() -> None
     both = pd.concat([usual, tamed.assign(recipe="paper-400 (clip 1.0)")], ignore_index=True)
     last = (both["network"] == "plain-56") & (both["seed"] == 2) & (both["recipe"] != "paper-400")
     for error, expected in (
-        (16.0, "Most of it"),
-        (18.0, "Some of it"),
+        (16.0, "Mostly"),
+        (18.0, "Partly"),
     ):  # half of what depth costs: 17.7
         both.loc[last, "train_error_clean"] = error
         answer = briefly.first_step(both)

@@ -302,7 +302,7 @@ def test_projector_and_hidden_controls(server: Server, open_page: Callable[..., 
     write_study(server.root, study="hall", seeds=2)
     tab = open_page("hall")
     tab.wait_for_selector(CHART)
-    size = "document.querySelector('.js-plotly-plot')?._fullLayout?.font.size"
+    size = "document.querySelector('.st-key-figure-depth .js-plotly-plot')?._fullLayout?.font.size"
     text = "parseFloat(getComputedStyle(document.querySelector('[data-testid=stMain] p')).fontSize)"
     small, small_text = tab.evaluate(size), tab.evaluate(text)
     tab.get_by_text("Projector").click()
@@ -409,12 +409,12 @@ def test_arrow_keys_lead_through_the_lesson_without_any_control(
     tab.get_by_role("button", name="Reveal").wait_for()
     assert tab.locator(CHART).count() == 0
     tab.get_by_test_id("stSidebar").wait_for(state="hidden")
-    tab.get_by_label("Deeper is worse").fill("14")
-    tab.get_by_label("Deeper is worse").press("Tab")
+    tab.get_by_label("The shallowest").fill("14")
+    tab.get_by_label("The shallowest").press("Tab")
     tab.get_by_role("heading", name="Depth").click()  # keys go to the page again
     tab.keyboard.press("ArrowRight")
     tab.wait_for_url("**shown=true**")
-    tab.get_by_text("Deeper is worse: 14").wait_for()
+    tab.get_by_text("The shallowest: 14").wait_for()
     tab.wait_for_selector(CHART)
     assert tab.locator(".js-plotly-plot").first.bounding_box()["y"] < 400, "the figure is in view"
     wait_for(tab, "document.querySelector('.live-chart').dataset.revealed === 'true'")
@@ -422,6 +422,22 @@ def test_arrow_keys_lead_through_the_lesson_without_any_control(
     tab.wait_for_url("**screen=same-function**")
     tab.keyboard.press("ArrowLeft")
     tab.wait_for_url("**screen=degradation**")
+
+
+def test_a_screen_of_the_lesson_is_whole_for_a_hall_and_escape_leaves_it(
+    server: Server, open_page: Callable[..., Any]
+) -> None:
+    if not (server.root / "digits").exists():
+        write_study(server.root, study="digits", seeds=3)
+    address = f"{server.url}/lesson?screen=degradation&shown=true&projector=true"
+    tab = open_page("", url=address, size=(1280, 720))
+    tab.wait_for_selector(".live-chart .main-svg")
+    keys = "document.querySelector('.st-key-lesson-steps').getBoundingClientRect().bottom"
+    wait_for(tab, f"{keys} <= 720")
+    tab.keyboard.press("Escape")
+    tab.wait_for_selector("[data-testid=stMetric]")
+    wait_for(tab, "!location.pathname.endsWith('/lesson')")
+    assert "projector=true" in tab.url
 
 
 # --- the lesson's pages, from a disk and without any network -----------------------------------------
@@ -572,6 +588,22 @@ def committed(
     tab.wait_for_selector("[data-testid=stStatusWidget]", state="detached")
     tab.wait_for_timeout(1_000)
     return tab
+
+
+def test_on_paper_every_chart_and_table_is_whole(server: Server, open_page: Callable[..., Any]) -> None:
+    """A printer waits for nothing: what is as wide as the window is made smaller before."""
+    if not (server.root / "paper").exists():
+        write_study(server.root, study="paper", seeds=2)
+    tab = open_page("paper", size=(1600, 900))
+    tab.wait_for_selector(".st-key-figure-curves .main-svg")
+    wide = """[...document.querySelectorAll('.js-plotly-plot .main-svg, [data-testid=stDataFrame]')]
+        .map(one => one.getBoundingClientRect().width).filter(width => width > 701).length"""
+    before = tab.evaluate(wide)
+    assert before
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.evaluate(wide) == 0
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.evaluate(wide) == before
 
 
 @pytest.mark.deep

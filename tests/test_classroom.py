@@ -48,7 +48,9 @@ def test_the_projector_enlarges_every_figure(folder: Path, open_page: Open) -> N
             for query in ({}, {"projector": "true"})
         ]
         assert len(sizes[0]) == len(sizes[1])
-        assert min(sizes[1]) > 1.5 * max(sizes[0])
+        # A figure that shares the page with another has narrower places for its words.
+        assert min(sizes[1]) > 1.2 * max(sizes[0])
+        assert max(sizes[1]) > 1.5 * max(sizes[0])
 
 
 def test_a_link_hides_the_controls_and_a_button_brings_them_back(folder: Path, open_page: Open) -> None:

@@ -116,7 +116,7 @@ def test_one_run_is_one_curve_with_its_own_numbers(folder: Path, open_page: Open
     assert row["best"] == min(values.values())
     assert row["n"] == 1
     assert pd.isna(row["last_sd"])
-    assert f"Shown: {len(values)} of {len(values)} points." in texts(app)
+    assert f"Shown: 1 run, {len(values)} of {len(values)} points." in texts(app)
 
 
 def test_no_run_chosen(folder: Path, open_page: Open) -> None:
@@ -215,7 +215,7 @@ def test_five_thousand_points_are_thinned_and_said(folder: Path, open_page: Open
     (trace,) = traces(app)
     assert len(trace["x"]) <= series.MOST_POINTS
     assert (3_211, 99.0) in zip(trace["x"], trace["y"], strict=True)
-    assert f"Shown: {len(trace['x']):,} of 5,000 points, the lowest and the highest" in texts(app)
+    assert f"Shown: 1 run, {len(trace['x']):,} of 5,000 points, the lowest and the highest" in texts(app)
     assert numbers(app).loc["plain-8", "last"] == 50 + 5_000 % 7
 
 
@@ -467,6 +467,18 @@ def test_differences_to_the_baseline_are_of_the_same_seeds(folder: Path, open_pa
     assert list(drawn) == ["resnet-14 (n = 3)"], "the chart shows the differences"
     assert drawn["resnet-14 (n = 3)"]["y"][-1] == pytest.approx(statistics.mean(pairs))
     assert "minus that of plain-14" in chart(app)["layout"]["title"]["text"]
+    assert chart(app)["layout"]["yaxis"]["title"]["text"].endswith(", difference")
+
+    # Single runs have other names: what was chosen by name comes back with it.
+    box(app, "selectbox", "group").select("single runs").run()
+    assert not app.exception
+    assert "difference" not in numbers(app)
+    box(app, "selectbox", "group").select("mean over seeds").run()
+    assert box(app, "selectbox", "baseline").value == "plain-14"
+    assert numbers(app).loc["resnet-14", "pairs"] == 3
+    box(app, "selectbox", "baseline").select("none").run()
+    app.run()
+    assert "difference" not in numbers(app), "none is a choice too"
 
 
 def test_a_curve_keeps_its_look_whatever_is_filtered(folder: Path, open_page: Open) -> None:

@@ -427,7 +427,7 @@ def test_the_first_screen_has_the_three_numbers_with_n_and_interval(
     assert [metric.value for metric in app.metric] == [f"{one.claim.gap.size} points" for one in found]
     for one in found:
         assert f"{one.pair}, n = 3" in markdown(app)
-        assert one.claim.gap.within in markdown(app)
+        assert one.claim.gap.within.replace("95 % ", "95 % interval ") in markdown(app)
     assert "Under this recipe." in markdown(app)
     first = [json.loads(item.proto.spec) for item in app.get("plotly_chart")][:2]
     titles = [chart["layout"]["title"]["text"] for chart in first]

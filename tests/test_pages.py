@@ -318,7 +318,7 @@ def test_the_paper_is_a_picture_with_a_tick_for_each_order_that_is_told(
     # The made-up plain networks get worse with depth, as the paper's; residual ones stay level.
     notes = {n["y"]: n["text"] for n in training["layout"]["annotations"] if n["xref"] == "paper"}
     ticks = {name: text for name, text in notes.items() if name in hollow["y"]}
-    assert ticks == {"plain-56": "✓ as in the paper", "resnet-56": "· not settled"}
+    assert ticks == {"plain-56": "✓ as in the paper", "resnet-56": "· under 1 point"}
     # On other images the two have an axis each.
     assert hollow["xaxis"] != full["xaxis"]
     for figure in (test, table_6):

@@ -391,7 +391,17 @@ def legend_line(figure: go.Figure) -> str:
 
 def test_every_figure_of_the_library_stands_in_the_table_of_the_grammar() -> None:
     drawn = {name for name, value in vars(plots).items() if callable(value) and name.islower()}
-    none = {"conditions", "depth_colour", "empty", "enlarge", "small", "themed", "thin_lines"}
+    none = {
+        "conditions",
+        "depth_colour",
+        "empty",
+        "compact",
+        "enlarge",
+        "small",
+        "themed",
+        "thin_lines",
+        "untitled",
+    }
     none |= {"part_label", "looks_of", "stack", "swatch"}
     own = {"at_initialisation", "error_by_condition"}  # drawn twice and by precision in FIGURES
     assert drawn - none - own == set(GRAMMAR) - {"draw_at_start", "draw_scales", "draw_by_precision"}

@@ -347,7 +347,11 @@ def test_the_figure_says_how_much_it_shows_and_keeps_the_spike() -> None:
     assert figure.layout.meta["shown"] == len(figure.data[0].x) <= series.MOST_POINTS
     assert max(figure.data[0].y) == 99.0
     assert figure.layout.uirevision == plots.compare_curves([line], "train_error").layout.uirevision
-    assert figure.layout.uirevision != plots.compare_curves([line], "lr").layout.uirevision
+    other = plots.compare_curves([line], "lr")
+    assert figure.layout.xaxis.uirevision == other.layout.xaxis.uirevision, "another quantity keeps x"
+    assert figure.layout.yaxis.uirevision != other.layout.yaxis.uirevision
+    later = plots.compare_curves([line], "train_error", "epoch")
+    assert figure.layout.xaxis.uirevision != later.layout.xaxis.uirevision
 
 
 def test_many_curves_share_what_a_browser_can_draw() -> None:

@@ -115,7 +115,16 @@ def test_all_that_is_committed_is_there_in_the_order_of_the_story(
     assert texts(open_page("trained-on")).count(sentence) == 1
     assert "With batch norm. plain-110 (3 seeds): at step 0 the first layer's gradient is" in said
     assert "Without batch norm. Plain: the first layer's norm is" in said
-    wanted = ["solution", "keep", "vanishing", "first step", "shortcut", "blocks", "add", "surface"]
+    wanted = [
+        "solution",
+        "keep",
+        "vanishing",
+        "size of the steps",
+        "shortcut",
+        "blocks",
+        "add",
+        "surface",
+    ]
     order = [next(i for i, title in enumerate(sections(app)) if word in title) for word in wanted]
     assert order == sorted(order)
 

@@ -1,6 +1,6 @@
 """Curves of any runs of any studies, averaged over seeds or one by one, with numbers and files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,8 +135,21 @@ def curves_of(chosen: lines.Runs, view: View, search: Any, place: Any) -> Curves
     looks = {line.name: looks[next(iter(runs))] for line, runs in zip(shown, members, strict=True)}
     hint = "Each other curve gets its difference to this one, seed by seed, in chart and table."
     names = {NONE: ""} | {line.name: line.name for line in shown}
-    baseline = frame.choose("Baseline", names, "baseline", hint, place=place)
+    noted = kept("baseline", names)
+    baseline = frame.choose("Baseline", names, "baseline", hint, place=place, on_change=noted)
     return Curves(shown, members, looks, baseline)
+
+
+def kept(key: str, names: Mapping[str, Any]) -> Callable[[], None]:
+    """Choose again what was chosen by name, once there is such a curve again; what notes a choice.
+
+    Other curves have other names: the widget then forgets, while the address still has it.
+    """
+    memory = f"{key}, by name"
+    wanted = st.session_state.setdefault(memory, st.query_params.get(key, ""))
+    if wanted in names:
+        st.session_state[key] = wanted
+    return lambda: st.session_state.update({memory: st.session_state[key]})
 
 
 def lines_of(runs: lines.Runs, view: View) -> tuple[list[series.Line], list[lines.Runs]]:
@@ -259,7 +272,8 @@ def show_curves(figure: go.Figure, left: lines.Runs, view: View, answers: Sequen
     if not counts["logged"]:
         st.text(f"No chosen run has {series.QUANTITIES[view.quantity]} by {series.TITLES[view.axis]}.")
         return
-    sentence = f"Shown: {counts['shown']:,} of {counts['logged']:,} points"
+    runs = frame.count(len(left), "run")
+    sentence = f"Shown: {runs}, {counts['shown']:,} of {counts['logged']:,} points"
     if counts["shown"] < counts["logged"]:
         sentence += ", the lowest and the highest of every stretch of a curve, so that no spike is lost"
     if counts["off"]:

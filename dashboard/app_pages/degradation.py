@@ -79,7 +79,8 @@ def number(one: verdict.Finding, place: Any) -> None:
         st.metric(one.head, f"{one.claim.gap.size} points", help=NUMBER.format(pair=one.pair))
         st.markdown(f"**{one.words}**")
         st.markdown(f"{one.pair}, n = {one.claim.gap.n}")
-        st.markdown(f"{one.claim.gap.within} {ORDER.get(one.claim.order, '')}")
+        within = one.claim.gap.within.replace("95 % ", "95 % interval ")
+        st.markdown(f"{within} {ORDER.get(one.claim.order, '')}")
 
 
 def show_curves(

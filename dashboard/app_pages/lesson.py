@@ -6,14 +6,17 @@ presenter's keys do; Escape leaves. What to say stands on another page, `notes`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from dashboard import frame, story
+from resnetlab import plots
 from resnetlab.config import UsageError
 
 SECONDS = 3.0  # in which curves draw themselves
 HANDS = 999  # at most
-HIGH = 540  # pixels of a figure at most: with its question on one screen of 720
+HIGH = 440  # pixels of a figure at most: with its question and the keys on one screen of 720
 HOME, NOTES = "app_pages/degradation.py", "app_pages/notes.py"
 
 
@@ -57,7 +60,7 @@ def steps(at: int, shown: bool) -> None:
         label = "Next" if shown else "Reveal"
         st.button(label, shortcut="Right", on_click=go, args=on, key="on", type="primary")
         if st.button("Leave", shortcut="Esc", key="leave", type="tertiary"):
-            st.switch_page(HOME)
+            st.switch_page(HOME, query_params={})  # what widgets hold in the address stays there
         st.page_link(NOTES, label="Speaker notes", icon=":material/notes:")
     with st.container(key="clicker"):
         st.button("Back by clicker", shortcut="PageUp", on_click=go, args=back, key="page-up")
@@ -66,7 +69,7 @@ def steps(at: int, shown: bool) -> None:
 
 def ask(question: story.Question) -> None:
     """What is to be predicted, and how many hands go up for each answer."""
-    st.markdown(story.chapter(question).prediction or question.about)
+    st.markdown(question.prediction)
     hands = tally(question)
     if not question.choices:
         return
@@ -97,7 +100,8 @@ def reveal(question: story.Question) -> None:
         )
         return
     words = [f"{choice}: {count}" for choice, count in tally(question).items() if count]
-    left, right = st.columns([1, 2.2])
+    left, right = st.columns([1, 2.6])
+    figures = [(figure, plots.untitled(figure)) for figure in seen.figures[-1:]]
     with left:
         if seen.answer is not None:
             st.metric("Answer", seen.answer.words, label_visibility="collapsed")
@@ -105,12 +109,14 @@ def reveal(question: story.Question) -> None:
             frame.say(seen.answer.about)
         if words:
             st.markdown("**Hands**  \n" + "  \n".join(words))
+        with st.container(key="lesson-small"):
+            frame.say(*(small_print for _, small_print in figures), length=800)
     with right:
-        for figure in seen.figures[-1:]:
+        for figure, _ in figures:
             source = frame.Source(seen.values, question.notebook) if question.measured else None
-            figure.update_layout(height=min(figure.layout.height, HIGH))
-            seconds = SECONDS if question.measured else 0.0
-            frame.chart(figure, question.name, source=source, alt=seen.alt, seconds=seconds)
+            look: dict[str, Any] = {"seconds": SECONDS if question.measured else 0.0}
+            look |= {"share": 0.72, "high": HIGH}
+            frame.chart(figure, question.name, source=source, alt=seen.alt, **look)
 
 
 page()

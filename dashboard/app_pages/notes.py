@@ -22,8 +22,7 @@ def note(number: int, question: story.Question) -> None:
     frame.section(f"{number}. {question.title}", chapter.role)
     address = {"screen": question.name}
     st.page_link(LESSON, label="To this screen", icon=":material/slideshow:", query_params=address)
-    if chapter.prediction:
-        st.markdown(f"They predict: {chapter.prediction}")
+    st.markdown(f"They predict: {question.prediction}")
     st.markdown(question.about)
     known = story.sources(question)
     if not known:

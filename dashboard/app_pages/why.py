@@ -60,7 +60,7 @@ def card(question: story.Question) -> None:
 def whole(question: story.Question, shown: story.Shown, origin: str) -> None:
     """The question's figures, sentences and where they come from, drawn when they are unfolded."""
     fold = st.expander(
-        "The whole", key=f"whole-{question.name}", on_change="rerun", bind="query-params"
+        "Read more", key=f"whole-{question.name}", on_change="rerun", bind="query-params"
     )
     if not fold.open:
         return

@@ -34,6 +34,7 @@ from resnetlab.plots.rounding import (
 )
 from resnetlab.plots.style import (
     CONFIG,
+    compact,
     conditions,
     depth_colour,
     empty,
@@ -41,5 +42,6 @@ from resnetlab.plots.style import (
     small,
     themed,
     thin_lines,
+    untitled,
 )
 from resnetlab.plots.surface import loss_lines, loss_slices, loss_surfaces

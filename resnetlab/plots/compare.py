@@ -52,8 +52,9 @@ def compare_curves(
     names = [escape(name, quote=False) for name in places if name]
     columns = min(3, len(places))
     grid: dict[str, Any] = {"rows": -(-len(places) // columns), "columns": columns}
+    what = f"{title}, difference" if baseline else title
     figure = draw.panels(
-        names, series.TITLES[axis], title, **grid, shared_xaxes="all", shared_yaxes="all"
+        names, series.TITLES[axis], what, **grid, shared_xaxes="all", shared_yaxes="all"
     )
     chart, looks = _Chart(figure, axis, log_y, smoothing > 0), looks or looks_of(drawn, quantity)
     for index, line in enumerate(drawn):
@@ -90,7 +91,9 @@ def compare_curves(
     finish(figure, escape(title, quote=False), escape(subtitle, quote=False), words, height, 104 + room)
     figure.update_layout(legend=legend, showlegend=True)
     # Zoom and hidden lines stay while the same axes are drawn, whatever is added to them.
-    kept = f"{quantity} {axis} {log_x} {log_y} {bool(baseline)}"
+    kept = f"{axis} {log_x}"
+    figure.update_xaxes(uirevision=kept)
+    figure.update_yaxes(uirevision=f"{quantity} {log_y} {bool(baseline)}")
     return figure.update_layout(uirevision=kept, meta=counts)
 
 

@@ -54,8 +54,9 @@ def film(probes: Mapping[str, pd.DataFrame], metrics: pd.DataFrame) -> go.Figure
     for row, kind in enumerate(kinds, start=1):
         axis = f"coloraxis{row if row > 1 else ''}"
         shown = probes[kind][probes[kind]["step"].isin(steps) & (probes[kind]["value"] > 0)]
-        # A few layers that hardly move at the very end would take the colours from all others.
-        low, high = np.log10(shown["value"].quantile([0.05, 0.99]))
+        # A few layers that hardly move at the very end would take the colours from all others; the
+        # first step's large gradients are what is to be seen.
+        low, high = np.log10(shown["value"].quantile([0.02, 1.0]))
         bar = {
             "title": {"text": PROBES[kind]},
             "len": 0.3,
@@ -99,7 +100,8 @@ def film(probes: Mapping[str, pd.DataFrame], metrics: pd.DataFrame) -> go.Figure
     figure.update_yaxes(range=[0, 100], **place).update_xaxes(title_text="step", **place)
     for scene, step in zip(scenes, steps, strict=True):
         scene.append({"type": "scatter", "x": [step, step]})
-    legend = ["colour of a box: the value of its layer, logarithmic", style.DASHED_PLAIN]
+    legend = ["colour of a box: the value of its layer, logarithmic, darkest: that or less"]
+    legend += [style.DASHED_PLAIN]
     legend += ["arcs: shortcuts"]
     for number, index in enumerate(moving):
         figure.data[index].ids = [str(number)]
@@ -187,13 +189,13 @@ def _arcs(figure: go.Figure, layers: Sequence[str], name: str, place: Any) -> No
 
 
 def _controls(figure: go.Figure, steps: Sequence[int]) -> go.Figure:
-    """Play, hold and one slider, in the figure itself."""
+    """Play, pause and one slider, in the figure itself."""
     still: dict[str, Any] = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}}
     still["transition"] = {"duration": 0}
     playing = still | {"frame": {"duration": 1000 * _SECONDS, "redraw": True}, "fromcurrent": True}
     buttons = [
         {"label": "Play", "method": "animate", "args": [None, playing]},
-        {"label": "Hold", "method": "animate", "args": [[None], still]},
+        {"label": "Pause", "method": "animate", "args": [[None], still]},
     ]
     menu = {"type": "buttons", "direction": "right", "buttons": buttons, "showactive": False}
     menu |= {"x": 0, "xanchor": "left", "y": 0, "yanchor": "top", "pad": {"t": 62}}

@@ -28,7 +28,7 @@ def playground(metrics: pd.DataFrame, ghosts: pd.DataFrame, levels: Mapping[str,
     else:
         figure = draw.panels(draw.FAMILIES, draw.STEP, "error (%)")
         legend = ["colour: depth", DASHED_TRAIN]
-        finish(figure, "Error during training", "no row logged yet", legend, 520)
+        finish(figure, "Error during training", "nothing trained here yet", legend, 520)
     for column in (1, 2):  # plotly draws no axes where there is no trace at all
         nothing: Keywords = {"x": [None], "y": [None], "hoverinfo": "skip", "hovertemplate": ""}
         figure.add_scatter(**nothing, showlegend=False, row=1, col=column)
@@ -51,7 +51,7 @@ def playground(metrics: pd.DataFrame, ghosts: pd.DataFrame, levels: Mapping[str,
         draw.line(figure, look=look, who=who, **ends, **place)
         note: Keywords = {"x": max(steps), "y": level, "xanchor": "right", "yanchor": "bottom"}
         figure.add_annotation(text=f"{told.depth} layers, predicted", showarrow=False, **note, **place)
-    more = ["pale: runs that ended before"] if drawn else []
+    more = ["pale: earlier runs of these networks, not yours"] if drawn else []
     more += ["dotted: predicted final training error"] if levels else []
     if more:
         words = ". ".join(f"{word[0].upper()}{word[1:]}" for word in more)

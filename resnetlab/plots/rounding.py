@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -79,16 +81,16 @@ def error_by_condition(
     finished = finished.dropna(subset=["train_error"])
     if finished.empty:
         return empty("No finished run yet.")
-    values = finished[by]
-    if by == "recipe":  # a label's changes stand below its name
-        values = values.str.replace(" (", "<br>(").str.replace(", ", ",<br>")
-    every = verdict.PRECISIONS if by == "precision" else sorted(values.unique(), key=_in_order)
+    values, word = finished[by], str(by).removesuffix("_planned")
+    every = list(verdict.PRECISIONS if by == "precision" else sorted(values.unique(), key=_in_order))
+    if by == "recipe":
+        named = _changes(every)
+        values, every, word = values.map(named), list(named.values()), f"changes of recipe {every[0]}"
     order = [value for value in every if (values == value).any()]
     labels = draw.in_words(values, order, "{:,}" if by == "steps_planned" else "{}")
     places = list(labels.cat.categories)
     shown, colours = draw.networks(finished.assign(place=labels), marked=True)
     families = [name for name in draw.FAMILIES if (finished["family"] == name).any()]
-    word = "steps" if by == "steps_planned" else by
     figure = draw.panels(families, word, "final training error (%)")
     figure.update_xaxes(type="category", range=[-0.3, len(places) - 0.7])
     for network in shown:
@@ -110,7 +112,22 @@ def error_by_condition(
         "dashed: training",
         "faint: one seed each, strong: the mean of those at every place",
     ]
-    return finish(figure, f"Final training error by {word}", conditions(finished), legend)
+    what = "steps" if by == "steps_planned" else by
+    return finish(figure, f"Final training error by {what}", conditions(finished), legend)
+
+
+def _changes(recipes: Sequence[str]) -> dict[str, str]:
+    """Label of a recipe -> what it changes in the first one, short enough to stand under an axis.
+
+    The labels themselves, their changes below the names, where they are not changes of one recipe.
+    """
+    base, *others = recipes
+    changes = [recipe.removeprefix(f"{base} (").removesuffix(")") for recipe in others]
+    if any(change == recipe for change, recipe in zip(changes, others, strict=True)):
+        return {name: name.replace(" (", "<br>(").replace(", ", ",<br>") for name in recipes}
+    warm = re.compile(r"warmup_lr \S+, warmup_steps (\S+)")
+    short = [warm.sub(r"warm-up, \1 steps", change).replace(", ", ",<br>") for change in changes]
+    return dict(zip(recipes, ["as it is", *short], strict=True))
 
 
 def _in_order(value: Any) -> tuple[Any, ...]:

@@ -283,6 +283,26 @@ def small(figure: go.Figure) -> go.Figure:
     return copy.update_annotations(font_size=12)
 
 
+def untitled(figure: go.Figure) -> str:
+    """Take the title from a figure, in place: subtitle and legend line, to be said beside it."""
+    text = figure.layout.title.text or ""
+    figure.update_layout(title_text="", margin_t=44)
+    subtitle, *legend = re.sub(r"</?span[^>]*>", "", text.partition("</b><br>")[2]).split("<br>")
+    return " ".join([f"{subtitle.rstrip('.')}.", *legend]) if subtitle else ""
+
+
+def compact(figure: go.Figure, high: int) -> go.Figure:
+    """The same figure in at most `high` pixels, in place; what rows of panels share is said once."""
+    figure.update_layout(height=min(figure.layout.height, high), legend_font_size=13)
+    layout, axes = figure.layout, list(figure.select_xaxes())
+    floors = [(layout[(x.anchor or "y").replace("y", "yaxis", 1)].domain or (0, 1))[0] for x in axes]
+    last = {x.title.text for x, floor in zip(axes, floors, strict=True) if floor == min(floors)}
+    for x, floor in zip(axes, floors, strict=True):
+        if floor > min(floors) and x.title.text in (None, *last):
+            x.update(showticklabels=False, title_text=None)
+    return figure
+
+
 def turn_labels(figure: go.Figure, size: int, fit: int = 9) -> int:
     """Stand the names under an axis upright where they are long, in place; the pixels that this takes.
 
@@ -328,8 +348,11 @@ def enlarge(figure: go.Figure, factor: float = 1.6, share: float = 1.0) -> go.Fi
     for part in (*layout.sliders, *layout.updatemenus):
         part.pad.t = round((part.pad.t or 0) * factor)
     margin = layout.margin
+    standing = any(axis.tickangle for axis in figure.select_xaxes())
+    turned = 0 if standing else turn_labels(figure, layout.font.size)
     grown = {side: round((getattr(margin, side) or 0) * factor) for side in ("l", "r", "t", "b")}
     grown["t"] += round(more * TITLE_LINE * factor)
+    grown["b"] += turned
     below = 0  # lines: the titles of panels side by side must not run into one another
     for axis in figure.select_xaxes():
         start, end = axis.domain or (0, 1)

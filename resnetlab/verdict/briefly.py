@@ -41,10 +41,26 @@ def _interval(gap: means.Contrast, of: str) -> str:
     return ", ".join(filter(None, [of, gap.within, f"n = {gap.n}"]))
 
 
+def the_idea(table: pd.DataFrame) -> Answer | None:
+    """How many more numbers must a residual network learn than the plain one of the same depth?
+
+    `table` as `store.table_of` with the column parameters; option A, the deepest depth of both.
+    """
+    known = table[table["shortcut"].isin(["none", "A"])].dropna(subset=["parameters"])
+    counts = known.pivot_table(index="depth", columns="shortcut", values="parameters", aggfunc="max")
+    counts = counts.dropna()
+    if counts.empty or len(counts.columns) < 2:
+        return None
+    plain, residual = (int(counts.iloc[-1][name]) for name in ("none", "A"))
+    about = f"numbers to learn in plain and residual networks of {counts.index[-1]} layers (option A)"
+    words = "None more" if residual == plain else f"{residual - plain:,} more"
+    return Answer(words, f"{plain:,} and {residual:,}", about)
+
+
 def degradation(table: pd.DataFrame) -> Answer | None:
     """Does depth help plain networks to train?"""
     for one in findings(table)[:1]:
-        words = {1: "Not without shortcuts", -1: "Yes, without too"}.get(one.claim.sign, UNSETTLED)
+        words = {1: "Not plain networks", -1: "Plain networks, too"}.get(one.claim.sign, UNSETTLED)
         about = _interval(one.claim.gap, f"training error of {one.pair}")
         return Answer(words, f"{one.claim.gap.size} points", about)
     return None
@@ -65,7 +81,10 @@ def trained_on(frame: pd.DataFrame) -> Answer | None:
     rates = frame["lr"].nunique()
     words = "Yes" if stayed.all() else "At some rates" if stayed.any() else "At no rate tried"
     count = int(frame.groupby(["family", "lr"])["seed"].nunique().min())
-    about = f"trainings left it: {rates} rates, plain and residual, n = {count} each"
+    left = frame[~stayed].groupby(["family", "lr"])["seed"].nunique().reset_index()
+    where = [f"{family} at {rate:g}: {seeds}" for family, rate, seeds in left.to_numpy()]
+    about = f"trainings left it ({', '.join(where)}): " if where else "trainings left it: "
+    about += f"{rates} rates, plain and residual, n = {count} each"
     return Answer(words, f"{int((~stayed).sum())} of {len(frame)}", about)
 
 
@@ -79,7 +98,8 @@ def at_initialisation(frame: pd.DataFrame) -> Answer | None:
     ratio = means.geometric_mean(deepest["ratio"])
     words = "No: they explode" if ratio > EXPLODING else "Yes" if ratio < VANISHING else "No"
     about = (
-        f"first layer's norm over the last one's before the first step, {deepest['network'].iloc[0]}"
+        "first layer's norm over the last one's before the first step, with batch norm, "
+        f"{deepest['network'].iloc[0]}"
     )
     return Answer(words, f"{times(ratio)} times", f"{about}, n = {deepest['seed'].nunique()}")
 
@@ -110,9 +130,9 @@ def shortcut_dial(frame: pd.DataFrame) -> Answer | None:
     near = [gap.negligible for gap in gaps.values()]
     enough = [scale for at, scale in enumerate(below) if all(near[at:])]
     words = f"From a = {enough[0]:g} on" if enough else UNSETTLED
-    none = gaps[below[0]]
-    about = _interval(none, f"clean training error of a = {below[0]:g} minus the whole shortcut")
-    return Answer(words, f"{none.size} points", about)
+    scale = enough[0] if enough else below[-1]  # the number is of what is said to be settled or not
+    about = _interval(gaps[scale], f"clean training error of a = {scale:g} minus the whole shortcut")
+    return Answer(words, f"{gaps[scale].size} points", about)
 
 
 def lesions(frame: pd.DataFrame) -> Answer | None:
@@ -197,12 +217,15 @@ def precisions(table: pd.DataFrame) -> Answer | None:
         words = "Not what makes it fail"
     elif high < NEGLIGIBLE:
         words = "All of it"
-    about = _interval(errors, f"training error of {network} in float64")
+    about = f"training error of {network} in float64"
+    if errors.n >= ENOUGH_SEEDS:  # no error is below nothing or above everything
+        about += f", 95 % [{max(0.0, low):.1f}, {min(100.0, high):.1f}]"
+    about += f", n = {errors.n}"
     return Answer(words, f"{errors.mean:.1f} %", about)
 
 
 def first_step(table: pd.DataFrame) -> Answer | None:
-    """Is it the first step? What depth costs with it tamed, beside what it costs without."""
+    """Is it the size of the steps? What depth costs with them limited, beside what it costs without."""
     names = sorted(table["recipe"].unique(), key=lambda name: (len(name), name))
     tamed = [name for name in names if "clip" in name]
     pair = depth_under(table, names[0], tamed[0]) if tamed else None
@@ -214,7 +237,7 @@ def first_step(table: pd.DataFrame) -> Answer | None:
     if change.sign < 0:
         halves = np.subtract(clipped.differences, np.divide(usual.differences, 2))
         most = means.paired("clipped", "half of the usual", halves).sign < 0
-        words = "Most of it" if most else "Some of it"
+        words = "Mostly" if most else "Partly"
     elif change.sign > 0:
         words = "No"
     about = f"clean training error of {usual.worse} minus {usual.better}, clipped gradients minus usual"
