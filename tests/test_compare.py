@@ -215,7 +215,8 @@ def test_five_thousand_points_are_thinned_and_said(folder: Path, open_page: Open
     (trace,) = traces(app)
     assert len(trace["x"]) <= series.MOST_POINTS
     assert (3_211, 99.0) in zip(trace["x"], trace["y"], strict=True)
-    assert f"Shown: 1 run, {len(trace['x']):,} of 5,000 points, the lowest and the highest" in texts(app)
+    shown = f"Shown: 1 run, {len(trace['x']):,} of 5,000 points, the lowest and the highest"
+    assert shown in texts(app)
     assert numbers(app).loc["plain-8", "last"] == 50 + 5_000 % 7
 
 
