@@ -140,12 +140,16 @@ def read(path: Path, most: int, start: int = 0) -> bytes:
     Those would never end, or fill the memory of whoever only looks.
     """
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(number, "rb") as file:
+    try:
         about = os.fstat(number)
         if not stat.S_ISREG(about.st_mode):
-            raise OSError(errno.EINVAL, "no regular file")
+            raise OSError(errno.EINVAL, "no regular file", str(path))
         if about.st_size > most:
-            raise OSError(errno.EFBIG, f"of more than {most // MEGABYTE} MB")
+            raise OSError(errno.EFBIG, f"of more than {most // MEGABYTE} MB", str(path))
+    except OSError:
+        os.close(number)
+        raise
+    with open(number, "rb") as file:
         file.seek(start)
         return file.read()
 
