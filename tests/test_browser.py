@@ -437,7 +437,7 @@ def test_a_screen_of_the_lesson_is_whole_for_a_hall_and_escape_leaves_it(
     tab.keyboard.press("Escape")
     tab.wait_for_selector("[data-testid=stMetric]")
     wait_for(tab, "!location.pathname.endsWith('/lesson')")
-    assert "projector=true" in tab.url
+    wait_for(tab, "location.search.includes('projector=true')")
 
 
 # --- the lesson's pages, from a disk and without any network -----------------------------------------
