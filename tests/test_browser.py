@@ -323,6 +323,7 @@ def test_projector_and_hidden_controls(server: Server, open_page: Callable[..., 
     choice.wait_for(state="visible")
 
 
+@pytest.mark.deep
 def test_live_lab_from_start_to_stop(server: Server, open_page: Callable[..., Any]) -> None:
     choices = "lab_depth=8&lab_steps=2000&lab_seed=7"
     reader = open_page("", url=f"{server.url}/lab?{choices}")
@@ -434,6 +435,7 @@ def test_a_screen_of_the_lesson_is_whole_for_a_hall_and_escape_leaves_it(
     tab.wait_for_selector(".live-chart .main-svg")
     keys = "document.querySelector('.st-key-lesson-steps').getBoundingClientRect().bottom"
     wait_for(tab, f"{keys} <= 720")
+    wait_for(tab, "document.querySelector('.live-chart').dataset.revealed === 'true'")
     tab.keyboard.press("Escape")
     tab.wait_for_selector("[data-testid=stMetric]")
     wait_for(tab, "!location.pathname.endsWith('/lesson')")

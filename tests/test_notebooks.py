@@ -214,7 +214,7 @@ def test_plain_papermill_runs_it(tmp_path):
     assert record.steps_done == 10
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_run_by_hand_one_figure_grows(tmp_path, monkeypatch):
     """JupyterLab names its session to the kernel; the curves are then replaced, not repeated."""
     monkeypatch.setenv("JPY_SESSION_NAME", "train.ipynb")
@@ -228,7 +228,7 @@ def test_run_by_hand_one_figure_grows(tmp_path, monkeypatch):
     assert "finished at step 400" in cell.outputs[-1].text
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -302,7 +302,7 @@ def figures(cells):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_degradation_notebook_has_a_trial_where_nothing_was_run(tmp_path):
     root = tmp_path / "empty"
     words = ["-p", "results", str(root), "-p", "quick", "True"]

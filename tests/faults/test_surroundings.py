@@ -116,7 +116,7 @@ def test_a_good_home_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert Path.home() == tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_torchs_own_warnings_do_not_reach_the_terminal(tmp_path: Path) -> None:
     """The compiler says "No CUDA runtime is found" where a toolkit is installed and no GPU is."""
     words = [sys.executable, "-m", "resnetlab", *TRAIN, str(tmp_path), "--engine", "compiled"]
