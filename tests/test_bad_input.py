@@ -140,9 +140,9 @@ def test_points_name_their_study_in_full(tmp_path):
 def test_a_rate_follows_held_out_images_but_in_the_papers_own_recipe_and_that_is_said(tmp_path):
     data = {"data": "digits-large", "network": "resnet-18"}
     follows = {"milestones": [], "plateau_patience": 5}
-    kinds = {"fixed": {}, "usual": follows, "held": follows | {"validation": 9}}
+    ways = {"fixed": {}, "usual": follows, "held": follows | {"validation": 9}}
     said, runs = {}, {}
-    for name, values in (kinds | {"paper": {"recipe": "imagenet"}}).items():
+    for name, values in (ways | {"paper": {"recipe": "imagenet"}}).items():
         runs[name] = run = config.run_from_parameters(**data, **values)
         said[name] = " ".join(store.notes([store.RunRecord(tmp_path, {}, run, None)]))
         assert config.run_from_parameters(**config.parameters_of(run)) == run
@@ -158,6 +158,13 @@ def test_a_rate_follows_held_out_images_but_in_the_papers_own_recipe_and_that_is
         in said["paper"]
     )
     assert said["fixed"] == said["held"] == said["usual"] == ""
+    cells = nbformat.read(notebook.find("train.ipynb"), as_version=4).cells
+    kinds = next(found for cell in cells if (found := notebook.parameters_of(cell.source)))
+    for name, value in config.parameters_of(runs["usual"]).items():
+        if name in kinds:  # as a study hands it to the notebook that trains
+            assert notebook.value_of(value, kinds[name].kind, name) == value
+    for typed, held in ((0.0, 0), (100.0, 100), (0.1, 0.1)):  # as a command line gives it
+        assert config.run_from_parameters(network="plain-8", validation=typed).data.validation == held
     old = runs["usual"].data.model_copy(update={"validation": 0})
     old = runs["usual"].model_copy(update={"data": old})  # of before
     (sentence,) = store.notes([store.RunRecord(tmp_path, {}, old, None)])

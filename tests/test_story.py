@@ -46,9 +46,11 @@ def test_every_question_can_be_predicted_and_has_its_figure(question: story.Ques
     assert " = [" not in question.about, "a line of the file has slipped into the text"
 
 
-def test_what_says_nothing_leaves_no_empty_frame(open_page: Open) -> None:
+def test_what_says_nothing_leaves_no_empty_frame(folder: Path, open_page: Open) -> None:
+    write_study(folder)  # of which there is something to say, unlike of the block
     app = open_page(NOTES)
-    frames = [block for block in app.main.children.values() if block.type == "vertical"]
+    frames = [block for block in app.main.children.values() if block.type == "flex_container"]
+    assert frames
     assert all(frame.children for frame in frames)
 
 

@@ -225,7 +225,7 @@ def run_from_parameters(
     """
     if not isinstance(data, str):
         raise UsageError(f"data: should be a name, got {data!r}")
-    if isinstance(validation, float) and validation >= 1 and validation.is_integer():
+    if isinstance(validation, float) and validation.is_integer():
         validation = int(validation)  # as a command line gives it
     images = images_named(data, validation=validation)
     if network:
