@@ -75,7 +75,7 @@ def test_the_answer_on_depth_follows_the_runs(deep: float, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("clipped", "words"),
-    [(8.0, "Mostly"), (25.0, "Partly"), (40.0, "No"), (30.0, "Not settled")],
+    [(8.0, "Clipped, mostly"), (25.0, "Clipped, partly"), (40.0, "No"), (30.0, "Not settled")],
 )
 def test_what_the_first_step_explains_is_told_by_what_depth_still_costs(
     clipped: float, words: str
@@ -92,8 +92,8 @@ def test_most_of_it_is_said_where_every_seed_and_the_interval_allow_it() -> None
     both = pd.concat([usual, tamed.assign(recipe="paper-400 (clip 1.0)")], ignore_index=True)
     last = (both["network"] == "plain-56") & (both["seed"] == 2) & (both["recipe"] != "paper-400")
     for error, expected in (
-        (16.0, "Mostly"),
-        (18.0, "Partly"),
+        (16.0, "Clipped, mostly"),
+        (18.0, "Clipped, partly"),
     ):  # half of what depth costs: 17.7
         both.loc[last, "train_error_clean"] = error
         answer = briefly.first_step(both)

@@ -119,7 +119,7 @@ def test_all_that_is_committed_is_there_in_the_order_of_the_story(
         "solution",
         "keep",
         "vanishing",
-        "size of the steps",
+        "smaller steps",
         "shortcut",
         "blocks",
         "add",

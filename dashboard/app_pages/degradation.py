@@ -7,7 +7,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import paper, plots, store, verdict
+from resnetlab import plots, store, verdict
+from resnetlab.verdict import comparison
 
 AT_ONCE = 6  # sentences of the verdict; more can be unfolded
 NUMBER = """Final training error, running, of {pair} in percentage points: mean over seeds, each seed \
@@ -107,11 +108,8 @@ def show_curves(
 
 def papers_ends() -> list[str]:
     """Where the paper's training curves end, for who does not see them."""
-    networks = [
-        f"{family}-{depth}" for family in ("plain", "resnet") for depth in (20, 32, 44, 56, 110)
-    ]
-    ends = [(network, paper.reported(network, "train_error")) for network in networks]
-    words = [f"{network} {end.value:.2f} %" for network, end in ends if end is not None]
+    ends = [record for record in comparison.FIGURE_6.records if record.quantity == "train_error"]
+    words = [f"{end.network} {end.value:.2f} %" for end in ends]
     return [f"Training error at the end: {', '.join(words)}."]
 
 

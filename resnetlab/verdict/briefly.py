@@ -225,7 +225,7 @@ def precisions(table: pd.DataFrame) -> Answer | None:
 
 
 def first_step(table: pd.DataFrame) -> Answer | None:
-    """Is it the size of the steps? What depth costs with them limited, beside what it costs without."""
+    """Do smaller steps help? What depth costs with gradients clipped, beside what it costs without."""
     names = sorted(table["recipe"].unique(), key=lambda name: (len(name), name))
     tamed = [name for name in names if "clip" in name]
     pair = depth_under(table, names[0], tamed[0]) if tamed else None
@@ -237,7 +237,7 @@ def first_step(table: pd.DataFrame) -> Answer | None:
     if change.sign < 0:
         halves = np.subtract(clipped.differences, np.divide(usual.differences, 2))
         most = means.paired("clipped", "half of the usual", halves).sign < 0
-        words = "Mostly" if most else "Partly"
+        words = "Clipped, mostly" if most else "Clipped, partly"
     elif change.sign > 0:
         words = "No"
     about = f"clean training error of {usual.worse} minus {usual.better}, clipped gradients minus usual"
