@@ -134,7 +134,7 @@ def _measurement(path: Path, seen: Stamp) -> store.measurements.Measurement:
     return store.read_measurement(path)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)
 def anatomy(names: Sequence[str], classes: int, channels: int, size: int) -> dict[str, Any]:
     """`inside.anatomy` of the networks of these names. Raises UsageError with what went wrong."""
     return inside.anatomy(names, classes, channels, size)
@@ -148,7 +148,7 @@ def responses(run: store.RunRecord) -> dict[str, Any]:
     return _responses(os.fsencode(run.path), weights(run))
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
+@st.cache_resource(max_entries=256, show_spinner=False)
 def _responses(path: bytes, seen: Stamp) -> dict[str, Any]:
     return inside.ask({"run": os.fsdecode(path)})
 
