@@ -23,7 +23,7 @@ help:
 	@echo "make bench      measure speed and write benchmarks/"
 	@echo "make pages      the manual and the committed lesson as pages, in site/"
 	@echo "make address    what follows from the repository's address in pyproject.toml: badges, links"
-	@echo "make figures    draw the README's figures again from results/reference"
+	@echo "make figures    draw the README's figures and table again from results/reference"
 	@echo "make long-runs  the studies on photographs: many hours, resumed where they were"
 	@echo "make keep       commit what of them has ended: copies it into results/reference"
 	@echo "make clean      remove $(VENV) and caches; results and data stay"
@@ -95,9 +95,10 @@ check: $(READY)
 	@$(BIN)/mypy
 
 figures: $(READY)
-	@echo "drawing the README's figures and photographing its pages, from the committed runs"
+	@echo "drawing the README's figures, writing its table, photographing its pages, from the committed runs"
 	@$(BIN)/resnetlab figures results/reference/digits
 	@$(BIN)/resnetlab figures results/reference/depth-cpu
+	@$(BIN)/python results/told.py
 	@$(BIN)/python -m resnetlab.pages.pictures results/reference/digits/plain-56-seed0/train.ipynb
 	@$(BIN)/python dashboard/photograph.py
 
@@ -157,6 +158,8 @@ keep: $(READY)
 	    $(BIN)/python results/rewrite.py "$$new" || { rm -rf "$$new"; exit 1; }; \
 	    rm -rf "$$here" && mv "$$new" "$$here" && echo "kept $$here" || exit 1; \
 	done
+	@$(BIN)/python results/told.py
+	@echo "README.md has the new table; notebooks 10 and 12 show these runs: execute them again"
 
 clean:
 	@echo "removing $(VENV) and caches"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
 from resnetlab import plots, store, verdict
-from resnetlab.verdict import comparison
+from resnetlab.verdict import claims, comparison
 
 # What is said of our runs, in the order that a narrow page cuts last.
 CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe", "parameters", "our_parameters")
 
 
 PICTURES = {"Figure 6": {"train_error": "final training error", "test_error": "final test error"}}
+CLAIMED = "Clean training errors come first: of the finished network, on the images as they are."
 OTHERS = {"test_error": "final test error"}  # of the tables
 
 
@@ -27,6 +30,7 @@ def page() -> None:
         st.markdown(f"**{sentence}**" if named else sentence)
         if named:
             frame.say(named)
+    one_by_one(studies)
     runs = frame.one_condition(study.runs)
     table = verdict.ordinary(cached.table(runs)) if runs else cached.table(runs)
     for part in (comparison.FIGURE_6, *comparison.TABLES):
@@ -42,6 +46,20 @@ def page() -> None:
         + "\n- `resnetlab evaluate STUDY/RUN --protocol all` tests a trained network by the other "
         "protocols; its result then stands here.",
     )
+
+
+def one_by_one(studies: Mapping[str, Sequence[store.RunRecord]]) -> None:
+    """The claims on one error, and what these runs settle of them."""
+    frame.section("The paper's claims about depth", claims.RULE)
+    errors = {words.capitalize(): name for name, words in claims.ERRORS.items()}
+    error = frame.choose("Final error", errors, "error", CLAIMED)
+    rows = [row for row in claims.rows(studies.items()) if row.error == error]
+    cells = pd.DataFrame([row.cells() | row.numbers() for row in rows])
+    cells["interval"] = [row.gap.within.partition(" % ")[2] if row.gap else "" for row in rows]
+    cells[["the paper", "source"]] = [row.paper for row in rows]
+    cells["study"] = cells["study"].map(frame.shown)
+    columns = frame.columns("claims")
+    frame.table(cells, "claims", columns, column_order=list(columns))
 
 
 def picture(part: comparison.Part, table: pd.DataFrame, study: store.Study) -> None:

@@ -1,4 +1,4 @@
-"""Verbs that read: `list`, `show`, `compare`, `networks`."""
+"""Verbs that read: `list`, `show`, `compare`, `claims`, `networks`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from rich import box
 from rich.text import Text
-from typer import Argument
+from typer import Argument, Option
 
 from resnetlab import config, files, paper, store, verdict
 from resnetlab.cli.options import JsonOption, ResultsOption, app
@@ -18,6 +18,9 @@ from resnetlab.cli.terminal import number, print_json, printable, say, say_depth
 from resnetlab.cli.testing import protocol_in_words
 from resnetlab.config import UsageError, commands
 from resnetlab.studies import cluster
+from resnetlab.verdict import claims
+
+Asked = Literal["train_error_clean", "train_error", "test_error"]  # a claim, on which error
 
 
 @app.command("list")
@@ -173,6 +176,41 @@ def _compare_runs(runs: Sequence[store.RunRecord], as_json: bool) -> None:
     say(table(["", *(f">{name}" for name in who)], cells, wrap=True, padding=(0, 1)))
     for name, lines in changes.items():
         say(f"{who[0]} != {name}:", "  " + ("\n  ".join(lines) or "the same configuration"))
+
+
+@app.command("claims")
+def claims_command(
+    names: Annotated[
+        list[str] | None, Argument(help="Only these studies (default: all that ask a claim)")
+    ] = None,
+    error: Annotated[Asked | None, Option(help="Only this final error (default: all three)")] = None,
+    markdown: Annotated[bool, Option("--markdown", help="Markdown, a table per error")] = False,
+    results: ResultsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The paper's claims about depth, one by one: its number, ours with interval and n, the verdict.
+
+    From the logs of all studies that ask one, own and committed; points of final error.
+    """
+    wanted = [name for name in claims.ERRORS if error in (None, name)]
+    if unknown := set(names or ()) - (known := {study.name: study for study in claims.asked()}).keys():
+        raise UsageError(f"{min(unknown)!r} asks none of the claims; these do: {', '.join(known)}")
+    rows = claims.in_results(store.results_root(results), *(names or ()))
+    rows = [row for row in rows if row.error in wanted]
+    if as_json:
+        print_json([row.cells() | row.numbers() for row in rows])
+        return
+    for name in wanted:
+        of_error = [row for row in rows if row.error == name]
+        if markdown:
+            print(claims.markdown(of_error), end="\n\n" if name != wanted[-1] else "\n")
+            continue
+        shown = [heading for heading in claims.COLUMNS if heading not in ("error", "trained on")]
+        headings = [f">{heading}" if heading in claims.NUMBERS else heading for heading in shown]
+        cells = claims.table(of_error)[shown].to_numpy().tolist()
+        say(f"On the final {claims.ERRORS[name]} error", table(headings, cells))
+    if not markdown:
+        say(claims.RULE)
 
 
 def study_named(name: str, folder: str | None) -> store.Study:

@@ -25,6 +25,7 @@ from resnetlab import config, files, paper, plots, store, verdict
 from resnetlab.config import UsageError, commands
 from resnetlab.pages import document
 from resnetlab.plots import series
+from resnetlab.verdict import claims
 
 FILE = "report.html"
 KIND = "report"
@@ -175,6 +176,15 @@ def _outcomes(study: store.Study) -> str:
     return table + document.soft(_NOTES["outcomes"])
 
 
+def _claims(study: store.Study) -> str:
+    """The paper's claims that this study asks; "" for none."""
+    table = claims.table(claims.rows([(study.name, study.runs)], missing=False))
+    headings = [name for name in claims.COLUMNS if name != "study"]
+    numbers = [name for name in headings if name in claims.NUMBERS]
+    shown = document.table(headings, table[headings].to_numpy().tolist(), numbers=numbers)
+    return f"<h3>The paper's claims</h3>{shown}{document.soft(claims.RULE)}" if len(table) else ""
+
+
 def _problems(study: store.Study) -> str:
     # Copies: the logs read for this go with them.
     rows = [(run.name, problem) for run in study.runs for problem in replace(run).problems]
@@ -303,6 +313,7 @@ def page(study: store.Study) -> bytes:
     for (data, recipe, precision), runs in conditions.items():
         title = f"{data}, recipe {recipe}, {precision}"
         body.append(_measured(runs, "What the runs say" if len(conditions) == 1 else title))
+    body.append(_claims(study))
     body += [f"<h2>{title}</h2>\n{section(study)}" for title, section in SECTIONS.items()]
     body.append(document.soft(f"Written by resnetlab {escape(version('resnetlab'))}."))
     return document.whole(KIND, f"{study.name}: {question['title']}", "\n".join(body))

@@ -1,0 +1,222 @@
+"""The paper's claims about depth, one by one: its number, ours with its interval, what that settles.
+
+One rule for every study (results/reference/README.md announced it): a claim is shown where all paired
+differences have its sign and their 95 % interval excludes 0. Networks at chance count as they are, and
+are named (`order.claims` concludes nothing from them). A study whose seeds were announced settles
+nothing before all of them have ended.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from resnetlab import config, paper, store
+from resnetlab.verdict import means
+
+SHOWN, REVERSED = "shown", "the reverse is shown"
+OPEN, NEAR = "not settled", f"less than {means.NEGLIGIBLE:g} point apart"
+FLOOR, MIXED = "both at 0.0 %: nothing to order", "several recipes: choose one"
+# The error that a claim is asked on first of all, then the others.
+ERRORS = {name: means.MEASURED[name] for name in ("train_error_clean", "train_error", "test_error")}
+RULE = (
+    "Final error in percentage points, mean over seeds paired with themselves and its 95 % interval. "
+    "Shown: all seeds have the claim's sign and the interval excludes 0; networks at chance count as "
+    "they are. Of studies announced beforehand nothing is concluded before all their seeds have ended."
+)
+NUMBERS = ("the paper", "ours", "n")  # of COLUMNS
+COLUMNS = ["claim", "pair", "study", "trained on", "error", "the paper", "ours", "n", "verdict"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says of depth: whether the difference is above or below 0."""
+
+    kind: str  # plain, residual or both
+    words: str
+    sign: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A study that asks the claims, at two depths."""
+
+    name: str
+    depths: tuple[int, int]  # shallow and deep
+    how: str
+    announced: bool = False
+    seeds: Mapping[str, frozenset[int]] = field(default_factory=dict)  # announced, by network
+
+    def pair(self, kind: str) -> tuple[str, str]:
+        """(worse, better): deep and shallow of one family; of both the two deep ones."""
+        shallow, deep = self.depths
+        if kind == "both":
+            return f"plain-{deep}", f"resnet-{deep}"
+        family = "plain" if kind == "plain" else "resnet"
+        return f"{family}-{deep}", f"{family}-{shallow}"
+
+    def planned(self, pair: tuple[str, str]) -> int:
+        """Seeds announced for both networks; 0 where nothing was announced, or not of these."""
+        first, second = (self.seeds.get(network, frozenset()) for network in pair)
+        return len(first & second)
+
+
+_TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+CLAIMS = tuple(Claim(**row) for row in _TEXTS["claim"])
+
+
+def _announced(name: str) -> dict[str, frozenset[int]]:
+    seeds: dict[str, set[int]] = {}
+    for run in config.GRIDS[name].runs().values():
+        seeds.setdefault(run.network_name, set()).add(run.seed)
+    return {network: frozenset(values) for network, values in seeds.items()}
+
+
+def asked() -> list[Asked]:
+    """The studies that ask the claims, in the order of the table."""
+    studies = []
+    for row in _TEXTS["study"]:
+        seeds = _announced(row["name"]) if row.get("announced") else {}
+        studies.append(Asked(**row | {"depths": tuple(row["depths"]), "seeds": seeds}))
+    return studies
+
+
+@dataclass(frozen=True)
+class Row:
+    """One claim asked of one error in one study."""
+
+    claim: Claim
+    study: str  # its label: `digits` for a study of the user's own, `reference/digits`
+    trained_on: str  # in a few words
+    pair: tuple[str, str]
+    error: str  # a key of ERRORS
+    gap: means.Contrast | None  # None: no seed that both networks have finished
+    planned: int = 0  # seeds announced; 0: none were
+    diverged: tuple[str, ...] = ()  # runs of the two that have no final error
+    mixed: bool = False  # runs of several recipes, data sets or precisions
+    stuck: Mapping[str, int] = field(default_factory=dict)  # network -> its seeds that have not learnt
+
+    @property
+    def paper(self) -> tuple[float, str]:
+        """The paper's own difference and where from; NaN and "" where it has not both networks.
+
+        It reports running training errors and errors on test images, no clean training errors.
+        """
+        known = paper.difference(*self.pair, self.error.removesuffix("_clean"))
+        return known or (float("nan"), "")
+
+    @property
+    def ours(self) -> str:
+        return self.gap.brief if self.gap else ""
+
+    @property
+    def n(self) -> str:
+        """Seeds in the difference, and of how many announced ones."""
+        count = self.gap.n if self.gap else 0
+        return f"{count} of {self.planned}" if self.planned else str(count)
+
+    @property
+    def verdict(self) -> str:
+        """What the difference settles, in a few words, and which networks in it have not learnt."""
+        stuck = [f"{name} ({seeds} seed{'s' * (seeds > 1)})" for name, seeds in self.stuck.items()]
+        return "; not learnt: ".join(filter(None, (self.settles, ", ".join(stuck))))
+
+    @property
+    def settles(self) -> str:
+        """What the difference settles, in a few words: the only place that decides it."""
+        count = self.gap.n if self.gap else 0
+        if self.mixed:
+            return MIXED
+        if self.diverged:
+            return f"not shown: {len(self.diverged)} diverged"
+        if self.planned and count < self.planned:
+            return "not run yet" if not count else "open: seeds are missing"
+        if self.gap is None:
+            return "not run yet"
+        if all(self.gap.at_floor):
+            return FLOOR
+        if count < means.ENOUGH_SEEDS:
+            return f"too few seeds: {means.ENOUGH_SEEDS} are needed"
+        if self.gap.sign:
+            return SHOWN if self.gap.sign == self.claim.sign else REVERSED
+        return NEAR if self.gap.negligible else OPEN
+
+    def cells(self) -> dict[str, str]:
+        """The row as words, by the names of COLUMNS."""
+        who = (self.claim.words, " minus ".join(self.pair), self.study, self.trained_on)
+        papers = "{:+.2f} ({})".format(*self.paper) if self.paper[1] else ""
+        values = (*who, ERRORS[self.error], papers, self.ours, self.n, self.verdict)
+        return dict(zip(COLUMNS, values, strict=True))
+
+    def numbers(self) -> dict[str, Any]:
+        """The row's numbers, NaN where there is none: mean, sd, low and high in points; seeds."""
+        gap = self.gap
+        names = ("mean", "sd", "low", "high")
+        values = (gap.mean, gap.spread, *gap.interval) if gap else (float("nan"),) * len(names)
+        counted = {"seeds": gap.n if gap else 0, "planned": self.planned}
+        return dict(zip(names, values, strict=True)) | counted
+
+
+def in_results(root: Path, *names: str) -> list[Row]:
+    """`rows` of the results folder `root`: of the studies of these names, or of all."""
+    paths = [path for path in store.find_studies(root) if path.name in names or not names]
+    found = rows((store.label_of(path, root), store.read_study(path).runs) for path in paths)
+    return [row for row in found if not names or row.study.rpartition("/")[2] in names]
+
+
+def rows(studies: Iterable[tuple[str, Iterable[store.RunRecord]]], missing: bool = True) -> list[Row]:
+    """Every claim on every error, of these studies, each a label and its runs; in the table's order.
+
+    Studies that ask no claim are passed over. With `missing` the announced ones that are not among them
+    stand there too, without numbers.
+    """
+    there: dict[str, list[tuple[str, pd.DataFrame]]] = {}
+    for label, runs in studies:
+        there.setdefault(label.rpartition("/")[2], []).append((label, store.table_of(runs)))
+    found = []
+    for study in asked():
+        unseen = [(study.name, store.table_of([]))] if study.announced and missing else []
+        for label, table in there.get(study.name, unseen):
+            for claim in CLAIMS:
+                found += _asked_of(study, label, table, claim)
+    return found
+
+
+def _asked_of(study: Asked, label: str, table: pd.DataFrame, claim: Claim) -> list[Row]:
+    pair = study.pair(claim.kind)
+    planned = study.planned(pair)
+    own = table[table["network"].isin(pair)]
+    if not planned and own["network"].nunique() < len(pair):
+        return []
+    mixed = len(means.conditions(own).drop_duplicates()) > 1
+    diverged = tuple(own[own["status"] == "diverged"]["run"])
+    ended = own[own["status"] == "finished"]
+    stuck = ended[~means.learnt(ended)].groupby("network")["seed"].nunique()
+    found = []
+    for error in ERRORS:
+        gap = None if mixed else means.contrast(own, *pair, error)
+        about = (claim, label, study.how, pair, error, gap, planned, diverged, mixed)
+        found.append(Row(*about, {name: int(stuck[name]) for name in pair if name in stuck}))
+    return found
+
+
+def table(found: Iterable[Row]) -> pd.DataFrame:
+    """Rows as words: the columns of COLUMNS."""
+    return pd.DataFrame([row.cells() for row in found], columns=COLUMNS)
+
+
+def markdown(found: Iterable[Row]) -> str:
+    """Rows of one error as a table in Markdown."""
+    lines = ["| claim | difference | trained on | the paper | ours | n | verdict |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for row in found:
+        cells = row.cells()
+        words = (cells["claim"], cells["pair"], f"{row.trained_on} (`{row.study}`)")
+        values = [cells[name] or "–" for name in (*NUMBERS, "verdict")]
+        lines.append(f"| {' | '.join((*words, *values))} |")
+    return "\n".join(lines)

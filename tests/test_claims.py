@@ -1,0 +1,167 @@
+"""The paper's claims about depth: what settles one, and that every page has the same numbers."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from dashboard_data import opened
+from typer.testing import CliRunner
+
+from resnetlab import cli, config, store
+from resnetlab.pages import executed, report
+from resnetlab.verdict import claims, means
+
+PROJECT = Path(__file__).parents[1]
+REFERENCE = PROJECT / "results" / "reference"
+PLAIN, RESIDUAL, BOTH = claims.CLAIMS
+
+
+def row(*differences, claim=PLAIN, planned=0, highest=(50.0, 40.0), **more):
+    gap = means.Contrast("deep", "shallow", tuple(map(float, differences)), highest)
+    pair = ("plain-56", "plain-20")
+    return claims.Row(claim, "digits", "digits", pair, "train_error", gap, planned, **more)
+
+
+@pytest.mark.parametrize(
+    ("given", "settles"),
+    [
+        (row(3, 4, 5), claims.SHOWN),
+        (row(-3, -4, -5), claims.REVERSED),
+        (row(-3, -4, -5, claim=RESIDUAL), claims.SHOWN),
+        (row(3, 4, 5, claim=RESIDUAL), claims.REVERSED),
+        (row(3, -4, 5), claims.OPEN),
+        (row(1, 4, 30), claims.OPEN),  # all above 0, and the interval is not
+        (row(0.1, -0.1, 0.0), claims.NEAR),
+        (row(0, 0, 0, highest=(0.0, 0.0)), claims.FLOOR),
+        (row(3, 4), "too few seeds: 3 are needed"),
+        # however clear: what was announced has not ended
+        (row(3, 4, 5, planned=5), "open: seeds are missing"),
+        (row(3, 4, 5, planned=3), claims.SHOWN),
+        (row(3, 4, 5, diverged=("plain-56-seed3",)), "not shown: 1 diverged"),
+        (row(3, 4, 5, mixed=True), claims.MIXED),
+    ],
+)
+def test_a_claim_is_shown_by_all_seeds_and_their_interval(given, settles):
+    assert given.settles == settles
+    assert given.verdict == settles
+
+
+def test_what_has_not_learnt_counts_and_is_named():
+    at_chance = row(48, 50, 51, stuck={"plain-56": 2})
+    assert at_chance.verdict == f"{claims.SHOWN}; not learnt: plain-56 (2 seeds)"
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return claims.in_results(REFERENCE)
+
+
+def test_every_difference_is_that_of_the_logged_errors(committed):
+    """By hand from the last lines of the logs, without the code that pairs."""
+    checked = 0
+    for one in committed:
+        if one.gap is None:
+            continue
+        finals = {}
+        for folder in sorted((REFERENCE / one.study).iterdir()):
+            if not (folder / "summary.json").is_file():
+                continue
+            about = json.loads((folder / "run.json").read_text())["config"]
+            name = config.Run.parse(about).network_name
+            finals[name, about["seed"]] = json.loads((folder / "summary.json").read_text())[one.error]
+        seeds = [seed for name, seed in finals if name == one.pair[0] and (one.pair[1], seed) in finals]
+        by_hand = [finals[one.pair[0], seed] - finals[one.pair[1], seed] for seed in seeds]
+        assert sorted(by_hand) == pytest.approx(sorted(one.gap.differences))
+        assert one.ours.startswith(f"{np.mean(by_hand):+.{2 if abs(np.mean(by_hand)) < 10 else 1}f}")
+        checked += 1
+    assert checked >= 9
+
+
+def test_announced_studies_stand_there_before_they_have_run(tmp_path):
+    none = claims.table(claims.in_results(tmp_path / "nowhere"))
+    announced = {study.name for study in claims.asked() if study.announced}
+    assert announced <= set(none["study"])
+    waiting = none[none["study"].isin(announced)]
+    assert set(waiting["verdict"]) == {"not run yet"}
+    assert set(waiting["ours"]) == {""}
+    assert set(waiting["n"]) == {"0 of 3", "0 of 5"}
+
+
+def test_the_seeds_waited_for_are_those_of_the_plan():
+    """The table of results/reference/README.md and the presets say the same."""
+    depth = next(study for study in claims.asked() if study.name == "depth-real")
+    assert [depth.planned(depth.pair(claim.kind)) for claim in claims.CLAIMS] == [3, 5, 3]
+    plan = (REFERENCE / "README.md").read_text()
+    assert "| 8,000 | plain 1 to 3, residual 1 to 5 |" in plan
+    for study in claims.asked():
+        if study.announced:
+            assert f"| `{study.name}` |" in plan
+
+
+def test_readme_notebooks_report_page_and_command_have_the_same_numbers(committed, monkeypatch):
+    first = [one for one in committed if one.error == "train_error_clean"]
+    sys.path.insert(0, str(PROJECT / "results"))
+    try:
+        import told
+    finally:
+        sys.path.pop(0)
+    readme = (PROJECT / "README.md").read_text()
+    assert told.written(readme) == readme, "python results/told.py writes the table again"
+    lines = [line for line in claims.markdown(first).splitlines() if f"`{told.STUDIES[0]}`" in line]
+    assert len(lines) == len(claims.CLAIMS)
+    assert all(line in readme for line in lines)
+
+    for name, wanted in (
+        ("10_ours_and_the_paper", first),
+        ("12_first_step", [one for one in committed if one.study.startswith("depth-real")]),
+    ):
+        copy = executed.parse((REFERENCE / "digits" / f"{name}.ipynb").read_bytes())
+        said = "".join(
+            "".join(output.get("data", {}).get("text/html", ""))
+            for cell in executed.cells(copy)
+            for output in cell.get("outputs", ())
+        )
+        for one in wanted:
+            if name.startswith("12") and one.claim is not PLAIN:
+                continue
+            for cell in (one.ours, one.verdict, one.n):
+                assert f"<td>{cell}</td>" in said, (name, one.study, one.pair)
+
+    page = report.page(store.read_study(REFERENCE / "digits")).decode()
+    for one in committed:
+        if one.study == "digits":
+            assert one.ours in page
+            assert one.verdict in page
+
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(REFERENCE))
+    shown = opened("app_pages/paper.py")
+    table = next(frame.value for frame in shown.dataframe if "verdict" in frame.value)
+    assert table["mean"].tolist() == pytest.approx(
+        [one.numbers()["mean"] for one in first], nan_ok=True
+    )
+    assert all(one.ours.endswith(cell) for one, cell in zip(first, table["interval"], strict=True))
+    assert table["verdict"].tolist() == [one.verdict for one in first]
+
+
+def command(*words):
+    return CliRunner().invoke(cli.app.app, ["claims", "--results", str(REFERENCE), *words])
+
+
+def test_the_command_prints_them():
+    rows = json.loads(command("digits", "--error", "test_error", "--json").stdout)
+    assert [r["verdict"].partition(";")[0] for r in rows] == ["shown", "not settled", "shown"]
+    assert pd.DataFrame(rows)[["low", "mean", "high"]].notna().all(axis=None)
+    said = command("digits", "depth-real").stdout
+    for words in claims.ERRORS.values():
+        assert f"On the final {words} error" in said
+    assert "not run yet" in said or "seeds are missing" in said or "of 3" in said
+    assert " ".join(claims.RULE.split()) in " ".join(said.split())
+
+
+def test_a_study_that_asks_none_of_them_is_refused():
+    done = command("shortcuts")
+    assert done.exit_code != 0
+    assert "'shortcuts' asks none of the claims; these do: digits," in str(done.exception)
