@@ -20,7 +20,7 @@ import plotly.graph_objects as go
 from dashboard import cached
 from resnetlab import plots, store, verdict
 from resnetlab.studies import lesson
-from resnetlab.verdict import briefly
+from resnetlab.verdict import briefly, claims, comparison
 
 Draw = Callable[[pd.DataFrame], go.Figure]
 Say = Callable[[pd.DataFrame], Sequence[str]]
@@ -48,6 +48,7 @@ class Question:
     choices: Sequence[str] = ()  # what a class may predict
     card: bool = True  # a question of *why*, which has its card on that page
     measured: bool = True  # false: a drawing, of which there is nothing to measure
+    minutes: int = 0  # of the forty, notebooks/README.md; 0: where a class asks for it
 
     @property
     def prediction(self) -> str:
@@ -93,6 +94,26 @@ def rounding_by_layer(values: pd.DataFrame) -> go.Figure:
     return plots.gradient_error_by_layer(values[depths.isin([depths.min(), depths.max()])])
 
 
+ERRORS = {"train_error": "final training error", "test_error": "final test error"}
+
+
+def beside(part: comparison.Part, table: pd.DataFrame, quantity: str) -> tuple[pd.DataFrame, go.Figure]:
+    """`comparison.in_order` of the finished runs of a table of one condition, and its picture."""
+    rows = comparison.in_order(part, table, quantity)
+    finished = table[(table["status"] == "finished") & table["network"].isin(rows["network"])]
+    words = (
+        ERRORS[quantity],
+        plots.conditions(finished),
+        part.how,
+        bool(verdict.reasons_apart(finished)),
+    )
+    return rows, plots.beside_the_paper(rows, *words)
+
+
+def beside_figure_6(table: pd.DataFrame) -> go.Figure:
+    return beside(comparison.FIGURE_6, verdict.ordinary(table), "train_error")[1]
+
+
 def training_curves(table: pd.DataFrame) -> go.Figure:
     """Error during training of the runs of a table."""
     wanted = set(zip(table["study"], table["run"], strict=True))
@@ -133,6 +154,7 @@ SHOWN: dict[str, tuple[Sequence[Draw], Say, Brief]] = {
         briefly.rounding,
     ),
     "precisions": ([by_precision], verdict.on_precisions, briefly.precisions),
+    "agreement": ([beside_figure_6], claims.in_words, briefly.agreement),
     "shortcut-options": ([plots.error_by_network], verdict.on_shortcuts, briefly.options),
 }
 TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
@@ -142,6 +164,13 @@ STORY = sorted(
     (Question(name, *SHOWN[name], **words) for name, words in TEXTS.items()),
     key=lambda question: _PLACES.index(question.notebook),
 )
+
+
+def when(question: Question) -> str:
+    """Its minutes in the lesson: `minute 4 to 9`; else that it is shown where a class asks."""
+    begins = sum(one.minutes for one in STORY[: STORY.index(question)])
+    ends = begins + question.minutes
+    return f"minute {begins} to {ends}" if question.minutes else "where the class asks"
 
 
 def chapter(question: Question) -> lesson.Chapter:

@@ -121,3 +121,16 @@ def test_rougher_is_said_where_the_interval_allows_it(
 def test_no_number_of_a_sentence_is_in_a_machines_notation(value: float) -> None:
     for text in (words.rounded(value), words.times(value), words.percent(value)):
         assert not re.search(r"\de[+-]?\d", text)
+
+
+def test_agreement_counts_the_claims_that_are_shown() -> None:
+    rows = table(plain_20=5.0, plain_56=20.0, resnet_20=5.0, resnet_56=4.0).assign(study="digits")
+    answer = briefly.agreement(rows)
+    assert answer is not None
+    assert (answer.words, answer.number) == ("Yes", "3 of 3")
+    rows.loc[rows["network"] == "resnet-56", "train_error_clean"] += 3
+    answer = briefly.agreement(rows)
+    assert answer is not None
+    assert (answer.words, answer.number) == ("In part", "2 of 3")
+    assert answer.about.endswith("A deeper residual network trains better: the reverse is shown")
+    assert briefly.agreement(rows.assign(study="mine")) is None  # asks no claim

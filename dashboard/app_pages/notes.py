@@ -19,7 +19,9 @@ def page() -> None:
 def note(number: int, question: story.Question) -> None:
     """One screen: what it is for, what is asked, what comes out, and where it is."""
     chapter = story.chapter(question)
-    frame.section(f"{number}. {question.title}", chapter.role)
+    frame.section(
+        f"{number}. {question.title}", f"*{story.when(question).capitalize()}*. {chapter.role}"
+    )
     address = {"screen": question.name}
     st.page_link(LESSON, label="To this screen", icon=":material/slideshow:", query_params=address)
     st.markdown(f"They predict: {question.prediction}")

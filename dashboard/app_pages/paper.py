@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard import cached, frame
-from resnetlab import plots, store, verdict
+from dashboard import cached, frame, story
+from resnetlab import store, verdict
 from resnetlab.verdict import claims, comparison
 
 # What is said of our runs, in the order that a narrow page cuts last.
 CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe", "parameters", "our_parameters")
 
 
-PICTURES = {"Figure 6": {"train_error": "final training error", "test_error": "final test error"}}
+QUANTITIES = ("train_error", "test_error")  # drawn; of the tables the last one
 CLAIMED = "Clean training errors come first: of the finished network, on the images as they are."
-OTHERS = {"test_error": "final test error"}  # of the tables
 
 
 def page() -> None:
@@ -53,28 +52,27 @@ def one_by_one(studies: Mapping[str, Sequence[store.RunRecord]]) -> None:
     frame.section("The paper's claims about depth", claims.RULE)
     errors = {words.capitalize(): name for name, words in claims.ERRORS.items()}
     error = frame.choose("Final error", errors, "error", CLAIMED)
-    rows = [row for row in claims.rows(studies.items()) if row.error == error]
+    tables = [(name, cached.table(runs)) for name, runs in studies.items()]
+    rows = [row for row in claims.rows(tables) if row.error == error]
+    st.table(claims.matrix(rows))
     cells = pd.DataFrame([row.cells() | row.numbers() for row in rows])
     cells["interval"] = [row.gap.within.partition(" % ")[2] if row.gap else "" for row in rows]
     cells[["the paper", "source"]] = [row.paper for row in rows]
     cells["study"] = cells["study"].map(frame.shown)
     columns = frame.columns("claims")
-    frame.table(cells, "claims", columns, column_order=list(columns))
+    with st.expander("As a table of numbers"):
+        frame.table(cells, "claims", columns, column_order=list(columns))
 
 
 def picture(part: comparison.Part, table: pd.DataFrame, study: store.Study) -> None:
     """The part drawn beside the chosen study's runs; nothing of a study without its networks."""
-    for quantity, error in PICTURES.get(part.name, OTHERS).items():
-        rows = comparison.in_order(part, table, quantity)
+    for quantity in QUANTITIES if part.name == "Figure 6" else QUANTITIES[-1:]:
+        rows, drawn = story.beside(part, table, quantity)
         if not rows["n"].any():
             continue
-        finished = table[(table["status"] == "finished") & table["network"].isin(rows["network"])]
-        apart = bool(verdict.reasons_apart(finished))
-        words = error, plots.conditions(finished), part.how, apart
-        drawn = plots.beside_the_paper(rows, *words)
         settled = rows.loc[rows["order"] != "", ["network", "against", "order"]].to_numpy()
         ticks = [f"{network} against {other}: {word}" for network, other, word in settled]
-        alt = f"{part.name}, {error}, the paper's and ours. {'; '.join(ticks)}."
+        alt = f"{part.name}, {story.ERRORS[quantity]}, the paper's and ours. {'; '.join(ticks)}."
         source = frame.Source(rows, "10_ours_and_the_paper", study)
         frame.chart(drawn, f"{part.name} {quantity}", source=source, alt=alt)
 

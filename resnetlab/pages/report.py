@@ -178,7 +178,7 @@ def _outcomes(study: store.Study) -> str:
 
 def _claims(study: store.Study) -> str:
     """The paper's claims that this study asks; "" for none."""
-    table = claims.table(claims.rows([(study.name, study.runs)], missing=False))
+    table = claims.table(claims.rows([(study.name, study.table())], missing=False))
     headings = [name for name in claims.COLUMNS if name != "study"]
     numbers = [name for name in headings if name in claims.NUMBERS]
     shown = document.table(headings, table[headings].to_numpy().tolist(), numbers=numbers)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from resnetlab.verdict import means, order, shortcuts
+from resnetlab.verdict import claims, means, order, shortcuts
 from resnetlab.verdict.conditions import depth_under
 from resnetlab.verdict.construction import kept
 from resnetlab.verdict.correlation import SHATTERED
@@ -258,3 +258,22 @@ def options(table: pd.DataFrame) -> Answer | None:
     reverse = f"; {last.order.lower()}" if last.order == order.REVERSED else ""
     count = f"; {len(settled)} of {len(claims)} pairs settled"
     return Answer(words, f"{last.gap.size} points", about + reverse + count)
+
+
+def agreement(table: pd.DataFrame) -> Answer | None:
+    """Do the runs agree with the paper? How many of its claims about depth these runs show."""
+    rows = claims.of_table(table)
+    if not rows:
+        return None
+    shown, reversed_ = (
+        sum(row.settles == word for row in rows) for word in (claims.SHOWN, claims.REVERSED)
+    )
+    words = "Yes" if shown == len(rows) else "In part" if shown else "No" if reversed_ else UNSETTLED
+    settled = f"; {reversed_} reversed" if reversed_ else ""
+    others = ", ".join(
+        f"{row.claim.words.lower()}: {row.verdict}" for row in rows if row.settles != claims.SHOWN
+    )
+    about = f"claims about depth are shown on the clean training error{settled}"
+    return Answer(
+        words, f"{shown} of {len(rows)}", about + (f". {others.capitalize()}" if others else "")
+    )

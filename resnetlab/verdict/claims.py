@@ -29,6 +29,7 @@ RULE = (
     "Shown: all seeds have the claim's sign and the interval excludes 0; networks at chance count as "
     "they are. Of studies announced beforehand nothing is concluded before all their seeds have ended."
 )
+BREAK = "  \n"  # of a line in Markdown
 NUMBERS = ("the paper", "ours", "n")  # of COLUMNS
 COLUMNS = ["claim", "pair", "study", "trained on", "error", "the paper", "ours", "n", "verdict"]
 
@@ -91,15 +92,22 @@ class Row:
     """One claim asked of one error in one study."""
 
     claim: Claim
+    asked: Asked
     study: str  # its label: `digits` for a study of the user's own, `reference/digits`
-    trained_on: str  # in a few words
-    pair: tuple[str, str]
     error: str  # a key of ERRORS
     gap: means.Contrast | None  # None: no seed that both networks have finished
-    planned: int = 0  # seeds announced; 0: none were
     diverged: tuple[str, ...] = ()  # runs of the two that have no final error
     mixed: bool = False  # runs of several recipes, data sets or precisions
     stuck: Mapping[str, int] = field(default_factory=dict)  # network -> its seeds that have not learnt
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.asked.pair(self.claim.kind)
+
+    @property
+    def planned(self) -> int:
+        """Seeds announced; 0: none were."""
+        return self.asked.planned(self.pair)
 
     @property
     def paper(self) -> tuple[float, str]:
@@ -123,8 +131,12 @@ class Row:
     @property
     def verdict(self) -> str:
         """What the difference settles, in a few words, and which networks in it have not learnt."""
+        return "; ".join(filter(None, (self.settles, self.not_learnt)))
+
+    @property
+    def not_learnt(self) -> str:
         stuck = [f"{name} ({seeds} seed{'s' * (seeds > 1)})" for name, seeds in self.stuck.items()]
-        return "; not learnt: ".join(filter(None, (self.settles, ", ".join(stuck))))
+        return f"not learnt: {', '.join(stuck)}" if stuck else ""
 
     @property
     def settles(self) -> str:
@@ -141,14 +153,14 @@ class Row:
         if all(self.gap.at_floor):
             return FLOOR
         if count < means.ENOUGH_SEEDS:
-            return f"too few seeds: {means.ENOUGH_SEEDS} are needed"
+            return "too few seeds"
         if self.gap.sign:
             return SHOWN if self.gap.sign == self.claim.sign else REVERSED
         return NEAR if self.gap.negligible else OPEN
 
     def cells(self) -> dict[str, str]:
         """The row as words, by the names of COLUMNS."""
-        who = (self.claim.words, " minus ".join(self.pair), self.study, self.trained_on)
+        who = (self.claim.words, " minus ".join(self.pair), self.study, self.asked.how)
         papers = "{:+.2f} ({})".format(*self.paper) if self.paper[1] else ""
         values = (*who, ERRORS[self.error], papers, self.ours, self.n, self.verdict)
         return dict(zip(COLUMNS, values, strict=True))
@@ -165,22 +177,22 @@ class Row:
 def in_results(root: Path, *names: str) -> list[Row]:
     """`rows` of the results folder `root`: of the studies of these names, or of all."""
     paths = [path for path in store.find_studies(root) if path.name in names or not names]
-    found = rows((store.label_of(path, root), store.read_study(path).runs) for path in paths)
+    found = rows((store.label_of(path, root), store.read_study(path).table()) for path in paths)
     return [row for row in found if not names or row.study.rpartition("/")[2] in names]
 
 
-def rows(studies: Iterable[tuple[str, Iterable[store.RunRecord]]], missing: bool = True) -> list[Row]:
-    """Every claim on every error, of these studies, each a label and its runs; in the table's order.
+def rows(studies: Iterable[tuple[str, pd.DataFrame]], missing: bool = True) -> list[Row]:
+    """Every claim on every error, of these studies, each a label and its table of runs; in their order.
 
     Studies that ask no claim are passed over. With `missing` the announced ones that are not among them
     stand there too, without numbers.
     """
     there: dict[str, list[tuple[str, pd.DataFrame]]] = {}
-    for label, runs in studies:
-        there.setdefault(label.rpartition("/")[2], []).append((label, store.table_of(runs)))
+    for label, table in studies:
+        there.setdefault(label.rpartition("/")[2], []).append((label, table))
     found = []
     for study in asked():
-        unseen = [(study.name, store.table_of([]))] if study.announced and missing else []
+        unseen = [(study.name, store.table_of(()))] if study.announced and missing else []
         for label, table in there.get(study.name, unseen):
             for claim in CLAIMS:
                 found += _asked_of(study, label, table, claim)
@@ -189,20 +201,36 @@ def rows(studies: Iterable[tuple[str, Iterable[store.RunRecord]]], missing: bool
 
 def _asked_of(study: Asked, label: str, table: pd.DataFrame, claim: Claim) -> list[Row]:
     pair = study.pair(claim.kind)
-    planned = study.planned(pair)
     own = table[table["network"].isin(pair)]
-    if not planned and own["network"].nunique() < len(pair):
+    if not study.planned(pair) and own["network"].nunique() < len(pair):
         return []
     mixed = len(means.conditions(own).drop_duplicates()) > 1
     diverged = tuple(own[own["status"] == "diverged"]["run"])
     ended = own[own["status"] == "finished"]
     stuck = ended[~means.learnt(ended)].groupby("network")["seed"].nunique()
+    named = {name: int(stuck[name]) for name in pair if name in stuck}
     found = []
     for error in ERRORS:
         gap = None if mixed else means.contrast(own, *pair, error)
-        about = (claim, label, study.how, pair, error, gap, planned, diverged, mixed)
-        found.append(Row(*about, {name: int(stuck[name]) for name in pair if name in stuck}))
+        found.append(Row(claim, study, label, error, gap, diverged, mixed, named))
     return found
+
+
+def of_table(table: pd.DataFrame) -> list[Row]:
+    """The claims that the runs of a table ask, study by study, on the error of the first place."""
+    tables = ((str(name), part) for name, part in table.groupby("study", sort=False))
+    return [row for row in rows(tables, missing=False) if row.error == next(iter(ERRORS))]
+
+
+def in_words(table: pd.DataFrame) -> list[str]:
+    """`of_table` as sentences, and the rule that decides."""
+    found = of_table(table)
+    said = [
+        f"{row.claim.words}. {' minus '.join(row.pair)}, final {ERRORS[row.error]} error: "
+        f"{row.ours or 'no pair'}, n = {row.n}. {row.verdict.capitalize()}."
+        for row in found
+    ]
+    return [*said, RULE] if said else []
 
 
 def table(found: Iterable[Row]) -> pd.DataFrame:
@@ -210,13 +238,27 @@ def table(found: Iterable[Row]) -> pd.DataFrame:
     return pd.DataFrame([row.cells() for row in found], columns=COLUMNS)
 
 
-def markdown(found: Iterable[Row]) -> str:
-    """Rows of one error as a table in Markdown."""
-    lines = ["| claim | difference | trained on | the paper | ours | n | verdict |"]
-    lines.append("|---|---|---|---|---|---|---|")
+def matrix(found: Iterable[Row]) -> pd.DataFrame:
+    """Rows of one error, a line per study and a column per claim.
+
+    A cell is what the difference settles, ours, and the paper's, a line of Markdown each.
+    """
+    lines: dict[str, dict[str, str]] = {}
     for row in found:
-        cells = row.cells()
-        words = (cells["claim"], cells["pair"], f"{row.trained_on} (`{row.study}`)")
-        values = [cells[name] or "–" for name in (*NUMBERS, "verdict")]
-        lines.append(f"| {' | '.join((*words, *values))} |")
-    return "\n".join(lines)
+        shallow, deep = row.asked.depths
+        about = f"{row.asked.how}; {deep} and {shallow} layers{BREAK}`{row.study}`"
+        cell = lines.setdefault(about, {})
+        ours = ", ".join(filter(None, (row.ours, f"n = {row.n}")))
+        papers = f"the paper {row.paper[0]:+.2f}" if row.paper[1] else ""
+        parts = (f"**{row.settles}**", ours, row.not_learnt, papers)
+        cell[row.claim.words] = BREAK.join(filter(None, parts))
+    shown = pd.DataFrame.from_dict(lines, orient="index", columns=[claim.words for claim in CLAIMS])
+    return shown.fillna("not asked").rename_axis("Trained on")
+
+
+def markdown(found: Iterable[Row]) -> str:
+    """`matrix` as a table in Markdown."""
+    shown = matrix(found)
+    lines = [[shown.index.name, *shown.columns], ["---"] * (len(shown.columns) + 1)]
+    lines += [[name, *cells] for name, cells in zip(shown.index, shown.to_numpy(), strict=True)]
+    return "\n".join(f"| {' | '.join(cells)} |".replace(BREAK, "<br>") for cells in lines)
