@@ -58,13 +58,15 @@ study: $(READY)
 	@echo "running the study: resnetlab study digits $(ARGS)"
 	@$(BIN)/resnetlab study digits $(ARGS)
 
+# Two processes on two cores: whatever computes in them has one thread. With two each, half of them wait for a core.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 test: $(READY)
 	@echo "running the tests, two at a time"
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not deep" $(ARGS)
+	@$(TESTS) -n 2 --dist worksteal -m "not deep" $(ARGS)
 
 test-fast: $(READY)
 	@echo "running the fast tests, two at a time"
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser and not deep" $(ARGS)
+	@$(TESTS) -n 2 --dist worksteal -m "not slow and not browser and not deep" $(ARGS)
 
 test-deep: $(READY)
 	@echo "running the tests that take very long"

@@ -204,6 +204,7 @@ class HereWork:
     def close(self) -> None: ...
 
 
+@pytest.mark.deep
 def test_a_study_in_company_goes_on_to_its_report_though_one_cannot_be_captured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: Device
 ) -> None:

@@ -167,7 +167,7 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
         ["run.json", "metrics.jsonl", "probes.jsonl", "timing.jsonl", "summary.json"]
     )
     rewritten = "results/rewrite.py results/reference/depth-real/plain-8-seed1.new"
-    assert (here / "log").read_text().splitlines() == [rewritten]
+    assert (here / "log").read_text().splitlines() == [rewritten, "results/told.py"]
 
     # What has not ended goes on elsewhere from its newest checkpoint, and is nothing that pages show.
     way = here / "results" / ".under-way"

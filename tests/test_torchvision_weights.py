@@ -34,7 +34,7 @@ def images_of(height: int, width: int) -> Tensor:
     ("ours", "theirs"),
     [
         *PAIRS.items(),
-        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in LARGE_PAIRS.items()),
+        *(pytest.param(*pair, marks=pytest.mark.deep) for pair in LARGE_PAIRS.items()),
     ],
 )
 @torch.no_grad()
