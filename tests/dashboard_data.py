@@ -16,8 +16,8 @@ from resnetlab.store import METRICS_FILE, PROBES_FILE, TIMING_FILE, RunWriter, S
 
 APP = Path(__file__).resolve().parent.parent / "dashboard" / "app.py"
 FIRST = "app_pages/degradation.py"
-# A server looks once, when it starts, at what every installed package says of itself. AppTest does at every
-# drawing: 0.4 of its 0.6 seconds. What is installed stays as it is while tests run.
+# A server looks once, when it starts, at what every installed package says of itself. AppTest does at
+# every drawing: 0.4 of its 0.6 seconds. What is installed stays as it is while tests run.
 vars(manifest_scanner)["scan_component_manifests"] = cache(manifest_scanner.scan_component_manifests)
 STEPS = 40
 EVERY = 4
