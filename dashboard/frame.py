@@ -152,6 +152,9 @@ def choose_several(
     """Up to `most` of the labelled options; at first those of `first`, see `follow`."""
     usual = follow(key, first[:most], study)
     several: dict[str, Any] = {"options": list(options), "default": usual, "max_selections": most}
+    several["filter_mode"] = (
+        "contains"  # what is typed is found as it is, and nothing that looks like it
+    )
     chosen = ask(place.multiselect, label, key, hint, **several)
     return {label: options[label] for label in chosen[:most] if label in options}
 
@@ -254,20 +257,24 @@ def head(page: str, **values: object) -> None:
 def open_study(page: str, **values: object) -> store.Study:
     """Draw the page's head; the chosen study. Ends the page if there is none."""
     head(page, **values)
-    studies = _studies()
-    if not studies:
+    study = chosen_study()
+    if study is None:
         _no_results(cached.root())
         _watch(None)
         st.stop()
-    # The first one if the address names none or one that is not there.
-    chosen = st.session_state.get("study", st.session_state.get(KEPT))
-    path = studies.get(str(chosen), next(iter(studies.values())))
-    study = cached.study(path)
     _watch(study)
     if not study.runs:
         waiting = f", {count(len(queued), 'run')} queued" if (queued := study.queued()) else ""
         st.info(f"This study has no readable run yet{waiting}.", icon=":material/hourglass_empty:")
     return study
+
+
+def chosen_study() -> store.Study | None:
+    """The study that the picker has; the first one if the address names none that is there."""
+    studies = _studies()
+    chosen = st.session_state.get("study", st.session_state.get(KEPT))
+    path = studies.get(str(chosen), next(iter(studies.values()), None))
+    return cached.study(path) if path else None
 
 
 def place(path: Path) -> str:

@@ -68,7 +68,9 @@ export default function (component) {
     }
     const { frames, layout } = figure;
     window.Plotly.react(chart, { data: figure.data, layout, frames, config: data.config });
-    if (data.seconds && !chart.drawn && !matchMedia("(prefers-reduced-motion: reduce)").matches)
+    // Points alone have no way along which to be drawn: they stand there at once.
+    const drawn = figure.data.some((trace) => trace.type === "bar" || (trace.mode ?? "lines").includes("lines"));
+    if (data.seconds && drawn && !chart.drawn && !matchMedia("(prefers-reduced-motion: reduce)").matches)
       reveal(chart, figure, data, () => turn === chart.turn && chart.isConnected);
     chart.drawn = true;
   };

@@ -27,6 +27,18 @@ _look = st.components.v2.component(
   }});
   addEventListener("beforeprint", () => fit({PAPER}));
   addEventListener("afterprint", () => fit(0));
+  // Whoever has typed a number goes on by key: the field would keep keys for itself.
+  addEventListener("keydown", (event) => {{
+    const field = event.target;
+    if (field.tagName !== "INPUT" || field.type !== "number") return;
+    const leads = ["PageDown", "PageUp"].includes(event.key);
+    if (!leads && event.key !== "Enter") return;
+    setTimeout(() => {{
+      field.blur();
+      const again = {{ key: event.key, code: event.code, bubbles: true }};
+      if (leads) document.body.dispatchEvent(new KeyboardEvent("keydown", again));
+    }});
+  }}, true);
   new MutationObserver(reach).observe(document.body, {{ childList: true, subtree: true }});
   reach();
 }}""",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Question:
 
     name: str
     draw: Sequence[Draw]
-    say: Say
+    verdict: Say
     brief: Brief
     title: str
     about: str
@@ -49,6 +49,9 @@ class Question:
     card: bool = True  # a question of *why*, which has its card on that page
     measured: bool = True  # false: a drawing, of which there is nothing to measure
     minutes: int = 0  # of the forty, notebooks/README.md; 0: where a class asks for it
+    short: Mapping[str, str] = field(default_factory=dict)  # by the answer: a clause of the whole
+    say: str = ""  # what a teacher says to the figure
+    student: str = ""  # what a class may object, and what to answer
 
     @property
     def prediction(self) -> str:
@@ -85,8 +88,15 @@ def initial_norms(values: pd.DataFrame) -> go.Figure:
 
 
 def responses(values: pd.DataFrame) -> go.Figure:
+    """In the order of the layers, of the runs that have learnt."""
+    values = values[values["learnt"].astype(bool)] if "learnt" in values else values
     far = bool(values["value"].max() > 10 * values["value"].median())  # as in notebook 07
-    return plots.layer_responses(values, log=far)
+    return plots.layer_responses(values, log=far, by_size=False)
+
+
+def by_option(table: pd.DataFrame) -> go.Figure:
+    """Only networks with shortcuts: beside a plain one they could not be told apart."""
+    return plots.error_by_network(table[table["shortcut"] != "none"])
 
 
 def rounding_by_layer(values: pd.DataFrame) -> go.Figure:
@@ -155,7 +165,7 @@ SHOWN: dict[str, tuple[Sequence[Draw], Say, Brief]] = {
     ),
     "precisions": ([by_precision], verdict.on_precisions, briefly.precisions),
     "agreement": ([beside_figure_6], claims.in_words, briefly.agreement),
-    "shortcut-options": ([plots.error_by_network], verdict.on_shortcuts, briefly.options),
+    "shortcut-options": ([by_option], verdict.on_shortcuts, briefly.options),
 }
 TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 _PLACES = [chapter.name for chapter in lesson.STORY]
@@ -166,11 +176,40 @@ STORY = sorted(
 )
 
 
+CORE = [question for question in STORY if question.minutes]  # of the forty minutes, in order
+ON_DEMAND = [question for question in STORY if not question.minutes]  # what a class may ask next
+
+
 def when(question: Question) -> str:
     """Its minutes in the lesson: `minute 4 to 9`; else that it is shown where a class asks."""
-    begins = sum(one.minutes for one in STORY[: STORY.index(question)])
-    ends = begins + question.minutes
-    return f"minute {begins} to {ends}" if question.minutes else "where the class asks"
+    if question not in CORE:
+        return "where the class asks"
+    begins = sum(one.minutes for one in CORE[: CORE.index(question)])
+    return f"minute {begins} to {begins + question.minutes}"
+
+
+def answers(questions: Sequence[Question]) -> dict[str, briefly.Answer]:
+    """The answers that there are to these questions, by title, each of the study that leads."""
+    found = {}
+    for question in questions:
+        known = sources(question)
+        try:
+            answer = question.brief(first(known)[1]()[0]) if known else None
+        except Exception:  # a file of another shape: its own screen says so
+            continue
+        if answer is not None:
+            found[question.title] = answer
+    return found
+
+
+def in_short(found: Mapping[str, briefly.Answer]) -> str:
+    """The whole in one sentence, from the clauses of the answers that lead to one."""
+    clauses = [
+        question.short[found[question.title].words]
+        for question in CORE
+        if question.title in found and found[question.title].words in question.short
+    ]
+    return f"Here {'; '.join(clauses)}." if clauses else ""
 
 
 def chapter(question: Question) -> lesson.Chapter:
@@ -264,7 +303,7 @@ class Shown:
 def look(question: Question, read: Read) -> Shown:
     """Raises whatever a file of another shape makes of it."""
     values, origin = read()
-    said = question.say(values)
+    said = question.verdict(values)
     if question.trained and {"data", "recipe"} <= set(values.columns):
         said = [*verdict.on_other_recipe(values), *said]
     figures = [draw(values) for draw in question.draw]

@@ -15,7 +15,13 @@ from resnetlab.verdict import claims
 
 PROJECT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- claims -->\n", "<!-- /claims -->"
-STUDIES = ("digits", "digits-110", "depth-real", "imagenet-tiny")  # that the page leads with
+STUDIES = (
+    "digits",
+    "digits-110",
+    "digits-warm-up",
+    "depth-real",
+    "imagenet-tiny",
+)  # that the page leads with
 ERROR = "train_error_clean"  # on which they are asked first of all
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from resnetlab import cli, config, store
 from resnetlab.pages import executed, report
-from resnetlab.verdict import claims, means
+from resnetlab.verdict import claims, means, order
 
 PROJECT = Path(__file__).parents[1]
 REFERENCE = PROJECT / "results" / "reference"
@@ -22,8 +22,8 @@ PLAIN, RESIDUAL, BOTH = claims.CLAIMS
 def row(*differences, claim=PLAIN, planned=0, highest=(50.0, 40.0), **more):
     gap = means.Contrast("deep", "shallow", tuple(map(float, differences)), highest)
     seeds = dict.fromkeys(("plain-56", "plain-20", "resnet-56", "resnet-20"), frozenset(range(planned)))
-    asked = claims.Asked("digits", (20, 56), "digits", bool(planned), seeds)
-    return claims.Row(claim, asked, "digits", "train_error", gap, **more)
+    asked = claims.Asked("digits", (20, 56), "digits", bool(planned), seeds=seeds)
+    return claims.Row(claim, asked, "digits", "train_error", gap, more.pop("learnt", gap), **more)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,10 @@ def row(*differences, claim=PLAIN, planned=0, highest=(50.0, 40.0), **more):
         (row(3, -4, 5), claims.OPEN),
         (row(1, 4, 30), claims.OPEN),  # all above 0, and the interval is not
         (row(0.1, -0.1, 0.0), claims.NEAR),
-        (row(0, 0, 0, highest=(0.0, 0.0)), claims.FLOOR),
+        (row(0, 0, 0, highest=(0.0, 0.0)), "cannot show: shallow at 0.0 %"),
+        (row(0, 3, 1, claim=RESIDUAL, highest=(3.0, 0.0)), "cannot show: shallow at 0.0 %"),
+        (row(9, 8, 9, claim=RESIDUAL, highest=(9.0, 0.0)), claims.REVERSED),
+        (row(9, 8, 9, highest=(9.0, 0.0)), claims.SHOWN),
         (row(3, 4), "too few seeds"),
         # however clear: what was announced has not ended
         (row(3, 4, 5, planned=5), "open: seeds are missing"),
@@ -50,9 +53,38 @@ def test_a_claim_is_shown_by_all_seeds_and_their_interval(given, settles):
     assert given.verdict == settles
 
 
-def test_what_has_not_learnt_counts_and_is_named():
-    at_chance = row(48, 50, 51, stuck={"plain-56": 2})
-    assert at_chance.verdict == f"{claims.SHOWN}; not learnt: plain-56 (2 seeds)"
+def test_of_what_has_not_learnt_nothing_is_concluded_but_where_that_was_announced():
+    one = row(48).gap
+    settled = "too few of these seeds have learnt"
+    at_chance = row(48, 50, 51, learnt=one, stuck={"plain-56": 2})
+    assert at_chance.verdict == f"{settled}; not learnt: plain-56 (2 seeds)"
+    assert row(48, 50, 51, learnt=None).settles == settled
+    assert row(48, 50, 51, learnt=one, planned=3).settles == claims.SHOWN
+
+
+def test_a_page_that_compares_concludes_the_same():
+    """`order.claims`, which reports and *Compare* have, on every pair of every committed study."""
+    says = {order.PAPERS: 1, order.REVERSED: -1}
+    compared = 0
+    for one in claims.in_results(REFERENCE):
+        if one.gap is None or one.asked.announced or one.asked.shallow_from:
+            continue
+        table = store.read_study(REFERENCE / one.study).table()
+        for other in order.claims(table, *one.pair, {1: "", -1: ""}, [one.error]):
+            settled = {claims.SHOWN: 1, claims.REVERSED: -1}.get(one.settles, 0)
+            if other.order in says and one.paper[1]:
+                assert says[other.order] == settled, (one.study, one.pair, one.error)
+                compared += 1
+            assert (other.sign == 0) == (settled == 0), (one.study, one.pair, one.error)
+    assert compared >= 9
+
+
+def test_every_committed_study_with_two_depths_asks_the_claims():
+    asked = {study.name for study in claims.asked()}
+    for path in store.find_studies(REFERENCE):
+        table = means.ordinary(store.read_study(path).table())
+        if (table.groupby("family")["depth"].nunique() > 1).any():
+            assert path.name in asked
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +99,14 @@ def test_every_difference_is_that_of_the_logged_errors(committed):
         if one.gap is None:
             continue
         finals = {}
-        for folder in sorted((REFERENCE / one.study).iterdir()):
+        places = [REFERENCE / name for name in (one.asked.shallow_from, one.study) if name]
+        for folder in sorted(folder for place in places for folder in place.iterdir()):
             if not (folder / "summary.json").is_file():
                 continue
             about = json.loads((folder / "run.json").read_text())["config"]
             name = config.Run.parse(about).network_name
+            if folder.parent.name != one.study and name != one.pair[1]:
+                continue  # only the shallow network of another study
             finals[name, about["seed"]] = json.loads((folder / "summary.json").read_text())[one.error]
         seeds = [seed for name, seed in finals if name == one.pair[0] and (one.pair[1], seed) in finals]
         by_hand = [finals[one.pair[0], seed] - finals[one.pair[1], seed] for seed in seeds]

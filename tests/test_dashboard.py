@@ -426,9 +426,11 @@ def test_the_first_screen_has_the_three_numbers_with_n_and_interval(
     assert [one.kind for one in found] == ["plain", "residual", "both"]
     assert [metric.value for metric in app.metric] == [f"{one.claim.gap.size} points" for one in found]
     for one in found:
-        assert f"{one.pair}, n = 3" in markdown(app)
-        assert one.claim.gap.within.replace("95 % ", "95 % interval ") in markdown(app)
-    assert "Under this recipe." in markdown(app)
+        gap = one.claim.gap
+        ends = f"{gap.worse} {gap.ends[0]:.1f} %, {gap.better} {gap.ends[1]:.1f} %"
+        assert ends in markdown(app)
+        assert f"{gap.within}, n = 3" in markdown(app)
+    assert all("under the recipe" in metric.proto.help for metric in app.metric)
     first = [json.loads(item.proto.spec) for item in app.get("plotly_chart")][:2]
     titles = [chart["layout"]["title"]["text"] for chart in first]
     assert ["blocks" in titles[0], "against depth" in titles[1]] == [True, True]

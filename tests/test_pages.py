@@ -246,8 +246,8 @@ def evaluated(path: Path, **changes: Any) -> None:
 
 
 def rows_of(app: AppTest, index: int, network: str) -> list[dict[str, Any]]:
-    """Rows of a network in the table of that place, empty cells left out."""
-    shown = app.dataframe[index].value
+    """Rows of a network in the table of that place behind the claims, empty cells left out."""
+    shown = app.dataframe[index + 1].value
     own = shown[shown["network"] == network].to_dict("records")
     return [
         {key: value for key, value in row.items() if value == value and value is not None}
@@ -259,7 +259,7 @@ def test_without_runs_of_ours_the_papers_numbers_stand_alone(folder: Path, open_
     write_run(folder, "plain-8")
     app = open_page(PAPER)
     assert "No finished run is of a network in these tables yet." in markup(app)
-    curves, two, three, four, five, six = (item.value for item in app.dataframe)
+    _, curves, two, three, four, five, six = (item.value for item in app.dataframe)
     for shown, records in ((two, paper.TABLE_2), (three, paper.TABLE_3), (four, paper.TABLE_4)):
         top1 = {r.network: f"{r.value:.2f}" for r in records if r.quantity == "top1_error"}
         stated = shown.dropna(subset=["paper_top1"])

@@ -321,7 +321,7 @@ GRAMMAR = {
     "learning_rates": "colour: schedule",
     "network_drawing": "colour of a box: stage",
     "block_drawing": "colour of a box: stage",
-    "block_strip": "colour of a line: shortcut",
+    "block_strip": "batch norm and the relu",
     "beside_the_paper": "hollow: the paper",
 }
 

@@ -44,6 +44,8 @@ def test_the_story_has_one_order_the_lessons_own() -> None:
 def test_every_question_can_be_predicted_and_has_its_figure(question: story.Question) -> None:
     assert 2 <= len(question.choices) <= 4
     assert question.draw
+    assert question.say
+    assert question.student
     assert not re.search(r"\w = [\[\d\"]", question.about), (
         "a line of the file has slipped into the text"
     )
@@ -79,7 +81,8 @@ def test_until_it_is_revealed_nothing_gives_the_answer_away(folder: Path, open_p
     said = markup(app) + texts(app) + "".join(metric.value for metric in app.metric)
     assert answer.words not in said
     assert answer.number not in said
-    assert lesson.Chapter("13_gradient_correlation").prediction in markup(app)
+    question = next(one for one in story.STORY if one.name == "gradient-correlation")
+    assert question.asked.strip() in markup(app)
 
     app = press(app, "on")
     assert len(charts(app)) == 1
@@ -102,17 +105,68 @@ def test_hands_are_counted_and_stand_beside_the_answer(folder: Path, open_page: 
 def test_keys_lead_through_every_screen_and_each_has_its_address(folder: Path, open_page: Open) -> None:
     write_study(folder)
     app = open_page()
-    for question in story.STORY:
+    for question in story.CORE:
         assert app.title[0].value == question.title
         app = press(app, "page-down")  # its figure, or what makes it
         assert (
             app.query_params["screen"] == [question.name] or app.query_params["screen"] == question.name
         )
         app = press(app, "on")
-    assert app.title[0].value == story.STORY[-1].title
+    assert app.query_params["screen"] in ("more", ["more"])
+    links = [link.proto.label for link in app.main.get("page_link")]
+    assert [question.title for question in story.ON_DEMAND] == links
+    for question in story.ON_DEMAND:  # each leads to its figure and back to what may be asked
+        app = opened(LESSON, screen=question.name)
+        assert app.title[0].value == question.title
+        app = press(press(app, "on"), "on")
+        assert app.query_params["screen"] in ("more", ["more"])
     shortcuts = {button.key: button.proto.shortcut for button in app.button}
     assert shortcuts["on"].lower() == "right"
     assert shortcuts["back"].lower() == "left"
+
+
+@pytest.mark.parametrize("question", story.STORY, ids=lambda question: question.name)
+def test_an_answer_is_one_of_the_choices_or_not_settled(
+    question: story.Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the committed runs and measurements; what leads to a clause of the whole is a choice, too."""
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(Path(__file__).parents[1] / "results"))
+    assert set(question.short) <= set(question.choices)
+    answer = story.look(question, story.first(story.sources(question))[1]).answer
+    assert answer is not None
+    assert answer.words in {*question.choices, briefly.UNSETTLED}
+
+
+def test_the_whole_in_a_sentence_has_the_clauses_of_the_answers() -> None:
+    core = {question.name: question for question in story.CORE}
+    clipped, depth = core["first-step"], core["degradation"]
+    found = {
+        depth.title: briefly.Answer("The shallower one", "", ""),
+        clipped.title: briefly.Answer("Most is left", "", ""),
+    }
+    assert story.in_short(found) == "Here a deeper plain network trains worse."
+    found[clipped.title] = briefly.Answer("A little is left", "", "")
+    assert story.in_short(found).endswith(f"; {clipped.short['A little is left']}.")
+    assert story.in_short({}) == ""
+
+
+def test_the_lesson_is_taken_up_where_it_was_left(folder: Path, open_page: Open) -> None:
+    write_study(folder)
+    app = press(open_page(), "on")
+    app.switch_page("app_pages/degradation.py").run()
+    app.query_params.clear()
+    app.switch_page(LESSON).run()
+    assert app.title[0].value == story.CORE[0].title
+    assert app.query_params["shown"] in ("true", ["true"])
+
+
+def test_a_count_is_kept_though_the_next_click_comes_with_it(folder: Path, open_page: Open) -> None:
+    """A browser sends what was typed last together with the click that leaves the field."""
+    copy(folder, "gradient-correlation")
+    app = open_page(screen="gradient-correlation")
+    app.number_input[2].set_value(9)
+    app = press(app, "on")
+    assert ": 9" in markup(app)
 
 
 @pytest.mark.parametrize(("seeds", "begins"), [(3, "depth-real"), (2, "digits")])

@@ -1204,8 +1204,9 @@ def test_enough_shortcut_is_where_all_larger_ones_are_as_good_as_the_whole() -> 
     assert said[1] == (
         "The mean does not only fall: it rises from a = 0 to 0.25 by +5.00, 95 % [+5.00, +5.00]."
     )
-    assert said[2].endswith("a = 0.75 +0.10, 95 % [-0.15, +0.35].")  # 0.2, 0.1, 0.0
-    assert said[3] == "From a = 0.75 on it is within 1 point of a = 1, with 95 % confidence."
+    assert said[2].startswith("Minus a = 0, seed by seed, in points: a = 0.25 +5.00, ")
+    assert said[3].endswith("a = 0.75 +0.10, 95 % [-0.15, +0.35].")  # 0.2, 0.1, 0.0
+    assert said[4] == "From a = 0.75 on it is within 1 point of a = 1, with 95 % confidence."
     unsure = on_dial(turned({0.75: [0.0, 5.0, 0.0], 1.0: [0.0, 0.0, 0.0]}))
     assert (
         unsure[-1] == "No scale below 1 is within 1 point of the full shortcut, with 95 % confidence."

@@ -119,9 +119,9 @@ def test_all_that_is_committed_is_there_in_the_order_of_the_story(
         "solution",
         "keep",
         "vanishing",
-        "smaller steps",
+        "clipped",
         "shortcut",
-        "blocks",
+        "block",
         "add",
         "surface",
     ]

@@ -1,7 +1,7 @@
 """Curves of any runs of any studies, averaged over seeds or one by one, with numbers and files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import plotly.graph_objects as go
@@ -10,6 +10,7 @@ import streamlit as st
 
 from dashboard import cached, frame
 from resnetlab import plots, store, verdict
+from resnetlab.config import UsageError
 from resnetlab.plots import lines, series
 
 MOST_RUNS = 200  # at a time; a browser draws no more curves in reasonable time
@@ -84,6 +85,9 @@ def page() -> None:
         st.info("No run has these words.", icon=":material/filter_alt_off:")
         return
     left = {label: run for runs in curves.members for label, run in runs.items()}
+    if curves.baseline and view.log_y:  # half of the differences lie below 0
+        view = replace(view, log_y=False)
+        st.caption("Differences stand on a linear axis: a logarithmic one has no place below 0.")
     figure = draw(left, curves, view)
     answers = cached.said(verdict.answers, cached.table([*left.values()]))
     show_curves(figure, left, view, answers)
@@ -121,11 +125,16 @@ def curves_of(chosen: lines.Runs, view: View, search: Any, place: Any) -> Curves
 
     Looks are given before the filter, so that a curve keeps its own whatever is filtered.
     """
-    hint = "Words in name, network, data, recipe or seed: `plain lr:0.1 -seed:3`, - for without."
-    example: dict[str, Any] = {"placeholder": "words a run must have"}
+    hint = """Words that a run must have, `a|b` for one of two, `-` for without; or a field: \
+`depth:20,56 family:plain lr:0.1 -seed:3`."""
+    example: dict[str, Any] = {"placeholder": "depth:20,56 -seed:3"}
     wanted = frame.ask(search.text_input, "Filter", "filter", hint, **example)
     ordered = lines.in_order(chosen)
-    left = lines.matching(ordered, wanted or "")
+    try:
+        left = lines.matching(ordered, wanted or "")
+    except UsageError as error:
+        frame.say(f"Filter: {error}.", length=1000)
+        return None
     if not left:
         return None
     shown, members = lines_of(left, view)

@@ -7,13 +7,15 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import cached, frame
-from resnetlab import plots, store, verdict
+from resnetlab import paper, plots, store, verdict
 from resnetlab.verdict import comparison
 
 AT_ONCE = 6  # sentences of the verdict; more can be unfolded
 NUMBER = """Final training error, running, of {pair} in percentage points: mean over seeds, each seed \
-with itself. In brackets the 95 % interval of the mean."""
-OTHER = "What is said here is of the recipe in the figure's subtitle, which is not the paper's."
+with itself. In brackets the 95 % interval of the mean. {recipe}"""
+OTHER = "All of it under the recipe in the figure's subtitle, which is not the paper's."
+# What a study's images are, for who has not heard of them.
+IMAGES = {"digits": "on 8x8 images of digits", "cifar10-jpeg": "on photographs of 32x32 pixels"}
 ORDER = {  # of a claim -> a word on whether the paper's two networks stand so
     "The paper's order": ":green-badge[as in the paper]",
     "Reversed here": ":orange-badge[reversed here]",
@@ -29,7 +31,9 @@ COLUMNS = {
 
 
 def page() -> None:
-    study = frame.open_study("degradation")
+    chosen = frame.chosen_study()
+    on = {IMAGES.get(run.config.data.label, "in percent") for run in chosen.runs} if chosen else set()
+    study = frame.open_study("degradation", on=on.pop() if len(on) == 1 else "in percent")
     runs = frame.one_condition(study.runs)
     if not runs:
         return
@@ -60,10 +64,8 @@ def finding(table: pd.DataFrame, reason: str | None, source: frame.Source) -> No
     if found:
         with st.container(key="findings", gap="xxsmall"):
             for column, one in zip(st.columns(len(found)), found, strict=True):
-                number(one, column)
-            # Another recipe may say something else; where all is the paper's nothing is to be added.
-            if reason is not None:
-                st.caption("Under this recipe.", help=OTHER)
+                # Another recipe may say something else; of the paper's own nothing is to be added.
+                number(one, column, OTHER if reason is not None else "")
     left, right = st.columns([1, 1.9])
     with left:
         frame.chart(plots.block_strip(), "blocks", alt=BLOCKS, share=0.34)
@@ -74,14 +76,18 @@ def finding(table: pd.DataFrame, reason: str | None, source: frame.Source) -> No
         frame.chart(drawn, "depth", source=source, alt=alt, share=0.62)
 
 
-def number(one: verdict.Finding, place: Any) -> None:
-    """One of the three differences, large, and what it settles."""
+def number(one: verdict.Finding, place: Any, recipe: str) -> None:
+    """One of the three differences, large, of what it is, and what it settles."""
+    gap = one.claim.gap
     with place.container(border=True, height="stretch", gap="xxsmall"):
-        st.metric(one.head, f"{one.claim.gap.size} points", help=NUMBER.format(pair=one.pair))
+        hint = NUMBER.format(pair=one.pair, recipe=recipe)
+        st.metric(one.head, f"{gap.size} points", help=hint)
         st.markdown(f"**{one.words}**")
-        st.markdown(f"{one.pair}, n = {one.claim.gap.n}")
-        within = one.claim.gap.within.replace("95 % ", "95 % interval ")
-        st.markdown(f"{within} {ORDER.get(one.claim.order, '')}")
+        st.markdown(f"{gap.worse} {gap.ends[0]:.1f} %, {gap.better} {gap.ends[1]:.1f} %")
+        st.markdown(", ".join(filter(None, [gap.within, f"n = {gap.n}"])))
+        papers = paper.difference(gap.worse, gap.better, "train_error")
+        theirs = f"the paper {papers[0]:+.2f}" if papers else ""
+        st.markdown(f"{theirs} {ORDER.get(one.claim.order, '')}")
 
 
 def show_curves(

@@ -6,13 +6,13 @@ import streamlit as st
 
 from dashboard import frame, story
 
-MOST = 4  # sentences of a screen
+MOST = 1  # sentences of the verdict at once; the others fold out
 LESSON = "app_pages/lesson.py"
 
 
 def page() -> None:
     frame.head("notes", count=len(story.STORY))
-    for number, question in enumerate(story.STORY, start=1):
+    for number, question in enumerate([*story.CORE, *story.ON_DEMAND], start=1):
         note(number, question)
 
 
@@ -24,8 +24,7 @@ def note(number: int, question: story.Question) -> None:
     )
     address = {"screen": question.name}
     st.page_link(LESSON, label="To this screen", icon=":material/slideshow:", query_params=address)
-    st.markdown(f"They predict: {question.prediction}")
-    st.markdown(question.about)
+    st.markdown(f"**Ask.** {question.prediction} *{' · '.join(question.choices)}*")
     known = story.sources(question)
     if not known:
         st.markdown(f"Not measured yet: `{question.command}`")
@@ -36,8 +35,11 @@ def note(number: int, question: story.Question) -> None:
         frame.say(f"Cannot be shown: {type(error).__name__}")
         return
     if seen.answer is not None:
-        st.markdown(f"**{seen.answer.words}: {seen.answer.number}**")
+        st.markdown(f"**Comes out.** **{seen.answer.words}: {seen.answer.number}**")
         frame.say(seen.answer.about)
+    st.markdown(f"**Say.** {question.say}")
+    st.markdown(f"**If they object.** {question.student}")
+    st.markdown(question.about)
     frame.sentences(seen.sentences, MOST)
 
 

@@ -50,6 +50,8 @@ def page() -> None:
 def one_by_one(studies: Mapping[str, Sequence[store.RunRecord]]) -> None:
     """The claims on one error, and what these runs settle of them."""
     frame.section("The paper's claims about depth", claims.RULE)
+    with st.expander("The rule in full"):
+        st.markdown("\n".join(f"- {sentence}" for sentence in claims.FINE_PRINT))
     errors = {words.capitalize(): name for name, words in claims.ERRORS.items()}
     error = frame.choose("Final error", errors, "error", CLAIMED)
     tables = [(name, cached.table(runs)) for name, runs in studies.items()]
@@ -110,8 +112,7 @@ def show(name: str, rows: pd.DataFrame) -> None:
         ("paper_train", "Paper train (%)", None),
         ("ours_train", "Ours train (%)", "Running, in training mode."),
     ):
-        width = 200 if (name, column) == ("Table 6", "paper_top1") else None
-        columns[column] = frame.text(label, hint, alignment="right", width=width)
+        columns[column] = frame.text(label, hint, alignment="right")
     # Ours beside the paper's, so that a narrow screen shows both.
     kinds = list(dict.fromkeys(name.partition("_")[2] for name in errors))
     errors.sort(key=lambda name: kinds.index(name.partition("_")[2]))

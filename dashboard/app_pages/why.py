@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import frame, story
@@ -17,10 +18,18 @@ def page() -> None:
     frame.head("why")
     # A notebook that measures while the page is open fills it.
     frame.redraw_when_changed(story.state, frame.IDLE_SECONDS)
+    recap()
     for question in story.STORY:
         if question.card:
             with st.container(border=True):
                 card(question)
+
+
+def recap() -> None:
+    """The whole in a sentence, from the answers, before they stand one by one."""
+    if whole := story.in_short(story.answers(story.CORE)):
+        with st.container(border=True):
+            st.markdown(f"**In short.** {whole}")
 
 
 def card(question: story.Question) -> None:
@@ -54,6 +63,9 @@ def card(question: story.Question) -> None:
         with right:
             figure = plots.small(shown.figures[-1])
             frame.chart(figure, f"{question.name} small", alt=shown.alt, share=0.6)
+            if not figure.layout.showlegend:  # too many names for so small a figure
+                legend = plots.untitled(go.Figure(shown.figures[-1])).partition(". ")[2]
+                st.caption(frame.shown(legend, 400))
     whole(question, shown, f"{label}: {shown.origin}. Notebook {question.notebook}.")
 
 

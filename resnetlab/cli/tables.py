@@ -210,7 +210,7 @@ def claims_command(
         cells = claims.table(of_error)[shown].to_numpy().tolist()
         say(f"On the final {claims.ERRORS[name]} error", table(headings, cells))
     if not markdown:
-        say(claims.RULE)
+        say(claims.RULE, *claims.FINE_PRINT)
 
 
 def study_named(name: str, folder: str | None) -> store.Study:

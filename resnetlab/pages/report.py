@@ -182,7 +182,8 @@ def _claims(study: store.Study) -> str:
     headings = [name for name in claims.COLUMNS if name != "study"]
     numbers = [name for name in headings if name in claims.NUMBERS]
     shown = document.table(headings, table[headings].to_numpy().tolist(), numbers=numbers)
-    return f"<h3>The paper's claims</h3>{shown}{document.soft(claims.RULE)}" if len(table) else ""
+    rule = document.soft(" ".join((claims.RULE, *claims.FINE_PRINT)))
+    return f"<h3>The paper's claims</h3>{shown}{rule}" if len(table) else ""
 
 
 def _problems(study: store.Study) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from resnetlab import config, store
-from resnetlab.config import Run
+from resnetlab.config import Run, UsageError
 from resnetlab.plots import series
 from resnetlab.verdict.means import paired
 
@@ -31,24 +31,48 @@ def in_order(runs: Runs) -> dict[str, store.RunRecord]:
 
 
 def matching(runs: Runs, words: str) -> dict[str, store.RunRecord]:
-    """The runs with every word in name, network, data, recipe, seed or state, but none after `-`."""
+    """The runs that every word of a filter fits, and none of those after `-`.
 
-    def told(label: str) -> str:
-        run = runs[label]
-        about = run.config
-        recipe = [f"{key}:{value}" for key, value in about.recipe.model_dump().items()]
-        who = [label, about.network_name, about.network.family, about.data.label, about.precision]
-        return " ".join([*who, *recipe, f"seed:{about.seed}", run.status]).casefold()
-
+    A word fits where it stands in name, network, data, precision or state; `a|b` where one of the two
+    does. `depth:20,56` fits a field, those of a recipe too, that has one of these values whole.
+    UsageError for a field that no run has.
+    """
     wanted = words.casefold().split()
     if not wanted:
         return dict(runs)
-    texts = {label: told(label) for label in runs}
+    fields = {label: _fields(label, run) for label, run in runs.items()}
+    known = {name for of_run in fields.values() for name in of_run}
+    for word in wanted:
+        name, colon, _ = word.removeprefix("-").partition(":")
+        if colon and name not in known:
+            raise UsageError(f"no run has a field {name!r}; there are {', '.join(sorted(known))}")
     return {
         label: runs[label]
-        for label, text in texts.items()
-        if all(word[1:] not in text if word[0] == "-" else word in text for word in wanted)
+        for label, of_run in fields.items()
+        if all(_fits(of_run, word.removeprefix("-")) != word.startswith("-") for word in wanted)
     }
+
+
+def _fields(label: str, run: store.RunRecord) -> dict[str, str]:
+    """What a filter can ask of a run, as it is typed."""
+    about = run.config
+    values: dict[str, object] = dict(about.recipe.model_dump())
+    values |= {"run": label, "study": run.path.parent.name, "network": about.network_name}
+    values |= {"family": about.network.family, "depth": about.network.depth, "seed": about.seed}
+    values |= {"shortcut": about.network.shortcut, "data": about.data.label}
+    values |= {"recipe": about.recipe.label, "precision": about.precision, "status": run.status}
+    return {name: str(value).casefold() for name, value in values.items()}
+
+
+# What a word without a field is sought in.
+_TEXTS = ("run", "network", "family", "data", "recipe", "precision", "status")
+
+
+def _fits(of_run: Mapping[str, str], word: str) -> bool:
+    name, colon, values = word.partition(":")
+    if colon:
+        return of_run.get(name) in values.split(",")
+    return any(part in of_run[text] for part in word.split("|") for text in _TEXTS)
 
 
 def latest(runs: Runs) -> str:

@@ -137,11 +137,12 @@ def begin(names: dict[str, Any], quick: Mapping[str, Any] | None = None) -> Here
     The names and kinds are read from the parameters cell itself. Lists, switches and whole numbers
     that arrived as text are replaced in `names` by their values, and in a trial, which the parameter
     `quick` asks for, others by those of `quick`.
-    Figures are drawn by plotly's JSON from here on: kilobytes, no script.
+    Figures are drawn by plotly's JSON from here on: kilobytes, no script. No cell of a table is cut.
     Raises UsageError for a value of another kind or outside its limits (`limits.check`), and, with the
     nearest name, for one that papermill injected under a name that the cell does not have: papermill
     only warns, and runs the defaults.
     """
+    import pandas as pd
     import plotly.io
 
     from resnetlab import plots
@@ -164,6 +165,7 @@ def begin(names: dict[str, Any], quick: Mapping[str, Any] | None = None) -> Here
     renderer = "colab" if COLAB in os.environ else "plotly_mimetype"  # Colab knows no such JSON
     plotly.io.renderers[renderer].config = plots.CONFIG
     plotly.io.renderers.default = renderer
+    pd.set_option("display.max_colwidth", None)
     root = store.results_root(names.get("results") or None)
     chosen: dict[str, Any] = {name: names[name] for name in ("device", "jobs") if name in known}
     return Here(root, {"root": root, "watcher": Lines(), **chosen})

@@ -1,7 +1,8 @@
 """Each question of the lesson answered in a few words and one number; `on_...` says it at length.
 
 A function per question, named after it, from the frame that its sentences are made of. None where the
-frame holds nothing to answer from.
+frame holds nothing to answer from. The words are those that a class may predict (`choices` in
+dashboard/story.toml), or UNSETTLED.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from resnetlab.verdict import claims, means, order, shortcuts
+from resnetlab.verdict import claims, dial, means, order, shortcuts
 from resnetlab.verdict.conditions import depth_under
 from resnetlab.verdict.construction import kept
 from resnetlab.verdict.correlation import SHATTERED
@@ -20,11 +21,12 @@ from resnetlab.verdict.degradation import findings
 from resnetlab.verdict.gradients import EXPLODING, VANISHING, gradient_ratios
 from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE
 from resnetlab.verdict.responses import mean_responses
-from resnetlab.verdict.rounding import AS_LARGE, median_errors
+from resnetlab.verdict.rounding import median_errors
 from resnetlab.verdict.surface import local_minima
 from resnetlab.verdict.words import percent, times
 
 UNSETTLED = "Not settled"
+_PARTS = {0.1: "a tenth", 0.25: "a quarter", 0.5: "a half", 0.75: "three quarters", 1.0: "the whole"}
 ROUNDED = 1e-3  # of what one disturbed weight changes: less is rounding, and the function is the same
 
 
@@ -52,39 +54,53 @@ def the_idea(table: pd.DataFrame) -> Answer | None:
     if counts.empty or len(counts.columns) < 2:
         return None
     plain, residual = (int(counts.iloc[-1][name]) for name in ("none", "A"))
-    about = f"numbers to learn in plain and residual networks of {counts.index[-1]} layers (option A)"
-    words = "None more" if residual == plain else f"{residual - plain:,} more"
+    about = f"parameters of the plain and the residual network of {counts.index[-1]} layers (option A)"
+    words = "None" if residual == plain else f"{residual - plain:,} more"
     return Answer(words, f"{plain:,} and {residual:,}", about)
 
 
 def degradation(table: pd.DataFrame) -> Answer | None:
-    """Does depth help plain networks to train?"""
+    """Which of a shallow and a deep plain network trains better?"""
     for one in findings(table)[:1]:
-        words = {1: "Not plain networks", -1: "Plain networks, too"}.get(one.claim.sign, UNSETTLED)
-        about = _interval(one.claim.gap, f"training error of {one.pair}")
-        return Answer(words, f"{one.claim.gap.size} points", about)
+        gap = one.claim.gap
+        words = {1: "The shallower one", -1: "The deeper one"}.get(one.claim.sign, UNSETTLED)
+        if not one.claim.sign and gap.negligible:
+            words = "Both alike"
+        about = (
+            f"training error of {gap.worse} and {gap.better}; {_interval(gap, f'{gap.size} points')}"
+        )
+        return Answer(words, gap.two, about)
     return None
 
 
 def same_function(frame: pd.DataFrame) -> Answer | None:
     """Does a deep solution exist? What appended layers change, beside one disturbed weight."""
-    logits = frame.pivot_table(index=["network", "seed"], columns="which", values="logits")
-    share = float(logits["after"].max() / logits["disturbed"].min())
-    about = "largest change of a logit in deep networks made of shallow ones, beside that by one added"
-    about += f" weight disturbed, n = {len(logits)}"
-    return Answer("Yes" if share < ROUNDED else "Not found", percent(share), about)
+    families = frame["network"].str.startswith("plain").map({True: "plain", False: "residual"})
+    logits = frame.assign(family=families).pivot_table(
+        index=["family", "network", "seed"], columns="which", values="logits"
+    )
+    shares = (logits["after"] / logits["disturbed"]).groupby("family").max()
+    same = set(shares.index[shares < ROUNDED])
+    words = {0: "Neither can", len(shares): "Both can"}.get(len(same), f"Only {''.join(same)}")
+    about = (
+        "of what one disturbed weight changes: the largest change of an output when a deep network is "
+    )
+    about += f"made of a shallow one, n = {len(logits)}"
+    return Answer(words, percent(float(shares.max())), about)
 
 
 def trained_on(frame: pd.DataFrame) -> Answer | None:
-    """Does training keep it?"""
+    """Does training keep it? Which family keeps it at every rate."""
     stayed = kept(frame)
-    rates = frame["lr"].nunique()
-    words = "Yes" if stayed.all() else "At some rates" if stayed.any() else "At no rate tried"
+    by_family = stayed.groupby(frame["family"]).all()
+    stays = set(by_family.index[by_family])
+    alone = f"Only the {''.join(stays)} one"
+    words = {0: "Neither", len(by_family): "Both"}.get(len(stays), alone)
     count = int(frame.groupby(["family", "lr"])["seed"].nunique().min())
     left = frame[~stayed].groupby(["family", "lr"])["seed"].nunique().reset_index()
     where = [f"{family} at {rate:g}: {seeds}" for family, rate, seeds in left.to_numpy()]
     about = f"trainings left it ({', '.join(where)}): " if where else "trainings left it: "
-    about += f"{rates} rates, plain and residual, n = {count} each"
+    about += f"{frame['lr'].nunique()} rates, plain and residual, n = {count} each"
     return Answer(words, f"{int((~stayed).sum())} of {len(frame)}", about)
 
 
@@ -96,10 +112,12 @@ def at_initialisation(frame: pd.DataFrame) -> Answer | None:
         return None
     deepest = ratios[ratios["depth"] == ratios["depth"].max()]
     ratio = means.geometric_mean(deepest["ratio"])
-    words = "No: they explode" if ratio > EXPLODING else "Yes" if ratio < VANISHING else "No"
+    words = "About as large"
+    if not VANISHING <= ratio <= EXPLODING:
+        words = "No: much larger" if ratio > EXPLODING else "Yes: much smaller"
     about = (
-        "first layer's norm over the last one's before the first step, with batch norm, "
-        f"{deepest['network'].iloc[0]}"
+        "first layer's gradient over the last one's before the first step, with batch norm, "
+        f"{deepest['network'].iloc[0]}; the paper found healthy norms"
     )
     return Answer(words, f"{times(ratio)} times", f"{about}, n = {deepest['seed'].nunique()}")
 
@@ -110,44 +128,52 @@ def gradient_correlation(frame: pd.DataFrame) -> Answer | None:
     if grid.empty or len(grid.columns) < 2:
         return None
     plain, residual = grid.iloc[-1][["plain", "residual"]]
-    lost = [name for name, value in (("plain", plain), ("residual", residual)) if value < SHATTERED]
-    words = {0: "Yes", 1: f"Not in {'/'.join(lost)} ones", 2: "No"}[len(lost)]
+    lost = plain < SHATTERED, residual < SHATTERED
+    words = "Not in any deep one" if all(lost) else "At every depth"
+    if any(lost) and not all(lost):
+        words = f"Not in deep {'plain' if lost[0] else 'residual'} ones"
     count = int(frame.groupby(["depth", "family"])["seed"].nunique().min())
     about = f"mean cosine at {grid.index[-1]} layers, plain and residual, n = {count}"
+    shallow = grid.iloc[0]
+    about += f"; at {grid.index[0]} layers {shallow['plain']:.2f} and {shallow['residual']:.2f}"
     return Answer(words, f"{plain:.2f} and {residual:.2f}", about)
 
 
 def shortcut_dial(frame: pd.DataFrame) -> Answer | None:
-    """How much shortcut is enough? The smallest scale from which on all are as good as the whole."""
+    """How much shortcut helps? The smallest scale from which on all are better than none at all."""
     errors = frame.pivot_table(index="seed", columns="scale", values="train_error_clean")
-    if 1.0 not in errors or len(errors.columns) < 2:
+    if 0.0 not in errors or len(errors.columns) < 2:
         return None
-    below = [float(scale) for scale in errors.columns.astype(float) if scale != 1.0]
-    gaps = {
-        scale: means.paired(f"a = {scale:g}", "a = 1", (errors[scale] - errors[1.0]).dropna())
-        for scale in below
-    }
-    near = [gap.negligible for gap in gaps.values()]
-    enough = [scale for at, scale in enumerate(below) if all(near[at:])]
-    words = f"From a = {enough[0]:g} on" if enough else UNSETTLED
-    scale = enough[0] if enough else below[-1]  # the number is of what is said to be settled or not
-    about = _interval(gaps[scale], f"clean training error of a = {scale:g} minus the whole shortcut")
-    return Answer(words, f"{gaps[scale].size} points", about)
+    helps = dial.helping(errors)
+    scales = list(helps)
+    enough = [
+        scale for at, scale in enumerate(scales) if all(helps[one].sign < 0 for one in scales[at:])
+    ]
+    scale = enough[0] if enough else scales[-1]  # the number is of what is said to be settled or not
+    words = f"From {_PARTS.get(scale, f'a = {scale:g}')} on" if enough else UNSETTLED
+    about = _interval(helps[scale], f"clean training error of a = {scale:g} minus no shortcut at all")
+    if below := [one for one in scales if one < scale]:
+        about += f"; of a = {below[-1]:g} {helps[below[-1]].brief}"
+    return Answer(words, f"{helps[scale].size} points", about)
 
 
 def lesions(frame: pd.DataFrame) -> Answer | None:
-    """What if a block is taken away? The median loss of one, plain and residual."""
+    """What if a block is taken away? The median loss of one, plain and residual, and the largest."""
     single = frame[frame["removed"] == 1]
     families = single.groupby("depth")["family"].transform("nunique")
     single = single[families == 2]  # of one depth: a block of many is missed less
-    added = (single["test_error"] - single["intact_error"]).groupby(single["family"]).median()
+    single = single.assign(added=single["test_error"] - single["intact_error"])
+    added = single.groupby("family")["added"].median()
     if len(added) < 2:
         return None
     depths = ", ".join(str(depth) for depth in sorted(single["depth"].unique()))
     plain, residual = added["plain"], added["residual"]
-    words = "Residual ones hardly mind" if residual < min(5, plain / 2) else "All of them mind"
+    spared = residual < min(5, plain / 2)
+    words = "Mostly the plain one" if spared else "Neither breaks" if plain < 5 else "Both break"
     count = int(single.groupby("network")["seed"].nunique().min())
     about = f"of test error, median without one block, plain and residual, {depths} layers, n = {count}"
+    worst = single.groupby(["family", "network", "place"])["added"].mean().groupby("family").max()
+    about += f"; without the block missed most {worst['plain']:+.1f} and {worst['residual']:+.1f}"
     return Answer(words, f"{plain:+.1f} and {residual:+.1f} points", about)
 
 
@@ -157,9 +183,11 @@ def loss_surface(frame: pd.DataFrame) -> Answer | None:
     if minima.empty or len(minima.columns) < 2:
         return None
     gap = means.paired("plain", "residual", minima["plain"] - minima["residual"])
-    words = {1: "Rougher without shortcuts", -1: "Rougher with shortcuts"}.get(gap.sign, UNSETTLED)
+    words = {1: "More without", -1: "More with"}.get(gap.sign, UNSETTLED)
     plain, residual = minima.mean()[["plain", "residual"]]
     about = _interval(gap, "local minima in a slice, without and with shortcuts; without minus with")
+    more = sum(difference > 0 for difference in gap.differences)
+    about += f", more without in {more} of {gap.n}"
     return Answer(words, f"{plain:.1f} and {residual:.1f}", about)
 
 
@@ -181,13 +209,26 @@ def layer_responses(frame: pd.DataFrame) -> Answer | None:
 
 
 def more_steps(table: pd.DataFrame) -> Answer | None:
-    """Is it just slow? What depth still costs plain networks after the longest training."""
-    longest = table[table["steps_planned"] == table["steps_planned"].max()]
-    for one in findings(longest)[:1]:
-        words = {1: "No: it stays", -1: "Yes"}.get(one.claim.sign, UNSETTLED)
-        steps = int(longest["steps_planned"].max())
-        about = _interval(one.claim.gap, f"training error of {one.pair} after {steps:,} steps")
-        return Answer(words, f"{one.claim.gap.size} points", about)
+    """Is it just slow? What the longest training changes of the deep network, and what is left."""
+    table = table.assign(length=table["steps_planned"].astype(str))
+    lengths = sorted(table["steps_planned"].unique())
+    longest = table[table["steps_planned"] == lengths[-1]]
+    for one in findings(longest)[:1] if len(lengths) > 1 else ():
+        left, ends = one.claim.gap, (str(lengths[-1]), str(lengths[0]))
+        deep = table[table["network"] == left.worse]
+        change = means.contrast(deep, *ends, by="length")
+        if change is None:
+            return None
+        words = UNSETTLED
+        if left.negligible:
+            words = "It catches up"
+        elif change.sign < 0:
+            words = "It comes closer"
+        elif change.sign > 0 or change.negligible:
+            words = "No closer"
+        about = f"training error of {left.worse}, {lengths[-1]:,} steps minus {lengths[0]:,}"
+        about = f"{_interval(change, about)}; left beside {left.better}: {left.brief}"
+        return Answer(words, f"{change.size} points", about)
     return None
 
 
@@ -199,7 +240,8 @@ def rounding(frame: pd.DataFrame) -> Answer | None:
         return None
     deepest = medians[medians["depth"] == medians["depth"].max()]
     error = means.geometric_mean(deepest["relative"])
-    words = "In single precision, yes" if error >= AS_LARGE else "Not in single precision"
+    bounds = [name for limit, name in ((0.01, "Under 1 %"), (0.1, "1 to 10 %")) if error < limit]
+    words = (bounds or ["Over 10 %"])[0]
     about = f"of the gradient is rounding in fp32, {deepest['network'].iloc[0]} before the first step"
     return Answer(words, percent(error), f"{about}, n = {deepest['seed'].nunique()}")
 
@@ -214,9 +256,9 @@ def precisions(table: pd.DataFrame) -> Answer | None:
     low, high = errors.interval
     words = UNSETTLED
     if low > NEGLIGIBLE:
-        words = "Not what makes it fail"
+        words = "It fails there, too"
     elif high < NEGLIGIBLE:
-        words = "All of it"
+        words = "It learns"
     about = f"training error of {network} in float64"
     if errors.n >= ENOUGH_SEEDS:  # no error is below nothing or above everything
         about += f", 95 % [{max(0.0, low):.1f}, {min(100.0, high):.1f}]"
@@ -225,23 +267,25 @@ def precisions(table: pd.DataFrame) -> Answer | None:
 
 
 def first_step(table: pd.DataFrame) -> Answer | None:
-    """Do smaller steps help? What depth costs with gradients clipped, beside what it costs without."""
-    names = sorted(table["recipe"].unique(), key=lambda name: (len(name), name))
-    tamed = [name for name in names if "clip" in name]
-    pair = depth_under(table, names[0], tamed[0]) if tamed else None
-    if pair is None:
+    """What is left when steps are clipped? What depth costs then, beside what it costs as it is."""
+    base, *others = sorted(table["recipe"].unique(), key=lambda name: (len(name), name))
+    costs = {name: pair for name in others if (pair := depth_under(table, base, name))}
+    tamed = [name for name in costs if "clip" in name]
+    if not tamed:
         return None
-    usual, clipped = pair
-    change = means.paired("clipped", "usual", np.subtract(clipped.differences, usual.differences))
+    usual, left = costs.pop(tamed[0])
+    halves = np.subtract(left.differences, np.divide(usual.differences, 2))
+    half = means.paired("clipped", "half of the usual", halves).sign
     words = UNSETTLED
-    if change.sign < 0:
-        halves = np.subtract(clipped.differences, np.divide(usual.differences, 2))
-        most = means.paired("clipped", "half of the usual", halves).sign < 0
-        words = "Clipped, mostly" if most else "Clipped, partly"
-    elif change.sign > 0:
-        words = "No"
-    about = f"clean training error of {usual.worse} minus {usual.better}, clipped gradients minus usual"
-    return Answer(words, f"{change.size} points", _interval(change, about))
+    if left.negligible and left.sign <= 0:
+        words = "Nothing is left"
+    elif left.sign > 0 and half:
+        words = "A little is left" if half < 0 else "Most is left"
+    about = f"clean training error of {left.worse} minus {left.better}, as it is and clipped; clipped"
+    about = _interval(left, about)
+    for name, (_, cost) in costs.items():
+        about += f"; {name.partition('(')[2].rstrip(')')}: {cost.size}"
+    return Answer(words, f"{usual.size} and {left.size} points", about)
 
 
 def options(table: pd.DataFrame) -> Answer | None:
@@ -251,9 +295,9 @@ def options(table: pd.DataFrame) -> Answer | None:
         return None
     settled = [one for one in claims if one.sign]
     last = settled[-1] if settled else claims[-1]
-    words = UNSETTLED
-    if last.sign:
-        words = "It matters here" if abs(last.gap.mean) >= NEGLIGIBLE else "Hardly matters"
+    ahead = last.gap.better if last.sign > 0 else last.gap.worse
+    option = {name: letter for letter, name in shortcuts.named(table).items()}
+    words = f"{option[ahead]} is best" if last.sign else UNSETTLED
     about = _interval(last.gap, f"test error of {last.gap.worse} minus {last.gap.better}")
     reverse = f"; {last.order.lower()}" if last.order == order.REVERSED else ""
     count = f"; {len(settled)} of {len(claims)} pairs settled"
@@ -268,7 +312,7 @@ def agreement(table: pd.DataFrame) -> Answer | None:
     shown, reversed_ = (
         sum(row.settles == word for row in rows) for word in (claims.SHOWN, claims.REVERSED)
     )
-    words = "Yes" if shown == len(rows) else "In part" if shown else "No" if reversed_ else UNSETTLED
+    words = {len(rows): "All of them", 0: "None"}.get(shown, f"{shown} of them")
     settled = f"; {reversed_} reversed" if reversed_ else ""
     others = ", ".join(
         f"{row.claim.words.lower()}: {row.verdict}" for row in rows if row.settles != claims.SHOWN

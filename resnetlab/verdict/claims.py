@@ -1,9 +1,9 @@
 """The paper's claims about depth, one by one: its number, ours with its interval, what that settles.
 
-One rule for every study (results/reference/README.md announced it): a claim is shown where all paired
-differences have its sign and their 95 % interval excludes 0. Networks at chance count as they are, and
-are named (`order.claims` concludes nothing from them). A study whose seeds were announced settles
-nothing before all of them have ended.
+A claim is shown where all paired differences have its sign and their 95 % interval excludes 0. Of seeds
+with which a network has not learnt nothing is concluded, as in `order.claims`; only where the rule was
+announced before the runs (results/reference/README.md) they count as they are. There nothing is settled
+before all announced seeds have ended.
 """
 
 from __future__ import annotations
@@ -21,13 +21,25 @@ from resnetlab.verdict import means
 
 SHOWN, REVERSED = "shown", "the reverse is shown"
 OPEN, NEAR = "not settled", f"less than {means.NEGLIGIBLE:g} point apart"
-FLOOR, MIXED = "both at 0.0 %: nothing to order", "several recipes: choose one"
+FLOOR, MIXED = "cannot show: {} at 0.0 %", "several recipes: choose one"
 # The error that a claim is asked on first of all, then the others.
 ERRORS = {name: means.MEASURED[name] for name in ("train_error_clean", "train_error", "test_error")}
 RULE = (
-    "Final error in percentage points, mean over seeds paired with themselves and its 95 % interval. "
-    "Shown: all seeds have the claim's sign and the interval excludes 0; networks at chance count as "
-    "they are. Of studies announced beforehand nothing is concluded before all their seeds have ended."
+    "Final error in percentage points, mean over seeds, each with itself, and the 95 % interval of "
+    "that mean. Shown: the differences of all seeds have the claim's sign, and the interval excludes 0."
+)
+FINE_PRINT = (
+    f"At least {means.ENOUGH_SEEDS} seeds are needed. The interval is Student's t over seeds; of few "
+    "seeds it can reach beyond what errors can be.",
+    "Not learnt: less than "
+    f"{means.LEARNT:g} points below a guess among the classes. Nothing is concluded from such seeds, "
+    "unless the study was announced before it ran: there they count as they are.",
+    "Of an announced study nothing is concluded before all its seeds have ended.",
+    "Where the shallow network makes no error at all with any seed, no deeper one can be better.",
+    "Nothing is corrected for the number of claims, studies and errors; columns of one study share "
+    "runs, and the studies of the digits share seeds.",
+    "All committed studies with two depths stand here. The recipe of the digits was chosen by looking "
+    "at their seed 0.",
 )
 BREAK = "  \n"  # of a line in Markdown
 NUMBERS = ("the paper", "ours", "n")  # of COLUMNS
@@ -51,6 +63,7 @@ class Asked:
     depths: tuple[int, int]  # shallow and deep
     how: str
     announced: bool = False
+    shallow_from: str = ""  # the study that has its shallow networks, "" for itself
     seeds: Mapping[str, frozenset[int]] = field(default_factory=dict)  # announced, by network
 
     def pair(self, kind: str) -> tuple[str, str]:
@@ -96,6 +109,7 @@ class Row:
     study: str  # its label: `digits` for a study of the user's own, `reference/digits`
     error: str  # a key of ERRORS
     gap: means.Contrast | None  # None: no seed that both networks have finished
+    learnt: means.Contrast | None = None  # over the seeds with which both have learnt
     diverged: tuple[str, ...] = ()  # runs of the two that have no final error
     mixed: bool = False  # runs of several recipes, data sets or precisions
     stuck: Mapping[str, int] = field(default_factory=dict)  # network -> its seeds that have not learnt
@@ -141,22 +155,25 @@ class Row:
     @property
     def settles(self) -> str:
         """What the difference settles, in a few words: the only place that decides it."""
-        count = self.gap.n if self.gap else 0
+        count, announced = self.gap.n if self.gap else 0, self.asked.announced
         if self.mixed:
             return MIXED
         if self.diverged:
             return f"not shown: {len(self.diverged)} diverged"
-        if self.planned and count < self.planned:
-            return "not run yet" if not count else "open: seeds are missing"
-        if self.gap is None:
+        if not count:
             return "not run yet"
-        if all(self.gap.at_floor):
-            return FLOOR
+        if announced and count < self.planned:
+            return "open: seeds are missing"
         if count < means.ENOUGH_SEEDS:
             return "too few seeds"
-        if self.gap.sign:
-            return SHOWN if self.gap.sign == self.claim.sign else REVERSED
-        return NEAR if self.gap.negligible else OPEN
+        gap = self.gap if announced else self.learnt
+        if gap is None or gap.n < means.ENOUGH_SEEDS:
+            return "too few of these seeds have learnt"
+        if gap.at_floor[1] and (all(gap.at_floor) or (self.claim.sign < 0 and gap.sign <= 0)):
+            return FLOOR.format(gap.better)
+        if gap.sign:
+            return SHOWN if gap.sign == self.claim.sign else REVERSED
+        return NEAR if gap.negligible else OPEN
 
     def cells(self) -> dict[str, str]:
         """The row as words, by the names of COLUMNS."""
@@ -176,7 +193,8 @@ class Row:
 
 def in_results(root: Path, *names: str) -> list[Row]:
     """`rows` of the results folder `root`: of the studies of these names, or of all."""
-    paths = [path for path in store.find_studies(root) if path.name in names or not names]
+    wanted = {*names, *(study.shallow_from for study in asked() if study.name in names)}
+    paths = [path for path in store.find_studies(root) if path.name in wanted or not names]
     found = rows((store.label_of(path, root), store.read_study(path).table()) for path in paths)
     return [row for row in found if not names or row.study.rpartition("/")[2] in names]
 
@@ -194,8 +212,10 @@ def rows(studies: Iterable[tuple[str, pd.DataFrame]], missing: bool = True) -> l
     for study in asked():
         unseen = [(study.name, store.table_of(()))] if study.announced and missing else []
         for label, table in there.get(study.name, unseen):
+            beside = there.get(study.shallow_from, [("", table[:0])])[-1][1]
+            whole = pd.concat([table, beside[beside["depth"] == study.depths[0]]])
             for claim in CLAIMS:
-                found += _asked_of(study, label, table, claim)
+                found += _asked_of(study, label, whole, claim)
     return found
 
 
@@ -204,15 +224,20 @@ def _asked_of(study: Asked, label: str, table: pd.DataFrame, claim: Claim) -> li
     own = table[table["network"].isin(pair)]
     if not study.planned(pair) and own["network"].nunique() < len(pair):
         return []
-    mixed = len(means.conditions(own).drop_duplicates()) > 1
+    # Where deep networks alone have a warm-up, their recipe is another one: `how` says so.
+    shared = means.CONDITION if not study.shallow_from else ["data", "precision"]
+    mixed = len(means.conditions(own)[shared].drop_duplicates()) > 1
     diverged = tuple(own[own["status"] == "diverged"]["run"])
     ended = own[own["status"] == "finished"]
     stuck = ended[~means.learnt(ended)].groupby("network")["seed"].nunique()
     named = {name: int(stuck[name]) for name in pair if name in stuck}
     found = []
     for error in ERRORS:
-        gap = None if mixed else means.contrast(own, *pair, error)
-        found.append(Row(claim, study, label, error, gap, diverged, mixed, named))
+        gap, learnt = (
+            None if mixed else means.contrast(part, *pair, error)
+            for part in (own, own[means.learnt(own)])
+        )
+        found.append(Row(claim, study, label, error, gap, learnt, diverged, mixed, named))
     return found
 
 

@@ -35,6 +35,9 @@ def on_dial(frame: pd.DataFrame) -> list[str]:
         return [*sentences, "Without a = 1 and another scale nothing can be compared."]
     if count < ENOUGH_SEEDS:
         return [*sentences, too_few("seeds to say how much is enough")]
+    if 0.0 in errors:
+        helps = "; ".join(f"a = {scale:g} {gap.brief}" for scale, gap in helping(errors).items())
+        sentences.append(f"Minus a = 0, seed by seed, in points: {helps}.")
     below = [scale for scale in means.index if scale != 1.0]
     gaps = {scale: _gap(errors, scale, 1.0) for scale in below}
     apart = "; ".join(f"a = {scale:g} {gap.brief}" for scale, gap in gaps.items())
@@ -45,6 +48,12 @@ def on_dial(frame: pd.DataFrame) -> list[str]:
     if enough:
         conclusion = f"From a = {enough[0]:g} on it is within {NEGLIGIBLE:g} point of a = 1, {SURELY}."
     return [*sentences, conclusion]
+
+
+def helping(errors: pd.DataFrame) -> dict[float, Contrast]:
+    """Error at each scale minus that without any shortcut, seed by seed; a row per seed."""
+    scales = [float(scale) for scale in errors.columns.astype(float) if scale]
+    return {scale: _gap(errors, scale, 0.0) for scale in scales}
 
 
 def _gap(errors: pd.DataFrame, scale: float, other: float) -> Contrast:

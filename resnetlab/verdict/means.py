@@ -198,6 +198,7 @@ class Contrast:
     better: str
     differences: tuple[float, ...]
     highest: tuple[float, float] = (math.nan, math.nan)  # error of either over those seeds, percent
+    ends: tuple[float, float] = (math.nan, math.nan)  # their means, whose difference is `mean`
 
     @property
     def n(self) -> int:
@@ -257,6 +258,11 @@ class Contrast:
         return self._rounded(self.mean, "+")
 
     @property
+    def two(self) -> str:
+        """`70.2 and 0.0 %`: what is subtracted."""
+        return "{:.1f} and {:.1f} %".format(*self.ends)
+
+    @property
     def within(self) -> str:
         """`95 % [+7.5, +12.5]`: the interval, from three seeds on; else ""."""
         return self._between.removeprefix(", ")
@@ -291,6 +297,5 @@ def contrast(
     if len(errors.columns) < 2 or errors.empty:
         return None
     differences = tuple(map(float, errors[worse] - errors[better]))
-    return Contrast(
-        worse, better, differences, (float(errors[worse].max()), float(errors[better].max()))
-    )
+    both = errors[[worse, better]]
+    return Contrast(worse, better, differences, tuple(both.max()), tuple(both.mean()))

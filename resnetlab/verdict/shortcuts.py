@@ -26,6 +26,12 @@ def on_shortcuts(table: pd.DataFrame) -> list[str]:
     return order.in_words(table, claims, missing)
 
 
+def named(table: pd.DataFrame) -> dict[str, str]:
+    """Shortcut option -> its network, of the deepest in the table."""
+    ordered = means.ordinary(table).sort_values("depth")
+    return dict(zip(ordered["shortcut"], ordered["network"], strict=True))
+
+
 def claims(table: pd.DataFrame) -> list[order.Claim]:
     """Every option against the first there is, at every depth, on training and test error."""
     found = []
