@@ -410,12 +410,16 @@ def test_arrow_keys_lead_through_the_lesson_without_any_control(
     tab.get_by_role("button", name="Reveal").wait_for()
     assert tab.locator(CHART).count() == 0
     tab.get_by_test_id("stSidebar").wait_for(state="hidden")
-    tab.get_by_label("The shallowest").fill("14")
-    tab.get_by_label("The shallowest").press("Tab")
-    tab.get_by_role("heading", name="Depth").click()  # keys go to the page again
-    tab.keyboard.press("ArrowRight")
+    tab.get_by_label("Both alike").fill("3")
+    tab.get_by_label("Both alike").press("Enter")
+    tab.keyboard.press("ArrowRight")  # the key goes to the page again
     tab.wait_for_url("**shown=true**")
-    tab.get_by_text("The shallowest: 14").wait_for()
+    tab.keyboard.press("ArrowLeft")
+    tab.get_by_role("button", name="Reveal").wait_for()
+    tab.get_by_label("The shallower one").fill("14")
+    tab.get_by_label("The shallower one").press("PageDown")  # a clicker, from within the field
+    tab.wait_for_url("**shown=true**")
+    tab.get_by_text("Both alike: 3 · The shallower one: 14").wait_for()
     tab.wait_for_selector(CHART)
     assert tab.locator(".js-plotly-plot").first.bounding_box()["y"] < 400, "the figure is in view"
     wait_for(tab, "document.querySelector('.live-chart').dataset.revealed === 'true'")
@@ -430,11 +434,16 @@ def test_a_screen_of_the_lesson_is_whole_for_a_hall_and_escape_leaves_it(
 ) -> None:
     if not (server.root / "digits").exists():
         write_study(server.root, study="digits", seeds=3)
-    address = f"{server.url}/lesson?screen=degradation&shown=true&projector=true"
+    address = f"{server.url}/lesson?screen=degradation&projector=true"
     tab = open_page("", url=address, size=(1280, 720))
+    for choice in ("The deeper one", "Both alike", "The shallower one"):
+        tab.get_by_label(choice).fill("11")
+    tab.get_by_role("button", name="Reveal").click()  # takes the last count along
+    tab.get_by_text("The shallower one: 11").wait_for()
     tab.wait_for_selector(".live-chart .main-svg")
-    keys = "document.querySelector('.st-key-lesson-steps').getBoundingClientRect().bottom"
-    wait_for(tab, f"{keys} <= 720")
+    ends = "document.querySelector('.st-key-lesson').getBoundingClientRect().bottom"
+    keys = "document.querySelector('.st-key-lesson-steps').getBoundingClientRect()"
+    wait_for(tab, f"{ends} <= {keys}.top && {keys}.bottom <= 720")
     wait_for(tab, "document.querySelector('.live-chart').dataset.revealed === 'true'")
     tab.keyboard.press("Escape")
     tab.wait_for_selector("[data-testid=stMetric]")

@@ -40,7 +40,9 @@ def screen(question: story.Question, shown: bool) -> None:
     """A question, or its figure and its answer."""
     part = story.CORE if question in story.CORE else story.ON_DEMAND
     about = "" if question in story.CORE else "Where the class asks, "
-    st.caption(f"{about}{part.index(question) + 1} of {len(part)}")
+    hands = [f"{choice}: {count}" for choice, count in tally(question).items() if count and shown]
+    voted = f", hands: {' · '.join(hands)}" if hands else ""
+    st.caption(f"{about}{part.index(question) + 1} of {len(part)}{voted}")
     st.title(question.title, anchor=False)
     if shown:
         reveal(question)
@@ -139,7 +141,7 @@ def close() -> None:
 
 
 def reveal(question: story.Question) -> None:
-    """The figure, which draws itself, the answer, and what had been predicted."""
+    """The figure, which draws itself, and the answer."""
     known = story.sources(question)
     if not known:
         st.info("Not measured yet. This measures it:", icon=":material/hourglass_empty:")
@@ -152,7 +154,6 @@ def reveal(question: story.Question) -> None:
             f"Cannot be shown: {error if isinstance(error, UsageError) else type(error).__name__}"
         )
         return
-    words = [f"{choice}: {count}" for choice, count in tally(question).items() if count]
     left, right = st.columns([1, 2.6])
     figures = [(figure, plots.untitled(figure)) for figure in seen.figures[-1:]]
     with left:
@@ -160,8 +161,6 @@ def reveal(question: story.Question) -> None:
             st.metric("Answer", seen.answer.words, label_visibility="collapsed")
             st.markdown(f"**{seen.answer.number}**")
             frame.say(seen.answer.about)
-        if words:
-            st.markdown(f"**Hands** {' · '.join(words)}")
         with st.container(key="lesson-small"):
             frame.say(*(small_print for _, small_print in figures), length=800)
     with right:
