@@ -11,7 +11,7 @@ function reveal(chart, figure, data, current) {
     if (!current()) return;
     const share = (now - began) / 1000 / data.seconds;
     if (share >= 1) {
-      window.Plotly.react(chart, figure.data, figure.layout, data.config);
+      window.Plotly.react(chart, figure.data, figure.layout);
       chart.dataset.revealed = "true";
       return;
     }
@@ -33,7 +33,7 @@ function reveal(chart, figure, data, current) {
       });
       return { ...trace, x: x_seen, y: y_seen, customdata: undefined, text: undefined };
     });
-    window.Plotly.react(chart, traces, layout, data.config);
+    window.Plotly.react(chart, traces, layout);
     requestAnimationFrame(draw);
   };
   requestAnimationFrame(draw);
@@ -67,7 +67,10 @@ export default function (component) {
       return;
     }
     const { frames, layout } = figure;
-    window.Plotly.react(chart, { data: figure.data, layout, frames, config: data.config });
+    // Another configuration, such as the name of the file that the camera saves, would make Plotly
+    // begin anew and forget the zoom.
+    window.Plotly.react(chart, { data: figure.data, layout, frames, config: chart.drawn ? undefined : data.config });
+    chart._context.toImageButtonOptions = data.config.toImageButtonOptions ?? {};
     // Points alone have no way along which to be drawn: they stand there at once.
     const drawn = figure.data.some((trace) => trace.type === "bar" || (trace.mode ?? "lines").includes("lines"));
     if (data.seconds && drawn && !chart.drawn && !matchMedia("(prefers-reduced-motion: reduce)").matches)

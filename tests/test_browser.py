@@ -239,6 +239,30 @@ def test_zoom_and_hidden_curves_survive_live_rows(
         assert tab.evaluate(hidden) == curves
 
 
+def test_zoom_along_the_steps_survives_another_quantity(
+    server: Server, open_page: Callable[..., Any]
+) -> None:
+    if not (server.root / "digits").exists():
+        write_study(server.root, study="digits", seeds=3)
+    tab = open_page("", url=f"{server.url}/compare?study=digits")
+    tab.wait_for_selector(".live-chart .nsewdrag")
+    zoom = "document.querySelector('.live-chart')._fullLayout.xaxis.range"
+    before = tab.evaluate(zoom)
+    drag = tab.locator(".live-chart .nsewdrag").first
+    drag.scroll_into_view_if_needed()
+    box = drag.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.5)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5 + 2, steps=5)
+    tab.mouse.up()
+    wait_for(tab, f"JSON.stringify({zoom}) !== {str(before).replace(' ', '')!r}")
+    zoomed = tab.evaluate(zoom)
+    tab.get_by_label("Quantity").first.click()
+    tab.get_by_role("option", name="test error", exact=True).click()
+    wait_for(tab, "document.querySelector('.live-chart').layout.title.text.includes('Test error')")
+    assert tab.evaluate(zoom) == zoomed
+
+
 def test_an_empty_page_fills_when_a_study_begins(
     server: Server, open_page: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -500,7 +500,7 @@ def test_a_recipe_chosen_by_its_outcome_says_so_and_what_stays_without_that_seed
         "Final test error of plain-56 minus plain-20 (The paper's order)."
     )
     few = on_degradation(frame[frame["seed"] < 3])
-    assert few[-1].endswith("Without seed 0 too few seeds are left to say anything.")
+    assert few[-1].endswith("Without seed 0 too few seeds that have learnt are left to say anything.")
     assert "Recipe" not in "".join(on_degradation(frame.assign(data="cifar10")))
     later = on_degradation(frame[frame["seed"] > 0])
     assert later[-1].endswith("resnet-56 0.0 and 16.5 %.")

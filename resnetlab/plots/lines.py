@@ -260,8 +260,7 @@ def with_differences(
             rows.append((None, "", None))
             continue
         pairs = paired(name, baseline, values)
-        low, high = pairs.interval
-        rows.append((pairs.mean, f"[{low:+.3g}, {high:+.3g}]" if pairs.n > 2 else "", pairs.n))
+        rows.append((pairs.mean, pairs.within.partition(" % ")[2], pairs.n))
     added = pd.DataFrame(rows, columns=["difference", "interval", "pairs"], index=table.index)
     return table.join(added.astype({"difference": float, "pairs": "Int64"}))
 

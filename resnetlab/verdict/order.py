@@ -109,6 +109,8 @@ def in_words(
             moved = [f"{one.head} ({one.order})" for one in left if one.order != orders.get(one.head)]
             conclusion = f"changes: {'; '.join(moved)}" if moved else "every conclusion above stays"
             if not left or all(claim.order == TOO_FEW for claim in left):
-                conclusion = "too few seeds are left to say anything"
+                conclusion = "too few seeds that have learnt are left to say anything"
+            if all(claim.order == TOO_FEW for claim in found):
+                continue  # nothing is concluded with it either
             sentences.append(f"Without seed {' and '.join(map(str, looked_at))} {conclusion}.")
     return sentences
