@@ -435,6 +435,16 @@ def test_the_filter_and_the_differences(folder: Path, open_page: Open) -> None:
     assert list(named(app)) == ["resnet-14 (n = 2)"], "filter, chart and table are one"
     box(app, "text_input", "filter").set_value("resnet -seed:1").run()
     assert list(numbers(app)["seeds"]) == ["0", "0"]
+    for words, left in (
+        ("depth:8,14 family:plain", ["plain-14", "plain-8"]),
+        ("plain-8|resnet-8", ["plain-8", "resnet-8"]),
+        ("depth:1", []),  # a field has a value whole
+        ("-depth:8 -shortcut:a", ["plain-14"]),
+    ):
+        box(app, "text_input", "filter").set_value(words).run()
+        assert sorted(numbers(app).index) == left if left else app.info, words
+    box(app, "text_input", "filter").set_value("deep:8").run()
+    assert any("no run has a field 'deep'; there are " in item.value for item in app.text)
     box(app, "text_input", "filter").set_value("nobody").run()
     assert "No run has these words" in app.info[0].value
     box(app, "text_input", "filter").set_value("").run()

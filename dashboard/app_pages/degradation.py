@@ -153,8 +153,8 @@ def limits(means: pd.DataFrame) -> None:
         "while they are counted. The clean column has no such lag.\n"
         "- A network that trains worse within these steps might catch up with many more; "
         "the paper saw the gap stay for 64,000.\n"
-        "- A gap shows *that* depth makes the training harder, not *why*. *Gradient norms* looks at one "
-        f"suspect, and *Why, answered* at all that were measured.\n- {verdict.ELSEWHERE}",
+        "- A gap shows *that* depth makes the training harder, not *why*. *Gradient norms* looks at "
+        f"one suspect, *Why, answered* at all that were measured.\n- {verdict.ELSEWHERE}",
     )
 
 
