@@ -120,8 +120,13 @@ def beside(part: comparison.Part, table: pd.DataFrame, quantity: str) -> tuple[p
     return rows, plots.beside_the_paper(rows, *words)
 
 
-def beside_figure_6(table: pd.DataFrame) -> go.Figure:
-    return beside(comparison.FIGURE_6, verdict.ordinary(table), "train_error")[1]
+def beside_the_claims(table: pd.DataFrame) -> go.Figure:
+    rows = claims.of_table(table)
+    drawn = [
+        row.cells() | row.numbers() | {"paper": row.paper[0], "settles": row.settles} for row in rows
+    ]
+    names = ["claim", "pair", "paper", "mean", "low", "high", "settles"]
+    return plots.beside_the_claims(pd.DataFrame(drawn, columns=names), plots.conditions(table))
 
 
 def training_curves(table: pd.DataFrame) -> go.Figure:
@@ -164,7 +169,7 @@ SHOWN: dict[str, tuple[Sequence[Draw], Say, Brief]] = {
         briefly.rounding,
     ),
     "precisions": ([by_precision], verdict.on_precisions, briefly.precisions),
-    "agreement": ([beside_figure_6], claims.in_words, briefly.agreement),
+    "agreement": ([beside_the_claims], claims.in_words, briefly.agreement),
     "shortcut-options": ([by_option], verdict.on_shortcuts, briefly.options),
 }
 TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))

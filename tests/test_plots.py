@@ -321,7 +321,7 @@ GRAMMAR = {
     "learning_rates": "colour: schedule",
     "network_drawing": "colour of a box: stage",
     "block_drawing": "colour of a box: stage",
-    "block_strip": "batch norm and the relu",
+    "block_strip": "without batch norm",
     "beside_the_paper": "hollow: the paper",
 }
 

@@ -8,12 +8,16 @@ from dashboard import frame, story
 
 MOST = 1  # sentences of the verdict at once; the others fold out
 LESSON = "app_pages/lesson.py"
+CLOSE = """The last screen has the whole in a sentence, the answers one by one, and the questions that \
+a class asks next; each leads to its screen, and Right leads back. Ask what they would measure, before \
+you show what was."""
 
 
 def page() -> None:
     frame.head("notes", count=len(story.STORY))
     for number, question in enumerate([*story.CORE, *story.ON_DEMAND], start=1):
         note(number, question)
+    frame.section("Minutes 38 to 40: what would you ask next?", CLOSE)
 
 
 def note(number: int, question: story.Question) -> None:

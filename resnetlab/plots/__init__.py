@@ -1,6 +1,6 @@
 """The figures: functions from frames to plotly figures, a file per question of the lesson."""
 
-from resnetlab.plots.beside import beside_the_paper
+from resnetlab.plots.beside import beside_the_claims, beside_the_paper
 from resnetlab.plots.block import block_drawing, block_strip
 from resnetlab.plots.compare import compare_curves, looks_of, swatch
 from resnetlab.plots.construction import same_function, trained_on

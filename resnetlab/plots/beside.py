@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from html import escape
 from typing import Any
 
@@ -10,7 +11,7 @@ import plotly.graph_objects as go
 
 from resnetlab.plots import draw, style
 from resnetlab.plots.style import empty, finish
-from resnetlab.verdict import order
+from resnetlab.verdict import claims, order
 
 # The sign of what `order.Claim.order` says of a network and the one above it, in words too.
 _TICKS = {
@@ -21,6 +22,7 @@ _TICKS = {
     order.FLOOR: ("· nothing to order", style.GREY),
 }
 _OPEN = ("· not settled", style.GREY)
+_SETTLED = {claims.SHOWN: style.GREEN, claims.REVERSED: style.RED}
 
 
 def beside_the_paper(rows: pd.DataFrame, error: str, ours: str, papers: str, apart: bool) -> go.Figure:
@@ -74,3 +76,34 @@ def beside_the_paper(rows: pd.DataFrame, error: str, ours: str, papers: str, apa
     subtitle = escape(f"the paper: {papers}; ours: {ours}")
     finish(figure, title, subtitle, legend, 200 + 30 * len(rows), below=60)
     return figure.update_layout(margin_r=150, margin_l=120, showlegend=False)
+
+
+def beside_the_claims(rows: pd.DataFrame, ours: str) -> go.Figure:
+    """A row per claim: the paper's difference hollow, ours full with its interval, what that settles.
+
+    `rows` has claim and pair (words), paper, mean, low and high (points; NaN where there is none) and
+    settles; `ours` says on which data. The paper's and ours have an axis each.
+    """
+    if rows.empty:
+        return empty("These runs ask none of the claims.")
+    figure = draw.panels(["the paper's", "ours"], "points", "", horizontal_spacing=0.06)
+    names = []
+    for claim, word in rows[["claim", "settles"]].to_numpy():
+        bold = [f"<b>{escape(line)}</b>" for line in textwrap.wrap(word, 24)]
+        names.append("<br>".join([*map(escape, textwrap.wrap(claim, 24)), *bold]))
+    hollow = {"symbol": "circle-open", "size": 13, "color": style.GREY, "line": {"width": 2}}
+    pairs: dict[str, Any] = {"customdata": rows["pair"], "cliponaxis": False}
+    draw.points(figure, rows["paper"], names, hollow, "the paper, %{customdata}", **pairs)
+    colours = [_SETTLED.get(str(word), style.GREY) for word in rows["settles"]]
+    reach: dict[str, Any] = {"type": "data", "array": rows["high"] - rows["mean"]}
+    reach |= {"thickness": 2, "color": style.GREY}
+    full = {"symbol": "circle", "size": 13, "color": colours}
+    draw.points(figure, rows["mean"], names, full, "ours, %{customdata}", col=2, error_x=reach, **pairs)
+    listed = {"type": "category", "categoryorder": "array", "categoryarray": names[::-1]}
+    figure.update_yaxes(**listed).update_xaxes(rangemode="tozero", zeroline=True)
+    figure.add_vline(x=0, line={"dash": style.DOTTED, "color": style.GREY})
+    legend = ["hollow: the paper, full: ours with the 95 % interval of the mean"]
+    finish(
+        figure, "The paper's claims about depth", escape(ours), legend, 190 + 90 * len(rows), below=60
+    )
+    return figure.update_layout(margin_r=20, margin_l=205, showlegend=False)

@@ -77,7 +77,7 @@ def block_strip() -> go.Figure:
     figure.add_scatter(x=[3.75], y=[0], mode="markers", marker=sign, hoverinfo="skip", row=2, col=1)
     figure.update_xaxes(range=[-0.15, 6.1], visible=False, fixedrange=True)
     figure.update_yaxes(range=[-0.4, 1.3], visible=False, fixedrange=True)
-    finish(figure, "Two blocks", "", ["batch norm and the ReLU behind the sum are left out"], 350)
+    finish(figure, "Two blocks", "", ["without batch norm and the last ReLU"], 350)
     margin = {"l": 4, "r": 4, "t": 104, "b": 8}
     return figure.update_layout(barmode="overlay", dragmode=False, margin=margin, showlegend=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import Any
 
@@ -86,7 +87,8 @@ def _names_left(figure: go.Figure) -> int:
     names = [name for trace in figure.data if (trace.yaxis or "y") in axes for name in trace.y]
     for axis in axes.values():
         axis.title.text = None
-    return round(14 + _LETTER * max(map(len, map(str, names)))) if names else 0
+    lines = [re.sub("<[^>]*>", "", line) for name in names for line in str(name).split("<br>")]
+    return round(14 + _LETTER * max(map(len, lines))) if names else 0
 
 
 def _put_below(figure: go.Figure, height: float, turned: int) -> int:

@@ -50,9 +50,9 @@ def layer_responses(
     figure.update_xaxes(title_text="layer (1 = first convolution)", row=1)
     if by_size:
         figure.update_xaxes(title_text="rank (1 = largest response)", row=2)
-    figure.update_yaxes(title_text="standard deviation", rangemode="tozero")
+    figure.update_yaxes(title_text="deviation of the response", rangemode="tozero")
     if log:
-        figure.update_yaxes(type="log", dtick="D2")
+        figure.update_yaxes(type="log", dtick="D2", minorloglabels="complete")
     subtitle = conditions(responses) if len(responses) else "The paper's own lines; none of ours."
     legend = [colours, DASHED_PLAIN, *(["thin: the paper's"] if papers else [])]
     low: dict[str, int] = {"height": 800, "below": 170} if by_size else {"height": 500, "below": 110}

@@ -8,6 +8,7 @@ dashboard/story.toml), or UNSETTLED.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ from resnetlab.verdict.surface import local_minima
 from resnetlab.verdict.words import percent, times
 
 UNSETTLED = "Not settled"
+_WARM = re.compile(r"warmup_lr \S+, warmup_steps (\S+)")  # in the label of a recipe
 _PARTS = {0.1: "a tenth", 0.25: "a quarter", 0.5: "a half", 0.75: "three quarters", 1.0: "the whole"}
 ROUNDED = 1e-3  # of what one disturbed weight changes: less is rounding, and the function is the same
 
@@ -284,7 +286,8 @@ def first_step(table: pd.DataFrame) -> Answer | None:
     about = f"clean training error of {left.worse} minus {left.better}, as it is and clipped; clipped"
     about = _interval(left, about)
     for name, (_, cost) in costs.items():
-        about += f"; {name.partition('(')[2].rstrip(')')}: {cost.size}"
+        change = _WARM.sub(r"warm-up, \1 steps", name.partition("(")[2].rstrip(")"))
+        about += f"; {change}: {cost.size}"
     return Answer(words, f"{usual.size} and {left.size} points", about)
 
 

@@ -29,6 +29,8 @@ RULE = (
     "that mean. Shown: the differences of all seeds have the claim's sign, and the interval excludes 0."
 )
 FINE_PRINT = (
+    "Clean training error: that of the finished network on all its training images as they are. "
+    "Training error: the running one, counted while it trains.",
     f"At least {means.ENOUGH_SEEDS} seeds are needed. The interval is Student's t over seeds; of few "
     "seeds it can reach beyond what errors can be.",
     "Not learnt: less than "
