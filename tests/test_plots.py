@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -323,6 +324,7 @@ GRAMMAR = {
     "block_drawing": "colour of a box: stage",
     "block_strip": "without batch norm",
     "beside_the_paper": "hollow: the paper",
+    "beside_the_claims": "hollow: the paper",
 }
 
 
@@ -357,6 +359,13 @@ def draw_blocks(_: Any) -> go.Figure:
     return plots.block_drawing({key: drawn_block(name, "stage2.0") for key, name in names.items()})
 
 
+def draw_claims(_: pd.DataFrame) -> go.Figure:
+    names = ["claim", "pair", "paper", "mean", "low", "high", "settles"]
+    rows = [("Deeper is worse", "b minus a", 1.5, 20.0, 10.0, 30.0, "shown")]
+    rows += [("Deeper is better", "c minus d", math.nan, 2.0, -1.0, 5.0, "not settled")]
+    return plots.beside_the_claims(pd.DataFrame(rows, columns=names), "digits")
+
+
 def draw_beside(_: Any) -> go.Figure:
     rows = [("plain-20", 1.4, 0.5, 0.1, 3, "", ""), ("plain-56", 5.8, 70, 9, 3, "plain-20", REVERSED)]
     columns = ["network", "paper", "ours", "sd", "n", "against", "order"]
@@ -380,6 +389,7 @@ EVERY: list[tuple[str, Callable[[pd.DataFrame], go.Figure], Callable[..., pd.Dat
     ("block_drawing", draw_blocks, rates),
     ("block_strip", lambda _: plots.block_strip(), rates),
     ("beside_the_paper", draw_beside, rates),
+    ("beside_the_claims", draw_claims, rates),
 ]
 
 

@@ -198,7 +198,7 @@ def test_the_notes_say_what_each_screen_is_for_and_what_comes_out(
 ) -> None:
     path = copy(folder, "gradient-correlation")
     app = open_page(NOTES)
-    assert len(app.header) == len(story.STORY)
+    assert len(app.header) == len(story.STORY) + 1  # and the close
     answer = briefly.gradient_correlation(store.read_measurement(path).frame)
     assert answer is not None
     assert f"**{answer.words}: {answer.number}**" in markup(app)

@@ -86,7 +86,7 @@ def beside_the_claims(rows: pd.DataFrame, ours: str) -> go.Figure:
     """
     if rows.empty:
         return empty("These runs ask none of the claims.")
-    figure = draw.panels(["the paper's", "ours"], "points", "", horizontal_spacing=0.06)
+    figure = draw.panels(["the paper's", "ours"], "points", "claim", horizontal_spacing=0.06)
     names = []
     for claim, word in rows[["claim", "settles"]].to_numpy():
         bold = [f"<b>{escape(line)}</b>" for line in textwrap.wrap(word, 24)]
@@ -106,4 +106,4 @@ def beside_the_claims(rows: pd.DataFrame, ours: str) -> go.Figure:
     finish(
         figure, "The paper's claims about depth", escape(ours), legend, 190 + 90 * len(rows), below=60
     )
-    return figure.update_layout(margin_r=20, margin_l=205, showlegend=False)
+    return figure.update_layout(margin_r=20, margin_l=225, showlegend=False)
