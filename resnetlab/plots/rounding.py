@@ -85,7 +85,7 @@ def error_by_condition(
     every = list(verdict.PRECISIONS if by == "precision" else sorted(values.unique(), key=_in_order))
     if by == "recipe":
         named = _changes(every)
-        values, every, word = values.map(named), list(named.values()), f"changes of recipe {every[0]}"
+        values, every, word = values.map(named), list(named.values()), f"recipe {every[0]}"
     order = [value for value in every if (values == value).any()]
     labels = draw.in_words(values, order, "{:,}" if by == "steps_planned" else "{}")
     places = list(labels.cat.categories)
