@@ -280,6 +280,7 @@ def small(figure: go.Figure) -> go.Figure:
         margin={"l": 60, "r": 28 if below > 56 else 8, "t": above, "b": below}, dragmode=False
     )
     copy.update_layout(showlegend=named <= 6, legend=legend)
+    copy.update_xaxes(title_text=None, selector={"type": "category"})  # its names say what they are
     return copy.update_annotations(font_size=12)
 
 
