@@ -57,7 +57,8 @@ def test_of_what_has_not_learnt_nothing_is_concluded_but_where_that_was_announce
     one = row(48).gap
     settled = "too few of these seeds have learnt"
     at_chance = row(48, 50, 51, learnt=one, stuck={"plain-56": 2})
-    assert at_chance.verdict == f"{settled}; not learnt: plain-56 (2 seeds)"
+    without = "; without them +48.0, n = 1"
+    assert at_chance.verdict == f"{settled}; not learnt: plain-56 (2 seeds){without}"
     assert row(48, 50, 51, learnt=None).settles == settled
     assert row(48, 50, 51, learnt=one, planned=3).settles == claims.SHOWN
 

@@ -82,7 +82,6 @@ def page() -> None:
     view = choose_view(quantities, places)
     curves = curves_of(chosen, view, search, baseline)
     if curves is None:
-        st.info("No run has these words.", icon=":material/filter_alt_off:")
         return
     left = {label: run for runs in curves.members for label, run in runs.items()}
     if curves.baseline and view.log_y:  # half of the differences lie below 0
@@ -133,9 +132,11 @@ def curves_of(chosen: lines.Runs, view: View, search: Any, place: Any) -> Curves
     try:
         left = lines.matching(ordered, wanted or "")
     except UsageError as error:
-        frame.say(f"Filter: {error}.", length=1000)
+        st.warning("This filter asks for what runs do not have:", icon=":material/filter_alt_off:")
+        frame.say(f"{error}.", length=1000)
         return None
     if not left:
+        st.info("No run has these words.", icon=":material/filter_alt_off:")
         return None
     shown, members = lines_of(left, view)
     # By a run of each curve, as a curve is called by less where less is left to tell it from.

@@ -26,11 +26,15 @@ FLOOR, MIXED = "cannot show: {} at 0.0 %", "several recipes: choose one"
 ERRORS = {name: means.MEASURED[name] for name in ("train_error_clean", "train_error", "test_error")}
 RULE = (
     "Final error in percentage points, mean over seeds, each with itself, and the 95 % interval of "
-    "that mean. Shown: the differences of all seeds have the claim's sign, and the interval excludes 0."
+    "that mean: deep minus shallow, in the last column plain minus residual. Shown: the differences of "
+    "all seeds have the claim's sign, and the interval excludes 0."
 )
 FINE_PRINT = (
     "Clean training error: that of the finished network on all its training images as they are. "
     "Training error: the running one, counted while it trains.",
+    "Above 0 is what the paper claims of plain networks and of shortcuts, below 0 what it claims of "
+    "depth in residual ones. The reverse is shown by the same rule with the other sign; less than "
+    f"{means.NEGLIGIBLE:g} point apart is a difference whose whole interval is.",
     f"At least {means.ENOUGH_SEEDS} seeds are needed. The interval is Student's t over seeds; of few "
     "seeds it can reach beyond what errors can be.",
     "Not learnt: less than "
@@ -152,7 +156,11 @@ class Row:
     @property
     def not_learnt(self) -> str:
         stuck = [f"{name} ({seeds} seed{'s' * (seeds > 1)})" for name, seeds in self.stuck.items()]
-        return f"not learnt: {', '.join(stuck)}" if stuck else ""
+        if not stuck:
+            return ""
+        others = self.learnt if self.learnt and self.gap and self.learnt.n < self.gap.n else None
+        without = f"; without them {others.brief}, n = {others.n}" if others else ""
+        return f"not learnt: {', '.join(stuck)}{without}"
 
     @property
     def settles(self) -> str:
@@ -273,7 +281,8 @@ def matrix(found: Iterable[Row]) -> pd.DataFrame:
     lines: dict[str, dict[str, str]] = {}
     for row in found:
         shallow, deep = row.asked.depths
-        about = f"{row.asked.how}; {deep} and {shallow} layers{BREAK}`{row.study}`"
+        plan = ", announced" if row.asked.announced else ""
+        about = f"{row.asked.how}; {deep} and {shallow} layers{plan}{BREAK}`{row.study}`"
         cell = lines.setdefault(about, {})
         ours = ", ".join(filter(None, (row.ours, f"n = {row.n}")))
         papers = f"the paper {row.paper[0]:+.2f}" if row.paper[1] else ""
