@@ -142,6 +142,8 @@ long-runs: $(READY)
 FROM ?= ../long-runs
 STUDIES ?= depth-real* imagenet-tiny*
 UNDER_WAY := results/.under-way
+# Weights of what has ended, until notebook 07 has measured all runs of a study.
+WEIGHTS := results/.weights
 keep: $(READY)
 	@rm -rf $(UNDER_WAY)
 	@for run in $(foreach study,$(STUDIES),$(FROM)/results/$(study)/*/); do \
@@ -159,6 +161,10 @@ keep: $(READY)
 	    done; \
 	    $(BIN)/python results/rewrite.py "$$new" || { rm -rf "$$new"; exit 1; }; \
 	    rm -rf "$$here" && mv "$$new" "$$here" && echo "kept $$here" || exit 1; \
+	    if ls "$$run"checkpoints/step-*.pt >/dev/null 2>&1; then \
+	        to=$(WEIGHTS)/$${run#$(FROM)/results/}; mkdir -p "$$to"; \
+	        $(BIN)/resnetlab weights "$$run" --out "$$to" || exit 1; \
+	    fi; \
 	done
 	@$(BIN)/python results/told.py
 	@echo "README.md has the new table; notebooks 10 and 12 show these runs: execute them again"

@@ -26,6 +26,7 @@ NOT_CARRIED = (
     "results/rewrite.py",
     "results/told.py",
     "results/.under-way/",
+    "results/.weights/",
 )
 
 

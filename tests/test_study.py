@@ -142,6 +142,7 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     stand_in(here, "python")
+    (here / ".venv" / "bin" / "resnetlab").symlink_to("python")  # both log what they are asked
     for run, ended in (("plain-8-seed1", True), ("plain-8-seed2", False)):
         folder = there / "results" / "depth-real" / run
         (folder / "checkpoints").mkdir(parents=True)
@@ -167,7 +168,9 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
         ["run.json", "metrics.jsonl", "probes.jsonl", "timing.jsonl", "summary.json"]
     )
     rewritten = "results/rewrite.py results/reference/depth-real/plain-8-seed1.new"
-    assert (here / "log").read_text().splitlines() == [rewritten, "results/told.py"]
+    ended = there / "results" / "depth-real" / "plain-8-seed1"
+    weights = f"weights {ended}/ --out results/.weights/depth-real/plain-8-seed1/"
+    assert (here / "log").read_text().splitlines() == [rewritten, weights, "results/told.py"]
 
     # What has not ended goes on elsewhere from its newest checkpoint, and is nothing that pages show.
     way = here / "results" / ".under-way"
