@@ -118,14 +118,18 @@ bench: $(READY)
 
 # The plan is in results/reference/README.md. Hours of training: at the lowest priority, and from a clone of its
 # own, so that work on the project does not disturb it. Interrupted, the same command goes on where it was. The
-# shallow networks of a seed come first: something has ended, and can be kept, before a machine goes.
+# shallow networks of a seed come first: something has ended, and can be kept, before a machine goes. What is
+# committed of these images, ended or under way, is not begun again.
 IMAGES ?= cifar10
 , := ,
 TINY ?= tiny-imagenet
+STUDIES ?= depth-real* imagenet-tiny*
+UNDER_WAY := results/.under-way
 long-runs: $(READY)
-	@for run in $(UNDER_WAY)/*/*/; do \
-	    here=results/$${run#$(UNDER_WAY)/}; \
-	    [ ! -d "$$run" ] || [ -e "$$here" ] || { mkdir -p "$$here" && cp -r "$$run." "$$here" && echo "goes on: $$here"; }; \
+	@for run in $(foreach study,$(STUDIES),$(UNDER_WAY)/$(study)/*/ results/reference/$(study)/*/); do \
+	    here=$${run#$(UNDER_WAY)/}; here=results/$${here#results/reference/}; \
+	    grep -qsF -e '"name": "$(IMAGES)"' -e '"name": "$(TINY)"' "$$run"run.json && [ ! -e "$$here" ] || continue; \
+	    mkdir -p "$$here" && cp -r "$$run." "$$here" && echo "goes on: $$here" || exit 1; \
 	done
 	@for study in $(foreach seed,1 2 3,"depth-real --seeds $(seed) --depths 8$(,)20 --data $(IMAGES)" \
 	    "depth-real --seeds $(seed) --data $(IMAGES)") "depth-real-clip --data $(IMAGES)" \
@@ -140,8 +144,6 @@ long-runs: $(READY)
 # notebooks. Of what has not ended the newest checkpoint and the logs: `make long-runs` goes on from them on any
 # machine, where otherwise hours would start again. A dot folder, which no reader of results looks into.
 FROM ?= ../long-runs
-STUDIES ?= depth-real* imagenet-tiny*
-UNDER_WAY := results/.under-way
 # Weights of what has ended, until notebook 07 has measured all runs of a study.
 WEIGHTS := results/.weights
 keep: $(READY)

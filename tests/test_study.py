@@ -155,6 +155,7 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
             "run.lock",
         ):
             (folder / name).write_text(name)
+        (folder / "run.json").write_text('{"data": {"name": "folder:x"}}')
         for step in (1, 2):
             for kind in ("pt", "json"):
                 (folder / "checkpoints" / f"step-0000000{step}.{kind}").write_text(f"{kind} {step}")
@@ -182,11 +183,14 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
     assert not [path for path in store.find_studies(here / "results") if way in path.parents]
     stand_in(elsewhere := tmp_path / "elsewhere", "resnetlab")
     shutil.copytree(way, elsewhere / "results" / ".under-way")
+    shutil.copytree(kept, elsewhere / "results" / "reference" / "depth-real")
     (own := elsewhere / "results" / "depth-real" / "plain-8-seed9").mkdir(parents=True)
+    assert "goes on" not in make("long-runs", cwd=elsewhere).stdout, "runs on other images are not these"
     for goes_on in (True, False):
-        done = make("long-runs", cwd=elsewhere)
+        done = make("long-runs", "IMAGES=folder:x", cwd=elsewhere)
         assert done.returncode == 0, done.stderr
-        assert (f"goes on: results/{run}/" in done.stdout) == goes_on, "never over what is there"
+        for name in (run, "depth-real/plain-8-seed1"):  # what has ended is not trained again either
+            assert (f"goes on: results/{name}/" in done.stdout) == goes_on, "never over what is there"
         copied = elsewhere / "results" / run
         assert (copied / newest[1]).read_text() == "pt 2"
         (copied / newest[1]).write_text("pt 2")
