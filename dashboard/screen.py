@@ -27,10 +27,10 @@ _look = st.components.v2.component(
   }});
   addEventListener("beforeprint", () => fit({PAPER}));
   addEventListener("afterprint", () => fit(0));
-  // Whoever has typed a number goes on by key: the field would keep keys for itself.
+  // Who has typed a count of hands goes on by key: the field would keep keys for itself.
   addEventListener("keydown", (event) => {{
     const field = event.target;
-    if (field.tagName !== "INPUT" || field.type !== "number") return;
+    if (!field.matches(".st-key-lesson input[type=number]")) return;
     const leads = ["PageDown", "PageUp"].includes(event.key);
     if (!leads && event.key !== "Enter") return;
     setTimeout(() => {{

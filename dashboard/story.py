@@ -20,7 +20,7 @@ import plotly.graph_objects as go
 from dashboard import cached
 from resnetlab import plots, store, verdict
 from resnetlab.studies import lesson
-from resnetlab.verdict import briefly, claims, comparison
+from resnetlab.verdict import briefly, claims
 
 Draw = Callable[[pd.DataFrame], go.Figure]
 Say = Callable[[pd.DataFrame], Sequence[str]]
@@ -102,22 +102,6 @@ def by_option(table: pd.DataFrame) -> go.Figure:
 def rounding_by_layer(values: pd.DataFrame) -> go.Figure:
     depths = values["depth"]
     return plots.gradient_error_by_layer(values[depths.isin([depths.min(), depths.max()])])
-
-
-ERRORS = {"train_error": "final training error", "test_error": "final test error"}
-
-
-def beside(part: comparison.Part, table: pd.DataFrame, quantity: str) -> tuple[pd.DataFrame, go.Figure]:
-    """`comparison.in_order` of the finished runs of a table of one condition, and its picture."""
-    rows = comparison.in_order(part, table, quantity)
-    finished = table[(table["status"] == "finished") & table["network"].isin(rows["network"])]
-    words = (
-        ERRORS[quantity],
-        plots.conditions(finished),
-        part.how,
-        bool(verdict.reasons_apart(finished)),
-    )
-    return rows, plots.beside_the_paper(rows, *words)
 
 
 def beside_the_claims(table: pd.DataFrame) -> go.Figure:

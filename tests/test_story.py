@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from dashboard_data import charts, opened, write_study
 from streamlit.testing.v1 import AppTest
@@ -14,9 +15,10 @@ from test_pages import markup, texts
 from test_why import copy
 
 from dashboard import story
-from resnetlab import store
+from resnetlab import paper, store, verdict
 from resnetlab.studies import lesson
 from resnetlab.verdict import briefly
+from resnetlab.verdict.surface import local_minima
 
 LESSON, NOTES = "app_pages/lesson.py", "app_pages/notes.py"
 Open = Callable[..., AppTest]
@@ -213,3 +215,66 @@ def test_charts_that_draw_themselves_are_told_how_long(folder: Path, open_page: 
     app = open_page(screen="gradient-correlation", shown="true")
     (chart,) = [item for item in app.get("bidi_component") if "live_chart" in item.proto.component_name]
     assert json.loads(chart.proto.json)["seconds"] > 0
+
+
+def committed(name: str) -> pd.DataFrame:
+    """The values that a screen of the lesson shows of the committed results."""
+    question = next(question for question in story.STORY if question.name == name)
+    return story.first(story.sources(question))[1]()[0]
+
+
+def settled(first: pd.Series, second: pd.Series) -> int:
+    """Whether the differences over shared seeds have a sign that their interval allows."""
+    gaps = (first - second).dropna()
+    return verdict.Contrast("", "", tuple(gaps)).sign
+
+
+def test_what_a_teacher_is_told_to_say_is_so_in_the_committed_results(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sentences of story.toml that are written by hand and speak of what a figure shows."""
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(Path(__file__).parents[1] / "results"))
+    told = {question.name: question.say + question.student for question in story.STORY}
+
+    runs = committed("degradation")
+    deep = runs[runs["network"] == "resnet-56"]["train_error"]
+    assert ((deep > 20).sum(), (deep < 2).sum()) == (1, len(deep) - 1)
+    assert "One of the deep residual networks is bad" in told["degradation"]
+
+    norms = story.norms(committed("at-initialisation"))
+    bare = norms[(norms["norm"] != "with batch norm") & (norms["network"] == "plain-110")]["value"]
+    assert bare.max() < 1e-9
+    assert bare.max() / bare.min() < 100
+    assert "tiny, in all layers alike" in " ".join(told["at-initialisation"].split())
+
+    dial = committed("shortcut-dial").pivot_table("train_error_clean", "seed", "scale")
+    assert dial[0.75].mean() < dial[1.0].mean()
+    assert settled(dial[0.75], dial[1.0]) == 0
+    assert ((dial[1.0] > 20).sum(), (dial[1.0] < 2).sum()) == (1, len(dial) - 1)
+    assert "these seeds do not settle it: one run of" in told["shortcut-dial"]
+
+    cut = committed("lesions")
+    cut = cut.assign(added=cut["test_error"] - cut["intact_error"])
+    one = cut[(cut["removed"] == 1) & (cut["family"] == "residual")]
+    for _, rows in one.groupby("network"):
+        by_place = rows.groupby("place")["added"].mean()
+        assert by_place.idxmax() == 0, "most without the first block"
+        assert (by_place < 5).mean() > 0.5, "most blocks are hardly missed"
+    several = cut[(cut["family"] == "residual") & (cut["removed"] > 1)]
+    assert several.groupby(["network", "removed"])["added"].mean().groupby("network").max().min() > 20
+    assert "then residual networks break as well" in " ".join(told["lesions"].split())
+
+    minima = local_minima(committed("loss-surface")).pivot_table("minima", "seed", "family")
+    assert (minima["plain"] > minima["residual"]).all()
+    assert settled(minima["plain"], minima["residual"]) == 0
+    assert "Every seed points the same way" in told["loss-surface"]
+
+    exact = committed("precisions").pivot_table("train_error", "seed", "precision")
+    assert not any(settled(exact[one], exact["fp64"]) for one in exact if one != "fp64")
+    assert "float64 is no cure" in told["precisions"]
+
+    ends = {name: paper.reported(f"plain-{name}", "train_error").value for name in (20, 32, 44, 56)}
+    assert ends[32] < ends[20] < ends[44] < ends[56]
+    assert "rises from 44 layers on" in " ".join(told["agreement"].split())
+    assert -1 < paper.difference("resnet-34-C", "resnet-34", "top1_error")[0] < 0
+    assert "By less than a point" in told["shortcut-options"]

@@ -185,7 +185,9 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
     shutil.copytree(way, elsewhere / "results" / ".under-way")
     shutil.copytree(kept, elsewhere / "results" / "reference" / "depth-real")
     (own := elsewhere / "results" / "depth-real" / "plain-8-seed9").mkdir(parents=True)
-    assert "goes on" not in make("long-runs", cwd=elsewhere).stdout, "runs on other images are not these"
+    assert "goes on" not in make("long-runs", cwd=elsewhere).stdout, (
+        "runs on other images are not these"
+    )
     for goes_on in (True, False):
         done = make("long-runs", "IMAGES=folder:x", cwd=elsewhere)
         assert done.returncode == 0, done.stderr

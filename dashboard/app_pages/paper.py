@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard import cached, frame, story
-from resnetlab import store, verdict
+from dashboard import cached, frame
+from resnetlab import plots, store, verdict
 from resnetlab.verdict import claims, comparison
 
 # What is said of our runs, in the order that a narrow page cuts last.
 CONDITION = ("n", "data", "comparable", "study", "protocol", "recipe", "parameters", "our_parameters")
 
 
-QUANTITIES = ("train_error", "test_error")  # drawn; of the tables the last one
+# Drawn; of the tables the last one.
+QUANTITIES = {"train_error": "final training error", "test_error": "final test error"}
 CLAIMED = "Clean training errors come first: of the finished network, on the images as they are."
 
 
@@ -68,13 +69,16 @@ def one_by_one(studies: Mapping[str, Sequence[store.RunRecord]]) -> None:
 
 def picture(part: comparison.Part, table: pd.DataFrame, study: store.Study) -> None:
     """The part drawn beside the chosen study's runs; nothing of a study without its networks."""
-    for quantity in QUANTITIES if part.name == "Figure 6" else QUANTITIES[-1:]:
-        rows, drawn = story.beside(part, table, quantity)
+    for quantity, error in [*QUANTITIES.items()][0 if part.name == "Figure 6" else -1 :]:
+        rows = comparison.in_order(part, table, quantity)
         if not rows["n"].any():
             continue
+        finished = table[(table["status"] == "finished") & table["network"].isin(rows["network"])]
+        apart = bool(verdict.reasons_apart(finished))
+        drawn = plots.beside_the_paper(rows, error, plots.conditions(finished), part.how, apart)
         settled = rows.loc[rows["order"] != "", ["network", "against", "order"]].to_numpy()
         ticks = [f"{network} against {other}: {word}" for network, other, word in settled]
-        alt = f"{part.name}, {story.ERRORS[quantity]}, the paper's and ours. {'; '.join(ticks)}."
+        alt = f"{part.name}, {error}, the paper's and ours. {'; '.join(ticks)}."
         source = frame.Source(rows, "10_ours_and_the_paper", study)
         frame.chart(drawn, f"{part.name} {quantity}", source=source, alt=alt)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ import plotly.graph_objects as go
 from resnetlab import verdict
 from resnetlab.plots import draw, style
 from resnetlab.plots.style import DASHED_PLAIN, Keywords, conditions, empty, finish
+from resnetlab.verdict import words
 
 _AXIS = "error (% of the gradient)"
 _NOTHING = "No gradient error measured yet."
@@ -125,8 +125,7 @@ def _changes(recipes: Sequence[str]) -> dict[str, str]:
     changes = [recipe.removeprefix(f"{base} (").removesuffix(")") for recipe in others]
     if any(change == recipe for change, recipe in zip(changes, others, strict=True)):
         return {name: name.replace(" (", "<br>(").replace(", ", ",<br>") for name in recipes}
-    warm = re.compile(r"warmup_lr \S+, warmup_steps (\S+)")
-    short = [warm.sub(r"warm-up, \1 steps", change).replace(", ", ",<br>") for change in changes]
+    short = [words.changes(change).replace(", ", ",<br>") for change in changes]
     return dict(zip(recipes, ["as it is", *short], strict=True))
 
 

@@ -8,7 +8,6 @@ dashboard/story.toml), or UNSETTLED.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +23,9 @@ from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE
 from resnetlab.verdict.responses import mean_responses
 from resnetlab.verdict.rounding import median_errors
 from resnetlab.verdict.surface import local_minima
-from resnetlab.verdict.words import percent, times
+from resnetlab.verdict.words import changes, percent, times
 
 UNSETTLED = "Not settled"
-_WARM = re.compile(r"warmup_lr \S+, warmup_steps (\S+)")  # in the label of a recipe
 _PARTS = {0.1: "a tenth", 0.25: "a quarter", 0.5: "a half", 0.75: "three quarters", 1.0: "the whole"}
 ROUNDED = 1e-3  # of what one disturbed weight changes: less is rounding, and the function is the same
 
@@ -286,7 +284,7 @@ def first_step(table: pd.DataFrame) -> Answer | None:
     about = f"clean training error of {left.worse} minus {left.better}, as it is and clipped; clipped"
     about = _interval(left, about)
     for name, (_, cost) in costs.items():
-        change = _WARM.sub(r"warm-up, \1 steps", name.partition("(")[2].rstrip(")"))
+        change = changes(name.partition("(")[2].rstrip(")"))
         about += f"; {change}: {cost.size}"
     return Answer(words, f"{usual.size} and {left.size} points", about)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from resnetlab.verdict import means
@@ -89,6 +91,14 @@ def _warmed(table: pd.DataFrame) -> list[str]:
         f"{name} begins with the warm-up that the paper gives it (Sec. 4.2), the others do not."
         for name in table[warm]["network"].unique()
     ]
+
+
+_WARM = re.compile(r"warmup_lr \S+, warmup_steps (\S+)")
+
+
+def changes(recipe: str) -> str:
+    """The label of a recipe, or its changes, with a warm-up called by its name: `warm-up, 30 steps`."""
+    return _WARM.sub(r"warm-up, \1 steps", recipe)
 
 
 def seeds(count: int) -> str:
