@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
 
-from resnetlab import cli, config, files, store, studies
+from resnetlab import cli, config, files, paper, store, studies, verdict
 from resnetlab.config import UsageError
 from resnetlab.pages import document, executed, lesson_pages
 from resnetlab.studies import lesson, notebook
@@ -332,7 +332,16 @@ def test_ours_and_the_paper_through_the_command(
     assert "Table 2: 0 of 4 networks have a value of ours" in page
     assert "Warning" not in page
     assert page.count('<div class="plot"') == 2, "the paper's curves, and one group of ours"
-    assert "reference/depth-cpu</strong>, cifar10-jpeg, short, fp32, 4 runs" in page, "the longest"
+    figure_6 = {record.network for record in paper.FIGURE_6}
+    studies_there = [store.read_study(path) for path in store.find_studies(root)]
+    _, count, name, data, recipe, precision = max(
+        (group[0].config.recipe.steps, len(group), store.label_of(study.path, root), *condition)
+        for study in studies_there
+        for condition, group in verdict.by_condition(
+            run for run in study.runs if run.config.network_name in figure_6
+        ).items()
+    )
+    assert f"<strong>{name}</strong>, {data}, {recipe}, {precision}, {count} runs" in page
 
 
 @pytest.mark.slow
