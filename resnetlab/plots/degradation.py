@@ -88,14 +88,35 @@ def _draw_papers(figure: go.Figure, name: str, *, faint: bool) -> list[paper.Cur
 def paper_error_curves(names: Sequence[str] = tuple(_FIGURE_6.split())) -> go.Figure:
     """The paper's own error curves of these networks, plain left, residual right: nothing of ours.
 
-    Names without a curve in Figure 4 or 6 are left out. Those figures end at 20 % (6) and 63 % (4).
+    Names without a curve in Figure 4 or 6 are left out. Those figures end at 20 % (6) and 63 % (4). A
+    ring marks the last crossing of a residual training curve with that of the first one named.
     """
     figure = draw.panels(draw.FAMILIES, draw.STEP, "error (%)")
     shown = [curve for name in names for curve in _draw_papers(figure, name, faint=False)]
+    ringed = _ring_crossings(figure, [name for name in names if name.startswith("resnet")])
+    last = max((curve.x[-1] for curve in shown), default=1)
+    figure.update_xaxes(range=[0, last])
     sources = sorted({(curve.source, paper.HOW[curve.data, "single"]) for curve in shown})
     subtitle = escape("; ".join(f"{source}: {where}" for source, where in sources))
-    legend = ["colour: depth", DASHED_TRAIN]
+    legend = ["colour: depth", DASHED_TRAIN, *ringed]
     return finish(figure, "The paper's own curves", subtitle, legend, 520)
+
+
+def _ring_crossings(figure: go.Figure, names: Sequence[str]) -> list[str]:
+    """A ring where the training curve of a residual network gets below the first one's for good."""
+    shallow, *deeper = names or [""]
+    rings = 0
+    for name in deeper:
+        curve, found = paper.curve(name, "train_error"), verdict.papers_lead(name, shallow)
+        if curve is None or found is None or not found.crossed:
+            continue
+        colour = style.depth_colour(int(name.split("-")[1]))
+        marker = {"symbol": "circle-open", "size": 15, "color": colour, "line": {"width": 3}}
+        error = [curve.y[curve.x.index(int(found.step))]]
+        who = f"{name}, from here on below {shallow}"
+        draw.points(figure, [found.step], error, marker, who, col=2, showlegend=False)
+        rings += 1
+    return [f"ring: from there on below {shallow.split('-')[1]} layers"] if rings else []
 
 
 def error_against_depth(table: pd.DataFrame, *, only_training: bool = False) -> go.Figure:

@@ -8,6 +8,7 @@ from resnetlab.verdict.comparison import not_comparable, reasons_apart
 from resnetlab.verdict.conditions import answers, between_recipes, on_more_steps, on_other_recipe
 from resnetlab.verdict.construction import kept, on_kept, on_same_function
 from resnetlab.verdict.correlation import on_correlations
+from resnetlab.verdict.crossing import Lead, lead, on_crossing, papers_lead
 from resnetlab.verdict.degradation import Finding, depth_effects, findings, on_degradation
 from resnetlab.verdict.dial import on_dial, on_lesions
 from resnetlab.verdict.gradients import (

@@ -1,0 +1,84 @@
+"""From which step on is the deeper network ahead? Where its error curve crosses the shallower one's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from resnetlab import paper
+from resnetlab.verdict import means
+from resnetlab.verdict.words import percent, seeds
+
+
+class Lead(NamedTuple):
+    """A curve ends below another one, and from `step` on it is nowhere above it."""
+
+    step: float
+    crossed: bool  # False: it is above it nowhere, and `step` is the first that both have
+
+
+def lead(deep: pd.Series[float], shallow: pd.Series[float]) -> Lead | None:
+    """From which step on the first curve stays below the second; None if it does not end below it.
+
+    Both: errors by step, ascending. Compared at the steps of the first that lie within the second,
+    whose values between its own steps are interpolated. Nothing is smoothed: where two curves wind
+    round each other this is their last crossing, not the first.
+    """
+    deep, known = deep.dropna(), shallow.dropna()
+    deep = deep[(deep.index >= known.index.min()) & (deep.index <= known.index.max())]
+    gap = deep.to_numpy() - np.interp(deep.index, known.index, known)
+    if not len(gap) or gap[-1] >= 0:
+        return None
+    above = np.flatnonzero(gap > 0)
+    return Lead(float(deep.index[above[-1] + 1 if len(above) else 0]), len(above) > 0)
+
+
+def papers_lead(deep: str, shallow: str) -> Lead | None:
+    """The same of two training curves in the paper's Figure 4 or 6, where it draws both.
+
+    What those figures cut off (above 20 and 63 %) is not known: an early crossing may lie there.
+    """
+    drawn = [paper.curve(network, "train_error") for network in (deep, shallow)]
+    lines = [pd.Series(line.y, index=line.x) for line in drawn if line]
+    return lead(*lines) if len(lines) == 2 else None
+
+
+def on_crossing(metrics: pd.DataFrame) -> list[str]:
+    """From which step on the deepest residual network is ahead in running training error, over seeds.
+
+    `metrics` as `store.metrics_of`, of one condition; the paper's two networks beside it.
+    """
+    finished = metrics[metrics["status"] == "finished"]
+    pair = means.deepest_pair(finished, "A", "B", "C")
+    if pair is None:
+        return ["Fewer than two depths of residual networks are finished: no curves to compare."]
+    errors = finished.groupby(["seed", "step", "network"])["train_error"].mean().unstack()[list(pair)]
+    by_seed = [rows.droplevel("seed").dropna() for _, rows in errors.groupby("seed")]
+    both = [rows for rows in by_seed if len(rows)]
+    leads = [(found.step, rows.index[-1]) for rows in both if (found := lead(*(rows[n] for n in pair)))]
+    said = "{} stays below {} in running training error to the end with ".format(*pair)
+    said += f"{len(leads)} of {seeds(len(both))}"
+    if leads:
+        steps, shares = [step for step, _ in leads], [step / last for step, last in leads]
+        said += (
+            f", from step {_span(steps, '{:,.0f}'.format)} on ({_span(shares, percent)} of the steps)"
+        )
+    return [f"{said}.", *_papers(*pair)]
+
+
+def _span(values: list[float], write: Callable[[float], str]) -> str:
+    """The value, or the lowest and the highest: `3,900 … 4,300`."""
+    return " … ".join(dict.fromkeys(write(value) for value in (min(values), max(values))))
+
+
+def _papers(deep: str, shallow: str) -> list[str]:
+    line, found = paper.curve(deep, "train_error"), papers_lead(deep, shallow)
+    if line is None or found is None:
+        return []
+    where = f"{line.source}, {'CIFAR-10' if line.data == 'cifar10' else 'ImageNet'}"
+    since = f"step {found.step:,.0f} on ({percent(found.step / line.x[-1])} of its steps)"
+    seen = "" if found.crossed else "; that is the first step at which both can be read"
+    return [f"The paper's {deep} stays below its {shallow} from {since}{seen} ({where})."]
