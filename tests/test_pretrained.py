@@ -145,6 +145,22 @@ def test_the_command_lists_what_comes_along(resnetlab):
         assert record.weights_sha256 in line
 
 
+def test_the_kept_weights_of_long_runs_are_those_of_committed_runs():
+    """Every file that `make keep` kept is found from its run, and holds what its summary says."""
+    place = PROJECT / "results" / store.REFERENCE
+    known = {
+        run.weights_sha256: run for study in place.iterdir() for run in store.read_study(study).runs
+    }
+    for sha256, path in store.kept().items():
+        record = known[sha256]
+        assert path.parent.relative_to(PROJECT / "results" / ".weights") == record.path.relative_to(
+            place
+        )
+        assert record.has_weights
+        came = training.load_trained(record, CPU)
+        assert training.weights_sha256(came.network) == sha256
+
+
 def test_every_file_of_weights_is_known_and_small():
     files = list(store.shipped().values())
     assert sorted(path.stem for path in files) == NAMES

@@ -25,7 +25,7 @@ from resnetlab.store.find import (
 from resnetlab.store.lock import BEING_WRITTEN, AnotherWriterError, being_written
 from resnetlab.store.measurements import find_measurements, read_measurement, save_measurement
 from resnetlab.store.plan import Plan, read_plan, write_plan
-from resnetlab.store.pretrained import header, shipped
+from resnetlab.store.pretrained import header, kept, shipped
 from resnetlab.store.reader import (
     RunRecord,
     Skipped,

@@ -7,13 +7,14 @@ recipe, seed and images, on what machine, what it scored, and the weights' SHA-2
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from resnetlab import files
 from resnetlab.config import UsageError
 from resnetlab.store import schema
 
@@ -39,5 +40,14 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 @cache
 def shipped() -> Mapping[str, Path]:
     """SHA-256 of the weights -> the file that holds them, by name."""
-    files = sorted(FOLDER.glob("*.safetensors"))
-    return {read_header(path)[1]["weights_sha256"]: path for path in files}
+    return _by_sha256(FOLDER.glob("*.safetensors"))
+
+
+@cache
+def kept() -> Mapping[str, Path]:
+    """The same of committed long runs, which `make keep` keeps in results/.weights of a clone."""
+    return _by_sha256((files.project() / files.RESULTS / ".weights").glob("*/*/*.safetensors"))
+
+
+def _by_sha256(paths: Iterable[Path]) -> dict[str, Path]:
+    return {read_header(path)[1]["weights_sha256"]: path for path in sorted(paths)}

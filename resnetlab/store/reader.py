@@ -17,7 +17,7 @@ from resnetlab import files
 from resnetlab.config import Network, Run, UsageError, did_you_mean
 from resnetlab.store import logs, schema
 from resnetlab.store.alive import is_alive
-from resnetlab.store.pretrained import FOLDER, read_header, shipped
+from resnetlab.store.pretrained import FOLDER, kept, read_header, shipped
 
 # More than any run writes: a larger file is another's, and would fill the memory of whoever looks.
 MOST_JSON, MOST_LINE = files.MEGABYTE, files.MEGABYTE
@@ -372,8 +372,9 @@ class RunRecord:
 
     @property
     def shipped(self) -> Path | None:
-        """The file of its weights in the package: of a few committed runs, see `pretrained`."""
-        return shipped().get(self.weights_sha256 or "")
+        """The file of its weights: of a few committed runs in the package, see `pretrained`."""
+        sha256 = self.weights_sha256 or ""
+        return shipped().get(sha256) or kept().get(sha256)
 
     def as_row(self) -> dict[str, Any]:
         """The run as one flat record, for tables and `resnetlab list --json`. Errors in percent."""
