@@ -99,7 +99,7 @@ check: $(READY)
 figures: $(READY)
 	@echo "drawing the README's figures, writing its table, photographing its pages, from the committed runs"
 	@$(BIN)/resnetlab figures results/reference/digits
-	@$(BIN)/resnetlab figures results/reference/depth-cpu
+	@$(BIN)/resnetlab figures results/reference/depth-real
 	@$(BIN)/python results/told.py
 	@$(BIN)/python -m resnetlab.pages.pictures results/reference/digits/plain-56-seed0/train.ipynb
 	@$(BIN)/python dashboard/photograph.py

@@ -1,20 +1,20 @@
-"""Write the table of the paper's claims into README.md again, from the committed runs.
+"""Write into README.md again what it says of runs that come in: the paper's claims, the photographs.
 
     python results/told.py
 
-`make keep` has brought new runs: this is what README.md says of them. Its words around the table are
-written by hand, and tests/test_project.py computes them again.
+`make keep` has brought new runs: these are the page's tables of them, each between two marks. The words
+around are written by hand, and tests/test_project.py computes those that have numbers.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from resnetlab import files
+from resnetlab import files, store, verdict
 from resnetlab.verdict import claims
 
 PROJECT = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- claims -->\n", "<!-- /claims -->"
+REFERENCE = PROJECT / "results" / "reference"
 STUDIES = (
     "digits",
     "digits-110",
@@ -27,17 +27,37 @@ ERROR = "train_error_clean"  # on which they are asked first of all
 
 def table() -> str:
     """Claims of STUDIES on ERROR, in Markdown."""
-    found = claims.in_results(PROJECT / "results" / "reference", *STUDIES)
+    found = claims.in_results(REFERENCE, *STUDIES)
     return claims.markdown(row for row in found if row.error == ERROR)
 
 
+def photographs() -> str:
+    """How the networks of `depth-real` that have ended did, in Markdown: mean, spread, seeds."""
+    means = verdict.by_network(store.read_study(REFERENCE / "depth-real").table())
+    errors = {"train_error": "training error", "train_error_clean": "clean", "test_error": "test error"}
+    lines = [
+        "| network | seeds | " + " | ".join(errors.values()) + " |",
+        "|---" * (2 + len(errors)) + "|",
+    ]
+    for _, row in means[means["n"] > 0].iterrows():
+        cells = [row["network"], str(row["n"]), *(verdict.with_spread(row, name) for name in errors)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+PARTS = {"claims": table, "photographs": photographs}
+
+
 def written(page: str) -> str:
-    """The page with today's table in it. ValueError where it has no place for one."""
-    head, begun, rest = page.partition(BEGIN)
-    _, ended, tail = rest.partition(END)
-    if not (begun and ended):
-        raise ValueError(f"README.md has no {BEGIN.strip()} and {END} around a table")
-    return f"{head}{BEGIN}{table()}\n{END}{tail}"
+    """The page with today's tables in it. ValueError where it has no place for one."""
+    for name, write in PARTS.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        head, begun, rest = page.partition(begin)
+        _, ended, tail = rest.partition(end)
+        if not (begun and ended):
+            raise ValueError(f"README.md has no {begin.strip()} and {end} around a table")
+        page = f"{head}{begin}{write()}\n{end}{tail}"
+    return page
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def test_the_users_studies_come_before_the_reference_ones(folder: Path, open_pag
 
 
 def test_a_fresh_clone_opens_on_the_default_study(folder: Path, open_page: Open) -> None:
-    for study in ("constructed", "depth-cpu", "digits"):
+    for study in ("constructed", "depth-real", "digits"):
         write_run(folder / "reference", "plain-8", study=study)
     assert study_picker(open_page()).value == "reference/digits"
 

@@ -96,10 +96,10 @@ def in_hand(name):
             }
         case "06":
             names |= {
-                "table": table("depth-cpu"),
+                "table": table("depth-real"),
                 "counted": counted(plain_34="basic", resnet_50="bottleneck"),
             }
-            names |= {"depths": [20, 56], "images": study("depth-cpu")[0].info["dataset"]}
+            names |= {"depths": [8, 20], "images": study("depth-real")[0].info["dataset"]}
         case "07":
             names["responses"] = measured("layer-responses", "responses")
             run_cells(name, names, "compared =")

@@ -403,7 +403,7 @@ def test_the_page_of_a_committed_study_starts_no_process(
 ) -> None:
     monkeypatch.setenv("RESNETLAB_RESULTS", str(PROJECT / "results"))
     monkeypatch.setattr(inside.subprocess, "run", lambda *_, **__: pytest.fail("a process"))
-    for study in ("reference/digits", "reference/depth-cpu", "reference/shortcuts"):
+    for study in ("reference/digits", "reference/depth-real", "reference/shortcuts"):
         app = open_page(NETWORKS, study=study)
         assert "could not be built" not in texts(app)
         assert charts(app)

@@ -129,8 +129,8 @@ def test_the_command_writes_a_runs_weights_and_they_come_back(tmp_path, resnetla
 
 def test_the_command_refuses_a_run_that_has_none(tmp_path, resnetlab):
     root = tmp_path / "results"
-    shutil.copytree(PROJECT / "results" / store.REFERENCE / "depth-cpu", root / "depth-cpu")
-    code, _, error = resnetlab("weights", "depth-cpu/plain-20-seed0", "--results", root)
+    shutil.copytree(PROJECT / "results" / store.REFERENCE / "digits-fp64", root / "digits-fp64")
+    code, _, error = resnetlab("weights", "digits-fp64/plain-56-seed0-fp64", "--results", root)
     assert code == 2
     assert "has no weights to test: most committed runs come without" in error
 
