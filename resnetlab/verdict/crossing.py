@@ -79,6 +79,6 @@ def _papers(deep: str, shallow: str) -> list[str]:
     if line is None or found is None:
         return []
     where = f"{line.source}, {'CIFAR-10' if line.data == 'cifar10' else 'ImageNet'}"
-    since = f"step {found.step:,.0f} on ({percent(found.step / line.x[-1])} of its steps)"
+    since = f"step {found.step:,.0f} on, {percent(found.step / line.x[-1])} of its steps"
     seen = "" if found.crossed else "; that is the first step at which both can be read"
     return [f"The paper's {deep} stays below its {shallow} from {since}{seen} ({where})."]
