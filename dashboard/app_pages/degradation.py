@@ -110,6 +110,7 @@ def show_curves(
         frame.say(f"Not under our curves: {reason}. The paper's Figure 6 by itself:")
         drawn = plots.paper_error_curves()
         frame.chart(drawn, "paper_curves", alt=frame.alt("The paper's own curves.", papers_ends()))
+        frame.say(" ".join(verdict.on_crossing(metrics)))
 
 
 def papers_ends() -> list[str]:
