@@ -60,8 +60,8 @@ def test_seeds_are_counted_and_only_finished_pairs() -> None:
         "step 200 … 300 on (50 % … 75 % of the steps)."
     )
     assert papers == (
-        "The paper's resnet-44 stays below its resnet-20 from step 2,603 on, 4.1 % of its steps; that is "
-        "the first step at which both can be read (Figure 6, CIFAR-10)."
+        "The paper's resnet-44 stays below its resnet-20 from step 2,603 on, 4.1 % of its steps; that "
+        "is the first step at which both can be read (Figure 6, CIFAR-10)."
     )
     (none,) = on_crossing(pd.concat(slow))
     assert none.startswith("Fewer than two depths")

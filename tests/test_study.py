@@ -203,7 +203,7 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
     assert not way.exists(), "it has ended"
 
 
-@pytest.mark.parametrize(("codes", "code", "began"), [("0", 0, 10), ("1", 2, 10), ("130", 2, 1)])
+@pytest.mark.parametrize(("codes", "code", "began"), [("0", 0, 15), ("1", 2, 15), ("130", 2, 1)])
 def test_the_long_runs_go_on_after_a_failure_stop_when_interrupted_and_tell(
     codes, code, began, tmp_path
 ):
@@ -217,8 +217,41 @@ def test_the_long_runs_go_on_after_a_failure_stop_when_interrupted_and_tell(
     )
     assert began == 1 or [line.split()[1] for line in asked] == [
         *["depth-real"] * 6,
-        *("depth-real-clip", "imagenet-tiny", "depth-real", "imagenet-tiny-unclipped"),
+        *("depth-real-clip", *["imagenet-tiny"] * 6, "depth-real", "imagenet-tiny-unclipped"),
     ]
+
+
+def test_large_networks_are_tested_by_every_protocol_where_their_weights_are(tmp_path):
+    """Their checkpoints do not travel: what has ended is tested before its machine goes, once."""
+    stand_in(tmp_path, "resnetlab")
+    ended, tested, bare, training = (
+        tmp_path / "results" / "imagenet-tiny" / f"plain-18-seed{seed}" for seed in range(4)
+    )
+    for run in (ended, tested, training):
+        (run / "checkpoints").mkdir(parents=True)
+        with (run / "checkpoints" / "step-00000009.pt").open("wb") as file:
+            file.truncate(20_000_001)
+        (run / "checkpoints" / "step-00000009.json").touch()
+    bare.mkdir()
+    for run in (ended, tested, bare):
+        for name in ("run.json", "metrics.jsonl", "probes.jsonl", "timing.jsonl", "summary.json"):
+            (run / name).touch()
+    (tested / "evaluations.jsonl").write_text("{}")
+    assert make("long-runs", cwd=tmp_path).returncode == 0
+    asked = (tmp_path / "log").read_text().splitlines()
+    place = "results/imagenet-tiny/plain-18-seed0/"
+    assert {line for line in asked if "evaluate" in line} == {f"evaluate {place} --protocol all"}
+    assert asked[1] == f"evaluate {place} --protocol all", "right after the study, not at the end"
+
+    (here := tmp_path / "here").mkdir()
+    stand_in(here, "python")
+    (here / ".venv" / "bin" / "resnetlab").symlink_to("python")
+    assert make("keep", f"FROM={tmp_path}", cwd=here).returncode == 0
+    kept = here / "results" / "reference" / "imagenet-tiny"
+    assert {run.name for run in kept.iterdir()} == {run.name for run in (ended, tested, bare)}
+    assert (kept / tested.name / "evaluations.jsonl").read_text() == "{}"
+    assert not (here / "results" / ".under-way").exists(), "a large checkpoint does not travel"
+    assert "weights" not in (here / "log").read_text()
 
 
 def test_what_is_asked_of_a_preset_goes_for_all_its_networks():
