@@ -181,7 +181,8 @@ keep: $(READY)
 	    fi; \
 	done
 	@$(BIN)/python results/told.py
-	@echo "README.md has the new table; notebooks 10 and 12 show these runs: execute them again"
+	@$(BIN)/python -m dashboard.inside write
+	@echo "README.md has the new tables; notebooks 10 and 12 show these runs: execute them again"
 
 clean:
 	@echo "removing $(VENV) and caches"

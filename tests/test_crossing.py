@@ -65,6 +65,7 @@ def test_seeds_are_counted_and_only_finished_pairs() -> None:
     )
     (none,) = on_crossing(pd.concat(slow))
     assert none.startswith("Fewer than two depths")
+    assert on_crossing(store.metrics_of([])) == [none], "a run that has only begun"
     said, *_ = on_crossing(pd.concat([slow[2], deep[2]]))
     assert said.endswith("with 0 of 1 seed.")
 

@@ -171,7 +171,12 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
     rewritten = "results/rewrite.py results/reference/depth-real/plain-8-seed1.new"
     ended = there / "results" / "depth-real" / "plain-8-seed1"
     weights = f"weights {ended}/ --out results/.weights/depth-real/plain-8-seed1/"
-    assert (here / "log").read_text().splitlines() == [rewritten, weights, "results/told.py"]
+    assert (here / "log").read_text().splitlines() == [
+        rewritten,
+        weights,
+        "results/told.py",
+        "-m dashboard.inside write",
+    ]
 
     # What has not ended goes on elsewhere from its newest checkpoint, and is nothing that pages show.
     way = here / "results" / ".under-way"

@@ -51,8 +51,8 @@ def on_crossing(metrics: pd.DataFrame) -> list[str]:
 
     `metrics` as `store.metrics_of`, of one condition; the paper's two networks beside it.
     """
-    finished = metrics[metrics["status"] == "finished"]
-    pair = means.deepest_pair(finished, "A", "B", "C")
+    finished = metrics[metrics["status"] == "finished"] if len(metrics) else metrics
+    pair = means.deepest_pair(finished, "A", "B", "C") if len(finished) else None
     if pair is None:
         return ["Fewer than two depths of residual networks are finished: no curves to compare."]
     errors = finished.groupby(["seed", "step", "network"])["train_error"].mean().unstack()[list(pair)]
