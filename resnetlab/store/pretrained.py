@@ -1,4 +1,4 @@
-"""Trained weights that come with the package: safetensors files, each with its run in its header.
+"""Trained weights that come along: safetensors files, each with its run in its header.
 
 The header's one entry holds what lay with the weights, run.json and summary.json, as JSON: which study,
 recipe, seed and images, on what machine, what it scored, and the weights' SHA-256.

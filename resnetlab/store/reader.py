@@ -366,13 +366,13 @@ class RunRecord:
 
     @property
     def has_weights(self) -> bool:
-        """Whether a checkpoint lies with it, or its weights come with the package."""
+        """Whether a checkpoint lies with it, or its weights come with the package or the clone."""
         checkpoints = (self.path / schema.CHECKPOINTS).glob("step-*.pt")
         return any(path.is_file() for path in checkpoints) or self.shipped is not None
 
     @property
     def shipped(self) -> Path | None:
-        """The file of its weights: of a few committed runs in the package, see `pretrained`."""
+        """The file of its weights in the package or, of long runs, in the clone: see `pretrained`."""
         sha256 = self.weights_sha256 or ""
         return shipped().get(sha256) or kept().get(sha256)
 
