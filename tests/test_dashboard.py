@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -445,10 +446,20 @@ def test_no_word_of_the_first_screen_contradicts_the_runs(folder: Path, open_pag
         assert claim not in markdown(app)
 
 
-@pytest.mark.parametrize(("seeds", "first"), [(3, "depth-real"), (2, "digits")])
-def test_photographs_are_the_first_study_once_their_seeds_are_in(
-    folder: Path, open_page: Open, seeds: int, first: str
+@pytest.mark.parametrize(("residual_seeds", "first"), [(5, "depth-real"), (4, "digits")])
+def test_photographs_are_the_first_study_once_all_announced_seeds_are_in(
+    folder: Path, open_page: Open, residual_seeds: int, first: str
 ) -> None:
-    write_study(folder / "reference", study="depth-real", seeds=seeds)
+    """Before that no page concludes anything of them, however clear the three seeds of both are."""
+    for family, seeds in (("plain", 3), ("resnet", residual_seeds)):
+        for network, seed in product((f"{family}-20", f"{family}-44"), range(1, seeds + 1)):
+            write_run(folder / "reference", network, study="depth-real", seed=seed)
     write_study(folder / "reference")
     assert study_picker(open_page()).value == f"reference/{first}"
+    words = [
+        one.words for one in verdict.findings(store.read_study(folder / "reference/depth-real").table())
+    ]
+    assert ("Open: seeds are missing." in words) == (first == "digits")
+    assert ("Open: seeds are missing." in markdown(open_page(study="reference/depth-real"))) == (
+        first == "digits"
+    )

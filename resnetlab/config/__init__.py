@@ -1,7 +1,7 @@
 """The configuration: network, data, recipe, run, grid, the schedule; strict and frozen."""
 
 from resnetlab.config.data import FOLDERS, HELD_OUT, TINY_CLASSES, Data, images_named
-from resnetlab.config.grid import GRIDS, Grid, grid_named
+from resnetlab.config.grid import GRIDS, Grid, announced, grid_named
 from resnetlab.config.network import SHORTCUTS, Block, Network, StrideIn, Zeros
 from resnetlab.config.recipe import (
     CHOICES,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -20,7 +21,8 @@ class Grid:
 
     `also` names further networks, `edited` describes those that take more than a name (surgery, a
     recipe or a seed of their own): flat parameters of `run_from_parameters`. `question` is the
-    notebook that looks at the whole.
+    notebook that looks at the whole. `announced`: its seeds were written down before the first run
+    (results/reference/README.md), and nothing is concluded before all of them have ended.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Grid:
     validation: float = 0
     overrides: Mapping[str, Any] = field(default_factory=dict)  # recipe fields, None = unchanged
     question: str = "01_degradation.ipynb"
+    announced: bool = False
 
     def runs(self) -> dict[str, Run]:
         """Run name -> the run, in the order in which they start.
@@ -93,6 +96,17 @@ def _presets() -> dict[str, Grid]:
 
 
 GRIDS: dict[str, Grid] = _presets()
+
+
+@cache
+def announced(study: str, *networks: str) -> int:
+    """How many seeds were announced of all these networks of a study; 0 where none were."""
+    grid = GRIDS.get(study)
+    if grid is None or not grid.announced:
+        return 0
+    runs = grid.runs().values()
+    seeds = ({run.seed for run in runs if run.network_name == network} for network in networks)
+    return len(set.intersection(*seeds))
 
 
 def grid_named(

@@ -64,7 +64,7 @@ def degradation(table: pd.DataFrame) -> Answer | None:
     for one in findings(table)[:1]:
         gap = one.claim.gap
         words = {1: "The shallower one", -1: "The deeper one"}.get(one.claim.sign, UNSETTLED)
-        if not one.claim.sign and gap.negligible:
+        if one.claim.order in (order.NEAR, order.FLOOR):
             words = "Both alike"
         about = (
             f"training error of {gap.worse} and {gap.better}; {_interval(gap, f'{gap.size} points')}"

@@ -68,9 +68,12 @@ class Asked:
     name: str
     depths: tuple[int, int]  # shallow and deep
     how: str
-    announced: bool = False
     shallow_from: str = ""  # the study that has its shallow networks, "" for itself
-    seeds: Mapping[str, frozenset[int]] = field(default_factory=dict)  # announced, by network
+
+    @property
+    def announced(self) -> bool:
+        """Whether its seeds were announced before its first run."""
+        return self.planned(self.pair("plain")) > 0
 
     def pair(self, kind: str) -> tuple[str, str]:
         """(worse, better): deep and shallow of one family; of both the two deep ones."""
@@ -82,28 +85,16 @@ class Asked:
 
     def planned(self, pair: tuple[str, str]) -> int:
         """Seeds announced for both networks; 0 where nothing was announced, or not of these."""
-        first, second = (self.seeds.get(network, frozenset()) for network in pair)
-        return len(first & second)
+        return config.announced(self.name, *pair)
 
 
 _TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 CLAIMS = tuple(Claim(**row) for row in _TEXTS["claim"])
 
 
-def _announced(name: str) -> dict[str, frozenset[int]]:
-    seeds: dict[str, set[int]] = {}
-    for run in config.GRIDS[name].runs().values():
-        seeds.setdefault(run.network_name, set()).add(run.seed)
-    return {network: frozenset(values) for network, values in seeds.items()}
-
-
 def asked() -> list[Asked]:
     """The studies that ask the claims, in the order of the table."""
-    studies = []
-    for row in _TEXTS["study"]:
-        seeds = _announced(row["name"]) if row.get("announced") else {}
-        studies.append(Asked(**row | {"depths": tuple(row["depths"]), "seeds": seeds}))
-    return studies
+    return [Asked(**row | {"depths": tuple(row["depths"])}) for row in _TEXTS["study"]]
 
 
 @dataclass(frozen=True)

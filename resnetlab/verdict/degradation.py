@@ -21,6 +21,7 @@ _HEADS = {
 }
 _OPEN = {
     order.TOO_FEW: f"Too few seeds to say: {means.ENOUGH_SEEDS} are needed.",
+    order.MISSING: "Open: seeds are missing.",
     order.FLOOR: "Both at 0.0 %: nothing to order.",
     order.NEAR: f"Less than {means.NEGLIGIBLE:g} point apart.",
     order.OPEN: "Not settled by these seeds.",
@@ -41,6 +42,11 @@ class Finding:
     @property
     def pair(self) -> str:
         return f"{self.claim.gap.worse} minus {self.claim.gap.better}"
+
+    @property
+    def short(self) -> bool:
+        """Whether seeds are missing, of those announced or of the three that any claim needs."""
+        return self.claim.order == order.MISSING or self.claim.gap.n < means.ENOUGH_SEEDS
 
     @property
     def words(self) -> str:

@@ -12,6 +12,7 @@ from resnetlab.verdict import means, words
 
 PAPERS, REVERSED, UNKNOWN = "The paper's order", "Reversed here", "The paper has no such pair"
 TOO_FEW, FLOOR, NEAR, OPEN = "too few seeds", "nothing to order", "less than 1 point", "not settled"
+MISSING = "seeds are missing"
 CHOSEN = "Recipe"  # begins the sentence on how one was chosen
 _IMAGES = {"train": "the images it trains on", "test": "test images"}
 
@@ -43,10 +44,14 @@ def claims(
 
     `says` has the words for +1 (worse has the higher error) and -1, with {images} for which; `like` the
     pair of the paper to set them against, if not the two themselves. Seeds with which one of the two
-    has not learnt stand in the numbers and in no conclusion. The clean training error stands with the
+    has not learnt stand in the numbers and in no conclusion; nor is there one before all announced
+    seeds of the table's study have ended. The clean training error stands with the
     running one where both settle the same.
     """
     learnt, found = table[means.learnt(table)], list[Claim]()
+    planned = max(
+        (config.announced(str(name), worse, better) for name in set(table["study"])), default=0
+    )
     for quantity in quantities:
         if (gap := means.contrast(table, worse, better, quantity)) is None:
             continue
@@ -61,6 +66,11 @@ def claims(
             few = f"too few to order them, {means.ENOUGH_SEEDS} are needed."
             sentence = few if order == TOO_FEW else f"{both}. {sentence}"
             sentence = f"Both have learnt with {n} of these {gap.n} seeds: {sentence}"
+        if gap.n < planned:
+            order = MISSING
+            sentence = (
+                f"{gap.n} of {planned} announced seeds have ended; before all have, nothing is said."
+            )
         sentence = sentence.format(images=_IMAGES[quantity.partition("_")[0]])
         if quantity == "train_error_clean" and found and found[-1].order == order:
             ours = found[-1].numbers.removesuffix(theirs)
@@ -108,9 +118,9 @@ def in_words(
             orders = {claim.head: claim.order for claim in found}
             moved = [f"{one.head} ({one.order})" for one in left if one.order != orders.get(one.head)]
             conclusion = f"changes: {'; '.join(moved)}" if moved else "every conclusion above stays"
-            if not left or all(claim.order == TOO_FEW for claim in left):
+            if not left or all(claim.order in (TOO_FEW, MISSING) for claim in left):
                 conclusion = "too few seeds that have learnt are left to say anything"
-            if all(claim.order == TOO_FEW for claim in found):
+            if all(claim.order in (TOO_FEW, MISSING) for claim in found):
                 continue  # nothing is concluded with it either
             sentences.append(f"Without seed {' and '.join(map(str, looked_at))} {conclusion}.")
     return sentences
