@@ -82,6 +82,20 @@ def test_a_page_that_compares_concludes_the_same():
     assert compared >= 9
 
 
+@pytest.mark.parametrize(("study", "sign"), [("depth-real", 1), ("digits", 0)])
+def test_seeds_that_have_not_learnt_count_on_a_page_where_they_were_announced(study, sign):
+    rows = [
+        {"study": study, "network": network, "seed": seed, "status": "finished", "classes": 10}
+        | {"train_error": error + seed, "train_error_clean": error + seed}
+        for network, error in (("plain-44", 86.0), ("plain-20", 12.0))
+        for seed in (1, 2, 3)
+    ]
+    (found,) = order.claims(
+        pd.DataFrame(rows), "plain-44", "plain-20", {1: "", -1: ""}, ["train_error"]
+    )
+    assert found.sign == sign
+
+
 def test_every_committed_study_with_two_depths_asks_the_claims():
     asked = {study.name for study in claims.asked()}
     for path in store.find_studies(REFERENCE):

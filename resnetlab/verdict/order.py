@@ -44,14 +44,15 @@ def claims(
 
     `says` has the words for +1 (worse has the higher error) and -1, with {images} for which; `like` the
     pair of the paper to set them against, if not the two themselves. Seeds with which one of the two
-    has not learnt stand in the numbers and in no conclusion; nor is there one before all announced
-    seeds of the table's study have ended. The clean training error stands with the
-    running one where both settle the same.
+    has not learnt stand in the numbers and in no conclusion. Announced seeds count as they are, once
+    all of the table's study have ended; before that nothing is concluded (claims.py has the same rule).
+    The clean training error stands with the running one where both settle the same.
     """
-    learnt, found = table[means.learnt(table)], list[Claim]()
+    found = list[Claim]()
     planned = max(
         (config.announced(str(name), worse, better) for name in set(table["study"])), default=0
     )
+    learnt = table if planned else table[means.learnt(table)]
     for quantity in quantities:
         if (gap := means.contrast(table, worse, better, quantity)) is None:
             continue
