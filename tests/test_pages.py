@@ -508,9 +508,10 @@ def test_stored_responses_are_shown_where_the_weights_are_not(folder: Path, open
         for seed in (0, 2)
         for layer in range(19)
     ]
-    store.save_measurement(
-        folder, "elsewhere", "layer-responses", pd.DataFrame(rows), what="made up", choices={}
-    )
+    frame = pd.DataFrame(rows)
+    others = frame.assign(study="others", value=99.0)
+    for place, values in {"another": others, "elsewhere": frame}.items():
+        store.save_measurement(folder, place, "layer-responses", values, what="made up", choices={})
     damaged = folder / store.MEASUREMENTS / "digits" / "layer-responses.json"
     damaged.parent.mkdir()
     damaged.write_text("{torn")
@@ -535,8 +536,11 @@ def test_responses_are_measured_on_the_runs_own_weights(folder: Path, open_page:
 
     words = f"train resnet-8 --steps 4 --study digits --run mine --results {folder}".split()
     assert CliRunner().invoke(cli.app.app, words).exit_code == 0
-    app = open_page(NETWORKS, measure="true")
     run = store.read_run(folder / "digits" / "mine")
+    rows = pd.DataFrame([run.identity() | {"layer": layer, "value": 1.0} for layer in range(7)])
+    store.save_measurement(folder, "stored", "layer-responses", rows, what="made up", choices={})
+    assert "study stored, made up" in texts(open_page(NETWORKS))  # until they are measured again
+    app = open_page(NETWORKS, measure="true")
     trained = training.load_trained(run, torch.device("cpu"))
     test = datasets.load(run.config.data).test.images
     few = test[torch.linspace(0, len(test) - 1, min(256, len(test))).round().long()]

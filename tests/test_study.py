@@ -723,6 +723,9 @@ def test_success_is_what_the_library_wrote_not_what_the_cells_say(tmp_path, monk
 def test_a_notebooks_folder_says_what_is_not_usual():
     assert studies.folder_name("digits", "digits") == "digits"
     assert studies.folder_name("digits", "cifar10", 200) == "digits-cifar10-200-steps"
+    assert studies.folder_name("mine", "cifar10", recipe="paper-8k") == "mine-cifar10-paper-8k"
+    with pytest.raises(UsageError, match="unknown recipe"):
+        studies.folder_name("mine", "cifar10", recipe="paper-9k")
     with pytest.raises(UsageError, match="unknown data set"):
         studies.folder_name("digits", "cifar11")
     with pytest.raises(UsageError, match="cannot be used"):

@@ -240,14 +240,17 @@ def show_responses(study: store.Study, network: config.Network) -> pd.DataFrame:
         "and the smaller the deeper: a single block of a deep residual network changes its input less.",
     )
     with_weights = frame.labelled((run.name, run) for run in study.runs if cached.weights(run))
-    stored = None if with_weights else stored_responses(study)
+    stored = stored_responses(study)
+    if stored is not None and with_weights and study.name not in {*stored.frame["study"]}:
+        stored = None  # another study's, where this one's own can be measured
+    chosen = choose_measured(with_weights, study, network) if with_weights or stored is None else []
     conditions: set[str] = set()
-    if stored is not None:
+    if stored is not None and not chosen:
         responses = stored.frame
         where = f"study {stored.info.get('study')}, {stored.info.get('what')}"
-        frame.say(f"Measured by notebook 07 on weights that are not here: {where}.")
+        frame.say(f"Measured by notebook 07 on trained weights: {where}.")
     else:
-        responses, conditions = measure(choose_measured(with_weights, study, network))
+        responses, conditions = measure(chosen)
     hint = "Read from the paper's Figure 7: CIFAR-10, 64,000 steps."
     with_paper = frame.switch(
         "The paper's lines", "papers", hint, on=not with_weights and stored is None
@@ -271,16 +274,18 @@ def show_responses(study: store.Study, network: config.Network) -> pd.DataFrame:
 
 def stored_responses(study: store.Study) -> store.measurements.Measurement | None:
     """Responses that notebook 07 has measured on trained weights: of this study, else of another."""
-    paths = store.find_measurements(RESPONSES, cached.root())
-    for path in sorted(paths, key=lambda path: path.parent.name != study.name):
+    others = None
+    for path in store.find_measurements(RESPONSES, cached.root()):
         try:
             measurement = cached.measurement(path)
         except UsageError:
             continue  # one that cannot be read is none; the notebook writes it anew
         responses = measurement.frame
         if {*store.IDENTITY, "layer", "value"} <= {*responses} and not responses.empty:
-            return measurement
-    return None
+            if study.name in {*responses["study"]}:
+                return measurement
+            others = others or measurement
+    return others
 
 
 def choose_measured(

@@ -13,13 +13,14 @@ from resnetlab.studies import notebook, runner
 BRIEF_STEPS = 50  # of small networks on the digits: done before a process has loaded torch
 
 
-def folder_name(study: str, data: str, steps: int | None = None) -> str:
-    """The study's folder, with what is not its usual: `digits`, `digits-cifar10-200-steps`.
+def folder_name(study: str, data: str, steps: int | None = None, recipe: str = "") -> str:
+    """The study's folder, with what is not its usual: `digits`, `digits-cifar10-short-200-steps`.
 
     No folder says one thing and holds another. UsageError for a bad name.
     """
     parts = [store.check_name("study", study)]
     parts += [config.images_named(data).slug] if data != "digits" else []
+    parts += [config.recipe_named(recipe).name] if recipe else []
     parts += [f"{steps}-steps"] if steps is not None else []
     return store.check_name("study", "-".join(parts))
 

@@ -89,9 +89,10 @@ def place_of(source: Path, parameters: Mapping[str, Any], root: Path) -> Path:
     name = store.LESSON
     if asked := values.get("study"):
         name = store.check_name("study", asked)
-        # A notebook that trains names its folder after data and steps; the others are told the folder.
+        # A notebook that trains names its folder after what it trains; the others are told the folder.
         if any("folder_name(" in text for text in executed.sources(content)):
-            name = collection.folder_name(name, str(values["data"]), values.get("steps"))
+            asked = {key: values[key] for key in ("steps", "recipe") if key in values}
+            name = collection.folder_name(name, str(values["data"]), **asked)
     if notebook.value_of(values.get("quick", False), "bool", "quick"):
         name = TRIALS
     return root / name / source.name
