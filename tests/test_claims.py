@@ -193,10 +193,10 @@ def test_readme_notebooks_report_page_and_command_have_the_same_numbers(committe
     monkeypatch.setenv("RESNETLAB_RESULTS", str(REFERENCE))
     shown = opened("app_pages/paper.py")
     (line,) = [name for name in shown.table[0].value.index if name.endswith("`digits`")]
-    cells = shown.table[0].value.loc[line]
-    assert [
-        cells[one.claim.words].splitlines()[1].strip() for one in first if one.study == "digits"
-    ] == [f"{one.ours}, n = {one.n}" for one in first if one.study == "digits"]
+    cells = shown.table[0].value.loc[line].str.replace("\N{NO-BREAK SPACE}", " ")
+    asked = [one for one in first if one.study == "digits"]
+    ours = [cells[one.claim.words].splitlines()[1].strip() for one in asked]
+    assert ours == [f"{one.ours}, n = {one.n}" for one in asked]
     table = next(frame.value for frame in shown.dataframe if "verdict" in frame.value)
     assert table["mean"].tolist() == pytest.approx(
         [one.numbers()["mean"] for one in first], nan_ok=True

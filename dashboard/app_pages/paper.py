@@ -57,7 +57,8 @@ def one_by_one(studies: Mapping[str, Sequence[store.RunRecord]]) -> None:
     error = frame.choose("Final error", errors, "error", CLAIMED)
     tables = [(name, cached.table(runs)) for name, runs in studies.items()]
     rows = [row for row in claims.rows(tables) if row.error == error]
-    st.table(claims.matrix(rows))
+    unbroken = "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"  # by a line's end in a narrow cell
+    st.table(claims.matrix(rows).replace("n = ", unbroken, regex=True))
     cells = pd.DataFrame([row.cells() | row.numbers() for row in rows])
     cells["interval"] = [row.gap.within.partition(" % ")[2] if row.gap else "" for row in rows]
     cells[["the paper", "source"]] = [row.paper for row in rows]
