@@ -135,7 +135,7 @@ long-runs: $(READY)
 	    "depth-real --seeds $(seed) --data $(IMAGES)") "depth-real-clip --data $(IMAGES)" \
 	    $(foreach seed,1 2 3,"imagenet-tiny --seeds $(seed) --depths 18 --data $(TINY)" \
 	    "imagenet-tiny --seeds $(seed) --data $(TINY)") "depth-real --data $(IMAGES)" \
-	    "imagenet-tiny-unclipped --data $(TINY)"; do \
+	    "imagenet-tiny-unclipped --data $(TINY)" "depth-real-16k --data $(IMAGES)"; do \
 	    echo "running resnetlab study $$study"; \
 	    code=0; nice -n 19 $(BIN)/resnetlab study $$study --jobs 2 --name $${study%% *} || code=$$?; \
 	    for run in results/imagenet-tiny*/*/; do \

@@ -20,6 +20,7 @@ STUDIES = (
     "digits-110",
     "digits-warm-up",
     "depth-real",
+    "depth-real-16k",
     "imagenet-tiny",
 )  # that the page leads with
 ERROR = "train_error_clean"  # on which they are asked first of all
@@ -32,17 +33,37 @@ def table() -> str:
 
 
 def photographs() -> str:
-    """How the networks of `depth-real` that have ended did, in Markdown: mean, spread, seeds."""
-    means = verdict.by_network(store.read_study(REFERENCE / "depth-real").table())
+    """How the networks of `depth-real` that have ended did, in Markdown: seeds, mean, spread.
+
+    Then their differences: networks that have ended with other seeds do not compare by their means.
+    """
+    table = store.read_study(REFERENCE / "depth-real").table()
+    means = verdict.by_network(table)
     errors = {"train_error": "training error", "train_error_clean": "clean", "test_error": "test error"}
     lines = [
-        "| network | seeds | " + " | ".join(errors.values()) + " |",
+        "| network, or difference | seeds | " + " | ".join(errors.values()) + " |",
         "|---" * (2 + len(errors)) + "|",
     ]
+    ended = table[table["status"] == "finished"].groupby("network")["seed"].apply(set)
     for _, row in means[means["n"] > 0].iterrows():
-        cells = [row["network"], str(row["n"]), *(verdict.with_spread(row, name) for name in errors)]
+        cells = [row["network"], listed(ended[row["network"]])]
+        cells += [verdict.with_spread(row, name) for name in errors]
         lines.append(f"| {' | '.join(cells)} |")
+    (study,) = (one for one in claims.asked() if one.name == "depth-real")
+    for pair in (study.pair(claim.kind) for claim in claims.CLAIMS):
+        gaps = [verdict.contrast(table, *pair, name) for name in errors]
+        if shared := ended.get(pair[0], set()) & ended.get(pair[1], set()):
+            cells = [" minus ".join(pair), listed(shared), *(difference(gap) for gap in gaps if gap)]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def listed(seeds: set[int]) -> str:
+    return ", ".join(map(str, sorted(seeds)))
+
+
+def difference(gap: verdict.Contrast) -> str:
+    return f"{gap.mean:+.2f}" + (f" ± {gap.spread:.2f}" if gap.n > 1 else "")
 
 
 PARTS = {"claims": table, "photographs": photographs}

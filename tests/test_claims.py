@@ -42,7 +42,10 @@ def row(*differences, claim=PLAIN, announced=False, highest=(50.0, 40.0), **more
         (row(9, 8, 9, highest=(9.0, 0.0)), claims.SHOWN),
         (row(3, 4), "too few seeds"),
         # however clear: what was announced has not ended
-        (row(3, 4, 5, claim=RESIDUAL, announced=True), "open: seeds are missing"),
+        (row(-3, -4, -5, claim=RESIDUAL, announced=True), claims.MISSING),
+        # ... and then all can no longer agree
+        (row(3, 4, 5, claim=RESIDUAL, announced=True), claims.LOST),
+        (row(-3, 0, -5, claim=RESIDUAL, announced=True), claims.LOST),
         (row(3, 4, 5, announced=True), claims.SHOWN),
         (row(3, 4, 5, diverged=("plain-56-seed3",)), "not shown: 1 diverged"),
         (row(3, 4, 5, mixed=True), claims.MIXED),
@@ -73,8 +76,8 @@ def test_a_page_that_compares_concludes_the_same():
         table = store.read_study(REFERENCE / one.study).table()
         for other in order.claims(table, *one.pair, {1: "", -1: ""}, [one.error]):
             settled = {claims.SHOWN: 1, claims.REVERSED: -1}.get(one.settles, 0)
-            missing = one.settles == "open: seeds are missing"
-            assert (other.order == order.MISSING) == missing
+            assert (other.order == order.MISSING) == (one.settles == claims.MISSING)
+            assert (other.order == order.LOST) == (one.settles == claims.LOST)
             if other.order in says and one.paper[1]:
                 assert says[other.order] == settled, (one.study, one.pair, one.error)
                 compared += 1
@@ -138,7 +141,9 @@ def test_announced_studies_stand_there_before_they_have_run(tmp_path):
     announced = {study.name for study in claims.asked() if study.announced}
     assert announced <= set(none["study"])
     waiting = none[none["study"].isin(announced)]
-    assert set(waiting["verdict"]) == {"not run yet"}
+    shortcuts = waiting["claim"] == BOTH.words  # compared there too, and announced as no hypothesis
+    assert set(waiting[~shortcuts]["verdict"]) == {"not run yet"}
+    assert set(waiting[shortcuts]["verdict"]) == {"not run yet; not among the announced hypotheses"}
     assert set(waiting["ours"]) == {""}
     assert set(waiting["n"]) == {"0 of 3", "0 of 5"}
 

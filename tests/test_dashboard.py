@@ -431,6 +431,8 @@ def test_the_first_screen_has_the_three_numbers_with_n_and_interval(
         ends = f"{gap.worse} {gap.ends[0]:.1f} %, {gap.better} {gap.ends[1]:.1f} %"
         assert ends in markdown(app)
         assert f"{gap.within}, n = 3" in markdown(app)
+        assert one.clean is not None
+        assert f"clean {one.clean.size}" in markdown(app)
     assert all("under the recipe" in metric.proto.help for metric in app.metric)
     first = [json.loads(item.proto.spec) for item in app.get("plotly_chart")][:2]
     titles = [chart["layout"]["title"]["text"] for chart in first]

@@ -65,6 +65,17 @@ def test_a_study_goes_seed_by_seed_and_the_deepest_first_within_one():
 
 def test_the_studies_on_photographs_are_those_of_their_plan():
     """results/reference/README.md, committed before the first of these runs."""
+    (longer,) = {run.recipe for run in config.grid_named("depth-real-16k").runs().values()}
+    plan = config.RECIPES["paper-8k"]
+    every = ("steps", "log_every", "test_every", "probe_every")
+    doubled = {name: 2 * getattr(plan, name) for name in every}
+    doubled["milestones"] = tuple(2 * step for step in plan.milestones)
+    assert longer == plan.replace(name="paper-16k", **doubled)
+    runs = config.grid_named("depth-real-16k").runs().values()
+    assert {(run.network.name, run.seed) for run in runs} == {
+        (name, seed) for name in ("resnet-20", "resnet-56") for seed in (1, 2, 3)
+    }
+    assert {run.data.name for run in runs} == {"cifar10"}
     kinds = {"depth-real": "cifar10", "imagenet-tiny": "tiny-imagenet"}
     networks = {}
     for name in ("depth-real", "depth-real-clip", "imagenet-tiny", "imagenet-tiny-unclipped"):
@@ -98,7 +109,7 @@ def test_the_table_of_the_plan_names_those_networks_and_seeds():
         if line.startswith("| `")
         and len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 5
     }
-    assert len(rows) == 4
+    assert len(rows) == 5
     for name, (images, networks, steps, seeds) in rows.items():
         asked = config.grid_named(name).runs().values()
         assert {f"{run.recipe.steps:,}" for run in asked} == {steps}
@@ -208,7 +219,7 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
     assert not way.exists(), "it has ended"
 
 
-@pytest.mark.parametrize(("codes", "code", "began"), [("0", 0, 15), ("1", 2, 15), ("130", 2, 1)])
+@pytest.mark.parametrize(("codes", "code", "began"), [("0", 0, 16), ("1", 2, 16), ("130", 2, 1)])
 def test_the_long_runs_go_on_after_a_failure_stop_when_interrupted_and_tell(
     codes, code, began, tmp_path
 ):
@@ -222,7 +233,8 @@ def test_the_long_runs_go_on_after_a_failure_stop_when_interrupted_and_tell(
     )
     assert began == 1 or [line.split()[1] for line in asked] == [
         *["depth-real"] * 6,
-        *("depth-real-clip", *["imagenet-tiny"] * 6, "depth-real", "imagenet-tiny-unclipped"),
+        *("depth-real-clip", *["imagenet-tiny"] * 6, "depth-real"),
+        *("imagenet-tiny-unclipped", "depth-real-16k"),
     ]
 
 

@@ -648,6 +648,11 @@ def test_gradients_over_seeds_are_averaged_at_the_start_and_counted_later() -> N
         "resnet-20 (2 seeds): at step 0 the first layer's gradient is 4 times the last one's, healthy; "
         "at all later logged steps between 1 and 4 times, healthy."
     )
+    (said,) = on_gradients(norms("plain-44", {0: 99.0, 5: 0.04, 10: 1.1}))  # between the words
+    assert said == (
+        "plain-44 (1 seed): at step 0 the first layer's gradient is 99 times the last one's; "
+        "at all later logged steps between 0.04 and 1.1 times."
+    )
     frame = pd.concat([frame, norms("resnet-20", {10: 1e-3}, 1)])
     assert "at 33 % of the later logged steps (0 % to 50 % by seed) vanishing" in on_gradients(frame)[0]
 

@@ -12,7 +12,8 @@ from resnetlab.verdict import comparison
 
 AT_ONCE = 6  # sentences of the verdict; more can be unfolded
 NUMBER = """Final training error, running, of {pair} in percentage points: mean over seeds, each seed \
-with itself. In brackets the 95 % interval of the mean. {recipe}"""
+with itself. In brackets the 95 % interval of the mean. Clean: of the finished networks, on all their \
+training images as they are. {recipe}"""
 OTHER = "All of it under the recipe in the figure's subtitle, which is not the paper's."
 # What a study's images are, for who has not heard of them.
 IMAGES = {"digits": "on 8x8 images of digits", "cifar10-jpeg": "on photographs of 32x32 pixels"}
@@ -86,8 +87,9 @@ def number(one: verdict.Finding, place: Any, recipe: str) -> None:
         st.markdown(f"{gap.worse} {gap.ends[0]:.1f} %, {gap.better} {gap.ends[1]:.1f} %")
         st.markdown(", ".join(filter(None, [gap.within, f"n = {gap.n}"])))
         papers = paper.difference(gap.worse, gap.better, "train_error")
+        clean = f"clean {one.clean.size}" if one.clean else ""
         theirs = f"the paper {papers[0]:+.2f}" if papers else ""
-        st.markdown(f"{theirs} {ORDER.get(one.claim.order, '')}")
+        st.markdown(f"{'; '.join(filter(None, [clean, theirs]))} {ORDER.get(one.claim.order, '')}")
 
 
 def show_curves(

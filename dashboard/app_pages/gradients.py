@@ -29,8 +29,8 @@ def page() -> None:
     st.markdown(
         "The paper (Sec. 4.1): *“We also verify that the backward propagated gradients exhibit healthy "
         "norms with BN. So neither forward nor backward signals vanish.”* It gives no number; here a "
-        f"network is healthy while the ratio stays between {verdict.VANISHING:g} and "
-        f"{verdict.EXPLODING:g}."
+        "network is healthy where the ratio lies between {:g} and {:g}; vanishing or exploding are "
+        "words for a factor of {:g}.".format(*verdict.HEALTHY, verdict.EXPLODING)
     )
     source = frame.Source(probes, "03_gradient_norms", study)
     alt = frame.alt("Gradient norm of the first layer over that of the last, by step.", seen)

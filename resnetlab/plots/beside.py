@@ -19,6 +19,7 @@ _TICKS = {
     order.REVERSED: ("✗ reversed here", style.RED),
     order.TOO_FEW: ("· too few seeds", style.GREY),
     order.MISSING: ("· seeds are missing", style.GREY),
+    order.LOST: ("· a seed against it", style.GREY),
     order.NEAR: ("· under 1 point", style.GREY),
     order.FLOOR: ("· nothing to order", style.GREY),
 }

@@ -13,6 +13,7 @@ from resnetlab.verdict.degradation import Finding, depth_effects, findings, on_d
 from resnetlab.verdict.dial import on_dial, on_lesions
 from resnetlab.verdict.gradients import (
     EXPLODING,
+    HEALTHY,
     VANISHING,
     gradient_ratios,
     on_first_layer_norms,

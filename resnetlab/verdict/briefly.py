@@ -18,7 +18,7 @@ from resnetlab.verdict.conditions import depth_under
 from resnetlab.verdict.construction import kept
 from resnetlab.verdict.correlation import SHATTERED
 from resnetlab.verdict.degradation import findings
-from resnetlab.verdict.gradients import EXPLODING, VANISHING, gradient_ratios
+from resnetlab.verdict.gradients import HEALTHY, gradient_ratios
 from resnetlab.verdict.means import ENOUGH_SEEDS, NEGLIGIBLE
 from resnetlab.verdict.responses import mean_responses
 from resnetlab.verdict.rounding import median_errors
@@ -113,8 +113,8 @@ def at_initialisation(frame: pd.DataFrame) -> Answer | None:
     deepest = ratios[ratios["depth"] == ratios["depth"].max()]
     ratio = means.geometric_mean(deepest["ratio"])
     words = "About as large"
-    if not VANISHING <= ratio <= EXPLODING:
-        words = "No: much larger" if ratio > EXPLODING else "Yes: much smaller"
+    if not HEALTHY[0] <= ratio <= HEALTHY[1]:
+        words = "No: much larger" if ratio > 1 else "Yes: much smaller"
     about = (
         "first layer's gradient over the last one's before the first step, with batch norm, "
         f"{deepest['network'].iloc[0]}; the paper found healthy norms"

@@ -3,7 +3,7 @@
 A claim is shown where all paired differences have its sign and their 95 % interval excludes 0. Of seeds
 with which a network has not learnt nothing is concluded, as in `order.claims`; only where the rule was
 announced before the runs (results/reference/README.md) they count as they are. There nothing is settled
-before all announced seeds have ended.
+before all announced seeds have ended, but that a claim can no longer be shown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from resnetlab import config, paper, store
 from resnetlab.verdict import means
 
 SHOWN, REVERSED = "shown", "the reverse is shown"
+MISSING = "open: seeds are missing"
+LOST = "can no longer be shown: a seed goes the other way"
 OPEN, NEAR = "not settled", f"less than {means.NEGLIGIBLE:g} point apart"
 FLOOR, MIXED = "cannot show: {} at 0.0 %", "several recipes: choose one"
 # The error that a claim is asked on first of all, then the others.
@@ -40,7 +42,9 @@ FINE_PRINT = (
     "Not learnt: less than "
     f"{means.LEARNT:g} points below a guess among the classes. Nothing is concluded from such seeds, "
     "unless the study was announced before it ran: there they count as they are.",
-    "Of an announced study nothing is concluded before all its seeds have ended.",
+    "Of announced seeds nothing is concluded before all of both networks have ended; only that a claim "
+    "can no longer be shown is said as soon as one of them goes the other way. That a deep network "
+    "trains better with shortcuts is compared there too, but was no hypothesis of the plan.",
     "Where the shallow network makes no error at all with any seed, no deeper one can be better.",
     "Nothing is corrected for the number of claims, studies and errors; columns of one study share "
     "runs, and the studies of the digits share seeds.",
@@ -59,6 +63,7 @@ class Claim:
     kind: str  # plain, residual or both
     words: str
     sign: int
+    announced: bool = True  # whether it is a hypothesis of results/reference/README.md
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Asked:
     @property
     def announced(self) -> bool:
         """Whether its seeds were announced before its first run."""
-        return self.planned(self.pair("plain")) > 0
+        return any(self.planned(self.pair(claim.kind)) for claim in CLAIMS)
 
     def pair(self, kind: str) -> tuple[str, str]:
         """(worse, better): deep and shallow of one family; of both the two deep ones."""
@@ -142,7 +147,13 @@ class Row:
     @property
     def verdict(self) -> str:
         """What the difference settles, in a few words, and which networks in it have not learnt."""
-        return "; ".join(filter(None, (self.settles, self.not_learnt)))
+        return "; ".join(filter(None, (self.settles, self.not_learnt, self.unannounced)))
+
+    @property
+    def unannounced(self) -> str:
+        """Said of what an announced study compares beside its hypotheses."""
+        beside = self.asked.announced and not self.claim.announced
+        return "not among the announced hypotheses" if beside else ""
 
     @property
     def not_learnt(self) -> str:
@@ -163,8 +174,8 @@ class Row:
             return f"not shown: {len(self.diverged)} diverged"
         if not count:
             return "not run yet"
-        if announced and count < self.planned:
-            return "open: seeds are missing"
+        if self.gap and announced and count < self.planned:
+            return LOST if self.gap.speaks_against(self.claim.sign) else MISSING
         if count < means.ENOUGH_SEEDS:
             return "too few seeds"
         gap = self.gap if announced else self.learnt
@@ -277,7 +288,7 @@ def matrix(found: Iterable[Row]) -> pd.DataFrame:
         cell = lines.setdefault(about, {})
         ours = ", ".join(filter(None, (row.ours, f"n = {row.n}")))
         papers = f"the paper {row.paper[0]:+.2f}" if row.paper[1] else ""
-        parts = (f"**{row.settles}**", ours, row.not_learnt, papers)
+        parts = (f"**{row.settles}**", ours, row.not_learnt, papers, row.unannounced)
         cell[row.claim.words] = BREAK.join(filter(None, parts))
     shown = pd.DataFrame.from_dict(lines, orient="index", columns=[claim.words for claim in CLAIMS])
     return shown.fillna("not asked").rename_axis("Trained on")

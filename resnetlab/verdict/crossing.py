@@ -14,10 +14,10 @@ from resnetlab.verdict.words import percent, seeds
 
 
 class Lead(NamedTuple):
-    """A curve ends below another one, and from `step` on it is nowhere above it."""
+    """A curve ends below another one: from `step` on it is nowhere above it, and there it is below."""
 
     step: float
-    crossed: bool  # False: it is above it nowhere, and `step` is the first that both have
+    crossed: bool  # False: it is above it nowhere, and `step` is the first at which they differ
 
 
 def lead(deep: pd.Series[float], shallow: pd.Series[float]) -> Lead | None:
@@ -33,13 +33,15 @@ def lead(deep: pd.Series[float], shallow: pd.Series[float]) -> Lead | None:
     if not len(gap) or gap[-1] >= 0:
         return None
     above = np.flatnonzero(gap > 0)
-    return Lead(float(deep.index[above[-1] + 1 if len(above) else 0]), len(above) > 0)
+    below = np.flatnonzero(gap < 0)  # a tie, of two lines in one pixel, is neither
+    return Lead(float(deep.index[below[below > max(above, default=-1)][0]]), len(above) > 0)
 
 
 def papers_lead(deep: str, shallow: str) -> Lead | None:
     """The same of two training curves in the paper's Figure 4 or 6, where it draws both.
 
-    What those figures cut off (above 20 and 63 %) is not known: an early crossing may lie there.
+    What those figures cut off (above 20 and 63 %) is not known: an early crossing may lie there. Two
+    lines that come into the figure at one point have not been told apart there.
     """
     drawn = [paper.curve(network, "train_error") for network in (deep, shallow)]
     lines = [pd.Series(line.y, index=line.x) for line in drawn if line]
@@ -80,5 +82,5 @@ def _papers(deep: str, shallow: str) -> list[str]:
         return []
     where = f"{line.source}, {'CIFAR-10' if line.data == 'cifar10' else 'ImageNet'}"
     since = f"step {found.step:,.0f} on, {percent(found.step / line.x[-1])} of its steps"
-    seen = "" if found.crossed else "; that is the first step at which both can be read"
+    seen = "" if found.crossed else "; that is the first step at which they can be told apart"
     return [f"The paper's {deep} stays below its {shallow} from {since}{seen} ({where})."]

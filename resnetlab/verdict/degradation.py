@@ -22,6 +22,7 @@ _HEADS = {
 _OPEN = {
     order.TOO_FEW: f"Too few seeds to say: {means.ENOUGH_SEEDS} are needed.",
     order.MISSING: "Open: seeds are missing.",
+    order.LOST: "Can no longer be shown: a seed goes the other way.",
     order.FLOOR: "Both at 0.0 %: nothing to order.",
     order.NEAR: f"Less than {means.NEGLIGIBLE:g} point apart.",
     order.OPEN: "Not settled by these seeds.",
@@ -33,7 +34,8 @@ class Finding:
     """One of the three differences in final training error that everything here is about."""
 
     kind: str  # plain or residual: what depth does there; both: what the shortcuts do
-    claim: order.Claim
+    claim: order.Claim  # on the running error, which is the paper's
+    clean: means.Contrast | None = None  # the same of the clean one, on which claims.py asks first
 
     @property
     def head(self) -> str:
@@ -46,7 +48,8 @@ class Finding:
     @property
     def short(self) -> bool:
         """Whether seeds are missing, of those announced or of the three that any claim needs."""
-        return self.claim.order == order.MISSING or self.claim.gap.n < means.ENOUGH_SEEDS
+        few = self.claim.gap.n < means.ENOUGH_SEEDS
+        return few or self.claim.order in (order.MISSING, order.LOST)
 
     @property
     def words(self) -> str:
@@ -90,7 +93,8 @@ def findings(table: pd.DataFrame) -> list[Finding]:
     found = []
     for kind, pair in pairs.items():
         if pair and (claims := order.claims(table, *pair, _SHORT[kind], ["train_error"])):
-            found.append(Finding(kind, claims[0]))
+            clean = means.contrast(table, *pair, "train_error_clean")
+            found.append(Finding(kind, claims[0], clean))
     return found
 
 

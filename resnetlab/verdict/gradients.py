@@ -11,9 +11,11 @@ from resnetlab import config, store
 from resnetlab.verdict.means import geometric_mean
 from resnetlab.verdict.words import percent, rounded, seeds, times
 
-# A first layer whose gradient is a hundred times the last one's, or a hundredth. A convention, not the
-# paper's: it writes "healthy norms" (Sec. 4.1) and gives no number.
+# A first layer whose gradient is a hundred times the last one's, or a hundredth; within ten and a tenth
+# it is healthy, and between the two there is no word for it. A convention, not the paper's: it writes
+# "healthy norms" (Sec. 4.1) and gives no number.
 EXPLODING, VANISHING = 1e2, 1e-2
+HEALTHY = (0.1, 10.0)
 
 
 _RUN = ["study", "run", "network", "depth", "shortcut", "seed"]
@@ -50,7 +52,8 @@ def on_gradients(probes: pd.DataFrame) -> list[str]:
         at_first = runs["step"] == runs["step"].min()
         start = geometric_mean(runs[at_first]["ratio"])
         head = f"{network} ({seeds(runs['seed'].nunique())}): at step {runs['step'].min():,} the first "
-        head += f"layer's gradient is {times(start)} times the last one's, {_health(start)}"
+        head += "layer's gradient is "
+        head += _called(f"{times(start)} times the last one's", start, start)
         later = runs[~at_first]
         parts = [head, *_out_of_bounds(later)] if len(later) else [head]
         sentences.append("; ".join(parts) + ".")
@@ -66,7 +69,8 @@ def _networks(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def _out_of_bounds(later: pd.DataFrame) -> Iterator[str]:
     low, high = later["ratio"].min(), later["ratio"].max()
     if low >= VANISHING and high <= EXPLODING:
-        yield f"at all later logged steps between {times(low)} and {times(high)} times, healthy"
+        within = _called(f"between {times(low)} and {times(high)} times", low, high)
+        yield f"at all later logged steps {within}"
     for extreme, to, out in (
         (low, "down to", later["ratio"] < VANISHING),
         (high, "up to", later["ratio"] > EXPLODING),
@@ -75,7 +79,7 @@ def _out_of_bounds(later: pd.DataFrame) -> Iterator[str]:
             shares = out.groupby([later["study"], later["run"]]).mean()
             spread = f" ({percent(shares.min())} to {percent(shares.max())} by seed)"
             text = f"at {percent(out.mean())} of the later logged steps"
-            text += f"{spread if len(shares) > 1 else ''} {_health(extreme)}, {to} "
+            text += f"{spread if len(shares) > 1 else ''} {_health(extreme, extreme)}, {to} "
             yield text + (f"{times(extreme)} times" if extreme else "exactly 0")
 
 
@@ -204,9 +208,15 @@ def on_first_layer_norms(probes: pd.DataFrame) -> list[str]:
     return sentences or ["No gradient norms measured yet: nothing can be said."]
 
 
-def _health(ratio: float) -> str:
-    if ratio > EXPLODING:
+def _called(ratios: str, low: float, high: float) -> str:
+    """The ratios from `low` to `high`, in words, and what that is called."""
+    return ", ".join(filter(None, (ratios, _health(low, high))))
+
+
+def _health(low: float, high: float) -> str:
+    """What ratios from `low` to `high` are called; "" where there is no word for all of them."""
+    if low > EXPLODING:
         return f"exploding towards the input (more than {EXPLODING:,.0f})"
-    if ratio < VANISHING:
+    if high < VANISHING:
         return f"vanishing towards the input (less than 1/{1 / VANISHING:,.0f})"
-    return "healthy"
+    return "healthy" if HEALTHY[0] <= low and high <= HEALTHY[1] else ""

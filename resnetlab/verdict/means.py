@@ -232,6 +232,10 @@ class Contrast:
         # False for NaN, of fewer seeds
         return int(math.copysign(1, self.mean)) if agree and abs(self.mean) > self.margin else 0
 
+    def speaks_against(self, sign: float) -> bool:
+        """Whether a difference has not this sign: further seeds cannot give it to all any more."""
+        return any(difference * sign <= 0 for difference in self.differences)
+
     @property
     def negligible(self) -> bool:
         """True if the interval lies within NEGLIGIBLE points of 0."""

@@ -12,7 +12,8 @@ from resnetlab.verdict import means, words
 
 PAPERS, REVERSED, UNKNOWN = "The paper's order", "Reversed here", "The paper has no such pair"
 TOO_FEW, FLOOR, NEAR, OPEN = "too few seeds", "nothing to order", "less than 1 point", "not settled"
-MISSING = "seeds are missing"
+MISSING, LOST = "seeds are missing", "can no longer be shown"  # of those that were announced
+PENDING = (TOO_FEW, MISSING, LOST)  # nothing is concluded
 CHOSEN = "Recipe"  # begins the sentence on how one was chosen
 _IMAGES = {"train": "the images it trains on", "test": "test images"}
 
@@ -68,10 +69,12 @@ def claims(
             sentence = few if order == TOO_FEW else f"{both}. {sentence}"
             sentence = f"Both have learnt with {n} of these {gap.n} seeds: {sentence}"
         if gap.n < planned:
-            order = MISSING
-            sentence = (
-                f"{gap.n} of {planned} announced seeds have ended; before all have, nothing is said."
-            )
+            order, sentence = MISSING, f"{gap.n} of {planned} announced seeds have ended"
+            if papers and gap.speaks_against(papers[0]):
+                order = LOST
+                sentence += ", and not all in the paper's order: that these seeds can no longer show."
+            else:
+                sentence += "; before all have, nothing is said."
         sentence = sentence.format(images=_IMAGES[quantity.partition("_")[0]])
         if quantity == "train_error_clean" and found and found[-1].order == order:
             ours = found[-1].numbers.removesuffix(theirs)
@@ -119,9 +122,9 @@ def in_words(
             orders = {claim.head: claim.order for claim in found}
             moved = [f"{one.head} ({one.order})" for one in left if one.order != orders.get(one.head)]
             conclusion = f"changes: {'; '.join(moved)}" if moved else "every conclusion above stays"
-            if not left or all(claim.order in (TOO_FEW, MISSING) for claim in left):
+            if not left or all(claim.order in PENDING for claim in left):
                 conclusion = "too few seeds that have learnt are left to say anything"
-            if all(claim.order in (TOO_FEW, MISSING) for claim in found):
+            if all(claim.order in PENDING for claim in found):
                 continue  # nothing is concluded with it either
             sentences.append(f"Without seed {' and '.join(map(str, looked_at))} {conclusion}.")
     return sentences
