@@ -461,7 +461,7 @@ def test_photographs_are_the_first_study_once_all_announced_seeds_are_in(
     words = [
         one.words for one in verdict.findings(store.read_study(folder / "reference/depth-real").table())
     ]
-    assert ("Open: seeds are missing." in words) == (first == "digits")
-    assert ("Open: seeds are missing." in markdown(open_page(study="reference/depth-real"))) == (
-        first == "digits"
-    )
+    page = markdown(open_page(study="reference/depth-real"))
+    pending = {"Open: seeds are missing.", "Can no longer be shown: a seed goes the other way."}
+    assert bool(pending & set(words)) == (first == "digits")
+    assert any(word in page for word in pending) == (first == "digits")

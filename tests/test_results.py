@@ -1115,6 +1115,14 @@ def test_a_measurement_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert store.find_measurements("other", tmp_path) == []
 
 
+def test_a_measurement_of_many_layers_can_be_read_again(tmp_path: Path) -> None:
+    """110 layers, ten runs and two quantities make more than a megabyte, which a run.json never has."""
+    frame = pd.DataFrame({"run": ["resnet-110-seed0" * 4] * 15_000, "value": range(15_000)})
+    path = store.save_measurement(tmp_path, "digits", "norms", frame, what="norms", choices={})
+    assert path.stat().st_size > 2**20
+    assert len(store.read_measurement(path).frame) == len(frame)
+
+
 def test_measurements_are_no_study_and_hide_none(tmp_path: Path) -> None:
     frame = pd.DataFrame({"value": [1.0]})
     reference = tmp_path / store.REFERENCE

@@ -113,7 +113,7 @@ def test_all_that_is_committed_is_there_in_the_order_of_the_story(
     path.write_text(path.read_text().replace('"paper-400', '"tuned-on-resnet-56'))
     (sentence,) = verdict.on_other_recipe(store.read_measurement(path).frame)
     assert texts(open_page("trained-on")).count(sentence) == 1
-    assert "With batch norm. plain-110 (3 seeds): at step 0 the first layer's gradient is" in said
+    assert "With batch norm. plain-110 (5 seeds): at step 0 the first layer's gradient is" in said
     assert "Without batch norm. Plain: the first layer's norm is" in said
     wanted = [
         "solution",

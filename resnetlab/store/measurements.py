@@ -14,7 +14,7 @@ import pandas as pd
 
 from resnetlab import files
 from resnetlab.config import UsageError
-from resnetlab.store import schema
+from resnetlab.store import logs, schema
 from resnetlab.store.find import folders_in
 from resnetlab.store.reader import read_versioned
 
@@ -65,7 +65,7 @@ def write_measurement(path: Path, info: Mapping[str, Any]) -> None:
 
 def read_measurement(path: str | Path) -> Measurement:
     """The measurement in that file. Raises UsageError, with the reason, if there is none to read."""
-    info, problem = read_versioned(Path(path))
+    info, problem = read_versioned(Path(path), logs.MOST_LOG)  # a table grows with runs and layers
     if info is None:
         raise UsageError(f"{path} is not a readable measurement: {problem}")
     columns, rows = info.get("columns"), info.get("rows")

@@ -27,10 +27,10 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def read_json(path: Path) -> tuple[dict[str, Any] | None, str]:
-    """The object in a JSON file, or None and why not."""
+def read_json(path: Path, most: int = MOST_JSON) -> tuple[dict[str, Any] | None, str]:
+    """The object in a JSON file of at most so many bytes, or None and why not."""
     try:
-        value = json.loads(files.read(path, MOST_JSON))
+        value = json.loads(files.read(path, most))
     except FileNotFoundError:
         return None, f"no {path.name}"
     except OSError as error:
@@ -42,9 +42,9 @@ def read_json(path: Path) -> tuple[dict[str, Any] | None, str]:
     return value, ""
 
 
-def read_versioned(path: Path) -> tuple[dict[str, Any] | None, str]:
+def read_versioned(path: Path, most: int = MOST_JSON) -> tuple[dict[str, Any] | None, str]:
     """As `read_json`, of a file that says which version of the schema it follows."""
-    info, problem = read_json(path)
+    info, problem = read_json(path, most)
     version = schema.SCHEMA_VERSION if info is None else info.get("schema")
     if version != schema.SCHEMA_VERSION:
         return None, f"its format is version {version!r}, this reader knows {schema.SCHEMA_VERSION}"
