@@ -22,7 +22,7 @@ _HEADS = {
 _OPEN = {
     order.TOO_FEW: f"Too few seeds to say: {means.ENOUGH_SEEDS} are needed.",
     order.MISSING: "Open: seeds are missing.",
-    order.LOST: "Can no longer be shown: a seed goes the other way.",
+    order.LOST: "Not the paper's order in every seed.",
     order.FLOOR: "Both at 0.0 %: nothing to order.",
     order.NEAR: f"Less than {means.NEGLIGIBLE:g} point apart.",
     order.OPEN: "Not settled by these seeds.",
