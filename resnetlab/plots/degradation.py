@@ -164,7 +164,7 @@ def error_against_depth(table: pd.DataFrame, *, only_training: bool = False) -> 
     legend = [style.BY_OPTION, said, "points: runs" if only_training else style.MEANS]
     if not only_training:
         return finish(figure, title, subtitle, legend)
-    finish(figure, title, subtitle, legend, 350, below=60)
+    finish(figure, title, subtitle, legend, 330, below=60)
     lines = [
         (option, name, rows.groupby("depth")["train_error"].mean())
         for option, name, rows in draw.options(finished)
