@@ -436,7 +436,7 @@ def test_arrow_keys_lead_through_the_lesson_without_any_control(
     assert tab.locator(CHART).count() == 0
     tab.get_by_test_id("stSidebar").wait_for(state="hidden")
     tab.get_by_label("Both alike").fill("3")
-    for _ in range(40):  # what listens to the key may come after the field
+    for _ in range(120):  # what listens to the key may come after the field
         tab.get_by_label("Both alike").press("Enter")
         tab.wait_for_timeout(250)
         if tab.evaluate("document.activeElement.tagName") != "INPUT":
@@ -450,7 +450,8 @@ def test_arrow_keys_lead_through_the_lesson_without_any_control(
     tab.wait_for_url("**shown=true**")
     tab.get_by_text("Both alike: 3 · The shallower one: 14").wait_for()
     tab.wait_for_selector(CHART)
-    assert tab.locator(".js-plotly-plot").first.bounding_box()["y"] < 400, "the figure is in view"
+    top = "document.querySelector('.js-plotly-plot').getBoundingClientRect().top"
+    wait_for(tab, f"{top} < 400")  # the figure is in view
     wait_for(tab, "document.querySelector('.live-chart').dataset.revealed === 'true'")
     tab.keyboard.press("PageDown")
     tab.wait_for_url("**screen=same-function**")
