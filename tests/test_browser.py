@@ -443,7 +443,9 @@ def test_arrow_keys_lead_through_the_lesson_without_any_control(
             break
     tab.keyboard.press("ArrowRight")  # the key goes to the page again
     tab.wait_for_url("**shown=true**")
+    tab.wait_for_selector(CHART)  # the screen, too, not its address alone
     tab.keyboard.press("ArrowLeft")
+    tab.locator(CHART).first.wait_for(state="detached")
     tab.get_by_role("button", name="Reveal").wait_for()
     tab.get_by_label("The shallower one").fill("14")
     tab.get_by_label("The shallower one").press("PageDown")  # a clicker, from within the field
