@@ -125,17 +125,19 @@ IMAGES ?= cifar10
 TINY ?= tiny-imagenet
 STUDIES ?= depth-real* imagenet-tiny*
 UNDER_WAY := results/.under-way
+# A part of a study ends without the notebook over the whole: at every start it would be executed for each part again.
+PART := --no-report
 long-runs: $(READY)
 	@for run in $(foreach study,$(STUDIES),$(UNDER_WAY)/$(study)/*/ results/reference/$(study)/*/); do \
 	    here=$${run#$(UNDER_WAY)/}; here=results/$${here#results/reference/}; \
 	    grep -qsF -e '"name": "$(IMAGES)"' -e '"name": "$(TINY)"' "$$run"run.json && [ ! -e "$$here" ] || continue; \
 	    mkdir -p "$$here" && cp -r "$$run." "$$here" && echo "goes on: $$here" || exit 1; \
 	done
-	@for study in $(foreach seed,1 2 3,"depth-real --seeds $(seed) --depths 8$(,)20 --data $(IMAGES)" \
-	    "depth-real --seeds $(seed) --data $(IMAGES)") "depth-real-clip --data $(IMAGES)" \
-	    $(foreach seed,1 2 3,"imagenet-tiny --seeds $(seed) --depths 18 --data $(TINY)" \
-	    "imagenet-tiny --seeds $(seed) --data $(TINY)") "depth-real --data $(IMAGES)" \
-	    "imagenet-tiny-unclipped --data $(TINY)" "depth-real-16k --data $(IMAGES)"; do \
+	@for study in $(foreach seed,1 2 3,"depth-real $(PART) --seeds $(seed) --depths 8$(,)20 --data $(IMAGES)" \
+	    "depth-real $(PART) --seeds $(seed) --data $(IMAGES)") "depth-real-clip --data $(IMAGES)" \
+	    $(foreach seed,1 2 3,"imagenet-tiny $(PART) --seeds $(seed) --depths 18 --data $(TINY)" \
+	    "imagenet-tiny $(PART) --seeds $(seed) --data $(TINY)") "imagenet-tiny --data $(TINY)" \
+	    "depth-real --data $(IMAGES)" "imagenet-tiny-unclipped --data $(TINY)" "depth-real-16k --data $(IMAGES)"; do \
 	    echo "running resnetlab study $$study"; \
 	    code=0; nice -n 19 $(BIN)/resnetlab study $$study --jobs 2 --name $${study%% *} || code=$$?; \
 	    for run in results/imagenet-tiny*/*/; do \

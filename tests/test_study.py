@@ -219,7 +219,7 @@ def test_what_has_ended_in_the_other_clone_is_kept_without_weights_and_notebooks
     assert not way.exists(), "it has ended"
 
 
-@pytest.mark.parametrize(("codes", "code", "began"), [("0", 0, 16), ("1", 2, 16), ("130", 2, 1)])
+@pytest.mark.parametrize(("codes", "code", "began"), [("0", 0, 17), ("1", 2, 17), ("130", 2, 1)])
 def test_the_long_runs_go_on_after_a_failure_stop_when_interrupted_and_tell(
     codes, code, began, tmp_path
 ):
@@ -229,13 +229,18 @@ def test_the_long_runs_go_on_after_a_failure_stop_when_interrupted_and_tell(
     asked = (tmp_path / "log").read_text().splitlines()
     assert len(asked) == began
     assert asked[0] == (
-        "study depth-real --seeds 1 --depths 8,20 --data folder:x --jobs 2 --name depth-real"
+        "study depth-real --no-report --seeds 1 --depths 8,20 --data folder:x "
+        "--jobs 2 --name depth-real"
     )
     assert began == 1 or [line.split()[1] for line in asked] == [
         *["depth-real"] * 6,
-        *("depth-real-clip", *["imagenet-tiny"] * 6, "depth-real"),
+        *("depth-real-clip", *["imagenet-tiny"] * 7, "depth-real"),
         *("imagenet-tiny-unclipped", "depth-real-16k"),
     ]
+    whole = [line.split()[1] for line in asked if "--no-report" not in line]
+    assert sorted(whole) == sorted({line.split()[1] for line in asked} if began > 1 else []), (
+        "each study ends with its notebook, once"
+    )
 
 
 def test_large_networks_are_tested_by_every_protocol_where_their_weights_are(tmp_path):
