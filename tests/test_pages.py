@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from dashboard import inside
 from resnetlab import cli, config, nets, paper, store
 from resnetlab.pages import executed
+from resnetlab.verdict import comparison
 
 PROJECT = Path(__file__).resolve().parent.parent
 HEALTH, PAPER = "app_pages/health.py", "app_pages/paper.py"
@@ -349,6 +350,38 @@ def test_protocols_are_taken_from_evaluations_of_the_last_step(folder: Path, ope
     (row,) = rows_of(open_page(PAPER), 3, "resnet-34-B")
     assert row["protocol"] == "single view"
     assert row["comparable"].startswith("no: the paper trained on")
+
+
+def test_each_test_of_a_network_stands_beside_the_papers_same_test(folder: Path) -> None:
+    """As notebook 06 shows them: a test that only one of the two made has empty cells of the other."""
+    runs = []
+    for seed, top1 in enumerate((25.5, 24.0)):
+        path = write_run(folder, "resnet-34", seed=seed, data="digits-large")
+        evaluated(path, top1_error=top1, data="digits-large")
+        evaluated(path, protocol="multi-scale", sides=[64, 96], crop=64, data="digits-large")
+        runs.append(store.read_run(path))
+    plain = store.read_run(write_run(folder, "plain-34", data="digits-large"))
+    found = comparison.by_protocol(comparison.measured([("any", [*runs, plain])]))
+    shown = found.set_index(["network", "protocol"])
+    ours = {
+        test: f"{row['ours']} of {row['n']}" for test, row in shown.dropna(subset="ours").iterrows()
+    }
+    single = [run.final("test_error") for run in runs]
+    spread = f"{statistics.mean(single):.2f} ± {statistics.stdev(single):.2f}"
+    assert ours == {
+        ("plain-34", "single view"): f"{plain.final('test_error'):.2f} of 1",
+        ("resnet-34", "single view"): f"{spread} (best {min(single):.2f}) of 2",
+        ("resnet-34", "10-crop"): "24.75 ± 1.06 (best 24.00) of 2",
+        ("resnet-34", "multi-scale, shorter sides 64, 96"): "25.00 ± 0.00 (best 25.00) of 2",
+    }
+    theirs = shown.dropna(subset="paper")[["paper", "source"]]
+    assert {test: tuple(row) for test, row in theirs.iterrows()} == {
+        ("plain-34", "single view"): ("32.40", "Figure 4"),
+        ("plain-34", "10-crop"): ("28.54", "Table 3"),
+        ("resnet-34", "single view"): ("28.30", "Figure 4"),
+        ("resnet-34", "10-crop"): ("25.03", "Table 3"),
+    }
+    assert not len(comparison.by_protocol([]))
 
 
 def test_comparable_only_with_the_papers_data_recipe_and_test(folder: Path, open_page: Open) -> None:

@@ -293,6 +293,27 @@ def in_order(part: Part, runs: pd.DataFrame, quantity: str = "test_error") -> pd
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:4], float))
 
 
+def by_protocol(ours: Sequence[Ours]) -> pd.DataFrame:
+    """Top-1 error of the networks of `ours` by each test of the paper, beside the paper's own.
+
+    One row per network, test and condition; a test that only the paper made stands with empty cells of
+    ours. Columns: network; protocol, in words; n (seeds); ours and paper, percent, as text; source.
+    """
+    rows = []
+    for network in dict.fromkeys(one.network for one in ours):
+        for protocol, views in paper.VIEWS.items():
+            record = paper.reported(network, "top1_error", protocol=protocol)
+            theirs = (in_words(record), record.source) if record else (None, None)
+            tested = [one for one in ours if (one.network, one.protocol) == (network, protocol)]
+            for one in tested:
+                words = ", ".join(filter(None, (views.words, one.details)))
+                rows.append((network, words, one.n, one.errors["top1"], *theirs))
+            if record and not tested:
+                rows.append((network, views.words, None, None, *theirs))
+    columns = ["network", "protocol", "n", "ours", "paper", "source"]
+    return pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
+
+
 def with_parameters(shown: pd.DataFrame, runs: Iterable[store.RunRecord]) -> pd.DataFrame:
     """Table 6 also counts parameters: the paper's, and those written by our runs."""
     sizes = {record.network: record.value for record in paper.TABLE_6_PARAMETERS}
