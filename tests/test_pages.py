@@ -359,6 +359,7 @@ def test_each_test_of_a_network_stands_beside_the_papers_same_test(folder: Path)
         path = write_run(folder, "resnet-34", seed=seed, data="digits-large")
         evaluated(path, top1_error=top1, data="digits-large")
         evaluated(path, protocol="multi-scale", sides=[64, 96], crop=64, data="digits-large")
+        evaluated(path, top1_error=90.0, data="folder:else")
         runs.append(store.read_run(path))
     plain = store.read_run(write_run(folder, "plain-34", data="digits-large"))
     found = comparison.by_protocol(comparison.measured([("any", [*runs, plain])]))
@@ -372,6 +373,7 @@ def test_each_test_of_a_network_stands_beside_the_papers_same_test(folder: Path)
         ("plain-34", "single view"): f"{plain.final('test_error'):.2f} of 1",
         ("resnet-34", "single view"): f"{spread} (best {min(single):.2f}) of 2",
         ("resnet-34", "10-crop"): "24.75 ± 1.06 (best 24.00) of 2",
+        ("resnet-34", "10-crop, on folder:else"): "90.00 ± 0.00 (best 90.00) of 2",
         ("resnet-34", "multi-scale, shorter sides 64, 96"): "25.00 ± 0.00 (best 25.00) of 2",
     }
     theirs = shown.dropna(subset="paper")[["paper", "source"]]
@@ -380,6 +382,7 @@ def test_each_test_of_a_network_stands_beside_the_papers_same_test(folder: Path)
         ("plain-34", "10-crop"): ("28.54", "Table 3"),
         ("resnet-34", "single view"): ("28.30", "Figure 4"),
         ("resnet-34", "10-crop"): ("25.03", "Table 3"),
+        ("resnet-34", "10-crop, on folder:else"): ("25.03", "Table 3"),
     }
     assert not len(comparison.by_protocol([]))
 

@@ -297,7 +297,8 @@ def by_protocol(ours: Sequence[Ours]) -> pd.DataFrame:
     """Top-1 error of the networks of `ours` by each test of the paper, beside the paper's own.
 
     One row per network, test and condition; a test that only the paper made stands with empty cells of
-    ours. Columns: network; protocol, in words; n (seeds); ours and paper, percent, as text; source.
+    ours. Columns: network; protocol, in words, with the images where they are not those of the training
+    data set; n (seeds); ours and paper, percent, as text; source.
     """
     rows = []
     for network in dict.fromkeys(one.network for one in ours):
@@ -306,7 +307,8 @@ def by_protocol(ours: Sequence[Ours]) -> pd.DataFrame:
             theirs = (in_words(record), record.source) if record else (None, None)
             tested = [one for one in ours if (one.network, one.protocol) == (network, protocol)]
             for one in tested:
-                words = ", ".join(filter(None, (views.words, one.details)))
+                other = "" if one.tested_on == one.trained_on else f"on {one.tested_on}"
+                words = ", ".join(filter(None, (views.words, one.details, other)))
                 rows.append((network, words, one.n, one.errors["top1"], *theirs))
             if record and not tested:
                 rows.append((network, views.words, None, None, *theirs))
