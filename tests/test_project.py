@@ -256,8 +256,8 @@ def test_the_readmes_first_lines_say_what_became_of_both_halves_on_photographs()
     first = " ".join(README.split("<picture>")[0].split())
     plain, residual = rows["plain"].gap, rows["residual"].gap
     assert rows["plain"].settles == claims.SHOWN
-    words = "plain-44 ends {:+.1f} points [{:+.1f}, {:+.1f}] behind plain-20 on them (clean, {} "
-    assert f"{words}announced seeds, 95 %)".format(plain.mean, *plain.interval, plain.n) in first
+    words = "plain-44 ends {:+.1f} points [{:+.1f}, {:+.1f}] behind plain-20 in clean training error "
+    assert f"{words}({{}} announced seeds, 95 %)".format(plain.mean, *plain.interval, plain.n) in first
     assert rows["residual"].settles in (claims.LOST, claims.OPEN, claims.NEAR, claims.REVERSED)
     against = sum(difference > 0 for difference in residual.differences)
     assert (
