@@ -50,7 +50,8 @@ def photographs() -> str:
         cells += [verdict.with_spread(row, name) for name in errors]
         lines.append(f"| {' | '.join(cells)} |")
     (study,) = (one for one in claims.asked() if one.name == "depth-real")
-    for pair in (study.pair(claim.kind) for claim in claims.CLAIMS):
+    wider = tuple((f"{family}-{study.depths[0]}", f"{family}-8") for family in ("plain", "resnet"))
+    for pair in (*(study.pair(claim.kind) for claim in claims.CLAIMS), *wider):
         gaps = [verdict.contrast(table, *pair, name) for name in errors]
         if shared := ended.get(pair[0], set()) & ended.get(pair[1], set()):
             cells = [" minus ".join(pair), listed(shared), *(difference(gap) for gap in gaps if gap)]

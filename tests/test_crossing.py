@@ -55,11 +55,12 @@ def test_seeds_are_counted_and_only_finished_pairs() -> None:
         runs("resnet-44", 4, [40, 30, 20, 10], "diverged"),
         runs("plain-44", 5, [40, 30, 20, 10]),
     ]
-    said, papers = on_crossing(pd.concat([*slow, *deep]))
+    said, apart, papers = on_crossing(pd.concat([*slow, *deep]))
     assert said == (
         "resnet-44 stays below resnet-20 in running training error to the end with 2 of 3 seeds, from "
         "step 200 … 300 on (50 % … 75 % of the steps)."
     )
+    assert apart == "resnet-44 minus resnet-20 in points, mean over 3 seeds: -3.33 over the last tenth."
     assert papers == (
         "The paper's resnet-44 stays below its resnet-20 from step 2,989 on, 4.7 % of its steps; that "
         "is the first step at which they can be told apart (Figure 6, CIFAR-10)."
@@ -69,6 +70,30 @@ def test_seeds_are_counted_and_only_finished_pairs() -> None:
     assert on_crossing(store.metrics_of([])) == [none], "a run that has only begun"
     said, *_ = on_crossing(pd.concat([slow[2], deep[2]]))
     assert said.endswith("with 0 of 1 seed.")
+
+
+def test_a_deeper_network_that_is_behind_has_its_distance_at_every_rate() -> None:
+    """Means over seeds of the tenths that end at the first, before each fall of the rate, and last."""
+    rate = [0.1] * 10 + [0.01] * 5 + [0.001] * 5
+    behind = [9.0, 8.0, *range(8, 0, -1), *[1.0] * 5, *[0.5] * 4, 0.25]
+    slow = [runs("resnet-20", seed, [20.0] * 20).assign(lr=rate) for seed in (1, 2)]
+    deep = [
+        runs("resnet-44", seed, [20 + far + more for far in behind]).assign(lr=rate)
+        for seed, more in ((1, 0.0), (2, 1.0))
+    ]
+    _, apart, _ = on_crossing(pd.concat([*slow, *deep]))
+    assert apart == (
+        "resnet-44 minus resnet-20 in points, mean over 2 seeds: +9.00 over the first tenth of the "
+        "steps, +2.00 over the tenth before the rate falls at step 1,000, +1.50 over the tenth before "
+        "the rate falls at step 1,500, +0.88 over the last tenth."
+    )
+    by_plateau = deep[1].assign(lr=[0.1] * 12 + [0.01] * 8)
+    _, apart, _ = on_crossing(pd.concat([*slow, deep[0], by_plateau]))
+    assert "rate" not in apart, "it falls elsewhere with each seed"
+    first, *_ = on_crossing(pd.concat([*slow, *(one.assign(train_error=10.0) for one in deep)]))
+    ahead = on_crossing(pd.concat([*slow, *(one.assign(train_error=10.0) for one in deep)]))
+    assert "2 of 2 seeds" in first
+    assert not any("minus" in one for one in ahead), "ahead with every seed"
 
 
 @pytest.mark.parametrize("study", ["digits", "depth-real"])

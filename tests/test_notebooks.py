@@ -323,7 +323,7 @@ def test_the_first_step_notebook_pairs_every_arm_with_the_recipe_as_it_is(tmp_pa
     assert len(figures(cells)) == 3
     for change in ("clip 1.0", "lr 0.01", "warmup_lr 0.001, warmup_steps 3"):
         assert f"by paper-400 (steps 10, {change}); the second minus the first" in said(cells)
-    assert said(cells).count("the first step changes a layer by up to") == 4
+    assert said(cells).count("the first step changes a convolution by up to") == 4
     assert "no seed of both studies yet" in said(cells)
 
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from dashboard_data import write_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnetlab import files, store
+from resnetlab import config, files, store
 from resnetlab.config import CHOICES, GRIDS, Network, UsageError
 from resnetlab.pages import report
 from resnetlab.verdict import (
@@ -29,6 +30,7 @@ from resnetlab.verdict import (
     gradient_ratios,
     kept,
     learnt,
+    left_by_decay,
     mean_responses,
     median_errors,
     on_correlations,
@@ -645,9 +647,11 @@ def test_gradients_over_seeds_are_averaged_at_the_start_and_counted_later() -> N
     frame = pd.concat([norms("resnet-20", {0: 1.0, 5: 1.0}), norms("resnet-20", {0: 16.0, 5: 4.0}, 1)])
     (said,) = on_gradients(frame)
     assert said == (
-        "resnet-20 (2 seeds): at step 0 the first layer's gradient is 4 times the last one's, healthy; "
-        "at all later logged steps between 1 and 4 times, healthy."
+        "resnet-20 (2 seeds): at step 0 the first layer's gradient is 4 times the last one's (1 to 16 "
+        "by seed); at all later logged steps between 1 and 4 times, healthy."
     )
+    (said,) = on_gradients(pd.concat([norms("resnet-20", {0: 1.0}), norms("resnet-20", {0: 9.0}, 1)]))
+    assert said.endswith("3 times the last one's (1 to 9 by seed), healthy."), "with every seed"
     (said,) = on_gradients(norms("plain-44", {0: 99.0, 5: 0.04, 10: 1.1}))  # between the words
     assert said == (
         "plain-44 (1 seed): at step 0 the first layer's gradient is 99 times the last one's; "
@@ -692,7 +696,7 @@ def test_how_far_weights_grow_and_steps_turn_is_said_by_thirds() -> None:
     (said,) = on_turning([run])
     weights = run.probe("weight_norm").pivot(index="step", columns="layer", values="value")
     assert (
-        f"grow up to {(weights / weights.iloc[0]).max().max():,.0f} times; later, at a rate of 0.1"
+        f"up to {(weights / weights.iloc[0]).max().max():,.0f} times as long; later, at a rate of 0.1"
         in said
     )
     later = turning([run]).query("0 < step < 200").groupby("layer")["value"]
@@ -812,9 +816,24 @@ def test_responses_claim_nothing_where_seeds_disagree_or_are_few() -> None:
     said = on_responses(one)
     assert all("Too few seeds to say" in sentence for sentence in said[:2])
     assert "With depth, mean response of resnet-56 over resnet-20: 0.80" in said[1]
+    wider = pd.concat([one, response_frame({"resnet-8": [0.1]})])
+    assert "resnet-56 over resnet-20: 0.80" in on_responses(wider)[1], "20 layers are the shallow ones"
     alone = response_frame({"plain-20": [1.0]})
     assert on_responses(alone)[0] == "No two networks that share a seed: nothing can be compared."
     assert "nothing can be said" in on_responses(alone.iloc[:0])[0]
+
+
+def test_weight_decay_alone_leaves_of_a_scale_what_sgd_leaves_without_a_gradient() -> None:
+    run = store.read_study(DEEP.parents[1] / "depth-real").runs[0]
+    recipe = run.config.recipe
+    scale = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+    chosen = {"lr": recipe.lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+    optimizer = torch.optim.SGD([scale], **chosen)
+    for step in range(recipe.steps):
+        optimizer.param_groups[0]["lr"] = config.lr_at(step, recipe, config.Events(None, ()))
+        scale.grad = torch.zeros_like(scale)
+        optimizer.step()
+    assert left_by_decay(run) == pytest.approx(scale.item(), rel=1e-3) == pytest.approx(0.656, abs=1e-3)
 
 
 def test_first_layers_norms_say_what_the_ratio_of_first_to_last_cannot() -> None:

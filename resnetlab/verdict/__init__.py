@@ -38,7 +38,7 @@ from resnetlab.verdict.means import (
     ordinary,
     with_spread,
 )
-from resnetlab.verdict.responses import mean_responses, on_responses
+from resnetlab.verdict.responses import left_by_decay, mean_responses, on_responses
 from resnetlab.verdict.rounding import (
     AS_LARGE,
     PRECISIONS,

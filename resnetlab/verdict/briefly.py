@@ -307,7 +307,8 @@ def options(table: pd.DataFrame) -> Answer | None:
 
 def agreement(table: pd.DataFrame) -> Answer | None:
     """Do the runs agree with the paper? How many of its claims about depth these runs show."""
-    rows = claims.of_table(table)
+    found = claims.of_table(table)
+    rows = [row for row in found if not row.unannounced]
     if not rows:
         return None
     shown, reversed_ = (
@@ -316,7 +317,9 @@ def agreement(table: pd.DataFrame) -> Answer | None:
     words = {len(rows): "All of them", 0: "None"}.get(shown, f"{shown} of them")
     settled = f"; {reversed_} reversed" if reversed_ else ""
     others = ", ".join(
-        f"{row.claim.words.lower()}: {row.verdict}" for row in rows if row.settles != claims.SHOWN
+        f"{row.claim.words.lower()}: {row.verdict}"
+        for row in found
+        if row.settles != claims.SHOWN or row.unannounced
     )
     about = f"claims about depth are shown on the clean training error{settled}"
     return Answer(

@@ -17,11 +17,11 @@ from typing import Any
 import pandas as pd
 
 from resnetlab import config, paper, store
-from resnetlab.verdict import means
+from resnetlab.verdict import means, words
 
 SHOWN, REVERSED = "shown", "the reverse is shown"
 MISSING = "open: seeds are missing"
-LOST = "can no longer be shown: a seed goes the other way"
+LOST = "can no longer be shown"  # and how many seeds go the other way
 OPEN, NEAR = "not settled", f"less than {means.NEGLIGIBLE:g} point apart"
 FLOOR, MIXED = "cannot show: {} at 0.0 %", "several recipes: choose one"
 # The error that a claim is asked on first of all, then the others.
@@ -35,8 +35,11 @@ FINE_PRINT = (
     "Clean training error: that of the finished network on all its training images as they are. "
     "Training error: the running one, counted while it trains.",
     "Above 0 is what the paper claims of plain networks and of shortcuts, below 0 what it claims of "
-    "depth in residual ones. The reverse is shown by the same rule with the other sign; less than "
-    f"{means.NEGLIGIBLE:g} point apart is a difference whose whole interval is.",
+    "depth in residual ones. The reverse is shown by the same rule with the other sign, but where the "
+    f"whole interval lies within {means.NEGLIGIBLE:g} point of 0: that is less than "
+    f"{means.NEGLIGIBLE:g} point apart, whatever its sign, unless the claim itself is shown.",
+    "The paper's differences are of running training errors and of test errors: it reports no clean "
+    "training errors.",
     f"At least {means.ENOUGH_SEEDS} seeds are needed. The interval is Student's t over seeds; of few "
     "seeds it can reach beyond what errors can be.",
     "Not learnt: less than "
@@ -140,9 +143,9 @@ class Row:
 
     @property
     def n(self) -> str:
-        """Seeds in the difference, and of how many announced ones."""
+        """Seeds in the difference; of a hypothesis of the plan also of how many announced ones."""
         count = self.gap.n if self.gap else 0
-        return f"{count} of {self.planned}" if self.planned else str(count)
+        return f"{count} of {self.planned}" if self.planned and self.claim.announced else str(count)
 
     @property
     def verdict(self) -> str:
@@ -175,7 +178,8 @@ class Row:
         if not count:
             return "not run yet"
         if self.gap and announced and count < self.planned:
-            return LOST if self.gap.speaks_against(self.claim.sign) else MISSING
+            against = self.gap.against(self.claim.sign)
+            return f"{LOST}: against it in {against} of {words.seeds(count)}" if against else MISSING
         if count < means.ENOUGH_SEEDS:
             return "too few seeds"
         gap = self.gap if announced else self.learnt
@@ -183,9 +187,11 @@ class Row:
             return "too few of these seeds have learnt"
         if gap.at_floor[1] and (all(gap.at_floor) or (self.claim.sign < 0 and gap.sign <= 0)):
             return FLOOR.format(gap.better)
-        if gap.sign:
-            return SHOWN if gap.sign == self.claim.sign else REVERSED
-        return NEAR if gap.negligible else OPEN
+        if gap.sign == self.claim.sign:
+            return SHOWN
+        if gap.negligible:
+            return NEAR
+        return REVERSED if gap.sign else OPEN
 
     def cells(self) -> dict[str, str]:
         """The row as words, by the names of COLUMNS."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,7 +68,32 @@ def on_crossing(metrics: pd.DataFrame) -> list[str]:
         said += (
             f", from step {_span(steps, '{:,.0f}'.format)} on ({_span(shares, percent)} of the steps)"
         )
-    return [f"{said}.", *_papers(*pair)]
+    apart = _distances(finished, both, *pair) if 0 < len(both) != len(leads) else []
+    return [f"{said}.", *apart, *_papers(*pair)]
+
+
+def _distances(
+    metrics: pd.DataFrame, both: Sequence[pd.DataFrame], deep: str, shallow: str
+) -> list[str]:
+    """How far behind the deeper one is at first, before the rate falls, and at the end."""
+    gaps = pd.concat([rows[deep] - rows[shallow] for rows in both], axis=1).dropna().mean(axis=1)
+    if gaps.empty:
+        return []
+    tenth, end = gaps.index[-1] / 10, gaps.index[-1]
+    rates = metrics.groupby("step")["lr"].agg(["min", "max"]) if "lr" in metrics else None
+    falls = []
+    if rates is not None and (rates["min"] == rates["max"]).all():  # by milestones, not by seed
+        rate = rates["min"].loc[:end]
+        falls = [step for step in rate.index[rate.shift(-1) < rate] if step < end]
+    parts = []
+    for last, when in (
+        (tenth, "over the first tenth of the steps"),
+        *((step, f"over the tenth before the rate falls at step {step:,}") for step in falls),
+        (end, "over the last tenth"),
+    ):
+        if len(within := gaps[(gaps.index > last - tenth) & (gaps.index <= last)]):
+            parts.append(f"{within.mean():+.2f} {when}")
+    return [f"{deep} minus {shallow} in points, mean over {seeds(len(both))}: {', '.join(parts)}."]
 
 
 def _span(values: list[float], write: Callable[[float], str]) -> str:

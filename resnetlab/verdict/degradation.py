@@ -22,7 +22,6 @@ _HEADS = {
 _OPEN = {
     order.TOO_FEW: f"Too few seeds to say: {means.ENOUGH_SEEDS} are needed.",
     order.MISSING: "Open: seeds are missing.",
-    order.LOST: "Not the paper's order in every seed.",
     order.FLOOR: "Both at 0.0 %: nothing to order.",
     order.NEAR: f"Less than {means.NEGLIGIBLE:g} point apart.",
     order.OPEN: "Not settled by these seeds.",
@@ -56,6 +55,9 @@ class Finding:
         """What it settles, in a few words."""
         if self.claim.order == order.TOO_FEW and self.claim.gap.n >= means.ENOUGH_SEEDS:
             return "Too few of these seeds have learnt to say."
+        if self.claim.order == order.LOST:
+            against = self.claim.gap.against(-1 if self.kind == "residual" else 1)
+            return f"Not the paper's order in {against} of {words.seeds(self.claim.gap.n)}."
         return _SHORT[self.kind].get(self.claim.sign) or _OPEN[self.claim.order]
 
 

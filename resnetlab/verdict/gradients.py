@@ -40,7 +40,8 @@ def gradient_ratios(probes: pd.DataFrame) -> pd.DataFrame:
 def on_gradients(probes: pd.DataFrame) -> list[str]:
     """One sentence per network: do its gradients vanish, explode, or stay healthy, with the numbers.
 
-    The ratio of `gradient_ratios` at the first logged step, geometric mean over seeds; then the share
+    The ratio of `gradient_ratios` at the first logged step, geometric mean over seeds, lowest and
+    highest, and what all of them are called; then the share
     of the later logged steps at which it is out of bounds, over the runs together and by seed, with
     the most extreme value.
     """
@@ -50,10 +51,14 @@ def on_gradients(probes: pd.DataFrame) -> list[str]:
     sentences = []
     for network, runs in _networks(ratios):
         at_first = runs["step"] == runs["step"].min()
-        start = geometric_mean(runs[at_first]["ratio"])
+        begun = runs[at_first]["ratio"]
+        low, high = begun.min(), begun.max()
+        start = f"{times(geometric_mean(begun))} times the last one's"
+        if times(low) != times(high):
+            start += f" ({times(low)} to {times(high)} by seed)"
         head = f"{network} ({seeds(runs['seed'].nunique())}): at step {runs['step'].min():,} the first "
         head += "layer's gradient is "
-        head += _called(f"{times(start)} times the last one's", start, start)
+        head += _called(start, low, high)
         later = runs[~at_first]
         parts = [head, *_out_of_bounds(later)] if len(later) else [head]
         sentences.append("; ".join(parts) + ".")
@@ -109,6 +114,8 @@ def turning(runs: Iterable[store.RunRecord]) -> pd.DataFrame:
 def on_turning(runs: Sequence[store.RunRecord]) -> list[str]:
     """One sentence per network: how far its weights grew, and how far a step turns each third of it.
 
+    Of the layers behind a batch norm: the convolutions.
+
     Behind a batch norm a network does not feel the length of a weight, but its gradient falls as
     1/|w| and what a step turns it by (`turning`) as 1/|w|^2. Medians over the layers of a third and
     the logged steps after the first at the highest rate; means over seeds.
@@ -118,14 +125,14 @@ def on_turning(runs: Sequence[store.RunRecord]) -> list[str]:
         return ["The lengths of weights and steps were not logged in these runs."]
     weights, sentences, by_layer = store.probes_of(runs, "weight_norm"), [], [*_RUN, "layer"]
     for network, moved in _networks(turns):
-        own = weights[weights["network"] == network]
+        own = weights[(weights["network"] == network) & (weights["layer"] <= moved["layer"].max())]
         start = own[own["step"] == own["step"].min()].set_index(by_layer)["value"]
         growth = own.set_index([*by_layer, "step"])["value"].div(start).groupby(_RUN).max()
         at_first = moved["step"] == moved["step"].min()
         share = moved[at_first].groupby(_RUN)["value"].max()
-        text = f"{network} ({seeds(moved['seed'].nunique())}): the first step changes a layer by up to "
-        text += f"{times(geometric_mean(share))} times its length, and a layer's weights grow up to "
-        text += f"{times(geometric_mean(growth))} times"
+        text = f"{network} ({seeds(moved['seed'].nunique())}): the first step changes a convolution by "
+        text += f"up to {times(geometric_mean(share))} times its length, and one grows up to "
+        text += f"{times(geometric_mean(growth))} times as long"
         later, third = moved[~at_first], (moved["layer"].max() + 1) // 3
         later = later[later["lr"] == later["lr"].max()]
         if len(later):

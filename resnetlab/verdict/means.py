@@ -232,9 +232,9 @@ class Contrast:
         # False for NaN, of fewer seeds
         return int(math.copysign(1, self.mean)) if agree and abs(self.mean) > self.margin else 0
 
-    def speaks_against(self, sign: float) -> bool:
-        """Whether a difference has not this sign: further seeds cannot give it to all any more."""
-        return any(difference * sign <= 0 for difference in self.differences)
+    def against(self, sign: float) -> int:
+        """How many differences have not this sign: one, and further seeds cannot give it to all."""
+        return sum(difference * sign <= 0 for difference in self.differences)
 
     @property
     def negligible(self) -> bool:

@@ -70,9 +70,10 @@ def claims(
             sentence = f"Both have learnt with {n} of these {gap.n} seeds: {sentence}"
         if gap.n < planned:
             order, sentence = MISSING, f"{gap.n} of {planned} announced seeds have ended"
-            if papers and gap.speaks_against(papers[0]):
+            if papers and (against := gap.against(papers[0])):
                 order = LOST
-                sentence += ", and not all in the paper's order: that these seeds can no longer show."
+                sentence += f", {against} of them not in the paper's order: that these seeds can no "
+                sentence += "longer show."
             else:
                 sentence += "; before all have, nothing is said."
         sentence = sentence.format(images=_IMAGES[quantity.partition("_")[0]])
@@ -94,6 +95,9 @@ def _settled(gap: means.Contrast | None, papers: float, says: Mapping[int, str])
         return TOO_FEW, words.too_few()
     if gap.sign:
         order = UNKNOWN if not papers else PAPERS if papers * gap.sign > 0 else REVERSED
+        if order == REVERSED and gap.negligible:
+            near = f"Less than {means.NEGLIGIBLE:g} point apart, {words.SURELY}"
+            return NEAR, f"{near}, the other way than the paper's."
         return order, f"{order}: {says[gap.sign]}."
     order, sentence = OPEN, "Which is ahead, these seeds do not settle."
     if gap.negligible:

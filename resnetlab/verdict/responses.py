@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from resnetlab import paper
-from resnetlab.verdict.means import CONFIDENCE, ENOUGH_SEEDS, paired
+from resnetlab import config, paper, store
+from resnetlab.verdict.means import CONFIDENCE, ENOUGH_SEEDS, deepest_pair, paired
 from resnetlab.verdict.order import PAPERS, REVERSED
 from resnetlab.verdict.words import settled
 
@@ -41,11 +41,9 @@ def on_responses(frame: pd.DataFrame) -> list[str]:
             if len(plain):
                 sentences += _ratio(means, str(other), str(plain.iloc[0]), f"At {depth} layers")
     for family in ("plain", "residual"):
-        members = networks[networks["family"] == family]
-        members = members[members["shortcut"].isin(["none", members["shortcut"].min()])]
-        if members["depth"].nunique() > 1:
-            deep, shallow = members.iloc[-1]["network"], members.iloc[0]["network"]
-            sentences += _ratio(means, str(deep), str(shallow), "With depth")
+        members = networks[networks["family"] == family].assign(status="finished")
+        if pair := deepest_pair(members, *sorted(members["shortcut"].unique())[:1]):
+            sentences += _ratio(means, *pair, "With depth")
     sentences = sentences or ["No two networks that share a seed: nothing can be compared."]
     stuck = frame[~learnt.astype(bool)].drop_duplicates(["network", "seed"])
     if len(stuck):
@@ -54,6 +52,20 @@ def on_responses(frame: pd.DataFrame) -> list[str]:
     if "learnt" not in frame:
         sentences.append("Whether these networks have learnt was not kept with their responses.")
     return sentences
+
+
+def left_by_decay(run: store.RunRecord) -> float:
+    """What weight decay alone makes of a batch norm's scale of 1 in a run: of one with no gradient.
+
+    Each step shortens it by lr * weight_decay / (1 - momentum) of its length; 1.0 where the recipe does
+    not decay such scales.
+    """
+    recipe, noted = run.config.recipe, run.info["events"]
+    if not recipe.decay_norm:
+        return 1.0
+    events = config.Events(noted["warm_until"], tuple(noted["drops"]))
+    rates = sum(config.lr_at(step, recipe, events) for step in range(recipe.steps))
+    return math.exp(-rates * recipe.weight_decay / (1 - recipe.momentum))
 
 
 def _ratio(means: pd.DataFrame, upper: str, lower: str, head: str) -> list[str]:
