@@ -36,10 +36,13 @@ Source = under.Source  # what a figure is drawn from, for the line under it
 # --- text -------------------------------------------------------------------------------------
 
 
-def say(*texts: object, length: int = 400) -> None:
-    """Show texts that may hold anything as they are, by `shown`: never as markdown."""
+def say(*texts: object) -> None:
+    """Show texts that may hold anything as they are, by `shown`: never as markdown.
+
+    No sentence of ours is near the limit in characters; what is longer came out of a file.
+    """
     for text in texts:
-        st.text(shown(text, length))
+        st.text(shown(text, 2000))
 
 
 def sentences(texts: Sequence[str], most: int = 100) -> None:
@@ -47,10 +50,10 @@ def sentences(texts: Sequence[str], most: int = 100) -> None:
     if not texts:
         return
     with st.container(border=True):
-        say(*texts[:most], length=2000)
+        say(*texts[:most])
         if len(texts) > most:
-            with st.expander(f"{len(texts) - most} more, network by network"):
-                say(*texts[most:], length=2000)
+            with st.expander(f"{len(texts) - most} more"):
+                say(*texts[most:])
 
 
 def section(title: str, about: str = "") -> None:
@@ -297,7 +300,7 @@ def _no_results(root: Path) -> None:
     reason = store.unreadable(root)
     if reason:
         st.error("The results folder cannot be read.", icon=":material/folder_off:")
-        say(f"{reason}: {root.absolute()}", length=1000)
+        say(f"{reason}: {root.absolute()}")
         st.markdown(WORDS["no results folder"])
         return
     st.info("There are no results yet.", icon=":material/folder_open:")

@@ -97,6 +97,28 @@ def test_verdict_curves_and_table_are_those_of_the_library(folder: Path, open_pa
     assert "fewer than" not in markdown(app)
 
 
+@pytest.mark.parametrize("study", ["digits", "depth-real"])
+@pytest.mark.parametrize("page", [PAGES[0], "app_pages/lesson.py"])
+def test_no_sentence_on_the_committed_studies_is_cut(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch, page: str, study: str
+) -> None:
+    reference = PROJECT / "results" / store.REFERENCE
+    monkeypatch.setenv("RESNETLAB_RESULTS", str(reference))
+    screen = "agreement" if page != PAGES[0] else ""
+    app = open_page(page, study=study, **({"screen": screen, "shown": "true"} if screen else {}))
+    shown = texts(app)
+    assert shown
+    assert "\N{HORIZONTAL ELLIPSIS}" not in "".join(line[-1:] for line in shown.splitlines())
+    if not screen:
+        read = store.read_study(reference / study)
+        said = [
+            *verdict.on_degradation(read.table()),
+            *verdict.on_crossing(store.metrics_of(read.runs)),
+        ]
+        for sentence in said:
+            assert sentence in shown
+
+
 def test_one_seed_has_no_spread_and_says_so(folder: Path, open_page: Open) -> None:
     write_study(folder)
     app = open_page()

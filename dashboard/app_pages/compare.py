@@ -94,7 +94,7 @@ def page() -> None:
     show_numbers(curves, view)
     if len(left) > 1:
         frame.section("In words")
-        frame.say(*answers, length=2000)
+        frame.say(*answers)
         frame.say(*store.notes(left.values()))
     show_differences(curves, view)
     offer_files(left, figure, view)
@@ -133,7 +133,7 @@ def curves_of(chosen: lines.Runs, view: View, search: Any, place: Any) -> Curves
         left = lines.matching(ordered, wanted or "")
     except UsageError as error:
         st.warning("This filter asks for what runs do not have:", icon=":material/filter_alt_off:")
-        frame.say(f"{error}.", length=1000)
+        frame.say(f"{error}.")
         return None
     if not left:
         st.info("No run has these words.", icon=":material/filter_alt_off:")

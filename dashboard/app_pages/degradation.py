@@ -10,7 +10,7 @@ from dashboard import cached, frame
 from resnetlab import paper, plots, store, verdict
 from resnetlab.verdict import comparison
 
-AT_ONCE = 6  # sentences of the verdict; more can be unfolded
+AT_ONCE = 8  # sentences of the verdict; more can be unfolded
 NUMBER = """Final training error, running, of {pair} in percentage points: mean over seeds, each seed \
 with itself. In brackets the 95 % interval of the mean. Clean: of the finished networks, on all their \
 training images as they are. {recipe}"""
@@ -112,7 +112,7 @@ def show_curves(
         frame.say(f"Not under our curves: {reason}. The paper's Figure 6 by itself:")
         drawn = plots.paper_error_curves()
         frame.chart(drawn, "paper_curves", alt=frame.alt("The paper's own curves.", papers_ends()))
-        frame.say(" ".join(verdict.on_crossing(metrics)))
+        frame.say(*verdict.on_crossing(metrics))
 
 
 def papers_ends() -> list[str]:

@@ -87,7 +87,7 @@ def message(icon: str, head: str, lines: Iterable[str]) -> None:
     """A message whose lines may hold anything."""
     with st.container(border=True, gap="xsmall"):
         st.markdown(f":material/{icon}: **{head}**")
-        frame.say(*lines, length=1000)
+        frame.say(*lines)
 
 
 def ask(root: Path, wish: Callable[[], Sequence[config.Run]]) -> None:
@@ -284,7 +284,7 @@ def figures(
         alt = frame.alt("Error during training of the runs of the lab.", sentences)
         frame.chart(figure, f"lab_curves_{number}", source=source, alt=alt)
         # What is missing goes without saying while a lesson runs.
-        frame.say(*(line for line in dict.fromkeys(sentences) if " minus " in line), length=2000)
+        frame.say(*(line for line in dict.fromkeys(sentences) if " minus " in line))
     frame.say(*(told_apart(run, levels) for run in runs if run.network.name in levels))
     if runs and may_start:
         wanted = partial(lab.submit, root, lab.more_seeds([run.config for run in runs]))

@@ -162,7 +162,7 @@ def reveal(question: story.Question) -> None:
             st.markdown(f"**{seen.answer.number}**")
             frame.say(seen.answer.about)
         with st.container(key="lesson-small"):
-            frame.say(*(small_print for _, small_print in figures), length=800)
+            frame.say(*(small_print for _, small_print in figures))
     with right:
         for figure, _ in figures:
             source = frame.Source(seen.values, question.notebook) if question.measured else None

@@ -51,7 +51,7 @@ def card(question: story.Question) -> None:
         shown = story.look(question, read)
     except Exception as error:  # a file of another shape: whatever it lacks must not end the page
         reason = f"its values are not those of this figure ({type(error).__name__}: {error})"
-        frame.say(f"Cannot be shown: {error if isinstance(error, UsageError) else reason}", length=1000)
+        frame.say(f"Cannot be shown: {error if isinstance(error, UsageError) else reason}")
         st.markdown("This measures it again:")
         st.code(question.command, language="bash")
         return
@@ -82,7 +82,7 @@ def whole(question: story.Question, shown: story.Shown, origin: str) -> None:
         for number, figure in enumerate(shown.figures):
             frame.chart(figure, f"{question.name} {number}", source=source, alt=shown.alt)
         frame.sentences(shown.sentences, AT_ONCE)
-        frame.say(origin, length=1000)
+        frame.say(origin)
 
 
 page()
