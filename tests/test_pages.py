@@ -270,6 +270,9 @@ def test_without_runs_of_ours_the_papers_numbers_stand_alone(folder: Path, open_
     assert dict(zip(five["network"], five["paper_top5"], strict=True)) == {
         record.network: f"{record.value:.2f}" for record in paper.TABLE_5
     }
+    for item in app.dataframe[2:]:
+        assert "network" in item.proto.column_order
+        assert not [name for name in item.proto.column_order if name.startswith("ours_")], "all empty"
     ends = curves.set_index("network").loc["plain-56", ["paper_train", "paper_top1"]]
     assert list(ends) == ["5.80", "13.20"]
     assert list(two["network"]) == ["plain-18", "resnet-18", "plain-34", "resnet-34"]

@@ -89,6 +89,8 @@ def show(name: str, rows: pd.DataFrame) -> None:
     measured = rows.filter(regex="^ours_").notna().any(axis=None)
     word = "top-1" if "paper_top5" in rows else "test"
     errors = [str(column) for column in rows if column not in CONDITION]
+    if not measured:
+        errors = [column for column in errors if not column.startswith("ours_")]
     about_ours = CONDITION if rows["n"].notna().any() else ("parameters",)
     columns = {
         "network": frame.text(
