@@ -1,9 +1,9 @@
-"""Write into README.md again what it says of runs that come in: the paper's claims, the photographs.
+"""Write again what pages say of runs that come in: the paper's claims, the photographs.
 
     python results/told.py
 
-`make keep` has brought new runs: these are the page's tables of them, each between two marks. The words
-around are written by hand, and tests/test_project.py computes those that have numbers.
+`make keep` has brought new runs: README.md and docs/findings.md have a table of them each, between two
+marks. The words around are written by hand; tests/test_findings.py computes those that have numbers.
 """
 
 from __future__ import annotations
@@ -67,21 +67,21 @@ def difference(gap: verdict.Contrast) -> str:
     return f"{gap.mean:+.2f}" + (f" ± {gap.spread:.2f}" if gap.n > 1 else "")
 
 
-PARTS = {"claims": table, "photographs": photographs}
+# Page -> the table in it, between marks of that name, and what writes it.
+PAGES = {"README.md": ("claims", table), "docs/findings.md": ("photographs", photographs)}
 
 
-def written(page: str) -> str:
-    """The page with today's tables in it. ValueError where it has no place for one."""
-    for name, write in PARTS.items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        head, begun, rest = page.partition(begin)
-        _, ended, tail = rest.partition(end)
-        if not (begun and ended):
-            raise ValueError(f"README.md has no {begin.strip()} and {end} around a table")
-        page = f"{head}{begin}{write()}\n{end}{tail}"
-    return page
+def written(name: str) -> str:
+    """A page of PAGES with today's table in it. ValueError where it has no place for one."""
+    page, (part, write) = (PROJECT / name).read_text("utf-8"), PAGES[name]
+    begin, end = f"<!-- {part} -->\n", f"<!-- /{part} -->"
+    head, begun, rest = page.partition(begin)
+    _, ended, tail = rest.partition(end)
+    if not (begun and ended):
+        raise ValueError(f"{name} has no {begin.strip()} and {end} around a table")
+    return f"{head}{begin}{write()}\n{end}{tail}"
 
 
 if __name__ == "__main__":
-    readme = PROJECT / "README.md"
-    files.atomic_write(readme, written(readme.read_text("utf-8")).encode())
+    for page in PAGES:
+        files.atomic_write(PROJECT / page, written(page).encode())
