@@ -97,7 +97,7 @@ check: $(READY)
 	@$(BIN)/mypy
 
 figures: $(READY)
-	@echo "drawing the README's figures, writing its table, photographing its pages, from the committed runs"
+	@echo "drawing the README's figures, writing the tables of results, photographing its pages, from the committed runs"
 	@$(BIN)/resnetlab figures results/reference/digits
 	@$(BIN)/resnetlab figures results/reference/depth-real
 	@$(BIN)/python results/told.py
@@ -184,7 +184,7 @@ keep: $(READY)
 	done
 	@$(BIN)/python results/told.py
 	@$(BIN)/python -m dashboard.inside write
-	@echo "README.md has the new tables; notebooks 10 and 12 show these runs: execute them again"
+	@echo "README.md and docs/findings.md have the new tables; notebooks 10 and 12 show these runs: execute them again"
 
 clean:
 	@echo "removing $(VENV) and caches"
