@@ -39,7 +39,7 @@ def photographs() -> str:
     """
     table = store.read_study(REFERENCE / "depth-real").table()
     means = verdict.by_network(table)
-    errors = {"train_error": "training error", "train_error_clean": "clean", "test_error": "test error"}
+    errors = {"train_error": "running", "train_error_clean": "clean", "test_error": "test"}
     lines = [
         "| network, or difference | seeds | " + " | ".join(errors.values()) + " |",
         "|---" * (2 + len(errors)) + "|",

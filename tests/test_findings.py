@@ -6,6 +6,7 @@ import re
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -26,10 +27,14 @@ def test_the_readmes_first_lines_say_what_became_of_both_halves_on_photographs()
     first = " ".join(README.split("<picture>")[0].split())
     plain, residual = rows["plain"].gap, rows["residual"].gap
     assert rows["plain"].settles == claims.SHOWN
-    words = "plain-44 ends {:+.1f} points [{:+.1f}, {:+.1f}] behind plain-20 in clean training error "
-    assert f"{words}({{}} announced seeds, 95 %)".format(plain.mean, *plain.interval, plain.n) in first
+    words = (
+        "plain-44 ends {:+.1f} points [{:+.1f}, {:+.1f}] behind plain-20 in clean training error (of "
+    )
+    words += "the finished network; {} announced seeds, 95 % interval)"
+    assert words.format(plain.mean, *plain.interval, plain.n) in first
     settled = rows["residual"].settles
     assert settled.startswith(claims.LOST) or settled in (claims.OPEN, claims.NEAR, claims.REVERSED)
+    assert ("can no longer be shown at this length" in first) == settled.startswith(claims.LOST)
     against = sum(difference > 0 for difference in residual.differences)
     assert (
         "on photographs each of the announced seeds that has ended goes the other way"
@@ -114,6 +119,7 @@ def test_what_must_be_known_with_the_photographs_is_computed_from_the_runs():
     study = store.read_study(place / "depth-real")
     table, clean = study.table(), "train_error_clean"
     words = " ".join(FINDINGS.split("## On real images")[1].split("\n##")[0].split())
+    assert f"ahead from step {verdict.papers_lead('resnet-44', 'resnet-20').step:,.0f} on" in SAID
     plan = " ".join((place / "README.md").read_text().split())
 
     wider = [verdict.contrast(table, f"{one}-20", f"{one}-8", clean) for one in ("plain", "resnet")]
@@ -144,21 +150,23 @@ def test_what_must_be_known_with_the_photographs_is_computed_from_the_runs():
 
     (sentence,) = (one for one in verdict.on_turning(study.runs) if one.startswith("plain-44"))
     grown = re.search(r"grows up to (\d+) times", sentence)[1]
-    assert f"one of its convolutions grows up to {grown} times as long" in words
+    assert f"one of its convolutions grow up to {grown} times as long" in words
     recipe = study.runs[0].config.recipe
     assert 1 / (recipe.lr * recipe.weight_decay / (1 - recipe.momentum)) == pytest.approx(10_000)
-    assert "63 % of that in 10,000 steps at a rate of 0.1, and there are 4,000" in words
-    assert recipe.milestones[0] == 4_000
+    assert "0.1 weight decay would undo 63 % of that in 10,000 steps; here there are 4,000" in words
+    assert (recipe.lr, recipe.milestones[0]) == (0.1, 4_000)
+    spread = verdict.contrast(table, "plain-44", "plain-20", clean)
+    assert f"ours is {spread.mean:+.1f} points where the paper's is +1.50" in words
     names = [f"{name}-seed{seed}" for name in ("plain-20", "plain-44") for seed in (1, 2, 3)]
     ended = [(place / "depth-real-clip" / name / "summary.json").is_file() for name in names]
-    assert ("`depth-real-clip` asks (its runs are under way)" in words) != all(ended)
+    assert ("`depth-real-clip` (its runs are under way) asks" in words) != all(ended)
 
     over = []
     for run in study.runs:
         if run.network.name == "plain-44" and run.config.seed <= 3:
             over.append(100 * (run.probe("total_gradient_norm")["value"] > 1).mean())
     low, high = min(over), max(over)
-    assert f"above 1.0 at {low:.0f} to {high:.0f} % of the probed steps of plain-44" in plan
+    assert f"above 1.0 at {low:.0f} to {high:.0f} % of the measured steps of plain-44" in plan
 
 
 def test_what_is_said_of_the_first_step_is_computed_from_the_runs():
@@ -168,7 +176,17 @@ def test_what_is_said_of_the_first_step_is_computed_from_the_runs():
     ]
     table = store.table_of(run for run in runs if run.network.name in ("plain-20", "plain-56"))
     recipes, clean = ("paper-400", "paper-400 (clip 1.0)"), ["train_error_clean"]
-    assert f"> {verdict.between_recipes(table, *recipes, clean)[-1]}" in FINDINGS
+    gaps = [
+        verdict.contrast(table[table["recipe"] == one], "plain-56", "plain-20", *clean)
+        for one in recipes
+    ]
+    words = "plain-20 is {:+.1f} points [{:+.1f}, {:+.1f}] without the clip".format(
+        gaps[0].mean, *gaps[0].interval
+    )
+    words += " and {:+.2f} [{:+.2f}, {:+.2f}] with it".format(gaps[1].mean, *gaps[1].interval)
+    apart = verdict.Contrast("", "", tuple(np.subtract(gaps[0].differences, gaps[1].differences)))
+    words += "; the clip takes away {:.1f} [{:.1f}, {:.1f}] (clean)".format(apart.mean, *apart.interval)
+    assert words in SAID
     tamed = table[table["recipe"] == recipes[1]]
     other = {
         quantity: verdict.contrast(tamed, "plain-56", "plain-20", quantity)
@@ -180,8 +198,8 @@ def test_what_is_said_of_the_first_step_is_computed_from_the_runs():
         )
         for quantity, gap in other.items()
     }
-    assert f"that of the first table, {words['train_error']} are left" in SAID
-    assert f"on the test images {words['test_error']} (5 seeds, 95 %)" in SAID
+    assert f"By the running error {words['train_error']} are left" in SAID
+    assert f"on the test images {words['test_error']}." in SAID
     clipped_alike = store.table_of(run for run in runs if run.config.recipe.clip)
     left = verdict.contrast(clipped_alike, "plain-56", "resnet-56", *clean)
     (residual,) = clipped_alike[clipped_alike["network"] == "resnet-56"]["train_error_clean"].unique()
@@ -190,7 +208,8 @@ def test_what_is_said_of_the_first_step_is_computed_from_the_runs():
     low, high, (worst, best) = *left.interval, reversed_at_110.interval
     assert (left.n, reversed_at_110.n, reversed_at_110.sign) == (5, 5, 1)
     assert f"resnet-56 ends at {residual:.1f} % with every seed and plain-56 {left.mean:+.1f} " in SAID
-    assert f"[{low:+.1f}, {high:+.1f}] behind it" in SAID
+    assert f"[{low:+.1f}, {high:+.1f}] behind it (clean, 5 seeds), as far as behind plain-20" in SAID
+    assert clipped_alike[clipped_alike["network"] == "plain-20"]["train_error_clean"].max() == residual
     words = f"resnet-110 ends {reversed_at_110.mean:+.1f} points [{worst:+.1f}, {best:+.1f}] behind"
     assert words in SAID
     assert not verdict.learnt(deepest[deepest["network"] == "plain-110"]).any()

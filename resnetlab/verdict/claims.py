@@ -27,8 +27,8 @@ FLOOR, MIXED = "cannot show: {} at 0.0 %", "several recipes: choose one"
 # The error that a claim is asked on first of all, then the others.
 ERRORS = {name: means.MEASURED[name] for name in ("train_error_clean", "train_error", "test_error")}
 RULE = (
-    "Final error in percentage points, mean over seeds, each with itself, and the 95 % interval of "
-    "that mean: deep minus shallow, in the last column plain minus residual. Shown: the differences of "
+    "Final error in percentage points: deep minus shallow, in the last column plain minus residual; "
+    "mean over seeds, paired by seed, with the 95 % interval of that mean. Shown: the differences of "
     "all seeds have the claim's sign, and the interval excludes 0."
 )
 FINE_PRINT = (
