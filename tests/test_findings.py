@@ -161,6 +161,15 @@ def test_what_must_be_known_with_the_photographs_is_computed_from_the_runs():
     ended = [(place / "depth-real-clip" / name / "summary.json").is_file() for name in names]
     assert ("`depth-real-clip` (its runs are under way) asks" in words) != all(ended)
 
+    tamed = store.read_study(place / "depth-real-clip").table()
+    left = verdict.contrast(tamed, "plain-44", "plain-20", clean)
+    if left.n == 1:
+        whole = verdict.contrast(table[table["seed"] == 1], "plain-44", "plain-20", clean)
+        said = f"With seed 1 alone it is {left.size} points, and {whole.size} without the clip"
+        assert f"{said} (clean, n = 1: nothing is concluded)" in words
+    else:
+        assert "With seed 1 alone" not in words
+
     over = []
     for run in study.runs:
         if run.network.name == "plain-44" and run.config.seed <= 3:
