@@ -165,8 +165,10 @@ def test_what_must_be_known_with_the_photographs_is_computed_from_the_runs():
     left = verdict.contrast(tamed, "plain-44", "plain-20", clean)
     if left.n == 1:
         whole = verdict.contrast(table[table["seed"] == 1], "plain-44", "plain-20", clean)
-        said = f"With seed 1 alone it is {left.size} points, and {whole.size} without the clip"
-        assert f"{said} (clean, n = 1: nothing is concluded)" in words
+        said = (
+            f"With seed 1 alone plain-44 minus plain-20 is {left.size} points, and {whole.size} without"
+        )
+        assert f"{said} the clip (clean, n = 1: nothing is concluded)" in words
     else:
         assert "With seed 1 alone" not in words
 
