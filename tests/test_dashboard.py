@@ -124,6 +124,7 @@ def test_one_seed_has_no_spread_and_says_so(folder: Path, open_page: Open) -> No
     app = open_page()
     assert all("±" not in cell for cell in app.dataframe[0].value["train_error"])
     assert "fewer than 3 finished seeds" in markdown(app)
+    assert "study digits" not in markdown(app), "the page is of any study"
 
 
 def test_the_papers_values_stand_beside_networks_that_it_has(folder: Path, open_page: Open) -> None:

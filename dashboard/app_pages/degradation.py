@@ -147,7 +147,7 @@ def limits(means: pd.DataFrame) -> None:
     """What the numbers of the page leave open."""
     few = (
         f"- Some networks have fewer than {verdict.ENOUGH_SEEDS} finished seeds: a difference between "
-        "two of them may be chance. `resnetlab study digits --seeds 0,1,2` adds seeds.\n"
+        "two of them may be chance. The command under *Make it again* adds them with `--seeds`.\n"
     )
     frame.section(
         "What the data cannot say",
