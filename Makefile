@@ -135,9 +135,10 @@ long-runs: $(READY)
 	done
 	@for study in $(foreach seed,1 2 3,"depth-real $(PART) --seeds $(seed) --depths 8$(,)20 --data $(IMAGES)" \
 	    "depth-real $(PART) --seeds $(seed) --data $(IMAGES)") "depth-real-clip --data $(IMAGES)" \
+	    "depth-real --data $(IMAGES)" \
 	    $(foreach seed,1 2 3,"imagenet-tiny $(PART) --seeds $(seed) --depths 18 --data $(TINY)" \
 	    "imagenet-tiny $(PART) --seeds $(seed) --data $(TINY)") "imagenet-tiny --data $(TINY)" \
-	    "depth-real --data $(IMAGES)" "imagenet-tiny-unclipped --data $(TINY)" "depth-real-16k --data $(IMAGES)"; do \
+	    "imagenet-tiny-unclipped --data $(TINY)" "depth-real-16k --data $(IMAGES)"; do \
 	    echo "running resnetlab study $$study"; \
 	    code=0; nice -n 19 $(BIN)/resnetlab study $$study --jobs 2 --name $${study%% *} || code=$$?; \
 	    for run in results/imagenet-tiny*/*/; do \
