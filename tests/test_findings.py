@@ -167,9 +167,7 @@ def test_what_must_be_known_with_the_photographs_is_computed_from_the_runs():
     shared = sorted(seed for seed, ended in tamed.groupby("seed") if len(ended) == 2)
     whole = verdict.contrast(table[table["seed"].isin(shared)], "plain-44", "plain-20", clean)
     if left.n < 3:
-        said = [
-            " and ".join(f"{value:+.1f}" for value in one.differences) for one in (left, whole)
-        ]
+        said = [" and ".join(f"{value:+.1f}" for value in one.differences) for one in (left, whole)]
         said = f"With {left.n} of 3 seeds plain-44 minus plain-20 is {said[0]} points, and {said[1]}"
         assert f"{said} without the clip (clean: nothing is concluded)" in words
     else:
